@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from hmgan.data.index import read_index
+from hmgan.data.pack import pack
+from hmgan.errors import UserError
+
+
+@pytest.fixture
+def out(folder, tmp_path):
+    pack(folder(), tmp_path / "out", name="pets")
+    return tmp_path / "out"
+
+
+def refused(path) -> str:
+    with pytest.raises(UserError) as error:
+        read_index(path)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def change(out, **fields) -> None:
+    head = json.loads((out / "index.json").read_text()) | fields
+    head = {key: value for key, value in head.items() if value is not None}
+    (out / "index.json").write_text(json.dumps(head))
+
+
+def test_a_folder_without_an_index_is_refused(tmp_path):
+    assert "no such folder" in refused(tmp_path / "nothing")
+    assert "no readable index.json" in refused(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"format": "hmgan-shards/9"}, "must be of format 'hmgan-shards/1', got 'hmgan-shards/9'"),
+        ({"counts": None}, "incomplete: KeyError 'counts'"),
+        ({"counts": [5, 3]}, "disagree on the number of samples"),
+        ({"counts": [9]}, "2 classes and 1 counts"),
+        ({"shards": [{"name": "x"}]}, "is incomplete"),
+        ({"arrays_sha256": "0"}, "damaged or belongs to another"),
+    ],
+)
+def test_an_index_that_contradicts_itself_is_refused(out, fields, text):
+    change(out, **fields)
+    assert text in refused(out)
+
+
+def test_a_damaged_index_is_refused(out):
+    (out / "index.json").write_text("{")
+    assert "is damaged" in refused(out)
+
+
+def test_missing_arrays_are_told(out):
+    (out / "index.safetensors").unlink()
+    assert "no readable index.safetensors" in refused(out)
+
+
+def test_the_arrays_of_another_data_set_are_told(out, folder, tmp_path):
+    pack(folder("more", cat=9, dog=9), tmp_path / "other")
+    os.replace(tmp_path / "other/index.safetensors", out / "index.safetensors")
+    assert "belongs to another" in refused(out)
+
+
+def test_a_missing_or_cut_off_shard_is_named(out):
+    tar = out / "pets-000000.tar"
+    os.truncate(tar, 1000)
+    assert "pets-000000.tar must be" in refused(out)
+    tar.unlink()
+    assert "shard pets-000000.tar is missing" in refused(out)

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from itertools import islice
+
+import pytest
+import torch
+
+from hmgan.data.loader import all_of_class, batches
+from hmgan.data.pack import pack
+from hmgan.data.shards import ShardSet
+from hmgan.errors import UserError
+
+
+@pytest.fixture
+def data(folder, tmp_path):
+    return ShardSet(pack(folder(cat=5, dog=4), tmp_path / "out", shard_samples=4, name="pets"))
+
+
+def take(data, steps: int, **options):
+    defaults = dict(batch_per_rank=2, rank=0, world=1, seed=1)
+    return list(islice(batches(data, **(defaults | options)), steps))
+
+
+def same(a, b) -> bool:
+    pairs = list(zip(a, b, strict=True))
+    return all(torch.equal(x.images, y.images) and torch.equal(x.labels, y.labels) for x, y in pairs)
+
+
+def test_a_batch_holds_images_and_their_labels(data):
+    label_of = {data[i][0].numpy().tobytes(): data[i][1] for i in range(len(data))}
+    (batch,) = take(data, 1, batch_per_rank=7)
+    assert (batch.images.shape, batch.images.dtype) == ((7, 3, 8, 8), torch.uint8)
+    assert batch.labels.dtype == torch.int64
+    assert [label_of[image.numpy().tobytes()] for image in batch.images] == batch.labels.tolist()
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 4])
+def test_every_sample_is_shown_once_per_epoch(data, world):
+    per_rank = [take(data, 9, rank=rank, world=world, batch_per_rank=1) for rank in range(world)]
+    images = [batch.images.numpy().tobytes() for step in zip(*per_rank, strict=True) for batch in step]
+    for epoch in range(world):
+        assert len(set(images[9 * epoch : 9 * epoch + 9])) == 9
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_change_nothing(data, workers):
+    assert same(take(data, 12, workers=workers, start_step=3), take(data, 12, start_step=3))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_run_resumed_at_any_step_sees_what_it_would_have_seen(data, workers):
+    whole = take(data, 14)
+    for start in (1, 5, 9):
+        assert same(take(data, 5, start_step=start, workers=workers), whole[start : start + 5])
+    assert not same(take(data, 5, start_step=1), whole[:5])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_loading_leaves_the_global_random_stream_alone(data, workers):
+    state = torch.get_rng_state()
+    take(data, 2, workers=workers)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_bad_image_is_told_in_one_line_whoever_reads_it(data, workers):
+    for row in range(len(data)):
+        with open(data.index.root / data.index.shards[data.index.shard[row]].name, "r+b") as file:
+            file.seek(data.index.offset[row])
+            file.write(b"\0" * 20)
+    with pytest.raises(UserError, match=r"^image \S+ in shard pets-00000\d.tar cannot be decoded[^\n]*$"):
+        take(data, 1, workers=workers)
+
+
+def test_counts_out_of_range_are_refused_before_the_first_batch(data):
+    for options in ({"batch_per_rank": 0}, {"workers": -1}, {"start_step": -1}):
+        with pytest.raises(UserError, match="must be at least"):
+            batches(data, **(dict(batch_per_rank=1, rank=0, world=1, seed=1) | options))
+    with pytest.raises(ValueError, match=r"rank must lie in 0\.\.1, got 2"):
+        batches(data, batch_per_rank=1, rank=2, world=2, seed=1)
+
+
+def test_all_of_a_class_come_in_index_order(data):
+    wanted = [data[i][0] for i in range(len(data)) if data[i][1] == 0]
+    got = list(all_of_class(data, 0, batch=2))
+    assert [len(batch) for batch in got] == [2, 2, 1]
+    assert torch.equal(torch.cat(got), torch.stack(wanted))
+    assert torch.equal(torch.cat(list(all_of_class(data, 0, limit=3))), torch.stack(wanted[:3]))
+
+
+def test_ranks_share_the_images_of_a_class_out(data):
+    whole = torch.cat(list(all_of_class(data, 0, limit=4)))
+    parts = [torch.cat(list(all_of_class(data, 0, limit=4, rank=rank, world=3))) for rank in range(3)]
+    assert [len(part) for part in parts] == [2, 1, 1]
+    assert torch.equal(parts[0], whole[[0, 3]])
+    assert torch.equal(torch.cat(parts), whole[[0, 3, 1, 2]])

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import io
+import os
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from hmgan.data import shards
+from hmgan.data.pack import pack
+from hmgan.data.shards import ShardSet
+from hmgan.errors import UserError
+
+
+@pytest.fixture
+def index(folder, tmp_path):
+    return pack(folder(), tmp_path / "out", shard_samples=4, name="pets")
+
+
+def message(action) -> str:
+    with pytest.raises(UserError) as error:
+        action()
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def overwrite(index, row: int, content: bytes) -> None:
+    """Put `content` in the place of an image, in the shard on the disk."""
+    with open(index.root / index.shards[index.shard[row]].name, "r+b") as file:
+        file.seek(index.offset[row])
+        file.write(content)
+
+
+def key_of(index, row: int) -> str:
+    with open(index.root / index.shards[index.shard[row]].name, "rb") as file:
+        file.seek(index.offset[row] - 512)
+        return file.read(100).split(b".png")[0].decode()
+
+
+def encoded(size: int, kind: str) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (size, size), (10, 200, 30)).save(file, kind)
+    return file.getvalue()
+
+
+def test_labels_and_counts_agree_with_the_samples(index):
+    data = ShardSet(index)
+    assert data.labels.tolist() == [label for _, label in (data[i] for i in range(len(data)))]
+    assert data.counts == (5, 4)
+    assert data.labels.dtype == torch.int64
+    assert data[0][0].dtype == torch.uint8
+
+
+def test_another_resolution_is_refused(index):
+    assert "is 8 px, the network wants 16 px" in message(lambda: ShardSet(index, resolution=16))
+    assert ShardSet(index, resolution=8).resolution == 8
+
+
+def test_chosen_classes_are_relabelled_in_the_order_given(index):
+    whole, swapped, dogs = ShardSet(index), ShardSet(index, classes=["dog", "cat"]), ShardSet(index, classes=["dog"])
+    assert (swapped.labels == 1 - whole.labels).all()
+    assert (dogs.counts, len(dogs), dogs[0][1]) == ((4,), 4, 0)
+    assert torch.equal(dogs[0][0], whole[int((whole.labels == 1).nonzero()[0])][0])
+    assert len({whole.digest, swapped.digest, dogs.digest}) == 3
+
+
+def test_unknown_and_repeated_classes_are_refused(index):
+    assert "no class 'cow'" in message(lambda: ShardSet(index, classes=["cow"]))
+    assert "'cat' twice" in message(lambda: ShardSet(index, classes=["cat", "cat"]))
+    assert "got none" in message(lambda: ShardSet(index, classes=[]))
+
+
+@pytest.mark.parametrize("row", [0, 6])
+def test_an_image_of_the_wrong_size_is_named_with_its_shard(index, row):
+    overwrite(index, row, encoded(4, "PNG"))
+    text = message(lambda: ShardSet(index)[row])
+    assert f"image {key_of(index, row)} in shard pets-00000{row // 4}.tar must be 8 x 8 px, got 4 x 4" in text
+
+
+@pytest.mark.parametrize("garbage", [b"\0" * 60, b"\xff\xd8" + b"\0" * 60])
+def test_unreadable_bytes_are_named_with_their_shard(index, garbage):
+    overwrite(index, 5, garbage)
+    text = message(lambda: ShardSet(index)[5])
+    assert f"image {key_of(index, 5)} in shard pets-000001.tar cannot be decoded" in text
+
+
+def test_a_label_outside_the_classes_is_named_with_its_shard(index):
+    label = index.label.copy()
+    label[6] = 2
+    text = message(lambda: ShardSet(replace(index, label=label)))
+    assert f"image {key_of(index, 6)} in shard pets-000001.tar" in text
+    assert "got 2 with 2 classes" in text
+
+
+def test_a_shard_cut_off_after_opening_is_named(index):
+    data = ShardSet(index)
+    os.truncate(index.root / "pets-000002.tar", int(index.offset[8]) + 10)
+    assert f"image {key_of(index, 8)} in shard pets-000002.tar is cut off: got 10 of" in message(lambda: data[8])
+
+
+def test_jpeg_is_decoded_with_and_without_simplejpeg(index, monkeypatch):
+    content = encoded(8, "JPEG")
+    fast = shards._decode(content)
+    monkeypatch.setattr(shards, "simplejpeg", None)
+    slow = shards._decode(content)
+    assert fast.shape == slow.shape == (3, 8, 8)
+    assert (fast.int() - slow.int()).abs().max() <= 2
+    assert (fast[:, 0, 0].int() - torch.tensor([10, 200, 30])).abs().max() <= 4
+
+
+def test_a_copy_sent_to_another_process_opens_its_own_files(index):
+    data = ShardSet(index)
+    first = data[0][0]
+    copy = pickle.loads(pickle.dumps(data))
+    data.close()
+    assert torch.equal(copy[0][0], first)
+    assert torch.equal(data[0][0], first)
+
+
+def test_no_more_files_stay_open_than_allowed(index, monkeypatch):
+    monkeypatch.setattr(shards, "OPEN_FILES", 2)
+    data = ShardSet(index)
+    before = len(os.listdir("/proc/self/fd"))
+    images = [data[i][0] for i in (0, 4, 8, 0, 4, 8)]
+    assert len(os.listdir("/proc/self/fd")) == before + 2
+    assert all(np.array_equal(a, b) for a, b in zip(images[:3], images[3:], strict=True))
+    data.close()
+    assert len(os.listdir("/proc/self/fd")) == before
