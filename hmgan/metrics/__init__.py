@@ -1,0 +1,1 @@
+"""How good the fakes are: feature extractors, distances between feature sets, and scores per class."""

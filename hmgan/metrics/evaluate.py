@@ -1,0 +1,208 @@
+"""Scores per class and their mean, with the protocol that made them. B batch, N/M samples, F features, H/W pixels."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import torch
+from rich.table import Table
+from rich.text import Text
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from hmgan.errors import UserError
+from hmgan.files import write_atomically
+from hmgan.metrics.distances import frechet_distance, kernel_distance
+from hmgan.metrics.features import Extractor
+
+DISTANCES = {"FD": frechet_distance, "KD": kernel_distance}
+MEAN = "mean"
+BATCH = 64
+
+
+class LabelledImages(Protocol):
+    """What evaluation needs of a data set; `hmgan.data.shards.ShardSet` has it."""
+
+    @property
+    def classes(self) -> Sequence[str]: ...
+    @property
+    def labels(self) -> Tensor: ...  # [N] int64
+    @property
+    def digest(self) -> str: ...
+    def __getitem__(self, i: int, /) -> tuple[Tensor, int]: ...  # uint8 [3, H, W], label
+
+
+class Score(NamedTuple):
+    """One number and all that it depends on. Its name carries the extractor and is never FID or KID."""
+
+    metric: str  # "FD-squeezenet" or "KD-squeezenet"
+    cls: str  # a class, or "mean" over the classes
+    value: float
+    n_real: int  # in the mean's row: the total over the classes
+    n_fake: int
+    extractor: str
+    digest: str  # sha256 of the extractor's weights
+    resizer: str
+
+    def line(self) -> dict[str, str | int | float]:
+        """As a line of metrics.jsonl."""
+        return {"class" if field == "cls" else field: value for field, value in self._asdict().items()}
+
+
+def class_scores(
+    real_features: Mapping[str, Tensor], fake_features: Mapping[str, Tensor], extractor: Extractor
+) -> list[Score]:
+    """Both distances for each class, [N, F] against [M, F], and their means.
+
+    The mean weighs classes equally, as the paper's mFID and mKID do; its row carries the total counts.
+
+    Raises: UserError when the classes differ, when one is called "mean", or when one has fewer than 2 samples.
+    """
+    _check_classes(real_features, fake_features)
+    scores = []
+    for prefix, distance in DISTANCES.items():
+        rows = [
+            Score(
+                metric=f"{prefix}-{extractor.name}",
+                cls=cls,
+                value=distance(real_NF, fake_features[cls]),
+                n_real=len(real_NF),
+                n_fake=len(fake_features[cls]),
+                extractor=extractor.name,
+                digest=extractor.digest,
+                resizer=extractor.resizer,
+            )
+            for cls, real_NF in real_features.items()
+        ]
+        mean = sum(row.value for row in rows) / len(rows)
+        n_real, n_fake = sum(row.n_real for row in rows), sum(row.n_fake for row in rows)
+        scores += [*rows, rows[0]._replace(cls=MEAN, value=mean, n_real=n_real, n_fake=n_fake)]
+    return scores
+
+
+def extract(batches: Iterable[Tensor], extractor: Extractor, device: torch.device | str = "cpu") -> Tensor:
+    """uint8 batches [B, 3, H, W] -> [N, F] float64 on the CPU. The extractor moves to `device`."""
+    extractor = extractor.to(device)
+    rows = [extractor(images_B3HW.to(device)).cpu() for images_B3HW in batches]
+    return torch.cat(rows) if rows else torch.empty(0, extractor.dim, dtype=torch.float64)
+
+
+def real_features(
+    data: LabelledImages,
+    extractor: Extractor,
+    *,
+    cache: Path | None,
+    limit: int = 10_000,
+    device: torch.device | str = "cpu",
+) -> dict[str, Tensor]:
+    """Class -> [N, F] float64 of the first `limit` images of each class.
+
+    Args:
+        cache: a folder. Features are kept there under the data's digest, the extractor's, the resizer and the limit,
+            so that a change of any of them is a miss. None: nothing is kept.
+
+    Raises: UserError when `limit` is below 2 or a cache file cannot be read.
+    """
+    if limit < 2:
+        raise UserError(f"limit counts real images per class and must be at least 2, got {limit}")
+    path = None if cache is None else cache / _cache_name(data, extractor, limit)
+    if path is not None and path.exists():
+        # Class names may be anything, so tensors are stored by class index.
+        kept = _read(path)
+        return {cls: kept[str(label)] for label, cls in enumerate(data.classes)}
+    features = {
+        cls: extract(_class_batches(data, label, limit), extractor, device) for label, cls in enumerate(data.classes)
+    }
+    if path is not None:
+        stored = save({str(label): features[cls] for label, cls in enumerate(data.classes)})
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, lambda part: part.write_bytes(stored))
+    return features
+
+
+def intra_class_distance(features_NF: Tensor) -> float:
+    """Mean Euclidean distance over all pairs of one class: a diversity figure. fake / real near 0 is a collapse.
+
+    Time and memory grow with N^2: a few hundred samples tell enough.
+
+    Raises: UserError with fewer than 2 samples.
+    """
+    if len(features_NF) < 2:
+        raise UserError(f"diversity needs 2 samples or more, got {len(features_NF)}; add images")
+    return float(torch.pdist(features_NF.double()).mean())
+
+
+def scores_table(labelled: Sequence[tuple[str, Sequence[Score]]]) -> Table:
+    """A terminal table: a row per class, a column per metric and label, the protocol beneath.
+
+    Args:
+        labelled: [("before", scores), ("after", scores)], or one such pair.
+
+    Raises: UserError when there is nothing to show, or when the scores come from different protocols.
+    """
+    scores = [score for _, group in labelled for score in group]
+    if not scores:
+        raise UserError("no scores to show; evaluate first")
+    protocols = {(score.extractor, score.digest, score.resizer) for score in scores}
+    if len(protocols) > 1:
+        named = ", ".join(f"{name} {digest[:8]} {resizer}" for name, digest, resizer in sorted(protocols))
+        raise UserError(f"scores of different protocols cannot share a table: {named}; evaluate all with one")
+    name, digest, resizer = protocols.pop()
+    classes = [cls for cls in dict.fromkeys(score.cls for score in scores) if cls != MEAN]
+    table = Table(caption=f"extractor {name} {digest[:8]}, resized {resizer}\nlower is better")
+    # Text, because a class name may hold rich's own [markup].
+    table.add_column("class")
+    cells = []
+    for metric in dict.fromkeys(score.metric for score in scores):
+        for label, group in labelled:
+            table.add_column(Text(f"{metric}\n{label}"), justify="right")
+            cells.append({score.cls: score for score in group if score.metric == metric})
+    for count in ("real", "fake"):
+        table.add_column(count, justify="right")
+    for cls in (*classes, MEAN):
+        row = [column.get(cls) for column in cells]
+        values = ["" if score is None else f"{score.value:.4g}" for score in row]
+        n_real = dict.fromkeys(str(score.n_real) for score in row if score is not None)
+        n_fake = dict.fromkeys(str(score.n_fake) for score in row if score is not None)
+        style = "bold" if cls == MEAN else None
+        table.add_row(Text(cls), *values, " / ".join(n_real), " / ".join(n_fake), style=style)
+    return table
+
+
+def _check_classes(real: Mapping[str, Tensor], fake: Mapping[str, Tensor]) -> None:
+    if not real or set(real) != set(fake):
+        raise UserError(
+            f"real and fake features must cover the same classes, got {sorted(real)} and {sorted(fake)}; "
+            "sample every class of the data"
+        )
+    if MEAN in real:
+        raise UserError(f"a class is named '{MEAN}', which is the name of the row of averages; rename the class")
+    for side, features in (("real", real), ("fake", fake)):
+        for cls, rows in features.items():
+            if len(rows) < 2:
+                raise UserError(f"class '{cls}' has {len(rows)} {side} samples, a score needs 2 or more; add images")
+
+
+def _class_batches(data: LabelledImages, label: int, limit: int) -> Iterator[Tensor]:
+    """[B, 3, H, W] uint8 batches of one class's first images."""
+    rows = torch.nonzero(data.labels == label).flatten()[:limit]
+    for chunk in rows.split(BATCH):
+        if len(chunk):
+            yield torch.stack([data[int(i)][0] for i in chunk])
+
+
+def _cache_name(data: LabelledImages, extractor: Extractor, limit: int) -> str:
+    parts = (data.digest, extractor.digest, extractor.resizer, str(limit))
+    key = hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    return f"features-{extractor.name}-{key[:32]}.safetensors"
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise UserError(f"the feature cache {path} cannot be read ({error}); delete it") from error

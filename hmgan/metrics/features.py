@@ -1,0 +1,97 @@
+"""Feature extractors: uint8 images in, float64 features out, by one protocol. B batch, F features, H/W pixels."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as fn
+from safetensors.torch import load
+from torch import Tensor, nn
+
+from hmgan.errors import UserError
+from hmgan.metrics.squeezenet import SqueezeNet
+
+ASSETS = Path(__file__).resolve().parents[1] / "assets"
+CPU_BATCH = 16  # Activations of more images fall out of a core's cache: 64 at once take twice as long per image.
+
+
+class Extractor(nn.Module):
+    """A frozen trunk behind one resizer, so that a score names everything it depends on.
+
+    Args:
+        trunk: [B, 3, side, side] float RGB in 0..255 -> [B, dim]; it normalises its input itself.
+        name: goes into the metric's name, as in "FD-squeezenet".
+        digest: sha256 of the weight file.
+        dim: F.
+        side: pixels of the square that images are resized to, whatever their shape.
+
+    Shapes: [B, 3, H, W] uint8 -> [B, F] float64.
+    Raises: ValueError for other dtypes or shapes: a float image would be scored in the wrong range.
+    """
+
+    def __init__(self, trunk: nn.Module, *, name: str, digest: str, dim: int, side: int) -> None:
+        super().__init__()
+        self.trunk = trunk.requires_grad_(False)
+        self.name = name
+        self.digest = digest
+        self.dim = dim
+        self.side = side
+        self.eval()
+
+    @property
+    def resizer(self) -> str:
+        """How images are resized: scores under two resizers cannot be compared."""
+        return f"bicubic-antialias-{self.side}"
+
+    @torch.no_grad()
+    def forward(self, images_B3HW: Tensor) -> Tensor:
+        if images_B3HW.dtype != torch.uint8 or images_B3HW.ndim != 4 or images_B3HW.shape[1] != 3:
+            got = f"{images_B3HW.dtype} {list(images_B3HW.shape)}"
+            raise ValueError(f"an extractor needs uint8 [B, 3, H, W], got {got}; quantise with to_uint8 first")
+        # The precision is part of the protocol: neither autocast nor TF32 may move a score between machines.
+        exact = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
+        with torch.autocast(images_B3HW.device.type, enabled=False), exact:
+            size = CPU_BATCH if images_B3HW.device.type == "cpu" else max(1, len(images_B3HW))
+            return torch.cat([self.trunk(self.resize(part)) for part in images_B3HW.split(size)]).double()
+
+    def resize(self, images_B3HW: Tensor) -> Tensor:
+        """[B, 3, H, W] uint8 -> [B, 3, side, side] float32 in 0..255. Bicubic overshoots, hence the clamp."""
+        size = (self.side, self.side)
+        resized = fn.interpolate(images_B3HW.float(), size, mode="bicubic", antialias=True, align_corners=False)
+        return resized.clamp(0, 255)
+
+
+def load_squeezenet() -> Extractor:
+    """SqueezeNet v1.1 from the package's own assets: small, offline, and never to be called FID."""
+    folder = ASSETS / "squeezenet"
+    config = json.loads((folder / "config.json").read_text())
+    raw = (folder / "model.safetensors").read_bytes()
+    digest = hashlib.sha256(raw).hexdigest()
+    if digest != config["weights_sha256"]:
+        raise UserError(f"{folder / 'model.safetensors'} hashes to {digest[:12]}, not as released; reinstall hmgan")
+    trunk = SqueezeNet(mean=config["mean"])
+    # Channels last: the same numbers to rounding, at twice the speed on a CPU.
+    form = torch.channels_last
+    weights = {name: w.contiguous(memory_format=form) if w.ndim == 4 else w for name, w in load(raw).items()}
+    trunk.load_state_dict(weights, assign=True)
+    return Extractor(trunk, name="squeezenet", digest=digest, dim=trunk.dim, side=config["side"])
+
+
+LOADERS: dict[str, Callable[[], Extractor]] = {"squeezenet": load_squeezenet}
+
+
+def load_extractor(name: str) -> Extractor:
+    """The extractor of that name, on the CPU.
+
+    Raises: UserError for an unknown name.
+    """
+    if name not in LOADERS:
+        close = difflib.get_close_matches(name, LOADERS, n=1)
+        hint = f"; did you mean '{close[0]}'?" if close else "."
+        raise UserError(f"no extractor named '{name}'{hint} Known: {', '.join(sorted(LOADERS))}.")
+    return LOADERS[name]()

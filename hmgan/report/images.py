@@ -1,0 +1,93 @@
+"""Image grids with Pillow and einops: no torchvision. N images, H/W pixels, R/K grid rows and columns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from einops import rearrange, repeat
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+from torch.nn.functional import pad as pad_edges
+
+from hmgan.files import write_atomically
+
+WHITE = 255
+
+
+def to_uint8(images_NCHW: Tensor) -> Tensor:
+    """[-1, 1] float -> 0..255 uint8, halves up, out-of-range values clamped. Inverts x / 127.5 - 1 exactly."""
+    return (images_NCHW.float() * 127.5 + 128).floor().clamp(0, 255).to(torch.uint8)
+
+
+def grid(images_NCHW: Tensor, columns: int, pad: int = 2) -> Image.Image:
+    """[N, 3, H, W] uint8 -> one RGB image, row by row, on white, `pad` pixels around each cell.
+
+    Raises: ValueError for no images, another dtype or shape, or fewer than 1 column.
+    """
+    _check(images_NCHW)
+    if columns < 1:
+        raise ValueError(f"columns must be at least 1, got {columns}")
+    count = len(images_NCHW)
+    rows = math.ceil(count / columns)
+    # Every cell brings its left and upper margin, the sheet the other two. Missing cells are white by the same fill.
+    cells = pad_edges(images_NCHW.cpu(), (pad, 0, pad, 0, 0, 0, 0, rows * columns - count), value=WHITE)
+    sheet_HWC = rearrange(cells, "(r k) c h w -> (r h) (k w) c", k=columns)
+    sheet_HWC = pad_edges(sheet_HWC, (0, 0, 0, pad, 0, pad), value=WHITE)
+    return Image.fromarray(sheet_HWC.contiguous().numpy())
+
+
+def labelled_grid(rows: Mapping[str, Tensor], scale: int = 1) -> Image.Image:
+    """One row of images per class, its name in the left margin, on white.
+
+    Args:
+        rows: class -> [n, 3, H, W] uint8; rows may differ in n, not in H and W.
+        scale: whole number of screen pixels per image pixel, by nearest neighbour, so that pixels stay pixels.
+
+    Raises: ValueError for no rows, images of two sizes, or a scale below 1.
+    """
+    if not rows or scale < 1:
+        raise ValueError(f"a labelled grid needs rows and a scale of at least 1, got {len(rows)} rows, scale {scale}")
+    for images_NCHW in rows.values():
+        _check(images_NCHW)
+    sizes = {tuple(images_NCHW.shape[2:]) for images_NCHW in rows.values()}
+    if len(sizes) > 1:
+        raise ValueError(f"all rows must share one image size, got {sorted(sizes)}")
+    columns = max(len(images_NCHW) for images_NCHW in rows.values())
+    pad = 2 * scale
+    strips = [
+        grid(repeat(images, "n c h w -> n c (h a) (w b)", a=scale, b=scale), columns, pad)
+        for images in (_fill(images, columns) for images in rows.values())
+    ]
+    strip_height = strips[0].height - pad  # Neighbouring strips share a margin.
+    size = max(12, min(28, strip_height // 4))
+    font = ImageFont.load_default(size=size)
+    boxes = [font.getbbox(name) for name in rows]
+    margin = math.ceil(max(right for _, _, right, _ in boxes)) + size
+    sheet = Image.new("RGB", (margin + strips[0].width, strip_height * len(strips) + pad), "white")
+    draw = ImageDraw.Draw(sheet)
+    for i, (name, strip) in enumerate(zip(rows, strips, strict=True)):
+        sheet.paste(strip, (margin, i * strip_height))
+        # "rm": right-aligned at the images, centred on the row.
+        middle = i * strip_height + strips[0].height // 2
+        draw.text((margin - size / 2, middle), name, fill="black", font=font, anchor="rm")
+    return sheet
+
+
+def save_png(image: Image.Image, path: Path) -> None:
+    """Write a PNG, all or nothing: a viewer never meets half a file. Makes the folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, lambda part: image.save(part, format="PNG"))
+
+
+def _fill(images_NCHW: Tensor, count: int) -> Tensor:
+    """White images to make up `count`."""
+    return pad_edges(images_NCHW.cpu(), (0, 0, 0, 0, 0, 0, 0, count - len(images_NCHW)), value=WHITE)
+
+
+def _check(images_NCHW: Tensor) -> None:
+    if images_NCHW.dtype != torch.uint8 or images_NCHW.ndim != 4 or images_NCHW.shape[1] != 3 or not len(images_NCHW):
+        got = f"{images_NCHW.dtype} {list(images_NCHW.shape)}"
+        raise ValueError(f"a grid needs one or more uint8 images [N, 3, H, W], got {got}; use to_uint8")

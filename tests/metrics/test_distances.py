@@ -1,0 +1,124 @@
+"""The two distances against closed forms and naive references."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from hmgan.errors import UserError
+from hmgan.metrics.distances import frechet_distance, kernel_distance
+
+
+def normal(n: int, f: int, seed: int) -> Tensor:
+    return torch.randn(n, f, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def whitened(n: int, f: int, seed: int) -> Tensor:
+    """[n, f] with mean 0 and covariance 1 exactly, so that closed forms hold to rounding."""
+    x_NF = normal(n, f, seed)
+    x_NF = x_NF - x_NF.mean(dim=0)
+    return torch.linalg.qr(x_NF).Q * (n - 1) ** 0.5
+
+
+def frechet_by_eigh(real_NF: Tensor, fake_MF: Tensor) -> float:
+    """Symmetric form: tr (C_r C_f)^(1/2) = tr (C_r^(1/2) C_f C_r^(1/2))^(1/2)."""
+    c_r, c_f = real_NF.T.cov(), fake_MF.T.cov()
+    values, vectors = torch.linalg.eigh(c_r)
+    root = vectors * values.clamp(min=0).sqrt() @ vectors.T
+    cross = torch.linalg.eigvalsh(root @ c_f @ root).clamp(min=0).sqrt().sum()
+    gap = (real_NF.mean(dim=0) - fake_MF.mean(dim=0)).square().sum()
+    return float(gap + c_r.trace() + c_f.trace() - 2 * cross)
+
+
+def mmd_by_loop(x: Tensor, y: Tensor) -> float:
+    def kernel(a: Tensor, b: Tensor) -> float:
+        return (float(a @ b) / len(a) + 1) ** 3
+
+    n, m = len(x), len(y)
+    xx = sum(kernel(x[i], x[j]) for i in range(n) for j in range(n) if i != j) / (n * (n - 1))
+    yy = sum(kernel(y[i], y[j]) for i in range(m) for j in range(m) if i != j) / (m * (m - 1))
+    xy = sum(kernel(a, b) for a in x for b in y) / (n * m)
+    return xx + yy - 2 * xy
+
+
+def test_frechet_of_gaussians_with_common_axes_is_the_closed_form() -> None:
+    s_r, s_f = torch.linspace(0.1, 3, 16, dtype=torch.float64), torch.linspace(2, 0.5, 16, dtype=torch.float64)
+    gap = torch.linspace(-1, 1, 16, dtype=torch.float64)
+    real, fake = whitened(200, 16, 0) * s_r, whitened(150, 16, 1) * s_f + gap
+    expected = gap.square().sum() + (s_r - s_f).square().sum()
+    assert frechet_distance(real, fake) == pytest.approx(float(expected), rel=1e-10)
+
+
+def test_frechet_of_a_shift_is_its_square() -> None:
+    real = normal(300, 8, 0)
+    assert frechet_distance(real, real + 0.25) == pytest.approx(8 * 0.25**2, rel=1e-9)
+
+
+@pytest.mark.parametrize(("n", "m"), [(400, 300), (40, 30), (5, 7)])
+@pytest.mark.parametrize("offset", [0.0, 100.0])
+def test_frechet_agrees_with_a_symmetric_eigendecomposition(n: int, m: int, offset: float) -> None:
+    """Also rank-deficient (fewer samples than the 128 features), on a slowly decaying spectrum, and far from 0."""
+    decay = torch.logspace(0, -3, 128, dtype=torch.float64)
+    mix = torch.linalg.qr(normal(128, 128, 2)).Q
+    real, fake = normal(n, 128, 0) * decay + offset, (normal(m, 128, 1) * decay * 1.3) @ mix + offset
+    assert frechet_distance(real, fake) == pytest.approx(frechet_by_eigh(real, fake), rel=1e-6)
+
+
+def test_frechet_does_not_see_a_common_shift() -> None:
+    real, fake = normal(40, 128, 0), normal(30, 128, 1)
+    assert frechet_distance(real + 1000, fake + 1000) == pytest.approx(frechet_distance(real, fake), rel=1e-8)
+
+
+@pytest.mark.parametrize("n", [10, 200])
+def test_frechet_of_identical_sets_is_zero(n: int) -> None:
+    real = normal(n, 64, 0)
+    assert frechet_distance(real, real.clone()) == pytest.approx(0, abs=1e-9)
+    assert frechet_distance(real, real) >= 0
+
+
+def test_frechet_is_symmetric_and_takes_float32() -> None:
+    real, fake = normal(50, 16, 0), normal(60, 16, 1) + 0.1
+    assert frechet_distance(real, fake) == pytest.approx(frechet_distance(fake, real), rel=1e-9)
+    assert frechet_distance(real.float(), fake.float()) == pytest.approx(frechet_distance(real, fake), rel=1e-5)
+
+
+def test_kernel_distance_is_the_unbiased_mmd_of_the_full_sets() -> None:
+    real, fake = normal(30, 12, 0), normal(30, 12, 1) * 1.2 + 0.3
+    assert kernel_distance(real, fake) == pytest.approx(mmd_by_loop(real, fake), rel=1e-9)
+
+
+def test_kernel_distance_of_identical_sets_is_below_zero_as_the_unbiased_estimate_is() -> None:
+    real = normal(25, 6, 0)
+    assert kernel_distance(real, real) == pytest.approx(mmd_by_loop(real, real), rel=1e-9)
+    assert kernel_distance(real, real) < 0
+
+
+def test_kernel_distance_of_disjoint_halves_averages_to_zero() -> None:
+    """Unbiased: the mean over draws is 0, not above it as the biased estimate's would be (about 0.5 here)."""
+    values = [kernel_distance(normal(40, 8, 2 * i), normal(40, 8, 2 * i + 1)) for i in range(60)]
+    assert min(values) < 0
+    assert abs(sum(values) / len(values)) < 0.05
+
+
+def test_kernel_distance_of_unequal_sets_repeats_and_leaves_the_random_state_alone() -> None:
+    real, fake = normal(50, 8, 0), normal(20, 8, 1)
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    first = kernel_distance(real, fake)
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(2)
+    assert kernel_distance(real, fake) == first
+
+
+def test_kernel_distance_is_computed_in_float64() -> None:
+    """A gap that float32 kernels, of size (x.x / F + 1)^3 = 1e12 here, cannot show."""
+    real = normal(20, 4, 0) + 100
+    fake = real + 1e-6
+    assert kernel_distance(real, fake) == pytest.approx(mmd_by_loop(real, fake), rel=1e-3)
+
+
+@pytest.mark.parametrize("distance", [frechet_distance, kernel_distance])
+def test_too_few_samples_and_mixed_extractors_are_user_errors(distance) -> None:
+    with pytest.raises(UserError, match="needs 2 fake samples or more, got 1; add images"):
+        distance(normal(5, 4, 0), normal(1, 4, 1))
+    with pytest.raises(UserError, match="got 4 real, 3 fake; use one extractor for both"):
+        distance(normal(5, 4, 0), normal(5, 3, 1))
