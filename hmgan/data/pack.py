@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from rich.console import Console
 from rich.progress import track
@@ -49,7 +50,7 @@ def pack(
     Args:
         src: any kind that `sources.SOURCES` lists.
         resolution: pixels; a power of two. Left out: the size that all the images share.
-        pad: pixels of border added on every side, repeating the outermost ones, in place of resizing (28 -> 32: 2).
+        pad: pixels added on every side in the border's colour, in place of resizing (28 -> 32: 2).
         shard_samples: images per shard.
         name: the shards are called NAME-000000.tar and so on; left out: OUT's own name.
         report: takes one line for every image that is left out because it cannot be read.
@@ -229,10 +230,20 @@ def _fit(image: Image.Image, resolution: int, pad: int, what: str) -> Image.Imag
         if side + 2 * pad != resolution:
             got = f"{side} px with --pad {pad} for --resolution {resolution}"
             raise UserError(f"{what}: the size and twice the pad must give the resolution, got {got}; change --pad")
-        return Image.fromarray(np.pad(np.asarray(square), ((pad, pad), (pad, pad), (0, 0)), mode="edge"))
+        return _bordered(np.asarray(square), pad)
     if side == resolution:
         return square
     return square.resize((resolution, resolution), Image.Resampling.LANCZOS)
+
+
+def _bordered(pixels: NDArray[np.uint8], pad: int) -> Image.Image:
+    """[H, W, 3] with `pad` pixels around it, in the median of the outermost ones: an object at the edge is not smeared."""
+    outermost = np.concatenate([pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1]])
+    height, width = pixels.shape[0] + 2 * pad, pixels.shape[1] + 2 * pad
+    framed = np.empty((height, width, 3), np.uint8)
+    framed[:] = np.sort(outermost, axis=0)[len(outermost) // 2]
+    framed[pad:-pad, pad:-pad] = pixels
+    return Image.fromarray(framed)
 
 
 def _png(image: Image.Image) -> bytes:

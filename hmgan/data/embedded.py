@@ -1,0 +1,33 @@
+"""The images that come with the package, so that a first run needs no download."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from importlib.resources import files
+from pathlib import Path
+
+from hmgan.data.sources import SHEETS
+from hmgan.errors import UserError
+
+PAD = 2  # pixels on each side that bring their 28 px tiles to 32: pack(embedded(name), out, pad=PAD)
+
+
+def embedded_names() -> tuple[str, ...]:
+    """The sets that `embedded` knows, sorted."""
+    return tuple(sorted(path.parent.name for path in _folder().glob(f"*/{SHEETS}")))
+
+
+def embedded(name: str) -> Path:
+    """The folder of contact sheets of one set, ready for `pack`.
+
+    Raises: UserError if there is no set of this name.
+    """
+    if name not in (names := embedded_names()):
+        near = get_close_matches(name, names, 1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise UserError(f"no embedded images named {name!r}; {hint}Known: {', '.join(names)}")
+    return _folder() / name
+
+
+def _folder() -> Path:
+    return Path(str(files("hmgan"))) / "assets" / "images"

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from hmgan.data.embedded import PAD, embedded, embedded_names
+from hmgan.data.pack import _decode, pack
+from hmgan.data.shards import ShardSet
+from hmgan.data.sources import open_source
+from hmgan.errors import UserError
+
+CLOSE = ("ankle-boot", "bag", "sandal", "sneaker")
+DIGITS = tuple("0123456789")
+WANTED = {
+    "fashion-source": {"all": 6000},
+    "fashion-close": dict.fromkeys(CLOSE, 500),
+    "fashion-close-heldout": dict.fromkeys(CLOSE, 500),
+    "digits": dict.fromkeys(DIGITS, 400),
+    "digits-heldout": dict.fromkeys(DIGITS, 100),
+}
+
+
+def tiles(name: str) -> set[bytes]:
+    return {np.asarray(_decode(item.read())).tobytes() for item in open_source(embedded(name))}
+
+
+@pytest.mark.parametrize("name", WANTED)
+def test_every_set_has_its_classes_and_counts(name):
+    assert Counter(item.label for item in open_source(embedded(name))) == WANTED[name]
+    assert set(embedded_names()) == set(WANTED)
+
+
+@pytest.mark.parametrize("name", ["fashion-close", "digits"])
+def test_held_out_images_are_other_images(name):
+    training, held_out = tiles(name), tiles(f"{name}-heldout")
+    assert len(held_out) > 0.99 * sum(WANTED[f"{name}-heldout"].values())
+    assert not training & held_out
+
+
+def test_the_embedded_images_stay_small():
+    assert sum(file.stat().st_size for name in WANTED for file in embedded(name).iterdir()) < 4_600_000
+
+
+def test_an_embedded_set_packs_to_32_pixels(tmp_path):
+    index = pack(embedded("digits-heldout"), tmp_path / "out", pad=PAD)
+    data = ShardSet(tmp_path / "out", resolution=32)
+    assert (index.resolution, data.classes, data.counts) == (32, DIGITS, (100,) * 10)
+    zero, one = (data[int((data.labels == label).nonzero()[0])][0].float() for label in (0, 1))
+    assert zero[:, 14:18, 14:18].mean() < 60 < one[:, 14:18, 14:18].mean()  # a zero is hollow
+
+
+def test_without_padding_the_error_says_what_to_pass(tmp_path):
+    with pytest.raises(UserError, match="got 28; pass --resolution 16 or 32, with --pad"):
+        pack(embedded("digits-heldout"), tmp_path / "out")
+
+
+def test_an_unknown_set_is_met_with_the_nearest_name():
+    with pytest.raises(UserError, match="no embedded images named 'digit'; did you mean 'digits'"):
+        embedded("digit")
+
+
+def test_damaged_sheets_are_refused(tmp_path):
+    for file in embedded("digits-heldout").iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    sheet = tmp_path / json.loads((tmp_path / "sheets.json").read_text())["sheets"][3]["file"]
+    sheet.write_bytes(sheet.read_bytes()[:100])
+    with pytest.raises(UserError, match=f"{sheet.name} is damaged"):
+        list(open_source(tmp_path))
+    (tmp_path / "sheets.json").write_text('{"format": "other"}')
+    with pytest.raises(UserError, match="must be of format 'hmgan-sheets/1', got 'other'"):
+        open_source(tmp_path)
