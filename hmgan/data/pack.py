@@ -237,7 +237,7 @@ def _fit(image: Image.Image, resolution: int, pad: int, what: str) -> Image.Imag
 
 
 def _bordered(pixels: NDArray[np.uint8], pad: int) -> Image.Image:
-    """[H, W, 3] with `pad` pixels around it, in the median of the outermost ones: an object at the edge is not smeared."""
+    """[H, W, 3] framed in the median of its outermost pixels, so that an object at the edge is not smeared."""
     outermost = np.concatenate([pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1]])
     height, width = pixels.shape[0] + 2 * pad, pixels.shape[1] + 2 * pad
     framed = np.empty((height, width, 3), np.uint8)

@@ -1,0 +1,67 @@
+"""From a resolved experiment to networks."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from hmgan import components
+from hmgan.config import Choice, Experiment
+from hmgan.errors import UserError
+from hmgan.modulation.transfer import TransferGenerator
+from hmgan.modulation.unconditional import UnconditionalGenerator
+from hmgan.sources import Source
+
+
+class Networks(NamedTuple):
+    generator: TransferGenerator | UnconditionalGenerator
+    discriminator: nn.Module
+
+
+def build(experiment: Experiment, source: Source | None, classes: int) -> Networks:
+    """Both networks of an experiment, seeded by it.
+
+    Args:
+        source: what is transferred; None for pretraining.
+        classes: number of classes in the data; 1 where labels are not used.
+    Raises: UserError if the source does not fit.
+    """
+    torch.manual_seed(experiment.train.seed)
+    generator: TransferGenerator | UnconditionalGenerator
+    if experiment.task == "pretrain":
+        assert experiment.backbone is not None
+        assert experiment.discriminator is not None
+        generator = UnconditionalGenerator(_component("backbone", experiment.backbone))
+        return Networks(generator, _component("discriminator", experiment.discriminator, 1))
+    assert source is not None
+    generator = transfer_generator(experiment, source, classes)
+    return Networks(generator, _discriminator(experiment, source, classes))
+
+
+def transfer_generator(experiment: Experiment, source: Source, classes: int) -> TransferGenerator:
+    assert experiment.class_net is not None
+    assert experiment.modulation is not None
+    class_net = _component("class-net", experiment.class_net, classes)
+    modulation = _component("modulation", experiment.modulation, source.backbone, class_net.dim)
+    return TransferGenerator(source.backbone, class_net, modulation)
+
+
+def _discriminator(experiment: Experiment, source: Source, classes: int) -> nn.Module:
+    """The source's own discriminator with its head row copied to every class, unless the experiment names another."""
+    if experiment.discriminator is not None:
+        return _component("discriminator", experiment.discriminator, classes)
+    if source.discriminator is None:
+        raise UserError(
+            f"source {experiment.source!r} has no discriminator; import one with hmgan import --discriminator, "
+            "or name a new one with --set discriminator=stylegan1"
+        )
+    choice, state = source.discriminator
+    network = _component("discriminator", choice, classes)
+    network.load_source(state)
+    return network
+
+
+def _component(kind: str, choice: Choice, *parts: object) -> nn.Module:
+    return components.build(kind, choice.name, *parts, **choice.options)

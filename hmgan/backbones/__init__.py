@@ -1,0 +1,1 @@
+"""Source generators, one architecture per file."""

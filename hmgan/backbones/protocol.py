@@ -1,0 +1,32 @@
+"""What a source generator offers to everything else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from torch import Tensor
+
+from hmgan.modulation.edits import SOURCE, Edits
+from hmgan.types import GenOut, Latents, Site
+
+
+class ConvSite(Protocol):
+    def site(self) -> Site: ...
+
+
+class NormSite(Protocol):
+    channels: int
+
+
+class Backbone(Protocol):
+    """A generator with named sites. Without edits it is the source, exactly."""
+
+    resolution: int
+
+    def sites(self) -> Mapping[str, ConvSite]: ...
+    def norms(self) -> Mapping[str, NormSite]: ...
+    def latents(self, keys: Sequence[int], mixing: float = 0.0) -> Latents: ...
+    def styles(self, latents: Latents, truncation: float = 1.0) -> list[Tensor]: ...
+    def synthesise(self, styles: Sequence[Tensor], noise: Sequence[Tensor], edits: Edits = SOURCE) -> GenOut: ...
+    def __call__(self, latents: Latents, edits: Edits = SOURCE, truncation: float = 1.0) -> GenOut: ...

@@ -1,0 +1,172 @@
+"""StyleGAN's generator (Karras et al. 2019), as the public PyTorch port that released checkpoints come from computes it.
+
+Legend: B batch, K blocks (block i works at 4 * 2^i pixels), W style width, Z latent width, C channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from hmgan import rng
+from hmgan.components import register
+from hmgan.errors import UserError
+from hmgan.layers import Blur, EqualConv2d, EqualLinear, PixelNorm, he_gain, leaky_relu
+from hmgan.modulation.edits import SOURCE, Edits
+from hmgan.modulation.sites import SiteAdaIN, SiteConv2d
+from hmgan.types import GenOut, Latents, Site
+
+# Channels at 4, 8, ... 1024 pixels.
+PORT_WIDTHS = (512, 512, 512, 512, 256, 128, 64, 32, 16)
+# From here up the port up-samples by a kernel of four averaged shifts instead of nearest neighbours.
+FUSED_FROM_PIXELS = 128
+NEAREST, FUSED = 1.0, 0.25
+
+
+def block_count(resolution: int) -> int:
+    """Blocks from 4 pixels to `resolution`. Raises UserError unless it is a power of two in 4..1024."""
+    if resolution not in [4 << i for i in range(9)]:
+        raise UserError(f"resolution must be a power of two from 4 to 1024, got {resolution}")
+    return (resolution // 4).bit_length()
+
+
+def block_widths(resolution: int, channels: Sequence[int] | None) -> tuple[int, ...]:
+    """Channels per block; the port's own where none are given."""
+    blocks = block_count(resolution)
+    widths = tuple(channels or PORT_WIDTHS[:blocks])
+    if len(widths) != blocks or min(widths) < 1:
+        raise UserError(f"channels needs {blocks} positive widths for {resolution} px (4 px first), got {list(widths)}")
+    return widths
+
+
+class Noise(nn.Module):
+    """Adds one noise map, scaled per channel. x [B, C, H, W], noise [B, 1, H, W]."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(channels))
+        self.gain = he_gain(channels)
+
+    def forward(self, x: Tensor, noise_B1HW: Tensor) -> Tensor:
+        return torch.addcmul(x, (self.weight * self.gain)[None, :, None, None], noise_B1HW)
+
+
+class Block(nn.Module):
+    """Two times: convolution, noise, leaky ReLU, AdaIN; the first convolution doubles the resolution and is blurred.
+
+    The block at 4 pixels begins with a learned constant in place of its first convolution.
+    """
+
+    def __init__(self, name: str, inputs: int, outputs: int, w_dim: int, up: float) -> None:
+        super().__init__()
+        self.const = nn.Parameter(torch.randn(1, outputs, 4, 4)) if not up else None
+        self.conv1 = SiteConv2d(f"{name}.conv1", inputs, outputs, up) if up else None
+        self.blur = Blur()
+        self.noise1 = Noise(outputs)
+        self.norm1 = SiteAdaIN(f"{name}.norm1", outputs, w_dim)
+        self.conv2 = SiteConv2d(f"{name}.conv2", outputs, outputs)
+        self.noise2 = Noise(outputs)
+        self.norm2 = SiteAdaIN(f"{name}.norm2", outputs, w_dim)
+
+    def forward(self, x: Tensor | None, w_BW: Tensor, noise_B1HW: Tensor, edits: Edits) -> Tensor:
+        if self.conv1 is None:
+            assert self.const is not None
+            h = self.const.expand(len(w_BW), -1, -1, -1)
+        else:
+            assert x is not None
+            h = self.blur(self.conv1(x, edits))
+        h = self.norm1(leaky_relu(self.noise1(h, noise_B1HW)), w_BW, edits)
+        h = leaky_relu(self.noise2(self.conv2(h, edits), noise_B1HW))
+        return self.norm2(h, w_BW, edits)
+
+
+@register("backbone", "stylegan1")
+class StyleGAN1(nn.Module):
+    """Mapping network, synthesis blocks and the last resolution's to-RGB.
+
+    Args:
+        resolution: output pixels, a power of two from 4 to 1024.
+        channels: width per block, 4 px first; the port's widths (512 ... 16) where left out.
+        z_dim: latent and style width, Z = W as in the port.
+        mapping_layers: depth of the mapping network.
+
+    Raises: UserError for a resolution or widths that do not fit.
+    """
+
+    def __init__(
+        self,
+        *,
+        resolution: int = 256,
+        channels: list[int] | None = None,
+        z_dim: int = 512,
+        mapping_layers: int = 8,
+    ) -> None:
+        super().__init__()
+        widths = block_widths(resolution, channels)
+        self.resolution, self.z_dim, self.widths = resolution, z_dim, widths
+        mapping: list[nn.Module] = [PixelNorm()]
+        for _ in range(mapping_layers):
+            mapping += [EqualLinear(z_dim, z_dim), nn.LeakyReLU(0.2)]
+        self.mapping = nn.Sequential(*mapping)
+        self.blocks = nn.ModuleList(
+            Block(f"blocks.{i}", widths[max(i - 1, 0)], width, z_dim, self._up(i)) for i, width in enumerate(widths)
+        )
+        self.to_rgb = EqualConv2d(widths[-1], 3, 1)
+
+    @staticmethod
+    def _up(block: int) -> float:
+        if block == 0:
+            return 0.0
+        return FUSED if 4 << block >= FUSED_FROM_PIXELS else NEAREST
+
+    def sites(self) -> Mapping[str, SiteConv2d]:
+        """The convolutions that weight edits may change, by name."""
+        return {m.name: m for m in self.modules() if isinstance(m, SiteConv2d)}
+
+    def norms(self) -> Mapping[str, SiteAdaIN]:
+        """The normalisations that activation edits may change, by name."""
+        return {m.name: m for m in self.modules() if isinstance(m, SiteAdaIN)}
+
+    def latents(self, keys: Sequence[int], mixing: float = 0.0) -> Latents:
+        """One image's randomness per key: z, noise maps, and with probability `mixing` a second style."""
+        device = self.to_rgb.weight.device
+        sizes = [(4 << i) ** 2 for i in range(len(self.blocks))]
+        rows = rng.normal_rows(keys, 2 * self.z_dim + sum(sizes)).to(device)
+        z, z_mix, *noise = rows.split([self.z_dim, self.z_dim, *sizes], 1)
+        coin_B, place_B = rng.uniform_rows([key ^ 1 for key in keys], 2).to(device).unbind(1)
+        last = len(self.blocks) - 1
+        crossover_B = torch.where(coin_B < mixing, 1 + (place_B * last).long(), last + 1)
+        maps = tuple(n.view(len(keys), 1, 4 << i, 4 << i) for i, n in enumerate(noise))
+        return Latents(z, maps, z_mix, crossover_B)
+
+    def styles(self, latents: Latents, truncation: float = 1.0) -> list[Tensor]:
+        """One w [B, W] per block; truncated towards the mean w where `truncation` is below 1."""
+        w_BW = self.mapping(latents.z)
+        styles = [w_BW] * len(self.blocks)
+        if bool((latents.crossover_B < len(self.blocks)).any()):
+            mix_BW = self.mapping(latents.z_mix)
+            styles = [torch.where((latents.crossover_B <= i)[:, None], mix_BW, w_BW) for i in range(len(self.blocks))]
+        if truncation == 1.0:
+            return styles
+        mean_W = self.mean_style()
+        return [torch.lerp(mean_W.expand_as(w), w, truncation) for w in styles]
+
+    @torch.no_grad()
+    def mean_style(self, samples: int = 4096) -> Tensor:
+        """[W], the mean of w over fixed draws of z: the centre that truncation pulls towards."""
+        z = torch.randn(samples, self.z_dim, generator=rng.generator(0)).to(self.to_rgb.weight.device)
+        return self.mapping(z).mean(0)
+
+    def synthesise(self, styles: Sequence[Tensor], noise: Sequence[Tensor], edits: Edits = SOURCE) -> GenOut:
+        """Images and every block's output after its last AdaIN, from one style and one noise map per block."""
+        h: Tensor | None = None
+        features = []
+        for block, w_BW, noise_B1HW in zip(self.blocks, styles, noise, strict=True):
+            h = block(h, w_BW, noise_B1HW, edits)
+            features.append(h)
+        return GenOut(self.to_rgb(features[-1]), tuple(features))
+
+    def forward(self, latents: Latents, edits: Edits = SOURCE, truncation: float = 1.0) -> GenOut:
+        return self.synthesise(self.styles(latents, truncation), latents.noise, edits)

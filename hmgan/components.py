@@ -1,0 +1,129 @@
+"""Components registered in code: a kind, a name, and a class whose keyword-only signature is its schema."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, TypeVar, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from hmgan.errors import UserError
+
+T = TypeVar("T")
+ENTRY_POINTS = "hmgan.components"
+# Where the built-in components live; importing a module registers what it defines.
+MODULES = (
+    "hmgan.backbones.stylegan1",
+    "hmgan.discriminators.stylegan1",
+    "hmgan.modulation.adafm",
+    "hmgan.modulation.adain",
+    "hmgan.modulation.class_nets",
+    "hmgan.losses.adversarial",
+    "hmgan.losses.barlow_twins",
+    "hmgan.losses.dcl",
+)
+_REGISTRY: dict[tuple[str, str], type] = {}
+
+
+def register(kind: str, name: str) -> Callable[[type[T]], type[T]]:
+    """Class decorator. Raises ValueError where the name is taken: nothing is overwritten silently."""
+
+    def add(component: type[T]) -> type[T]:
+        if (kind, name) in _REGISTRY:
+            raise ValueError(f"{kind} {name!r} is registered already, by {_REGISTRY[kind, name].__module__}")
+        _REGISTRY[kind, name] = component
+        return component
+
+    return add
+
+
+@cache
+def _load() -> None:
+    for module in MODULES:
+        import_module(module)
+    for point in entry_points(group=ENTRY_POINTS):
+        point.load()
+
+
+def names(kind: str) -> list[str]:
+    """The registered names of a kind, sorted."""
+    _load()
+    return sorted(name for k, name in _REGISTRY if k == kind)
+
+
+def get(kind: str, name: str) -> type:
+    """The class of a component. Raises UserError with the nearest spelling."""
+    _load()
+    try:
+        return _REGISTRY[kind, name]
+    except KeyError:
+        raise unknown(kind, name, names(kind)) from None
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?`, or nothing where no name is close."""
+    close = difflib.get_close_matches(word, list(known), 1, 0.5)
+    return f"; did you mean {close[0]!r}?" if close else ";"
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
+    known = sorted(known)
+    return UserError(f"no {kind} named {name!r}{nearest(name, known)} known: {', '.join(known) or 'none'}")
+
+
+@cache
+def schema(kind: str, name: str) -> type[BaseModel]:
+    """A strict model of the component's keyword-only arguments."""
+    component = get(kind, name)
+    init = component.__init__  # type: ignore[misc]
+    hints = get_type_hints(init)
+    fields: dict[str, Any] = {}
+    for parameter in inspect.signature(init).parameters.values():
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+            default = ... if parameter.default is inspect.Parameter.empty else parameter.default
+            fields[parameter.name] = (hints[parameter.name], default)
+    return create_model(f"{kind} {name}", __config__=ConfigDict(extra="forbid", strict=True), **fields)
+
+
+def check(kind: str, name: str, options: Mapping[str, Any], where: str = "") -> dict[str, Any]:
+    """All options of a component, defaults filled in. Raises UserError for a wrong name, key, type or value."""
+    model = schema(kind, name)
+    try:
+        return model.model_validate(dict(options)).model_dump()
+    except ValidationError as error:
+        raise UserError(explain(error, model, where or kind)) from None
+
+
+def explain(error: ValidationError, model: type[BaseModel], where: str = "") -> str:
+    """The first problem of a validation, as one line with the path, what was got, and what to do."""
+    problem = error.errors()[0]
+    path = ".".join(str(part) for part in (where, *problem["loc"]) if part != "")
+    if problem["type"] == "extra_forbidden":
+        known = _known_keys(model, problem["loc"][:-1])
+        return f"unknown key {path!r}{nearest(str(problem['loc'][-1]), known)} known: {', '.join(sorted(known)) or 'none'}"
+    if problem["type"] == "missing":
+        return f"{path} is missing; set it, for example --set {path}=..."
+    if problem["type"] == "value_error":
+        return f"{path}: {problem['ctx']['error']}" if path else str(problem["ctx"]["error"])
+    return f"{path} {problem['msg'].removeprefix('Input ')}, got {problem['input']!r}"
+
+
+def _known_keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    for part in path:
+        annotation = model.model_fields[str(part)].annotation if str(part) in model.model_fields else None
+        options = [annotation, *getattr(annotation, "__args__", ())]
+        inner = [a for a in options if inspect.isclass(a) and issubclass(a, BaseModel)]
+        if not inner:
+            return []
+        model = inner[0]
+    return list(model.model_fields)
+
+
+def build(kind: str, name: str, *parts: Any, **options: Any) -> Any:
+    """Constructs a component from its parts (positional) and checked options (keyword-only)."""
+    return get(kind, name)(*parts, **check(kind, name, options))

@@ -1,0 +1,220 @@
+"""Configuration: TOML entries become strict models. A mistake is one line, and nothing is written."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from hmgan import components, registry_index
+from hmgan.errors import UserError
+
+# The fields of an experiment that name a component, and the kind each must be of.
+CHOICES = {
+    "backbone": "backbone",
+    "discriminator": "discriminator",
+    "class_net": "class-net",
+    "modulation": "modulation",
+    "adversarial": "adversarial",
+    "contrastive": "contrastive",
+}
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Choice(BaseModel):
+    """A component by name, and its options beside it."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+    name: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class R1(Strict):
+    """The gradient penalty on real images. gamma "auto" is 0.0002 * resolution^2 / batch."""
+
+    gamma: float | Literal["auto"] = Field("auto", union_mode="left_to_right")
+    every: int = Field(16, ge=0, description="counts D steps; 0 turns the penalty off")
+
+    @field_validator("gamma")
+    @classmethod
+    def _positive(cls, gamma: float | str) -> float | str:
+        if not isinstance(gamma, str) and gamma < 0:
+            raise ValueError(f'gamma must be 0 or more, or "auto", got {gamma}')
+        return gamma
+
+
+class Optimizer(Strict):
+    """Adam for both networks."""
+
+    lr: float = Field(0.002, gt=0)
+    beta1: float = Field(0.0, ge=0, lt=1)
+    beta2: float = Field(0.99, ge=0, lt=1)
+    class_net_mult: float = Field(0.01, ge=0, description="learning rate of the class net, times lr")
+    mapping_mult: float = Field(0.01, ge=0, description="learning rate of a trained mapping network, times lr")
+
+
+class Ema(Strict):
+    """Moving average of the trained parts of G. kimg "auto" is a half-life of batch * 10 / 32 kimg."""
+
+    kimg: float | Literal["auto"] = Field("auto", union_mode="left_to_right")
+    power: float = Field(0.75, gt=0, description="warm-up: the average is at most 1 - (1 + step)^-power")
+
+
+class Train(Strict):
+    """How long, how much at once, and what is kept."""
+
+    kimg: float = Field(1000.0, gt=0, description="thousands of real images shown")
+    batch: int = Field(32, ge=1, description="images per step over all ranks")
+    seed: int = Field(0, ge=0)
+    mixing: float = Field(0.9, ge=0, le=1, description="probability of style mixing")
+    mirror: bool = Field(False, description="flip half of the real images")
+    workers: int = Field(0, ge=0, description="loader processes per rank")
+    tick: float = Field(1.0, gt=0, description="kimg between status lines")
+    snap: float = Field(50.0, gt=0, description="kimg between snapshots, grids and checkpoints")
+    checkpoints: int = Field(2, ge=1, description="checkpoints kept")
+    contrastive_weight: float = Field(1e-3, ge=0, description="lambda_contr, Eq. 9")
+    freeze: list[str] = Field(default=[], description="parts of D that do not train")
+    trackers: list[str] = Field(default=["tensorboard"], description="accelerate trackers")
+    threads: int = Field(0, ge=0, description="CPU threads per rank; 0 leaves torch's choice")
+
+
+class Evaluation(Strict):
+    """Scores at every snapshot. per_class 0 computes none."""
+
+    data: str | None = Field(None, description="held-out images; the training images where left out")
+    extractor: str = "squeezenet"
+    per_class: int = Field(0, ge=0, description="fakes per class")
+    seed: int = Field(1_000_000, ge=0, description="the fakes' own seed, so that scores are comparable over time")
+
+
+class Experiment(Strict):
+    """One training run, whole. Two runs of one experiment differ in nothing but what is said on the command line."""
+
+    summary: str
+    provenance: str = ""
+    task: Literal["pretrain", "align", "transfer"] = "transfer"
+    data: str | None = None
+    source: str | None = None
+    aligned: str | None = None
+    backbone: Choice | None = None
+    discriminator: Choice | None = None
+    class_net: Choice | None = None
+    modulation: Choice | None = None
+    adversarial: Choice = Choice(name="logistic")
+    contrastive: Choice | None = None
+    r1: R1 = R1()
+    optimizer: Optimizer = Optimizer()
+    ema: Ema = Ema()
+    train: Train = Train()
+    evaluation: Evaluation = Evaluation()
+
+    @field_validator(*CHOICES, mode="before")
+    @classmethod
+    def _bare_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _whole(self) -> Experiment:
+        wanted = {"pretrain": ("backbone", "discriminator"), "align": (), "transfer": ()}[self.task]
+        if self.task != "pretrain":
+            wanted = ("source", "class_net", "modulation")
+        for field in wanted:
+            if getattr(self, field) is None:
+                raise ValueError(f"{field} is missing: {self.task} needs one; name it in the experiment or with --set")
+        return self
+
+
+def load(name: str, overrides: Iterable[str] = (), extra: Mapping[str, Any] | None = None) -> Experiment:
+    """The experiment of that name with `a.b=c` overrides, every component checked and its defaults filled in.
+
+    Args:
+        extra: nested values from the command line's own options, applied after the overrides.
+    Raises: UserError for a wrong name, key, type or value.
+    """
+    table = read_extended(name)
+    for override in overrides:
+        merge(table, parse_override(override))
+    merge(table, dict(extra or {}))
+    return resolve(table)
+
+
+def resolve(table: dict[str, Any]) -> Experiment:
+    """A validated experiment from its table."""
+    try:
+        experiment = Experiment.model_validate(table)
+    except ValidationError as error:
+        raise UserError(components.explain(error, Experiment)) from None
+    checked = {field: _resolve_choice(field, getattr(experiment, field)) for field in CHOICES}
+    return experiment.model_copy(update=checked)
+
+
+def _resolve_choice(field: str, choice: Choice | None) -> Choice | None:
+    if choice is None:
+        return None
+    component, options = registry_index.component(CHOICES[field], choice.name, choice.options)
+    return Choice(name=component, **components.check(CHOICES[field], component, options, where=field))
+
+
+def read_extended(name: str) -> dict[str, Any]:
+    """An experiment's table, on top of the one it extends; one level only."""
+    table = registry_index.entry("experiment", name)
+    parent = table.pop("extends", None)
+    if parent is None:
+        return table
+    base = registry_index.entry("experiment", parent)
+    if "extends" in base:
+        raise UserError(f"experiment {name!r} extends {parent!r}, which extends another; one level is the limit")
+    merge(base, table)
+    return base
+
+
+def merge(base: dict[str, Any], top: Mapping[str, Any]) -> None:
+    """Lays `top` over `base`, table by table. A new component name starts from that component's own options."""
+    for key, value in top.items():
+        below = base.get(key)
+        below = {"name": below} if isinstance(below, str) and key in CHOICES and isinstance(value, Mapping) else below
+        renamed = isinstance(value, Mapping) and isinstance(below, dict) and value.get("name", below.get("name")) != below.get("name")
+        if isinstance(value, Mapping) and isinstance(below, dict) and not renamed:
+            merge(below, value)
+            base[key] = below
+        else:
+            base[key] = dict(value) if isinstance(value, Mapping) else value
+
+
+def parse_override(text: str) -> dict[str, Any]:
+    """`a.b=c` -> {"a": {"b": c}}; c is TOML where it parses as such and a bare string elsewhere; "none" is None."""
+    path, equals, value = text.partition("=")
+    if not equals or not path.strip():
+        raise UserError(f"--set wants a.b=c, got {text!r}")
+    parsed: Any
+    try:
+        parsed = tomllib.loads(f"v = {value}")["v"]
+    except tomllib.TOMLDecodeError:
+        parsed = None if value == "none" else value
+    for key in reversed(path.strip().split(".")):
+        parsed = {key: parsed}
+    return parsed
+
+
+def to_table(experiment: Experiment) -> dict[str, Any]:
+    """A plain table that `resolve` reads back to the same experiment."""
+    return experiment.model_dump(exclude_none=True)
+
+
+def read_json(path: Path) -> Experiment:
+    """The experiment that a run directory keeps. Raises UserError where there is none."""
+    import json
+
+    try:
+        return resolve(json.loads(path.read_text()))
+    except (OSError, json.JSONDecodeError) as error:
+        raise UserError(f"{path} is not a readable run configuration ({error}); give a run directory of hmgan") from None

@@ -1,0 +1,47 @@
+"""Training images by name: a registry entry, which is packed on first use, or a folder of shards."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from hmgan import components, registry_index
+from hmgan.data.embedded import embedded
+from hmgan.data.pack import pack
+from hmgan.data.shards import ShardSet
+from hmgan.errors import UserError
+
+
+def cache_folder() -> Path:
+    """Where packed registry data sets and features are kept: HMGAN_CACHE, or ~/.cache/hmgan."""
+    return Path(os.environ.get("HMGAN_CACHE") or Path.home() / ".cache" / "hmgan")
+
+
+def open_data(name: str | None, report: Callable[[str], None] = print) -> ShardSet:
+    """The packed images behind a registry name or a path.
+
+    Raises: UserError for neither, or a folder that is not packed.
+    """
+    if name is None:
+        raise UserError("data is missing; give --data with a folder that hmgan pack wrote, or a data set of hmgan list datasets")
+    if name in registry_index.entries("dataset"):
+        return ShardSet(_packed(name, report))
+    if not Path(name).exists() and "/" not in name:
+        raise components.unknown("dataset", name, registry_index.entries("dataset"))
+    return ShardSet(name)
+
+
+def _packed(name: str, report: Callable[[str], None]) -> Path:
+    """Packs an embedded set once per machine; the folder is named after what goes in."""
+    table = registry_index.entry("dataset", name)
+    images = embedded(table["embedded"])
+    digest = hashlib.sha256(repr(sorted(table.items())).encode())
+    for path in sorted(images.iterdir()):
+        digest.update(path.read_bytes())
+    out = cache_folder() / "data" / f"{name}-{digest.hexdigest()[:12]}"
+    if not out.exists():
+        out.parent.mkdir(parents=True, exist_ok=True)
+        pack(images, out, pad=table["pad"], name=name, report=report)
+    return out

@@ -1,0 +1,101 @@
+"""StyleGAN's discriminator, as the public PyTorch port computes it, with one logit per class.
+
+Legend: B batch, C channels, H/W pixels, F embedding width, N classes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from hmgan.backbones.stylegan1 import block_widths
+from hmgan.components import register
+from hmgan.errors import UserError
+from hmgan.layers import Blur, EqualConv2d, EqualLinear, leaky_relu
+from hmgan.types import DiscOut
+
+
+def minibatch_stddev(x: Tensor, group: int) -> Tensor:
+    """Appends one channel: the standard deviation over each group of samples, averaged over everything else.
+
+    Groups are consecutive samples, so that the value does not depend on how a global batch is split over ranks.
+
+    Args:
+        group: samples per group; 0 takes the whole batch, as the port does.
+    Raises: UserError if the batch is not a whole number of groups.
+    """
+    batch, channels, height, width = x.shape
+    size = group or batch
+    if batch % size:
+        raise UserError(f"stddev_group {size} does not divide the batch of {batch}; change train.batch or stddev_group")
+    var = x.view(batch // size, size, channels, height, width).var(1, correction=0)
+    mean_G = (var + 1e-8).sqrt().mean((1, 2, 3))
+    extra = mean_G.repeat_interleave(size)[:, None, None, None].expand(batch, 1, height, width)
+    return torch.cat([x, extra], 1)
+
+
+class DownBlock(nn.Module):
+    """3x3 convolution, then blur and a 3x3 whose result is averaged over 2x2 pixels. [B, C, 2H, 2W] -> [B, C', H, W]."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv1 = EqualConv2d(inputs, outputs, 3, padding=1)
+        self.blur = Blur()
+        self.conv2 = EqualConv2d(outputs, outputs, 3, padding=1, down=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return leaky_relu(self.conv2(self.blur(leaky_relu(self.conv1(x)))))
+
+
+@register("discriminator", "stylegan1")
+class StyleGAN1Discriminator(nn.Module):
+    """From-RGB, down-sampling blocks, minibatch standard deviation, and a linear head with one logit per class.
+
+    Args:
+        classes: number of classes N; 1 for an unconditional discriminator.
+        resolution: input pixels, a power of two from 8 to 1024.
+        channels: width per resolution, 4 px first; the port's where left out.
+        rgb_activation: whether from-RGB is followed by a leaky ReLU (the port has both kinds).
+        stddev_group: samples per minibatch-stddev group; 0 takes the whole batch, as the port does.
+
+    Raises: UserError for a resolution or widths that do not fit.
+    """
+
+    def __init__(
+        self,
+        classes: int,
+        *,
+        resolution: int = 256,
+        channels: list[int] | None = None,
+        rgb_activation: bool = True,
+        stddev_group: int = 4,
+    ) -> None:
+        super().__init__()
+        widths = block_widths(resolution, channels)
+        self.rgb_activation = rgb_activation
+        self.stddev_group = stddev_group
+        self.from_rgb = EqualConv2d(3, widths[-1], 1)
+        self.blocks = nn.ModuleList(
+            DownBlock(widths[i], widths[i - 1]) for i in range(len(widths) - 1, 0, -1)
+        )
+        self.conv1 = EqualConv2d(widths[0] + 1, widths[0], 3, padding=1)
+        self.conv2 = EqualConv2d(widths[0], widths[0], 4)
+        self.head = EqualLinear(widths[0], classes)
+
+    def forward(self, images: Tensor, labels: Tensor) -> DiscOut:
+        """images [B, 3, H, W] in [-1, 1], labels [B] -> logits [B] of those labels and embeddings [B, F]."""
+        h = self.from_rgb(images)
+        if self.rgb_activation:
+            h = leaky_relu(h)
+        for block in self.blocks:
+            h = block(h)
+        h = leaky_relu(self.conv1(minibatch_stddev(h, self.stddev_group)))
+        embedding_BF = leaky_relu(self.conv2(h)).flatten(1)
+        logit_BN = self.head(embedding_BF)
+        return DiscOut(logit_BN.gather(1, labels[:, None]).squeeze(1), embedding_BF)
+
+    def load_source(self, state: dict[str, Tensor]) -> None:
+        """Takes a pretrained state; a head of one row is copied to every class."""
+        classes = len(self.head.bias)
+        spread = {k: v.expand(classes, *v.shape[1:]) if k.startswith("head.") and len(v) == 1 else v for k, v in state.items()}
+        self.load_state_dict(spread)

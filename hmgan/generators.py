@@ -1,0 +1,79 @@
+"""Generators on disk: a folder with model.safetensors and config.json, whole in itself.
+
+An unconditional one is a source folder (sources.py); a conditional one holds the source and the trained parts.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from safetensors.torch import save_file
+from torch import nn
+
+from hmgan import components
+from hmgan.config import Choice
+from hmgan.errors import UserError
+from hmgan.files import write_atomically
+from hmgan.modulation.transfer import TransferGenerator
+from hmgan.modulation.unconditional import UnconditionalGenerator
+from hmgan.sources import CONFIG, FORMAT, GENERATOR, load_exactly, load_source, read_tensors
+
+CONDITIONAL = "hmgan-conditional/1"
+SNAPSHOTS = "snapshots"
+
+
+class Loaded(NamedTuple):
+    generator: TransferGenerator | UnconditionalGenerator
+    classes: tuple[str, ...]
+    config: dict[str, Any]
+
+
+def save_conditional(
+    folder: Path,
+    generator: TransferGenerator,
+    parts: dict[str, Choice],
+    classes: tuple[str, ...],
+    notes: dict[str, Any],
+) -> None:
+    """Writes a conditional generator; `parts` are the choices of its backbone, class net and modulation."""
+    folder.mkdir(parents=True, exist_ok=True)
+    chosen = {name: choice.model_dump() for name, choice in parts.items()}
+    config = {"format": CONDITIONAL, **notes, "classes": list(classes), **chosen}
+    tensors = {k: v.detach().cpu().contiguous() for k, v in generator.state_dict().items()}
+    write_atomically(folder / GENERATOR, lambda path: save_file(tensors, path))
+    write_atomically(folder / CONFIG, lambda path: path.write_text(json.dumps(config, indent=1) + "\n"))
+
+
+def load_generator(path: Path | str) -> Loaded:
+    """The generator in a folder: a snapshot, a source, or a run directory, whose newest snapshot is taken.
+
+    Raises: UserError where there is none.
+    """
+    folder = newest_snapshot(Path(path))
+    try:
+        config = json.loads((folder / CONFIG).read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise UserError(f"no generator at {path} ({error}); give a run directory, a snapshot or a source") from None
+    if config.get("format") == FORMAT:
+        return Loaded(UnconditionalGenerator(load_source(str(folder)).backbone).eval(), ("all",), config)
+    if config.get("format") != CONDITIONAL:
+        raise UserError(f"{folder / CONFIG} has format {config.get('format')!r}, this version reads {CONDITIONAL!r}")
+    backbone, class_net, modulation = (Choice(**config[part]) for part in ("backbone", "class_net", "modulation"))
+    tensors = read_tensors(folder / GENERATOR)
+    source = components.build("backbone", backbone.name, **backbone.options)
+    # The source first: the modulation takes its normalised weights from it.
+    source_state = {k.removeprefix("source."): v for k, v in tensors.items() if k.startswith("source.")}
+    load_exactly(source, source_state, folder / GENERATOR)
+    labels = components.build("class-net", class_net.name, len(config["classes"]), **class_net.options)
+    heads: nn.Module = components.build("modulation", modulation.name, source, labels.dim, **modulation.options)
+    generator = TransferGenerator(source, labels, heads)
+    load_exactly(generator, tensors, folder / GENERATOR)
+    return Loaded(generator.eval(), tuple(config["classes"]), config)
+
+
+def newest_snapshot(path: Path) -> Path:
+    """The newest snapshot of a run directory, or the folder itself."""
+    whole = sorted(p for p in (path / SNAPSHOTS).glob("[0-9]*") if (p / CONFIG).is_file())
+    return whole[-1] if whole else path

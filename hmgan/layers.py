@@ -1,0 +1,90 @@
+"""Equalised layers of the StyleGAN family. B batch, C channels, O/I out and in, H/W pixels, D features."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+LEAK = 0.2
+
+
+def he_gain(fan_in: int) -> float:
+    """s(k) = sqrt(2 / k), multiplied into unit-normal weights at run time (Karras et al. 2018, section 4.1)."""
+    return math.sqrt(2.0 / fan_in)
+
+
+def leaky_relu(x: Tensor) -> Tensor:
+    return F.leaky_relu(x, LEAK)
+
+
+class EqualLinear(nn.Module):
+    """Linear layer with unit-normal weights and an equalised learning rate. x [B, I] -> [B, O]."""
+
+    def __init__(self, inputs: int, outputs: int, bias: float = 0.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs))
+        self.bias = nn.Parameter(torch.full((outputs,), bias))
+        self.gain = he_gain(inputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # Scale the activations, not the weight: the weight is often the far larger tensor.
+        return F.linear(x * self.gain, self.weight, self.bias)
+
+
+class PixelNorm(nn.Module):
+    """Unit mean square over the features. x [B, D]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-8)
+
+
+class Blur(nn.Module):
+    """Depthwise [1, 2, 1] x [1, 2, 1] / 16 with zero padding. x [B, C, H, W]."""
+
+    kernel: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        taps = torch.tensor([1.0, 2.0, 1.0])
+        self.register_buffer("kernel", (torch.outer(taps, taps) / 16)[None, None], persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        channels = x.shape[1]
+        return F.conv2d(x, self.kernel.expand(channels, 1, 3, 3), padding=1, groups=channels)
+
+
+def four_shifts(weight: Tensor) -> Tensor:
+    """[..., k, k] -> [..., k+1, k+1]: the sum of a kernel's four one-pixel shifts.
+
+    Convolving with it at stride 2 equals convolving and then summing 2x2 pixels; transposed, at stride 2,
+    it equals doubling every pixel and then convolving.
+    """
+    padded = F.pad(weight, (1, 1, 1, 1))
+    return padded[..., 1:, 1:] + padded[..., :-1, 1:] + padded[..., 1:, :-1] + padded[..., :-1, :-1]
+
+
+class EqualConv2d(nn.Module):
+    """Convolution with an equalised learning rate; `down` averages 2x2 pixels of the result, in one stride-2 kernel."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, padding: int = 0, down: bool = False) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.gain = he_gain(inputs * kernel * kernel)
+        self.padding = padding
+        self.down = down
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.down:
+            return F.conv2d(x, four_shifts(self.weight * (self.gain / 4)), self.bias, stride=2, padding=self.padding)
+        return F.conv2d(x, self.weight * self.gain, self.bias, padding=self.padding)
+
+
+def instance_norm(x: Tensor, scale_BC: Tensor, shift_BC: Tensor, epsilon: float = 1e-5) -> Tensor:
+    """scale * (x - mean) / sqrt(var + epsilon) + shift, statistics per sample and channel, variance biased."""
+    var_BC11, mean_BC11 = torch.var_mean(x, (2, 3), correction=0, keepdim=True)
+    gain_BC11 = scale_BC[..., None, None] * torch.rsqrt(var_BC11 + epsilon)
+    return torch.addcmul(shift_BC[..., None, None] - mean_BC11 * gain_BC11, x, gain_BC11)

@@ -1,0 +1,21 @@
+"""Adversarial objectives on logits of the samples' own classes. B batch."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hmgan.components import register
+
+
+@register("adversarial", "logistic")
+class Logistic(nn.Module):
+    """The non-saturating logistic GAN loss, Eq. 8. Logits [B] -> scalar."""
+
+    def disc(self, real_B: Tensor, fake_B: Tensor) -> Tensor:
+        """-log sigmoid(D(x, c)) - log(1 - sigmoid(D(G(z, c), c)))."""
+        return F.softplus(-real_B).mean() + F.softplus(fake_B).mean()
+
+    def gen(self, fake_B: Tensor) -> Tensor:
+        """-log sigmoid(D(G(z, c), c)): the non-saturating form."""
+        return F.softplus(-fake_B).mean()

@@ -1,0 +1,17 @@
+"""Self-alignment: pulls a randomly initialised transfer generator to its source, without data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def alignment_loss(source: Sequence[Tensor], transferred: Sequence[Tensor]) -> Tensor:
+    """Sum over blocks of the mean absolute difference of their features, Eq. 6.
+
+    The paper writes a sum of absolute values; the released code takes each block's mean, which makes the blocks
+    comparable. Shapes: a sequence of [B, C, H, W] each -> scalar.
+    """
+    return torch.stack([(s - t).abs().mean() for s, t in zip(source, transferred, strict=True)]).sum()

@@ -1,0 +1,44 @@
+"""Barlow Twins (Zbontar et al. 2021) on the discriminator's embedding. B batch over all ranks, F features."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from hmgan.components import register
+from hmgan.errors import UserError
+from hmgan.losses.contrastive import Evidence
+
+
+def standardize(x_BF: Tensor, epsilon: float = 1e-5) -> Tensor:
+    """Zero mean and unit biased variance over the batch, as a batch norm without affine parameters."""
+    var_F, mean_F = torch.var_mean(x_BF, 0, correction=0)
+    return (x_BF - mean_F) * torch.rsqrt(var_F + epsilon)
+
+
+def redundancy(a_BF: Tensor, b_BF: Tensor, off_diagonal: float) -> Tensor:
+    """sum_i (C_ii - 1)^2 + lambda * sum_{i != j} C_ij^2 with C = a^T b / B of standardised embeddings, Eq. 7."""
+    if len(a_BF) < 2:
+        raise UserError(f"barlow-twins needs 2 samples or more, got {len(a_BF)}; raise train.batch")
+    corr_FF = standardize(a_BF).T @ standardize(b_BF) / len(a_BF)
+    on_F = corr_FF.diagonal()
+    return (on_F - 1).square().sum() + off_diagonal * (corr_FF.square().sum() - on_F.square().sum())
+
+
+@register("contrastive", "barlow-twins")
+class BarlowTwins(nn.Module):
+    """Redundancy reduction between two views, of the real images and, separately, of the fakes (Eq. 7).
+
+    Args:
+        off_diagonal: lambda, the weight of the redundancy term.
+
+    Raises: UserError if the global batch has fewer than 2 samples, where a feature has no variance.
+    """
+
+    def __init__(self, *, off_diagonal: float = 5e-3) -> None:
+        super().__init__()
+        self.off_diagonal = off_diagonal
+
+    def forward(self, evidence: Evidence) -> Tensor:
+        real = redundancy(*evidence.real_views(), self.off_diagonal)
+        return real + redundancy(*evidence.fake_views(), self.off_diagonal)

@@ -1,0 +1,30 @@
+"""Dual contrastive loss (Yu et al. 2021). B batch over all ranks."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hmgan.components import register
+from hmgan.losses.contrastive import Evidence
+
+
+def dual_contrastive(real_B: Tensor, fake_B: Tensor) -> Tensor:
+    """mean_i softplus(LSE_j t_j - s_i) + mean_j softplus(t_j + LSE_i(-s_i)) with s real and t fake logits.
+
+    Each real is told from all fakes, and each fake from all reals. Sums inside, so the loss grows with log B.
+    """
+    against_fakes = F.softplus(fake_B.logsumexp(0) - real_B).mean()
+    against_reals = F.softplus(fake_B + (-real_B).logsumexp(0)).mean()
+    return against_fakes + against_reals
+
+
+@register("contrastive", "dcl")
+class DualContrastive(nn.Module):
+    """The dual contrastive loss as the discriminator's auxiliary term, on the adversarial term's own logits.
+
+    Not decoupled contrastive learning, which shares the abbreviation.
+    """
+
+    def forward(self, evidence: Evidence) -> Tensor:
+        return dual_contrastive(evidence.real_logit_B, evidence.fake_logit_B)

@@ -1,0 +1,1 @@
+"""From a class vector to edits of a source generator."""

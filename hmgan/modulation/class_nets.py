@@ -1,0 +1,68 @@
+"""Class networks C: where the class vector v comes from. R rows (labels), E class-vector width."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hmgan.components import register
+from hmgan.errors import UserError
+from hmgan.layers import EqualLinear, he_gain
+
+
+@register("class-net", "one-hot")
+class OneHot(nn.Module):
+    """v is the label itself, so an affine head is a table with one free row per class (GAN Memory)."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.dim = classes
+
+    def forward(self, labels_R: Tensor) -> Tensor:
+        return F.one_hot(labels_R, self.dim).float()
+
+
+@register("class-net", "embedding")
+class Embedding(nn.Module):
+    """v = s(E) * a learned unit-normal row per class (Hyper-Mod A).
+
+    Args:
+        dim: E, the width of the class vector.
+        shared: start every class from the same row, as self-alignment of one class leaves them.
+    """
+
+    def __init__(self, classes: int, *, dim: int = 64, shared: bool = False) -> None:
+        super().__init__()
+        if dim < 1:
+            raise UserError(f"class_net.dim must be at least 1, got {dim}")
+        self.dim = dim
+        rows = torch.randn(1, dim).repeat(classes, 1) if shared else torch.randn(classes, dim)
+        self.weight = nn.Parameter(rows)
+        self.gain = he_gain(dim)
+
+    def forward(self, labels_R: Tensor) -> Tensor:
+        return F.embedding(labels_R, self.weight) * self.gain
+
+
+@register("class-net", "mlp")
+class ClassMLP(nn.Module):
+    """An embedding followed by an MLP whose output space is the paper's V (Hyper-Mod B).
+
+    Args:
+        dim: E, width of the embedding and of every layer.
+        layers: depth; the last layer is activated too, as in the released code.
+        shared: start every class from the same embedding.
+    """
+
+    def __init__(self, classes: int, *, dim: int = 64, layers: int = 4, shared: bool = False) -> None:
+        super().__init__()
+        self.dim = dim
+        self.embedding = Embedding(classes, dim=dim, shared=shared)
+        steps: list[nn.Module] = []
+        for _ in range(layers):
+            steps += [EqualLinear(dim, dim), nn.LeakyReLU(0.2)]
+        self.layers = nn.Sequential(*steps)
+
+    def forward(self, labels_R: Tensor) -> Tensor:
+        return self.layers(self.embedding(labels_R))

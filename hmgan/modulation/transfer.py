@@ -1,0 +1,70 @@
+"""The conditional generator: a source backbone, a class net and a modulation.
+
+Legend: B batch, R rows (distinct classes), E class-vector width.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from hmgan.backbones.protocol import Backbone
+from hmgan.modulation.edits import Edits
+from hmgan.types import GenOut, Latents
+
+
+class TransferGenerator(nn.Module):
+    """G(z, c): the source, edited by the class. Everything else - trainer, EMA, evaluation - knows only this.
+
+    Args:
+        source: a backbone; its parameters are frozen here.
+        class_net: C(i; Psi), labels [R] -> class vectors [R, E].
+        modulation: g(v; Phi), class vectors [R, E] -> Edits with R rows.
+    """
+
+    def __init__(self, source: Backbone, class_net: nn.Module, modulation: nn.Module) -> None:
+        super().__init__()
+        assert isinstance(source, nn.Module)
+        self.source = source.requires_grad_(False)
+        self.trained = nn.ModuleDict({"class_net": class_net, "modulation": modulation})
+
+    def with_trained(self, trained: nn.Module) -> TransferGenerator:
+        """The same source under other trained parts, such as their moving average."""
+        return TransferGenerator(self.source, trained.class_net, trained.modulation)
+
+    @property
+    def resolution(self) -> int:
+        return self.source.resolution
+
+    def latents(self, keys: Sequence[int], mixing: float = 0.0) -> Latents:
+        return self.source.latents(keys, mixing)
+
+    def edits(self, labels_R: Tensor) -> Edits:
+        """One row of edits per label given: compute once per distinct class, reuse while the heads do not change."""
+        return self.edits_of(self.trained["class_net"](labels_R))
+
+    def edits_of(self, v_RE: Tensor) -> Edits:
+        """One row of edits per class vector, for interpolation in the class space."""
+        return self.trained["modulation"](v_RE)
+
+    def forward(self, latents: Latents, labels_B: Tensor, truncation: float = 1.0) -> GenOut:
+        classes_R, row_B = labels_B.unique(return_inverse=True)
+        return self.render(latents, self.edits(classes_R), row_B, truncation)
+
+    def render(self, latents: Latents, edits: Edits, row_B: Tensor, truncation: float = 1.0) -> GenOut:
+        """Images of sample b under row `row_B[b]` of the edits."""
+        # Sort by row once, so that every site sees its classes as consecutive samples; put back at the end.
+        counts = torch.bincount(row_B, minlength=edits.rows).tolist()
+        order_B = row_B.argsort(stable=True)
+        place_B = order_B.argsort()
+        batch = Latents(
+            latents.z[order_B],
+            tuple(n[order_B] for n in latents.noise),
+            latents.z_mix[order_B],
+            latents.crossover_B[order_B],
+        )
+        out = self.source(batch, dataclasses.replace(edits, counts=tuple(counts)), truncation)
+        return GenOut(out.image[place_B], tuple(f[place_B] for f in out.features))

@@ -1,0 +1,33 @@
+"""A backbone on its own, in the place of a transfer generator: pretraining is the same loop with no class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from hmgan.backbones.protocol import Backbone
+from hmgan.types import GenOut, Latents
+
+
+class UnconditionalGenerator(nn.Module):
+    """G(z): all of it trains, and labels are ignored."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        assert isinstance(backbone, nn.Module)
+        self.trained = backbone
+
+    def with_trained(self, trained: nn.Module) -> UnconditionalGenerator:
+        """The same generator with other weights, such as their moving average."""
+        return UnconditionalGenerator(trained)
+
+    @property
+    def resolution(self) -> int:
+        return self.trained.resolution
+
+    def latents(self, keys: Sequence[int], mixing: float = 0.0) -> Latents:
+        return self.trained.latents(keys, mixing)
+
+    def forward(self, latents: Latents, labels_B: Tensor, truncation: float = 1.0) -> GenOut:
+        return self.trained(latents, truncation=truncation)

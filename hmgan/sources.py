@@ -1,0 +1,104 @@
+"""Source networks on disk: model.safetensors, discriminator.safetensors and config.json in one folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from hmgan import components, registry_index
+from hmgan.config import Choice
+from hmgan.errors import UserError
+from hmgan.files import write_atomically
+
+FORMAT = "hmgan-source/1"
+GENERATOR, DISCRIMINATOR, CONFIG = "model.safetensors", "discriminator.safetensors", "config.json"
+
+
+class Source(NamedTuple):
+    backbone: Any  # an nn.Module that keeps the Backbone protocol
+    discriminator: tuple[Choice, dict[str, Tensor]] | None
+    config: dict[str, Any]
+    digest: str  # sha256 of model.safetensors
+
+
+def source_folder(name: str) -> Path:
+    """The folder behind a registry name or a path. Raises UserError for neither."""
+    if name in registry_index.entries("source"):
+        table = registry_index.entry("source", name)
+        return Path(str(resources.files("hmgan"))) / table["asset"] if "asset" in table else Path(table["path"])
+    if (Path(name) / CONFIG).is_file():
+        return Path(name)
+    if "/" not in name:
+        raise components.unknown("source", name, registry_index.entries("source"))
+    raise UserError(f"no source at {name}: {CONFIG} is not there; make one with hmgan pretrain or hmgan import")
+
+
+def load_source(name: str) -> Source:
+    """A frozen source with its discriminator's state. Raises UserError if a file is missing or does not fit."""
+    folder = source_folder(name)
+    config = read_config(folder)
+    choice = Choice(**config["backbone"])
+    backbone = components.build("backbone", choice.name, **choice.options)
+    load_exactly(backbone, read_tensors(folder / GENERATOR), folder / GENERATOR)
+    discriminator = None
+    if "discriminator" in config:
+        discriminator = Choice(**config["discriminator"]), read_tensors(folder / DISCRIMINATOR)
+    digest = hashlib.sha256((folder / GENERATOR).read_bytes()).hexdigest()
+    return Source(backbone, discriminator, config, digest)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((folder / CONFIG).read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise UserError(f"{folder / CONFIG} is not readable: {error}; give a folder that hmgan wrote") from None
+    if config.get("format") != FORMAT:
+        raise UserError(f"{folder / CONFIG} has format {config.get('format')!r}, this version reads {FORMAT!r}")
+    return config
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, in float32."""
+    try:
+        return {name: tensor.float() for name, tensor in load_file(path).items()}
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path} is not a readable safetensors file: {error}") from None
+
+
+def load_exactly(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Loads a state that must name every tensor of the network, each with its shape, and no others."""
+    own = network.state_dict()
+    for name in sorted({*own, *state}):
+        if name not in own or name not in state or own[name].shape != state[name].shape:
+            wanted, got = (tuple(d[name].shape) if name in d else "nothing" for d in (own, state))
+            raise UserError(f"{path}: {name} should be {wanted}, got {got}; config.json and weights do not belong together")
+    network.load_state_dict(dict(state))
+
+
+def save_source(
+    folder: Path,
+    backbone: tuple[Choice, nn.Module],
+    discriminator: tuple[Choice, nn.Module] | None,
+    notes: Mapping[str, Any],
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Writes a source; config.json last, so that a folder with one is whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config: dict[str, Any] = {"format": FORMAT, **notes, "backbone": backbone[0].model_dump()}
+    parts = [(GENERATOR, backbone[1])]
+    if discriminator is not None:
+        config["discriminator"] = discriminator[0].model_dump()
+        parts.append((DISCRIMINATOR, discriminator[1]))
+    for name, network in parts:
+        tensors = {k: v.detach().to("cpu", dtype).contiguous() for k, v in network.state_dict().items()}
+        write_atomically(folder / name, lambda path, t=tensors: save_file(t, path))
+    write_atomically(folder / CONFIG, lambda path: path.write_text(json.dumps(config, indent=1) + "\n"))

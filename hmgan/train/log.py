@@ -1,0 +1,106 @@
+"""What a run says: a live bar or plain lines, log.txt, stats.jsonl and trackers. Rank 0 only."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+SHORT = {"loss/G": "G", "loss/D": "D", "loss/r1": "r1", "loss/contrastive": "contr", "loss/align": "align"}
+
+
+def clock(seconds: float) -> str:
+    """1h 02m 03s."""
+    minutes, s = divmod(round(seconds), 60)
+    hours, m = divmod(minutes, 60)
+    return f"{hours}h {m:02d}m {s:02d}s"
+
+
+def memory_gib() -> float:
+    """Peak memory of this process: of the GPU where there is one, of the process elsewhere."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+class RunLog:
+    """Context manager around the training loop. Does nothing off rank 0."""
+
+    def __init__(self, folder: Path | None, total_kimg: float, console: Console | None = None) -> None:
+        self.folder = folder
+        self.console = console or Console(stderr=True, quiet=folder is None)
+        self._live = self.console.is_terminal and folder is not None
+        self._bar = Progress(
+            BarColumn(30),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TimeRemainingColumn(),
+            TextColumn("{task.description}"),
+            console=self.console,
+            disable=not self._live,
+        )
+        self._task = self._bar.add_task("starting", total=total_kimg)
+        self._began = time.monotonic()
+        self._last = (self._began, 0.0)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        self._bar.stop()
+
+    def start(self, kimg: float) -> None:
+        """Where the run begins or goes on."""
+        self._last = (time.monotonic(), kimg)
+        self._bar.update(self._task, completed=kimg)
+
+    def advance(self, kimg: float) -> None:
+        self._bar.update(self._task, completed=kimg)
+
+    def say(self, text: str) -> None:
+        """A line on the terminal and in log.txt."""
+        if self.folder is None:
+            return
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._append("log.txt", text)
+
+    def tick(self, kimg: float, stats: Mapping[str, float]) -> dict[str, Any]:
+        """One status line, and one line of stats.jsonl."""
+        now = time.monotonic()
+        then, kimg_then = self._last
+        per_kimg = (now - then) / max(kimg - kimg_then, 1e-9)
+        self._last = (now, kimg)
+        line = {"kimg": kimg, "seconds": now - self._began, "sec_per_kimg": per_kimg, "mem_gib": memory_gib(), **stats}
+        shown = "  ".join(f"{short} {stats[name]:.3f}" for name, short in SHORT.items() if name in stats)
+        memory = "gpumem" if torch.cuda.is_available() else "mem"
+        text = (
+            f"kimg {kimg:<8.1f} time {clock(now - self._began)}  sec/kimg {per_kimg:<7.2f} "
+            f"{memory} {line['mem_gib']:.2f}  {shown}"
+        )
+        if self._live:
+            self._bar.update(self._task, completed=kimg, description=text)
+            self._append("log.txt", text)
+        else:
+            self.say(text)
+        self._append("stats.jsonl", json.dumps(line))
+        return line
+
+    def score(self, line: Mapping[str, Any]) -> None:
+        self._append("metrics.jsonl", json.dumps(line))
+
+    def _append(self, name: str, text: str) -> None:
+        if self.folder is not None:
+            with (self.folder / name).open("a") as file:
+                file.write(text + "\n")
+
+
+def warn(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr)

@@ -1,0 +1,51 @@
+"""Run directories: 00000-<experiment>-<data>-<res>-gpus<N>-batch<B>, as users of StyleGAN know them."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from hmgan.config import Experiment, read_json, to_table
+from hmgan.errors import UserError
+from hmgan.files import write_atomically
+
+CONFIG = "config.json"
+
+
+def create(outdir: Path, name: str, data: str, resolution: int, world: int, experiment: Experiment) -> Path:
+    """The next numbered run directory below `outdir`, with the resolved configuration in it."""
+    outdir.mkdir(parents=True, exist_ok=True)
+    taken = [int(m[0]) for p in outdir.iterdir() if p.is_dir() and (m := re.match(r"\d+", p.name))]
+    label = f"{name}-{data}-{resolution}-gpus{world}-batch{experiment.train.batch}"
+    folder = outdir / f"{max(taken, default=-1) + 1:05d}-{label}"
+    folder.mkdir()
+    keep_config(folder, experiment)
+    return folder
+
+
+def keep_config(folder: Path, experiment: Experiment) -> None:
+    text = json.dumps(to_table(experiment), indent=1) + "\n"
+    write_atomically(folder / CONFIG, lambda path: path.write_text(text))
+
+
+def read_config(folder: Path) -> Experiment:
+    """The configuration of a run. Raises UserError where `folder` is no run directory."""
+    if not (folder / CONFIG).is_file():
+        raise UserError(f"{folder} is not a run directory: {CONFIG} is not there")
+    return read_json(folder / CONFIG)
+
+
+def latest(outdir: Path) -> Path:
+    """The run directory with the highest number. Raises UserError where there is none."""
+    runs = sorted(p for p in outdir.glob("[0-9]*") if (p / CONFIG).is_file())
+    if not runs:
+        raise UserError(f"no run to resume in {outdir}; give --outdir, or the run directory itself")
+    return runs[-1]
+
+
+def drop_after(path: Path, kimg: float) -> None:
+    """Cuts a JSONL file back to lines up to `kimg`: a resumed run writes the later ones again."""
+    if path.is_file():
+        lines = [line for line in path.read_text().splitlines() if json.loads(line)["kimg"] <= kimg + 1e-9]
+        write_atomically(path, lambda p: p.write_text("".join(f"{line}\n" for line in lines)))

@@ -1,0 +1,81 @@
+"""All distribution lives here: who I am, one backward and one flat reduction per phase, and gathering."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator
+from accelerate.utils import ProjectConfiguration
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_gather
+
+
+class Runtime:
+    """Plain data parallelism over unwrapped modules: gradients are averaged once per phase, in one flat tensor.
+
+    A wrapper per network would reduce in every backward, and R1's double backward is what wrappers get wrong.
+    """
+
+    def __init__(self, *, trackers: Sequence[str] = ()) -> None:
+        # The run directory is made only once everything is checked; `track` moves the trackers there.
+        directories = ProjectConfiguration(project_dir=".", logging_dir=".")
+        cpu = not torch.cuda.is_available()
+        self.accelerator = Accelerator(cpu=cpu, log_with=list(trackers) or None, project_config=directories)
+
+    def track(self, folder: Path) -> None:
+        """Opens the trackers in a run directory."""
+        self.accelerator.project_configuration.logging_dir = str(folder)
+        self.accelerator.init_trackers("tensorboard")
+
+    @property
+    def rank(self) -> int:
+        return self.accelerator.process_index
+
+    @property
+    def world(self) -> int:
+        return self.accelerator.num_processes
+
+    @property
+    def device(self) -> torch.device:
+        return self.accelerator.device
+
+    @property
+    def main(self) -> bool:
+        return self.accelerator.is_main_process
+
+    def step(self, network: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+        """Backward of the whole phase's loss, averaged over ranks, and the optimiser's step."""
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.average_gradients(network)
+        optimizer.step()
+
+    def average_gradients(self, network: nn.Module) -> None:
+        """The mean over ranks of every trained parameter's gradient; a missing one counts as zero."""
+        if self.world == 1:
+            return
+        parameters = [p for p in network.parameters() if p.requires_grad]
+        grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        flat = torch.cat([g.flatten() for g in grads])
+        dist.all_reduce(flat)
+        flat /= self.world
+        for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+            parameter.grad = part.view_as(parameter)
+
+    def gather(self, x: Tensor) -> Tensor:
+        """[B, ...] of every rank along the first axis, in rank order, with exact gradients under averaging."""
+        return x if self.world == 1 else torch.cat(all_gather(x))
+
+    def mean(self, stats: Mapping[str, Tensor]) -> dict[str, float]:
+        """The mean over ranks of each scalar."""
+        values = torch.stack([value.detach().float() for value in stats.values()])
+        if self.world > 1:
+            dist.all_reduce(values)
+            values /= self.world
+        return dict(zip(stats, values.tolist(), strict=True))
+
+    def wait(self) -> None:
+        self.accelerator.wait_for_everyone()

@@ -1,0 +1,201 @@
+"""The loop: D phase, G phase, EMA; status, snapshot, checkpoint. Pretraining, alignment and transfer are one loop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from hmgan import components, rng
+from hmgan.assemble import Networks
+from hmgan.config import Experiment
+from hmgan.data.loader import batches
+from hmgan.data.shards import ShardSet
+from hmgan.errors import UserError
+from hmgan.losses.r1 import gamma_heuristic
+from hmgan.train import checkpoint, ema, phases
+from hmgan.train.log import RunLog
+from hmgan.train.optim import discriminator_optimizer, generator_optimizer
+from hmgan.train.phases import Draws, Penalties, Stats
+from hmgan.train.runtime import Runtime
+from hmgan.types import Batch
+
+CHECKPOINTS = "checkpoints"
+
+
+class Trainer:
+    """Networks, optimisers and the step count; everything random is a function of (seed, step).
+
+    Args:
+        data: the training images; None for alignment, which needs none.
+        classes: number of classes.
+        folder: the run directory, on every rank.
+        on_snapshot: called on every rank with (trainer, kimg) when a snapshot is due, before the checkpoint.
+
+    Raises: UserError if the global batch cannot be split over the ranks.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        networks: Networks,
+        runtime: Runtime,
+        data: ShardSet | None,
+        classes: int,
+        folder: Path,
+        on_snapshot: Callable[[Trainer, float], None],
+    ) -> None:
+        settings = experiment.train
+        if settings.batch % runtime.world:
+            raise UserError(f"train.batch {settings.batch} does not divide over {runtime.world} ranks; change --batch")
+        self.experiment, self.settings, self.runtime = experiment, settings, runtime
+        self.data, self.classes, self.folder, self.on_snapshot = data, classes, folder, on_snapshot
+        self.batch_per_rank = settings.batch // runtime.world
+        self.step = 0
+        self.generator = networks.generator.to(runtime.device)
+        self.discriminator = networks.discriminator.to(runtime.device)
+        freeze(self.discriminator, settings.freeze)
+        # D's trained parameters are switched off in the G phase, so they are listed once, here.
+        self._disc_parameters = [p for p in self.discriminator.parameters() if p.requires_grad]
+        self.adversarial = components.build("adversarial", experiment.adversarial.name, **experiment.adversarial.options)
+        self.penalties = penalties(experiment, self.generator.resolution, runtime.device)
+        self.gen_optimizer = generator_optimizer(self.generator, experiment.optimizer)
+        self.disc_optimizer = discriminator_optimizer(self.discriminator, experiment.optimizer, experiment.r1.every)
+        half_life = ema.half_life_kimg(settings.batch) if experiment.ema.kimg == "auto" else experiment.ema.kimg
+        self.ema = ema.moving_average(self.generator.trained, settings.batch, half_life, experiment.ema.power)
+
+    @property
+    def kimg(self) -> float:
+        return self.step * self.settings.batch / 1000
+
+    @property
+    def averaged(self) -> nn.Module:
+        """G with the moving average of its trained parts: what is shown, scored and kept."""
+        return self.generator.with_trained(self.ema.ema_model)
+
+    def parts(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
+        """Everything a checkpoint holds; the frozen source is not among it."""
+        return {
+            "generator": self.generator.trained,
+            "discriminator": self.discriminator,
+            "ema": self.ema,
+            "gen_optimizer": self.gen_optimizer,
+            "disc_optimizer": self.disc_optimizer,
+        }
+
+    def resume(self, folder: Path) -> None:
+        """Goes on from a checkpoint, exactly."""
+        self.step = checkpoint.load(folder, self.parts())["step"]
+
+    def train(self, log: RunLog) -> None:
+        """Trains to the end of the schedule."""
+        settings = self.settings
+        last = math.ceil(1000 * settings.kimg / settings.batch)
+        tick, snap = (max(1, round(1000 * kimg / settings.batch)) for kimg in (settings.tick, settings.snap))
+        log.start(self.kimg)
+        if self.step == 0:
+            self.on_snapshot(self, 0.0)
+        stream = self._stream()
+        while self.step < last:
+            stats = self._align_step() if self.data is None else self._gan_step(next(stream))
+            self.step += 1
+            log.advance(self.kimg)
+            if self.step % tick == 0 or self.step == last:
+                means = self.runtime.mean(stats)
+                self.runtime.accelerator.log(log.tick(self.kimg, means), step=int(self.kimg))
+            if self.step % snap == 0 or self.step == last:
+                self.on_snapshot(self, self.kimg)
+                self.save()
+
+    def save(self) -> None:
+        """Writes a checkpoint and drops the oldest; rank 0 only, the others wait."""
+        if self.runtime.main:
+            folder = self.folder / CHECKPOINTS
+            checkpoint.save(folder / f"{self.step:09d}", self.parts(), {"step": self.step, "kimg": self.kimg})
+            checkpoint.prune(folder, self.settings.checkpoints)
+        self.runtime.wait()
+
+    def draws(self) -> Draws:
+        """This rank's part of the step's random streams."""
+        first = self.step * self.settings.batch + self.runtime.rank * self.batch_per_rank
+        return Draws(self.settings.seed, self.step, first, self.batch_per_rank)
+
+    def _stream(self) -> Iterator[Batch]:
+        if self.data is None:
+            return iter(())
+        return batches(
+            self.data,
+            batch_per_rank=self.batch_per_rank,
+            rank=self.runtime.rank,
+            world=self.runtime.world,
+            seed=self.settings.seed,
+            start_step=self.step,
+            workers=self.settings.workers,
+        )
+
+    def _gan_step(self, batch: Batch) -> Stats:
+        draws, mixing = self.draws(), self.settings.mixing
+        real = phases.as_images(batch.images.to(self.runtime.device))
+        # The fakes take the real batch's labels: D sees the same mixture of classes on both sides.
+        labels = batch.labels.to(self.runtime.device) if self.classes > 1 else torch.zeros_like(batch.labels)
+        labels = labels.to(self.runtime.device)
+        if self.settings.mirror:
+            real = phases.mirrored(real, draws.keys("mirror"))
+        self._disc_gradients(True)
+        loss, stats = phases.disc_loss(
+            self.generator,
+            self.discriminator,
+            self.adversarial,
+            self.penalties,
+            self.runtime,
+            real,
+            labels,
+            draws,
+            mixing,
+        )
+        self.runtime.step(self.discriminator, self.disc_optimizer, loss)
+        self._disc_gradients(False)
+        loss, more = phases.gen_loss(self.generator, self.discriminator, self.adversarial, labels, draws, mixing)
+        self._gen_step(loss)
+        return stats | more
+
+    def _align_step(self) -> Stats:
+        draws = self.draws()
+        uniform_B = rng.uniform_rows(draws.keys("label"), 1)[:, 0]
+        labels_B = (uniform_B * self.classes).long().to(self.runtime.device)
+        loss, stats = phases.align_loss(self.generator, labels_B, draws)
+        self._gen_step(loss)
+        return stats
+
+    def _gen_step(self, loss: Tensor) -> None:
+        self.runtime.step(self.generator, self.gen_optimizer, loss)
+        self.ema.update()
+
+    def _disc_gradients(self, on: bool) -> None:
+        for parameter in self._disc_parameters:
+            parameter.requires_grad_(on)
+
+
+def penalties(experiment: Experiment, resolution: int, device: torch.device) -> Penalties:
+    """D's penalties with gamma worked out."""
+    r1, choice = experiment.r1, experiment.contrastive
+    gamma = gamma_heuristic(resolution, experiment.train.batch) if r1.gamma == "auto" else float(r1.gamma)
+    if choice is None:
+        return Penalties(gamma, r1.every)
+    # Here, not above: kornia takes seconds to import, and only contrastive losses need it.
+    from hmgan.data.views import Views
+
+    loss = components.build("contrastive", choice.name, **choice.options)
+    return Penalties(gamma, r1.every, loss.to(device), experiment.train.contrastive_weight, Views().to(device))
+
+
+def freeze(network: nn.Module, names: list[str]) -> None:
+    """Switches the gradients of whole parts off. Raises UserError for a part that is not there."""
+    for name in names:
+        known = [child for child, _ in network.named_children()]
+        if name.split(".")[0] not in known:
+            raise UserError(f"train.freeze names {name!r}{components.nearest(name, known)} D has: {', '.join(known)}")
+        network.get_submodule(name).requires_grad_(False)

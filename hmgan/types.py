@@ -1,0 +1,41 @@
+"""The vocabulary every part shares. B batch, R rows, C channels, O/I out and in, H/W pixels, Z latent, F features."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Batch(NamedTuple):
+    """Training images as they leave the loader."""
+
+    images: Tensor  # [B, 3, H, W] uint8
+    labels: Tensor  # [B] int64
+
+
+class Latents(NamedTuple):
+    """Everything random about a generated image."""
+
+    z: Tensor  # [B, Z]
+    noise: tuple[Tensor, ...]  # one [B, 1, H, W] per block
+    z_mix: Tensor  # [B, Z], the second style of style mixing
+    crossover_B: Tensor  # [B] int64, the first block that takes z_mix; the number of blocks where there is no mixing
+
+
+class GenOut(NamedTuple):
+    image: Tensor  # [B, 3, H, W] in about [-1, 1]
+    features: tuple[Tensor, ...]  # one [B, C, H, W] per block, for self-alignment (Eq. 6)
+
+
+class DiscOut(NamedTuple):
+    logit: Tensor  # [B], of each sample's own class
+    embedding: Tensor  # [B, F], the features before the last layer
+
+
+class Site(NamedTuple):
+    """A modulatable convolution, as it acts: gain applied, kernels laid out [O, I, k, k]."""
+
+    weight: Tensor  # [O, I, k, k]
+    bias: Tensor  # [O]
+    gain: float  # the equalised-learning-rate gain inside `weight`; heads speak in units of it

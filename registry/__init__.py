@@ -1,0 +1,1 @@
+"""The registry: entries are data (TOML), found from any working directory."""
