@@ -1,4 +1,4 @@
-"""StyleGAN's generator (Karras et al. 2019), as the public PyTorch port that released checkpoints come from computes it.
+"""StyleGAN's generator (Karras et al. 2019), as the PyTorch port that released checkpoints come from computes it.
 
 Legend: B batch, K blocks (block i works at 4 * 2^i pixels), W style width, Z latent width, C channels.
 """
@@ -16,7 +16,7 @@ from hmgan.errors import UserError
 from hmgan.layers import Blur, EqualConv2d, EqualLinear, PixelNorm, he_gain, leaky_relu
 from hmgan.modulation.edits import SOURCE, Edits
 from hmgan.modulation.sites import SiteAdaIN, SiteConv2d
-from hmgan.types import GenOut, Latents, Site
+from hmgan.types import GenOut, Latents
 
 # Channels at 4, 8, ... 1024 pixels.
 PORT_WIDTHS = (512, 512, 512, 512, 256, 128, 64, 32, 16)
@@ -156,7 +156,7 @@ class StyleGAN1(nn.Module):
     @torch.no_grad()
     def mean_style(self, samples: int = 4096) -> Tensor:
         """[W], the mean of w over fixed draws of z: the centre that truncation pulls towards."""
-        z = torch.randn(samples, self.z_dim, generator=rng.generator(0)).to(self.to_rgb.weight.device)
+        z = torch.randn(samples, self.z_dim, generator=rng.generator(0)).to(self.to_rgb.weight)
         return self.mapping(z).mean(0)
 
     def synthesise(self, styles: Sequence[Tensor], noise: Sequence[Tensor], edits: Edits = SOURCE) -> GenOut:

@@ -35,7 +35,7 @@ def minibatch_stddev(x: Tensor, group: int) -> Tensor:
 
 
 class DownBlock(nn.Module):
-    """3x3 convolution, then blur and a 3x3 whose result is averaged over 2x2 pixels. [B, C, 2H, 2W] -> [B, C', H, W]."""
+    """3x3 convolution, blur, and a 3x3 whose result is averaged over 2x2 pixels. [B, C, 2H, 2W] -> [B, C', H, W]."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -75,9 +75,7 @@ class StyleGAN1Discriminator(nn.Module):
         self.rgb_activation = rgb_activation
         self.stddev_group = stddev_group
         self.from_rgb = EqualConv2d(3, widths[-1], 1)
-        self.blocks = nn.ModuleList(
-            DownBlock(widths[i], widths[i - 1]) for i in range(len(widths) - 1, 0, -1)
-        )
+        self.blocks = nn.ModuleList(DownBlock(widths[i], widths[i - 1]) for i in range(len(widths) - 1, 0, -1))
         self.conv1 = EqualConv2d(widths[0] + 1, widths[0], 3, padding=1)
         self.conv2 = EqualConv2d(widths[0], widths[0], 4)
         self.head = EqualLinear(widths[0], classes)
@@ -97,5 +95,7 @@ class StyleGAN1Discriminator(nn.Module):
     def load_source(self, state: dict[str, Tensor]) -> None:
         """Takes a pretrained state; a head of one row is copied to every class."""
         classes = len(self.head.bias)
-        spread = {k: v.expand(classes, *v.shape[1:]) if k.startswith("head.") and len(v) == 1 else v for k, v in state.items()}
+        spread = {
+            k: v.expand(classes, *v.shape[1:]) if k.startswith("head.") and len(v) == 1 else v for k, v in state.items()
+        }
         self.load_state_dict(spread)

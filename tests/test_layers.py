@@ -1,0 +1,102 @@
+"""The layers' identities, against torch's own functions."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from hmgan.layers import Blur, EqualConv2d, EqualLinear, PixelNorm, four_shifts, he_gain, instance_norm, leaky_relu
+from hmgan.modulation.edits import SOURCE
+from hmgan.modulation.sites import SiteConv2d
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
+
+
+def normal(*shape):
+    return torch.randn(*shape, dtype=torch.float64)
+
+
+def test_four_shifts_transposed_equals_doubling_pixels_then_convolving():
+    x, weight_OIkk = normal(2, 3, 5, 6), normal(4, 3, 3, 3)
+    slow = F.conv2d(F.interpolate(x, scale_factor=2, mode="nearest"), weight_OIkk, padding=1)
+    fast = F.conv_transpose2d(x, four_shifts(weight_OIkk.flip(2, 3)).transpose(0, 1), stride=2, padding=1)
+    torch.testing.assert_close(fast, slow)
+
+
+def test_four_shifts_at_stride_2_equals_convolving_then_averaging():
+    x, weight_OIkk = normal(2, 3, 6, 8), normal(4, 3, 3, 3)
+    slow = F.avg_pool2d(F.conv2d(x, weight_OIkk, padding=1), 2)
+    torch.testing.assert_close(F.conv2d(x, four_shifts(weight_OIkk) / 4, stride=2, padding=1), slow)
+
+
+def test_four_shifts_keeps_leading_axes():
+    weight = normal(2, 4, 3, 3, 3)
+    assert four_shifts(weight).shape == (2, 4, 3, 4, 4)
+    torch.testing.assert_close(four_shifts(weight)[1], four_shifts(weight[1]))
+
+
+@pytest.mark.parametrize("up", [1.0, 0.25])
+def test_an_up_sampling_site_acts_by_its_effective_weight(up):
+    layer = SiteConv2d("a", 3, 4, up).double()
+    layer.bias.data.normal_()
+    x, site = normal(2, 3, 5, 5), layer.site()
+    doubled = F.interpolate(x, scale_factor=2, mode="nearest")
+    expected = F.conv2d(doubled, site.weight * up, site.bias, padding=1)
+    torch.testing.assert_close(layer(x, SOURCE), expected)
+
+
+def test_a_down_sampling_convolution_averages_2x2_pixels_of_the_plain_one():
+    plain, down = EqualConv2d(3, 4, 3, padding=1).double(), EqualConv2d(3, 4, 3, padding=1, down=True).double()
+    plain.bias.data.normal_()
+    down.load_state_dict(plain.state_dict())
+    x = normal(2, 3, 8, 8)
+    torch.testing.assert_close(down(x), F.avg_pool2d(plain(x), 2))
+
+
+def test_equalised_layers_multiply_the_he_gain_in_but_not_into_biases():
+    linear, conv = EqualLinear(5, 3, bias=2.0).double(), EqualConv2d(5, 3, 3).double()
+    x, images = normal(4, 5), normal(2, 5, 6, 6)
+    torch.testing.assert_close(linear(x), F.linear(x, linear.weight * math.sqrt(2 / 5)) + 2)
+    conv.bias.data.normal_()
+    torch.testing.assert_close(conv(images), F.conv2d(images, conv.weight * math.sqrt(2 / 45), conv.bias))
+
+
+def test_the_gain_keeps_the_variance_through_a_wide_layer_and_its_leaky_relu():
+    # Leaky ReLU of slope 0.2 keeps (1 + 0.04) / 2 of the second moment, the gain doubles it.
+    y = leaky_relu(EqualLinear(512, 512)(torch.randn(256, 512))).detach()
+    assert float(y.square().mean()) == pytest.approx(1.04, rel=0.05)
+    assert he_gain(2) == 1.0
+
+
+@pytest.mark.parametrize("size", [4, 9])
+def test_instance_norm_equals_torchs(size):
+    x, scale, shift = 3 + normal(2, 4, size, size), normal(2, 4), normal(2, 4)
+    expected = scale[..., None, None] * F.instance_norm(x) + shift[..., None, None]
+    torch.testing.assert_close(instance_norm(x, scale, shift), expected)
+
+
+def test_instance_norm_of_a_constant_picture_is_the_shift():
+    shift = normal(2, 4)
+    flat = instance_norm(normal(2, 4, 1, 1).expand(2, 4, 8, 8), normal(2, 4), shift)
+    torch.testing.assert_close(flat, shift[..., None, None].expand(2, 4, 8, 8))
+
+
+def test_blur_spreads_a_pixel_by_1_2_1_and_leaves_no_trace_in_the_state():
+    x = torch.zeros(1, 2, 5, 5)
+    x[0, 1, 2, 2] = 16
+    blur = Blur()
+    assert blur(x)[0, 1, 1:4, 1:4].tolist() == [[1, 2, 1], [2, 4, 2], [1, 2, 1]]
+    assert blur(x)[0, 0].abs().max() == 0
+    assert blur(torch.ones(1, 1, 5, 5))[0, 0, 0, 0] == 9 / 16  # zeros beyond the edge
+    assert not blur.state_dict()
+
+
+def test_pixel_norm_gives_unit_mean_square():
+    y = PixelNorm()(5 * normal(3, 16))
+    torch.testing.assert_close(y.square().mean(1), torch.ones(3, dtype=torch.float64))
