@@ -1,0 +1,217 @@
+"""A small document, written as Markdown and as one HTML file that needs nothing else.
+
+All text is plain: whatever a class or a file is called, it is shown and never interpreted.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping
+from functools import cache
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import NamedTuple
+from urllib.parse import quote
+
+from PIL import Image
+
+from hmgan.files import write_atomically
+
+MARKDOWN, HTML = "REPORT.md", "report.html"
+# CSS pixels. Narrower pictures are enlarged by a whole number up to SMALL; wider ones than PAGE shrink to it.
+SMALL, PAGE = 480, 912
+
+
+class Picture(NamedTuple):
+    """A PNG beside the report."""
+
+    path: str  # relative to the report's folder
+    caption: str
+    alt: str
+    width: int | None = None  # CSS pixels; None: its own pixels, sharp when enlarged
+    dark: str | None = None  # another PNG of the same size, for readers who prefer dark pages
+
+
+class Column(NamedTuple):
+    title: str
+    numeric: bool = True  # right-aligned
+
+
+class Row(NamedTuple):
+    cells: tuple[str, ...]
+    strong: bool = False
+
+
+class Table(NamedTuple):
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+
+
+class Command(NamedTuple):
+    what: str
+    line: str
+
+
+class Section(NamedTuple):
+    """Shown in the order of the fields; each may be empty."""
+
+    title: str
+    text: tuple[str, ...] = ()  # paragraphs
+    tables: tuple[Table, ...] = ()
+    notes: tuple[str, ...] = ()  # footnotes of the tables
+    pictures: tuple[Picture, ...] = ()
+    commands: tuple[Command, ...] = ()
+
+
+class Report(NamedTuple):
+    title: str
+    lead: str
+    facts: Mapping[str, str]
+    sections: tuple[Section, ...]
+
+
+def write_report(report: Report, folder: Path) -> None:
+    """Writes REPORT.md and report.html, each all or nothing. The pictures must be in `folder` already.
+
+    Raises: FileNotFoundError for a picture that is not there; ValueError for a row of the wrong length.
+    """
+    # Both texts before either file, so that a mistake leaves both as they were.
+    texts = {MARKDOWN: markdown(report), HTML: html(report, folder)}
+    for name, text in texts.items():
+        write_atomically(folder / name, lambda part, t=text: part.write_text(t, encoding="utf-8"))  # type: ignore[misc]
+
+
+def markdown(report: Report) -> str:
+    """GitHub's Markdown, pictures as relative links."""
+    blocks = [f"# {_md(report.title)}", _md_block(report.lead)]
+    if report.facts:
+        facts = Table("", (Column("", False), Column("", False)), tuple(Row(fact) for fact in report.facts.items()))
+        blocks.append(_md_table(facts))
+    for section in report.sections:
+        blocks.append(f"## {_md(section.title)}")
+        blocks += [_md_block(text) for text in section.text]
+        for table in section.tables:
+            blocks += [f"**{_md(table.title)}**", _md_table(table)]
+        blocks += [_md_block(note) for note in section.notes]
+        for picture in section.pictures:
+            blocks += [f"![{_md(picture.alt)}]({quote(picture.path)})", f"*{_md(picture.caption)}*"]
+        for command in section.commands:
+            blocks += [_md_block(command.what), _md_code(command.line)]
+    return "\n\n".join(blocks) + "\n"
+
+
+def html(report: Report, folder: Path) -> str:
+    """One file: pictures, read from `folder`, and style are inside, and there is no script."""
+    facts = "".join(f"<div><dt>{_html(k)}</dt><dd>{_html(v)}</dd></div>\n" for k, v in report.facts.items())
+    return _template().substitute(
+        title=_html(report.title),
+        lead=_html(report.lead),
+        facts=f'<dl class="facts">\n{facts}</dl>' if facts else "",
+        sections="\n".join(_html_section(section, folder) for section in report.sections),
+    )
+
+
+@cache
+def _template() -> Template:
+    return Template(files("hmgan.report").joinpath("template.html").read_text(encoding="utf-8"))
+
+
+def _plain(text: str) -> str:
+    """On one line."""
+    return " ".join(text.split())
+
+
+def _md(text: str) -> str:
+    """Plain text that Markdown shows as it is, inside a line."""
+    return re.sub(r"([\\`*_\[\]<>|~$])", r"\\\1", _plain(text).replace("&", "&amp;"))
+
+
+def _md_block(text: str) -> str:
+    """The same for a paragraph, where the first characters could begin a heading, a list or a rule."""
+    return re.sub(r"^(?=[#+=-])|^(\d+)(?=[.)](\s|$))", r"\1\\", _md(text))
+
+
+def _md_table(table: Table) -> str:
+    def line(cells: tuple[str, ...]) -> str:
+        return f"| {' | '.join(cells)} |"
+
+    head = line(tuple(_md(column.title) for column in table.columns))
+    rule = line(tuple("---:" if column.numeric else "---" for column in table.columns))
+    body = []
+    for row in table.rows:
+        cells = [_md(cell) for cell in _cells(row, table)]
+        body.append(line(tuple(f"**{cell}**" if row.strong and cell else cell for cell in cells)))
+    return "\n".join([head, rule, *body])
+
+
+def _md_code(line: str) -> str:
+    """A fence longer than any run of backticks inside."""
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", line)), default=0))
+    return f"{fence}sh\n{line}\n{fence}"
+
+
+def _html(text: str) -> str:
+    return escape(_plain(text), quote=True)
+
+
+def _html_section(section: Section, folder: Path) -> str:
+    blocks = [f"<h2>{_html(section.title)}</h2>", *(f"<p>{_html(text)}</p>" for text in section.text)]
+    if section.tables:
+        tables = "\n".join(_html_table(table) for table in section.tables)
+        blocks.append(f'<div class="tables">\n{tables}\n</div>')
+    blocks += [f'<p class="note">{_html(note)}</p>' for note in section.notes]
+    blocks += [_html_picture(picture, folder) for picture in section.pictures]
+    for command in section.commands:
+        blocks.append(f"<p>{_html(command.what)}</p>\n<pre><code>{escape(command.line)}</code></pre>")
+    return "<section>\n" + "\n".join(blocks) + "\n</section>"
+
+
+def _html_table(table: Table) -> str:
+    def cell(tag: str, column: Column, text: str, scope: str = "") -> str:
+        number = ' class="n"' if column.numeric else ""
+        return f"<{tag}{scope}{number}>{_html(text)}</{tag}>"
+
+    head = "".join(cell("th", column, column.title, ' scope="col"') for column in table.columns)
+    body = ""
+    for row in table.rows:
+        first, *others = zip(table.columns, _cells(row, table), strict=True)
+        cells = cell("th", *first, ' scope="row"') + "".join(cell("td", *other) for other in others)
+        body += f'<tr class="strong">{cells}</tr>\n' if row.strong else f"<tr>{cells}</tr>\n"
+    title = _html(table.title)
+    # The wrapper scrolls where a phone is narrower than the numbers; a focusable one scrolls from the keyboard too.
+    return (
+        f'<div class="table" role="region" aria-label="{title}" tabindex="0"><table>\n<caption>{title}</caption>\n'
+        f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table></div>"
+    )
+
+
+def _html_picture(picture: Picture, folder: Path) -> str:
+    with Image.open(folder / picture.path) as image:
+        width, height = image.size
+    shown = picture.width or min(PAGE, width * max(1, SMALL // width))
+    # Width and height reserve the place; the style sheet shrinks both on a narrow page.
+    size = f'width="{shown}" height="{round(height * shown / width)}"'
+    # A picture of more detail than the page is smoothed, and may be scrolled on a phone; pixels stay pixels.
+    wide = shown < width
+    style = ' class="wide"' if wide else ' class="pixels"'
+    img = f'<img src="{_data_uri(folder / picture.path)}" alt="{_html(picture.alt)}" {size}{style}>'
+    if picture.dark is not None:
+        source = f'<source media="(prefers-color-scheme: dark)" srcset="{_data_uri(folder / picture.dark)}">'
+        img = f"<picture>{source}{img}</picture>"
+    if wide:
+        img = f'<div class="scroll" role="region" aria-label="{_html(picture.alt)}" tabindex="0">{img}</div>'
+    return f"<figure>{img}<figcaption>{_html(picture.caption)}</figcaption></figure>"
+
+
+def _data_uri(path: Path) -> str:
+    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
+
+
+def _cells(row: Row, table: Table) -> tuple[str, ...]:
+    if len(row.cells) != len(table.columns):
+        raise ValueError(f"a row of table {table.title!r} must have {len(table.columns)} cells, got {row.cells}")
+    return row.cells

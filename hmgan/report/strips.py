@@ -1,0 +1,128 @@
+"""Pictures of a conditional generator's classes: between them, and side by side.
+
+Legend: K columns of the strip, E class-vector width, H/W pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from einops import rearrange
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from hmgan.modulation.transfer import TransferGenerator
+from hmgan.report.images import grid, labelled_grid, to_uint8
+
+CELL = 64  # screen pixels that a small image is enlarged to
+STRIP_WIDTH = 1800  # screen pixels that a strip should not pass
+MOST_STEPS, COLUMNS = 8, 16  # steps from class to class unless asked for, fewer where they fill so many columns
+AT_ONCE = 8  # class vectors whose edits are in memory together
+INK, FAINT = "#1c1e21", "#8a9099"
+
+
+@torch.no_grad()
+def interpolation_strip(
+    generator: TransferGenerator,
+    classes: Sequence[str],
+    *,
+    steps: int | None = None,
+    seeds: Sequence[int] = (0, 1, 2, 3),
+    truncation: float = 1.0,
+) -> Image.Image:
+    """A row per seed; along it only the class vector changes, linearly from class 0 to class 1 and on to the last.
+
+    Args:
+        classes: all names, in the order of the labels; each stands above the column that is its class alone.
+        steps: columns from one class to the next; left out: 8, or fewer where there are many classes.
+
+    Raises: ValueError for fewer than 2 classes, no seeds, or fewer than 1 step.
+    """
+    if len(classes) < 2 or not seeds:
+        raise ValueError(f"a strip needs 2 classes and 1 seed or more, got {len(classes)} and {len(seeds)}")
+    if steps is None:
+        steps = max(2, min(MOST_STEPS, COLUMNS // (len(classes) - 1)))
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, got {steps}")
+    device = next(generator.parameters()).device
+    vectors_KE = chain(generator.trained["class_net"](torch.arange(len(classes), device=device)), steps)
+    rows: list[list[Tensor]] = [[] for _ in seeds]
+    for chunk_KE in vectors_KE.split(AT_ONCE):
+        edits = generator.edits_of(chunk_KE)
+        for row, seed in zip(rows, seeds, strict=True):
+            latents = generator.latents([seed] * len(chunk_KE))
+            row_K = torch.arange(len(chunk_KE), device=device)
+            row.append(to_uint8(generator.render(latents, edits, row_K, truncation).image).cpu())
+    images = torch.cat([image for row in rows for image in row])
+    columns, size = len(vectors_KE), images.shape[-1]
+    scale = max(1, min(CELL // size, STRIP_WIDTH // (columns * size)))
+    pad = scale
+    sheet = grid(_enlarge(images, scale), columns, pad)
+    pitch = size * scale + pad
+    centres = [pad + i * steps * pitch + size * scale // 2 for i in range(len(classes))]
+    return _with_headings(sheet, classes, centres)
+
+
+@torch.no_grad()
+def style_grid(
+    generator: TransferGenerator,
+    classes: Sequence[str],
+    *,
+    seeds: Sequence[int] = tuple(range(8)),
+    truncation: float = 1.0,
+) -> Image.Image:
+    """A row per class, a column per seed; the images of a column share all latents and differ in their class alone.
+
+    Raises: ValueError without classes or seeds.
+    """
+    if not classes or not seeds:
+        raise ValueError(f"a style grid needs classes and seeds, got {len(classes)} and {len(seeds)}")
+    device = next(generator.parameters()).device
+    latents = generator.latents(list(seeds))
+    labels = [torch.full((len(seeds),), label, device=device) for label in range(len(classes))]
+    rows = {
+        name: to_uint8(generator(latents, labels_K, truncation).image).cpu()
+        for name, labels_K in zip(classes, labels, strict=True)
+    }
+    return labelled_grid(rows, max(1, CELL // generator.resolution))
+
+
+def chain(vectors_CE: Tensor, steps: int) -> Tensor:
+    """[C, E] -> [(C - 1) * steps + 1, E]: straight lines between neighbours; every `steps`-th row is a class's own."""
+    weights_S = torch.arange(steps, device=vectors_CE.device, dtype=vectors_CE.dtype) / steps
+    between = torch.lerp(vectors_CE[:-1, None], vectors_CE[1:, None], weights_S[None, :, None])
+    return torch.cat([rearrange(between, "c s e -> (c s) e"), vectors_CE[-1:]])
+
+
+def _enlarge(images_NCHW: Tensor, scale: int) -> Tensor:
+    return images_NCHW.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
+
+
+def _with_headings(sheet: Image.Image, names: Sequence[str], centres: Sequence[int]) -> Image.Image:
+    """The sheet below a line of names, each over its column and joined to it by a tick."""
+    size = max(12, min(30, sheet.width // 60))
+    font = ImageFont.load_default(size=size)
+    room = (centres[1] - centres[0]) - size / 2
+    top, tick = math.ceil(size * 1.9), size // 3
+    whole = Image.new("RGB", (sheet.width, top + sheet.height), "white")
+    whole.paste(sheet, (0, top))
+    draw = ImageDraw.Draw(whole)
+    for name, centre in zip(names, centres, strict=True):
+        text = _fitted(" ".join(name.split()), font, room)
+        half = font.getlength(text) / 2
+        # The first and the last name may be wider than their column: they stay on the sheet.
+        x = min(max(centre, half + 2), max(half + 2, sheet.width - half - 2))
+        draw.text((x, top - tick - size * 0.25), text, fill=INK, font=font, anchor="ms")
+        draw.line([(centre, top - tick + 1), (centre, top - 1)], fill=FAINT, width=max(1, size // 12))
+    return whole
+
+
+def _fitted(name: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, room: float) -> str:
+    """The name, cut off with an ellipsis where it is wider than `room`."""
+    if font.getlength(name) <= room:
+        return name
+    while name and font.getlength(f"{name}...") > room:
+        name = name[:-1]
+    return f"{name}..."
