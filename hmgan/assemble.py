@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -14,9 +14,11 @@ from hmgan.modulation.transfer import TransferGenerator
 from hmgan.modulation.unconditional import UnconditionalGenerator
 from hmgan.sources import Source
 
+Generator = TransferGenerator | UnconditionalGenerator
+
 
 class Networks(NamedTuple):
-    generator: TransferGenerator | UnconditionalGenerator
+    generator: Generator
     discriminator: nn.Module
 
 
@@ -29,7 +31,7 @@ def build(experiment: Experiment, source: Source | None, classes: int) -> Networ
     Raises: UserError if the source does not fit.
     """
     torch.manual_seed(experiment.train.seed)
-    generator: TransferGenerator | UnconditionalGenerator
+    generator: Generator
     if experiment.task == "pretrain":
         assert experiment.backbone is not None
         assert experiment.discriminator is not None
@@ -63,5 +65,5 @@ def _discriminator(experiment: Experiment, source: Source, classes: int) -> nn.M
     return network
 
 
-def _component(kind: str, choice: Choice, *parts: object) -> nn.Module:
+def _component(kind: str, choice: Choice, *parts: object) -> Any:
     return components.build(kind, choice.name, *parts, **choice.options)

@@ -99,13 +99,21 @@ def check(kind: str, name: str, options: Mapping[str, Any], where: str = "") -> 
         raise UserError(explain(error, model, where or kind)) from None
 
 
+def defaults(kind: str, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """A component's options for display: those given, and the defaults of the others that have one."""
+    fields = schema(kind, name).model_fields.items()
+    return {**{key: field.default for key, field in fields if not field.is_required()}, **options}
+
+
 def explain(error: ValidationError, model: type[BaseModel], where: str = "") -> str:
     """The first problem of a validation, as one line with the path, what was got, and what to do."""
     problem = error.errors()[0]
     path = ".".join(str(part) for part in (where, *problem["loc"]) if part != "")
     if problem["type"] == "extra_forbidden":
         known = _known_keys(model, problem["loc"][:-1])
-        return f"unknown key {path!r}{nearest(str(problem['loc'][-1]), known)} known: {', '.join(sorted(known)) or 'none'}"
+        return (
+            f"unknown key {path!r}{nearest(str(problem['loc'][-1]), known)} known: {', '.join(sorted(known)) or 'none'}"
+        )
     if problem["type"] == "missing":
         return f"{path} is missing; set it, for example --set {path}=..."
     if problem["type"] == "value_error":

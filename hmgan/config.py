@@ -182,12 +182,13 @@ def merge(base: dict[str, Any], top: Mapping[str, Any]) -> None:
     for key, value in top.items():
         below = base.get(key)
         below = {"name": below} if isinstance(below, str) and key in CHOICES and isinstance(value, Mapping) else below
-        renamed = isinstance(value, Mapping) and isinstance(below, dict) and value.get("name", below.get("name")) != below.get("name")
-        if isinstance(value, Mapping) and isinstance(below, dict) and not renamed:
+        if not isinstance(value, Mapping):
+            base[key] = value
+        elif isinstance(below, dict) and value.get("name", below.get("name")) == below.get("name"):
             merge(below, value)
             base[key] = below
         else:
-            base[key] = dict(value) if isinstance(value, Mapping) else value
+            base[key] = dict(value)
 
 
 def parse_override(text: str) -> dict[str, Any]:
@@ -217,4 +218,4 @@ def read_json(path: Path) -> Experiment:
     try:
         return resolve(json.loads(path.read_text()))
     except (OSError, json.JSONDecodeError) as error:
-        raise UserError(f"{path} is not a readable run configuration ({error}); give a run directory of hmgan") from None
+        raise UserError(f"{path} is not a readable run configuration ({error}); give a run directory") from None

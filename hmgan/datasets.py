@@ -25,7 +25,7 @@ def open_data(name: str | None, report: Callable[[str], None] = print) -> ShardS
     Raises: UserError for neither, or a folder that is not packed.
     """
     if name is None:
-        raise UserError("data is missing; give --data with a folder that hmgan pack wrote, or a data set of hmgan list datasets")
+        raise UserError("data is missing; give --data a folder that hmgan pack wrote, or a name of hmgan list datasets")
     if name in registry_index.entries("dataset"):
         return ShardSet(_packed(name, report))
     if not Path(name).exists() and "/" not in name:

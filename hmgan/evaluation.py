@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hmgan import rng
+from hmgan.assemble import Generator
 from hmgan.data.shards import ShardSet
 from hmgan.metrics.evaluate import Score, class_scores, extract, intra_class_distance, real_features
 from hmgan.metrics.features import load_extractor
@@ -25,7 +26,7 @@ class Verdict(NamedTuple):
 
 
 @torch.no_grad()
-def fakes(generator: nn.Module, label: int, count: int, seed: int, truncation: float = 1.0) -> Iterator[Tensor]:
+def fakes(generator: Generator, label: int, count: int, seed: int, truncation: float = 1.0) -> Iterator[Tensor]:
     """uint8 batches [<= 64, 3, H, W] of one class; image i depends on (seed, label, i) alone."""
     device = next(generator.parameters()).device
     for first in range(0, count, BATCH):
@@ -44,7 +45,7 @@ class Judge:
         self.reals = real_features(reals, self.extractor, cache=cache, device=device)
 
     def __call__(
-        self, generator: nn.Module, classes: tuple[str, ...], per_class: int, seed: int, truncation: float = 1.0
+        self, generator: Generator, classes: tuple[str, ...], per_class: int, seed: int, truncation: float = 1.0
     ) -> Verdict:
         """Frechet and kernel distance per class and their means, with `per_class` fakes of each."""
         features = {

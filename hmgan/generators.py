@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from safetensors.torch import save_file
-from torch import nn
 
 from hmgan import components
+from hmgan.assemble import Generator
 from hmgan.config import Choice
 from hmgan.errors import UserError
 from hmgan.files import write_atomically
@@ -25,7 +25,7 @@ SNAPSHOTS = "snapshots"
 
 
 class Loaded(NamedTuple):
-    generator: TransferGenerator | UnconditionalGenerator
+    generator: Generator
     classes: tuple[str, ...]
     config: dict[str, Any]
 
@@ -67,7 +67,7 @@ def load_generator(path: Path | str) -> Loaded:
     source_state = {k.removeprefix("source."): v for k, v in tensors.items() if k.startswith("source.")}
     load_exactly(source, source_state, folder / GENERATOR)
     labels = components.build("class-net", class_net.name, len(config["classes"]), **class_net.options)
-    heads: nn.Module = components.build("modulation", modulation.name, source, labels.dim, **modulation.options)
+    heads = components.build("modulation", modulation.name, source, labels.dim, **modulation.options)
     generator = TransferGenerator(source, labels, heads)
     load_exactly(generator, tensors, folder / GENERATOR)
     return Loaded(generator.eval(), tuple(config["classes"]), config)

@@ -44,7 +44,9 @@ def kind_named(word: str) -> str:
 
 def entries(kind: str) -> dict[str, Path]:
     """The entries of a kind by name; a user's entry takes the place of the package's."""
-    roots = [*reversed(_extra), ]
+    roots = [
+        *reversed(_extra),
+    ]
     found: dict[str, Path] = {}
     for root in [Path(str(resources.files("hmgan.registry"))), *roots]:
         found |= {path.stem: path for path in sorted((root / FOLDERS[kind]).glob("*.toml"))}

@@ -1,4 +1,4 @@
-"""Random streams as functions of (seed, stream, position), so that a resumed or re-sharded run draws the same numbers."""
+"""Random streams as functions of (seed, stream, position): a resumed or re-sharded run draws the same numbers."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -80,7 +81,7 @@ def load_exactly(network: nn.Module, state: Mapping[str, Tensor], path: Path) ->
     for name in sorted({*own, *state}):
         if name not in own or name not in state or own[name].shape != state[name].shape:
             wanted, got = (tuple(d[name].shape) if name in d else "nothing" for d in (own, state))
-            raise UserError(f"{path}: {name} should be {wanted}, got {got}; config.json and weights do not belong together")
+            raise UserError(f"{path}: {name} should be {wanted}, got {got}; it does not fit its config.json")
     network.load_state_dict(dict(state))
 
 
@@ -100,5 +101,5 @@ def save_source(
         parts.append((DISCRIMINATOR, discriminator[1]))
     for name, network in parts:
         tensors = {k: v.detach().to("cpu", dtype).contiguous() for k, v in network.state_dict().items()}
-        write_atomically(folder / name, lambda path, t=tensors: save_file(t, path))
+        write_atomically(folder / name, partial(save_file, tensors))
     write_atomically(folder / CONFIG, lambda path: path.write_text(json.dumps(config, indent=1) + "\n"))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,13 +26,19 @@ class TransferGenerator(nn.Module):
         modulation: g(v; Phi), class vectors [R, E] -> Edits with R rows.
     """
 
+    source: Any  # a Backbone and an nn.Module
+
     def __init__(self, source: Backbone, class_net: nn.Module, modulation: nn.Module) -> None:
         super().__init__()
         assert isinstance(source, nn.Module)
         self.source = source.requires_grad_(False)
-        self.trained = nn.ModuleDict({"class_net": class_net, "modulation": modulation})
+        self.trained: Any = nn.ModuleDict({"class_net": class_net, "modulation": modulation})
 
-    def with_trained(self, trained: nn.Module) -> TransferGenerator:
+    @property
+    def backbone(self) -> Any:
+        return self.source
+
+    def with_trained(self, trained: Any) -> TransferGenerator:
         """The same source under other trained parts, such as their moving average."""
         return TransferGenerator(self.source, trained.class_net, trained.modulation)
 

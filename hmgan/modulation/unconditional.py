@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -13,12 +14,17 @@ from hmgan.types import GenOut, Latents
 class UnconditionalGenerator(nn.Module):
     """G(z): all of it trains, and labels are ignored."""
 
+    trained: Any  # a Backbone and an nn.Module
+
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
-        assert isinstance(backbone, nn.Module)
         self.trained = backbone
 
-    def with_trained(self, trained: nn.Module) -> UnconditionalGenerator:
+    @property
+    def backbone(self) -> Any:
+        return self.trained
+
+    def with_trained(self, trained: Any) -> UnconditionalGenerator:
         """The same generator with other weights, such as their moving average."""
         return UnconditionalGenerator(trained)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from torch import nn
 from torch.optim import Adam
 
+from hmgan.assemble import Generator
 from hmgan.config import Optimizer
 
 
-def generator_optimizer(generator: nn.Module, settings: Optimizer) -> Adam:
+def generator_optimizer(generator: Generator, settings: Optimizer) -> Adam:
     """Adam over the trained parts of G; the class net and a trained mapping network learn at their own rates."""
     slow = {"class_net.": settings.class_net_mult, "mapping.": settings.mapping_mult}
     groups: dict[float, list[nn.Parameter]] = {}

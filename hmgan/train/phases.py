@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hmgan import rng
+from hmgan.assemble import Generator
 from hmgan.losses.alignment import alignment_loss
 from hmgan.losses.contrastive import Contrastive, Evidence
 from hmgan.losses.r1 import r1_penalty
@@ -56,7 +57,7 @@ def mirrored(images: Tensor, keys: Sequence[int]) -> Tensor:
 
 
 def disc_loss(
-    generator: nn.Module,
+    generator: Generator,
     discriminator: nn.Module,
     adversarial: nn.Module,
     penalties: Penalties,
@@ -102,7 +103,7 @@ def disc_loss(
 
 
 def gen_loss(
-    generator: nn.Module,
+    generator: Generator,
     discriminator: nn.Module,
     adversarial: nn.Module,
     labels: Tensor,

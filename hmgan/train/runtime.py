@@ -77,5 +77,12 @@ class Runtime:
             values /= self.world
         return dict(zip(stats, values.tolist(), strict=True))
 
+    def share(self, folder: Path | None) -> Path:
+        """Rank 0's folder, on every rank."""
+        shared = [str(folder)]
+        if self.world > 1:
+            dist.broadcast_object_list(shared)
+        return Path(shared[0])
+
     def wait(self) -> None:
         self.accelerator.wait_for_everyone()

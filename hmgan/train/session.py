@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from PIL import Image
 from rich.console import Console
 
 from hmgan import assemble
+from hmgan.assemble import Generator
 from hmgan.config import Choice, Experiment
 from hmgan.data.shards import ShardSet
 from hmgan.datasets import cache_folder, open_data
@@ -137,7 +139,7 @@ class Keeper:
         if kimg > 0:
             self._keep(trainer, generator, self.folder / SNAPSHOTS / tag, kimg)
 
-    def _score(self, generator: torch.nn.Module, tag: str, kimg: float) -> None:
+    def _score(self, generator: Generator, tag: str, kimg: float) -> None:
         assert self.judge is not None
         settings = self.prepared.experiment.evaluation
         verdict = self.judge(generator, self.prepared.classes, settings.per_class, settings.seed)
@@ -148,9 +150,10 @@ class Keeper:
         self.log.say(f"scores   kimg {kimg:.3f}  {means}")
         for cls, ratio in verdict.diversity.items():
             if ratio < 0.5:
-                self.log.say(f"warning: class {cls} shows {ratio:.2f} of the real images' diversity; it may have collapsed")
+                text = f"class {cls} shows {ratio:.2f} of the real images' diversity; it may have collapsed"
+                self.log.say(f"warning: {text}")
 
-    def _keep(self, trainer: Trainer, generator: torch.nn.Module, folder: Path, kimg: float) -> None:
+    def _keep(self, trainer: Trainer, generator: Generator, folder: Path, kimg: float) -> None:
         experiment, source = self.prepared.experiment, self.prepared.source
         notes = {"kimg": kimg, "experiment": experiment.summary, "data": experiment.data}
         if isinstance(generator, TransferGenerator):
@@ -176,7 +179,7 @@ class Keeper:
 
 
 @torch.no_grad()
-def fake_rows(generator: torch.nn.Module, classes: tuple[str, ...], columns: int = GRID_COLUMNS) -> dict[str, torch.Tensor]:
+def fake_rows(generator: Generator, classes: tuple[str, ...], columns: int = GRID_COLUMNS) -> dict[str, torch.Tensor]:
     """class -> [columns, 3, H, W] uint8; column j has the same latents in every row."""
     device = next(generator.parameters()).device
     count = columns if len(classes) > 1 else columns * columns
@@ -198,7 +201,7 @@ def first_images(data: ShardSet, classes: tuple[str, ...], columns: int = GRID_C
     return rows
 
 
-def class_grid(rows: dict[str, torch.Tensor]):
+def class_grid(rows: dict[str, torch.Tensor]) -> Image.Image:
     """One labelled row per class, or a square of images where there is one class."""
     scale = max(1, 64 // next(iter(rows.values())).shape[-1])
     if len(rows) > 1:

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from hmgan import components, rng
-from hmgan.assemble import Networks
+from hmgan.assemble import Generator, Networks
 from hmgan.config import Experiment
 from hmgan.data.loader import batches
 from hmgan.data.shards import ShardSet
 from hmgan.errors import UserError
 from hmgan.losses.r1 import gamma_heuristic
+from hmgan.modulation.transfer import TransferGenerator
 from hmgan.train import checkpoint, ema, phases
 from hmgan.train.log import RunLog
 from hmgan.train.optim import discriminator_optimizer, generator_optimizer
@@ -60,7 +61,8 @@ class Trainer:
         freeze(self.discriminator, settings.freeze)
         # D's trained parameters are switched off in the G phase, so they are listed once, here.
         self._disc_parameters = [p for p in self.discriminator.parameters() if p.requires_grad]
-        self.adversarial = components.build("adversarial", experiment.adversarial.name, **experiment.adversarial.options)
+        choice = experiment.adversarial
+        self.adversarial = components.build("adversarial", choice.name, **choice.options)
         self.penalties = penalties(experiment, self.generator.resolution, runtime.device)
         self.gen_optimizer = generator_optimizer(self.generator, experiment.optimizer)
         self.disc_optimizer = discriminator_optimizer(self.discriminator, experiment.optimizer, experiment.r1.every)
@@ -72,7 +74,7 @@ class Trainer:
         return self.step * self.settings.batch / 1000
 
     @property
-    def averaged(self) -> nn.Module:
+    def averaged(self) -> Generator:
         """G with the moving average of its trained parts: what is shown, scored and kept."""
         return self.generator.with_trained(self.ema.ema_model)
 
@@ -166,6 +168,7 @@ class Trainer:
         draws = self.draws()
         uniform_B = rng.uniform_rows(draws.keys("label"), 1)[:, 0]
         labels_B = (uniform_B * self.classes).long().to(self.runtime.device)
+        assert isinstance(self.generator, TransferGenerator)
         loss, stats = phases.align_loss(self.generator, labels_B, draws)
         self._gen_step(loss)
         return stats

@@ -1,0 +1,227 @@
+"""The command line. Heavy imports live inside the commands, so that --help answers at once."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hmgan.errors import UserError
+
+app = typer.Typer(
+    name="hmgan",
+    help="Class-conditional GANs from unconditional ones, by hyper-modulation.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override any setting; repeatable.")]
+Outdir = Annotated[Path, typer.Option(help="Folder that run directories are made in.")]
+Data = Annotated[str | None, typer.Option(help="Packed images: a folder, or a name of `hmgan list datasets`.")]
+Kimg = Annotated[float | None, typer.Option(help="Thousands of real images to train for.")]
+Batch = Annotated[int | None, typer.Option(help="Images per step, over all ranks.")]
+Gamma = Annotated[float | None, typer.Option(help="R1 weight; left out: 0.0002 * resolution^2 / batch.")]
+Mirror = Annotated[bool | None, typer.Option("--mirror/--no-mirror", help="Flip half of the real images.")]
+Snap = Annotated[float | None, typer.Option(help="Kimg between snapshots.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of everything random.")]
+Workers = Annotated[int | None, typer.Option(help="Loader processes per rank.")]
+Metrics = Annotated[int | None, typer.Option(help="Fakes per class to score at every snapshot; 0: no scores.")]
+Resume = Annotated[str | None, typer.Option(help="A run directory to go on with, or `latest` in --outdir.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Say what would be trained, and train nothing.")]
+Network = Annotated[Path, typer.Option(help="A run directory, a snapshot or a source.")]
+
+
+@app.callback()
+def common(
+    registry: Annotated[list[Path] | None, typer.Option(help="Folder with registry entries of your own.")] = None,
+) -> None:
+    """Class-conditional GANs from unconditional ones, by hyper-modulation."""
+    if registry:
+        from hmgan import registry_index
+
+        for folder in registry:
+            registry_index.add(folder)
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[str | None, typer.Argument(help="For example experiments; left out: all kinds.")] = None,
+) -> None:
+    """The registry: what can be named in an experiment or on the command line."""
+    from hmgan.inspection import print_list
+
+    print_list(kind)
+
+
+@app.command()
+def show(name: str, set_: Set = None) -> None:
+    """A registry entry; an experiment with every setting resolved."""
+    from hmgan.inspection import print_entry
+
+    print_entry(name, set_ or [])
+
+
+@app.command()
+def pack(
+    src: Annotated[Path, typer.Argument(help="A folder per class, or a StyleGAN ZIP with dataset.json.")],
+    out: Annotated[Path, typer.Argument(help="A new folder for shards and index.")],
+    resolution: Annotated[int | None, typer.Option(help="Pixels, a power of two; left out: the images' own.")] = None,
+    pad: Annotated[int, typer.Option(help="Pixels of border on every side, in place of resizing.")] = 0,
+    shard_samples: Annotated[int, typer.Option(help="Images per shard.")] = 1000,
+    name: Annotated[str | None, typer.Option(help="Name of the shards; left out: the folder's.")] = None,
+) -> None:
+    """Turns images into WebDataset shards with an index."""
+    from hmgan.data.pack import pack as pack_images
+
+    index = pack_images(src, out, resolution=resolution, pad=pad, shard_samples=shard_samples, name=name)
+    counts = ", ".join(f"{cls} {count}" for cls, count in zip(index.classes, index.counts, strict=True))
+    typer.echo(f"{out}: {sum(index.counts)} images of {index.resolution} px in {len(index.shards)} shards ({counts})")
+    if index.skipped:
+        typer.echo(f"{index.skipped} images could not be read and were left out; they are named above", err=True)
+
+
+@app.command("import")
+def import_(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of the public StyleGAN port.")],
+    out: Annotated[Path, typer.Argument(help="A new folder for the source.")],
+    resolution: Annotated[int | None, typer.Option(help="Output pixels; left out: the highest in the file.")] = None,
+) -> None:
+    """Reads a foreign checkpoint into safetensors, with a report of every tensor."""
+    from hmgan.backbones.convert import import_checkpoint
+
+    import_checkpoint(checkpoint, out, resolution=resolution)
+
+
+@app.command()
+def pretrain(
+    experiment: Annotated[str, typer.Argument(help="A name of `hmgan list experiments`.")],
+    outdir: Outdir = Path("runs"),
+    data: Data = None,
+    kimg: Kimg = None,
+    batch: Batch = None,
+    gamma: Gamma = None,
+    mirror: Mirror = None,
+    snap: Snap = None,
+    metrics: Metrics = None,
+    seed: Seed = None,
+    workers: Workers = None,
+    resume: Resume = None,
+    set_: Set = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Trains an unconditional GAN from scratch: a source, or the from-scratch baseline."""
+    _train("pretrain", **locals())
+
+
+@app.command()
+def align(
+    experiment: Annotated[str, typer.Argument(help="A transfer experiment whose heads are aligned to its source.")],
+    outdir: Outdir = Path("runs"),
+    data: Data = None,
+    kimg: Kimg = None,
+    batch: Batch = None,
+    snap: Snap = None,
+    seed: Seed = None,
+    resume: Resume = None,
+    set_: Set = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Self-alignment (Eq. 6): pulls random heads to the source, without images; only the classes come from --data."""
+    _train("align", **locals())
+
+
+@app.command()
+def train(
+    experiment: Annotated[str, typer.Argument(help="A name of `hmgan list experiments`.")],
+    outdir: Outdir = Path("runs"),
+    data: Data = None,
+    source: Annotated[str | None, typer.Option(help="A source folder, or a name of `hmgan list sources`.")] = None,
+    kimg: Kimg = None,
+    batch: Batch = None,
+    gamma: Gamma = None,
+    mirror: Mirror = None,
+    snap: Snap = None,
+    metrics: Metrics = None,
+    seed: Seed = None,
+    workers: Workers = None,
+    resume: Resume = None,
+    set_: Set = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Transfers a source to the classes of --data."""
+    _train("transfer", **locals())
+
+
+def _train(task: str, **options: Any) -> None:
+    from hmgan.train.command import train as run
+
+    run(task, options)
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="A run directory, a snapshot or a source.")],
+    data: Data = None,
+    per_class: Annotated[int | None, typer.Option(help="Fakes per class; left out: as many as real images.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the fakes.")] = 1_000_000,
+    trunc: Annotated[float, typer.Option(help="Truncation; 1 is none.")] = 1.0,
+    extractor: Annotated[str, typer.Option(help="Feature extractor.")] = "squeezenet",
+) -> None:
+    """Frechet and kernel distance per class and their means."""
+    from hmgan.inspection import print_scores
+
+    print_scores(run, data, per_class, seed, trunc, extractor)
+
+
+@app.command()
+def sample(
+    network: Network,
+    outdir: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("samples"),
+    seeds: Annotated[str, typer.Option(help="For example 0,1,4-6.")] = "0-7",
+    class_: Annotated[list[str] | None, typer.Option("--class", help="A class; repeatable; left out: all.")] = None,
+    trunc: Annotated[float, typer.Option(help="Truncation; 1 is none.")] = 1.0,
+    grid: Annotated[str | None, typer.Option(help="One picture of COLUMNSxROWS instead of single ones.")] = None,
+) -> None:
+    """Draws images."""
+    from hmgan.drawing import draw_samples
+
+    draw_samples(network, outdir, seeds, class_, trunc, grid)
+
+
+@app.command()
+def interpolate(
+    network: Network,
+    out: Annotated[Path, typer.Option(help="The picture.")] = Path("interpolation.png"),
+    seeds: Annotated[str, typer.Option(help="One row each.")] = "0-3",
+    steps: Annotated[int, typer.Option(help="Pictures from one class to the next.")] = 8,
+) -> None:
+    """Walks from class to class, the style held fixed."""
+    from hmgan.drawing import draw_interpolation
+
+    draw_interpolation(network, out, seeds, steps)
+
+
+@app.command()
+def demo(
+    outdir: Annotated[Path, typer.Option(help="A new folder for the demo.")] = Path("demo"),
+    experiment: Annotated[str, typer.Option(help="The transfer to show.")] = "demo",
+    seed: Seed = None,
+    set_: Set = None,
+) -> None:
+    """Transfers the embedded clothing GAN to shoes and bags, and writes a report; minutes on two CPU cores."""
+    from hmgan.demo import run_demo
+
+    run_demo(outdir, experiment, set_ or [], seed)
+
+
+def main() -> None:
+    """The `hmgan` command. A mistake of the user's is one line and exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,94 @@
+"""`hmgan demo`: the whole main job on the embedded photographs, and a report of it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from hmgan import config
+from hmgan.assemble import Generator
+from hmgan.errors import UserError
+from hmgan.generators import load_generator
+from hmgan.metrics.evaluate import scores_table
+from hmgan.modulation.unconditional import UnconditionalGenerator
+from hmgan.report.images import save_png
+from hmgan.report.scores import recorded_scores
+from hmgan.report.strips import interpolation_strip, style_grid
+from hmgan.report.transfer import Transfer, transfer_report
+from hmgan.sources import load_source
+from hmgan.train import rundir, session
+
+
+def run_demo(outdir: Path, experiment_name: str, overrides: list[str], seed: int | None) -> Path:
+    """Shows the source, transfers it, scores before and after, and leaves a folder with a report.
+
+    Raises: UserError for an experiment that does not fit, or an output folder that cannot be made.
+    """
+    began = time.monotonic()
+    extra = {} if seed is None else {"train": {"seed": seed}}
+    experiment = config.load(experiment_name, overrides, extra)
+    if experiment.task != "transfer":
+        raise UserError(
+            f"hmgan demo wants a transfer experiment, got {experiment_name!r}, which is a {experiment.task}"
+        )
+    prepared = session.prepare(experiment)
+    resolution = prepared.networks.generator.resolution
+    folder = rundir.create(outdir, experiment_name, Path(str(experiment.data)).name, resolution, 1, experiment)
+    show_source(str(experiment.source), folder)
+    session.run(prepared, folder)
+    minutes = (time.monotonic() - began) / 60
+    loaded = load_generator(folder)
+    draw(loaded.generator, loaded.classes, folder)
+    before, after = recorded_scores(folder)
+    command = " ".join(
+        ["hmgan demo", *(f"--set {o}" for o in overrides), *([] if seed is None else [f"--seed {seed}"])]
+    )
+    transfer_report(
+        folder,
+        title=f"From {experiment.source} to {len(loaded.classes)} classes",
+        transfer=Transfer(
+            source=str(experiment.source),
+            classes=loaded.classes,
+            data=str(experiment.data),
+            method=experiment.summary,
+            kimg=float(loaded.config["kimg"]),
+            minutes=minutes,
+            command=command,
+            run=str(folder),
+        ),
+        before=before,
+        after=after,
+        facts={"Scored against": str(experiment.evaluation.data), "Seed": str(experiment.train.seed)},
+    )
+    tell(folder, before, after, minutes)
+    return folder
+
+
+def show_source(name: str, folder: Path) -> None:
+    """The source's own images, source.png, before anything is trained."""
+    source = UnconditionalGenerator(load_source(name).backbone).eval()
+    save_png(session.class_grid(session.fake_rows(source, ("all",))), folder / "source.png")
+
+
+def draw(generator: Generator, classes: tuple[str, ...], folder: Path) -> None:
+    """The pictures that need the trained generator."""
+    with torch.no_grad():
+        save_png(interpolation_strip(generator, classes), folder / "interpolation.png")
+        save_png(style_grid(generator, classes), folder / "styles.png")
+
+
+def tell(folder: Path, before: list, after: list, minutes: float) -> None:
+    """The scores on the terminal, and where everything is."""
+    console = Console()
+    if before:
+        console.print(scores_table([("before", before), ("after", after)]))
+    console.print(f"{minutes:.1f} minutes; everything is in {folder}", highlight=False, soft_wrap=True)
+    for name, what in (
+        ("report.html", "open this one in a browser"),
+        ("REPORT.md", "the same as text"),
+        ("interpolation.png", "from class to class"),
+    ):
+        console.print(f"  {folder / name}  {what}", highlight=False, soft_wrap=True)

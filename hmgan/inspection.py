@@ -1,0 +1,99 @@
+"""`hmgan list`, `show` and `evaluate`: what there is, and how good it is."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import time
+from pathlib import Path
+
+import tomli_w
+from rich.console import Console
+from rich.table import Table
+
+from hmgan import components, config, registry_index
+from hmgan.errors import UserError
+
+
+def print_list(kind: str | None) -> None:
+    """A table of names and summaries, of one kind or of all."""
+    kinds = [registry_index.kind_named(kind)] if kind else list(registry_index.FOLDERS)
+    table = Table(box=None, pad_edge=False)
+    for column in ("kind", "name", "what it is"):
+        table.add_column(column, no_wrap=column != "what it is")
+    for each in kinds:
+        for name in registry_index.known(each):
+            table.add_row(each, name, summary(each, name))
+    Console().print(table)
+
+
+def summary(kind: str, name: str) -> str:
+    """An entry's summary, or the first line of its component's docstring."""
+    if name in registry_index.entries(kind):
+        return str(registry_index.entry(kind, name).get("summary", ""))
+    return (inspect.getdoc(components.get(kind, name)) or "").split("\n")[0]
+
+
+def print_entry(name: str, overrides: list[str]) -> None:
+    """An experiment resolved to its last setting, or any other entry, as TOML.
+
+    Raises: UserError with the nearest spelling for a name that no kind has.
+    """
+    kinds = [kind for kind in registry_index.FOLDERS if name in registry_index.known(kind)]
+    if not kinds:
+        everything = {each for kind in registry_index.FOLDERS for each in registry_index.known(kind)}
+        raise components.unknown("entry", name, everything)
+    if overrides and "experiment" not in kinds:
+        raise UserError(f"--set changes experiments, and {name!r} is a {kinds[0]}; leave it out")
+    for kind in kinds:
+        print(f"# {kind} {name}")
+        if kind == "experiment":
+            print(tomli_w.dumps(config.to_table(config.load(name, overrides))))
+        elif kind in registry_index.DATA_ONLY:
+            print(tomli_w.dumps(registry_index.entry(kind, name)))
+        else:
+            component, options = registry_index.component(kind, name, {})
+            shown = {k: v for k, v in components.defaults(kind, component, options).items() if v is not None}
+            print(tomli_w.dumps({"summary": summary(kind, name), "name": component, **shown}))
+
+
+def print_scores(run: Path, data: str | None, per_class: int | None, seed: int, trunc: float, extractor: str) -> None:
+    """Scores the newest snapshot of a run, prints a table and adds to its metrics.jsonl.
+
+    Raises: UserError if there is no generator, or its classes are not those of the data.
+    """
+    import torch
+
+    from hmgan.datasets import cache_folder, open_data
+    from hmgan.evaluation import Judge
+    from hmgan.generators import load_generator, newest_snapshot
+    from hmgan.metrics.evaluate import scores_table
+
+    loaded = load_generator(run)
+    reals = open_data(data or held_out(run) or loaded.config.get("data"))
+    if reals.classes != loaded.classes:
+        raise UserError(
+            f"the data has classes {', '.join(reals.classes)}, the generator {', '.join(loaded.classes)}; "
+            "give --data with the same classes in the same order"
+        )
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    judge = Judge(reals, extractor, cache_folder() / "features", device)
+    count = per_class or min(max(reals.counts), 10_000)
+    verdict = judge(loaded.generator.to(device), loaded.classes, count, seed, trunc)
+    Console().print(scores_table([("score", verdict.scores)]))
+    snapshot = newest_snapshot(run)
+    with ((run if snapshot != run else snapshot) / "metrics.jsonl").open("a") as file:
+        for score in verdict.scores:
+            made = {"snapshot": snapshot.name, "data": reals.digest, "time": time.time()}
+            protocol = {**made, "seed": seed, "truncation": trunc}
+            file.write(json.dumps({"kimg": loaded.config.get("kimg", 0.0), **protocol, **score.line()}) + "\n")
+
+
+def held_out(run: Path) -> str | None:
+    """The evaluation data that a run's configuration names."""
+    from hmgan.train import rundir
+
+    if not (run / "snapshots").is_dir():
+        return None
+    experiment = rundir.read_config(run)
+    return experiment.evaluation.data or experiment.data

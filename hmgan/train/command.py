@@ -1,0 +1,85 @@
+"""`hmgan pretrain`, `align` and `train`: from the command line's options to a finished run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hmgan import config
+from hmgan.config import Experiment
+from hmgan.errors import UserError
+from hmgan.train import dryrun, rundir, session
+
+# Where the command line's own options stand in an experiment.
+PLACES = {
+    "data": ("data",),
+    "source": ("source",),
+    "kimg": ("train", "kimg"),
+    "batch": ("train", "batch"),
+    "mirror": ("train", "mirror"),
+    "snap": ("train", "snap"),
+    "seed": ("train", "seed"),
+    "workers": ("train", "workers"),
+    "gamma": ("r1", "gamma"),
+    "metrics": ("evaluation", "per_class"),
+}
+
+
+def train(task: str, options: dict[str, Any]) -> Path:
+    """Runs or resumes an experiment and returns its run directory.
+
+    Raises: UserError before anything is written, for whatever is wrong with the options.
+    """
+    outdir, name = options["outdir"], options["experiment"]
+    if options["resume"]:
+        return resume(rundir.latest(outdir) if options["resume"] == "latest" else Path(options["resume"]), options)
+    # Any transfer experiment can be aligned; the other two tasks are the experiment's own.
+    given = placed(options) | ({"task": task} if task == "align" else {})
+    experiment = config.load(name, options["set_"] or [], given)
+    if experiment.task != task:
+        verb = {"pretrain": "hmgan pretrain", "transfer": "hmgan train"}.get(experiment.task, "hmgan align")
+        raise UserError(f"experiment {name!r} is for {verb}, got hmgan {'train' if task == 'transfer' else task}")
+    prepared = session.prepare(experiment)
+    if options["dry_run"]:
+        dryrun.print_plan(prepared)
+        return outdir
+    folder = None
+    if prepared.runtime.main:
+        data = Path(str(experiment.data)).name
+        resolution, world = prepared.networks.generator.resolution, prepared.runtime.world
+        folder = rundir.create(outdir, name, data, resolution, world, experiment)
+    return session.run(prepared, prepared.runtime.share(folder))
+
+
+def resume(folder: Path, options: dict[str, Any]) -> Path:
+    """Goes on with a run, under its own configuration; --kimg may lengthen it."""
+    kept = rundir.read_config(folder)
+    changes = {key: value for key, value in placed(options).items() if key != "train"} or options["set_"]
+    extra = set(placed(options).get("train", {})) - {"kimg"}
+    if changes or extra:
+        raise UserError("--resume goes on with the run's own configuration; only --kimg may be given beside it")
+    experiment: Experiment = kept
+    if options["kimg"] is not None:
+        table = config.to_table(kept)
+        config.merge(table, placed(options))
+        experiment = config.resolve(table)
+    prepared = session.prepare(experiment)
+    if options["dry_run"]:
+        dryrun.print_plan(prepared)
+        return folder
+    if prepared.runtime.main and experiment != kept:
+        rundir.keep_config(folder, experiment)
+    return session.run(prepared, folder, resume=True)
+
+
+def placed(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that were given, as a nested table of the experiment."""
+    table: dict[str, Any] = {}
+    for option, path in PLACES.items():
+        if options.get(option) is None:
+            continue
+        below = table
+        for part in path[:-1]:
+            below = below.setdefault(part, {})
+        below[path[-1]] = options[option]
+    return table

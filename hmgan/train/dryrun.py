@@ -1,0 +1,81 @@
+"""--dry-run: what would be trained, how large it is, and the first batch's labels. Trains and writes nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from hmgan.assemble import Generator
+from hmgan.data.loader import batches
+from hmgan.modulation.transfer import TransferGenerator
+from hmgan.train.session import Prepared
+from hmgan.train.trainer import freeze, penalties
+
+BYTES = 4  # float32
+
+
+def print_plan(prepared: Prepared, console: Console | None = None) -> None:
+    """Networks, parameters frozen and trained, optimiser state, memory, and the first batch."""
+    console = console or Console()
+    if not prepared.runtime.main:
+        return
+    experiment, (generator, discriminator) = prepared.experiment, prepared.networks
+    freeze(discriminator, experiment.train.freeze)
+    align = experiment.task == "align"
+    table = Table(title=f"{experiment.task}: {experiment.summary}")
+    for column in ("network", "frozen", "trained", "optimiser state", "moving average"):
+        table.add_column(column, justify="left" if column == "network" else "right")
+    rows = [*generator_rows(generator)] + ([] if align else [("discriminator", discriminator, False)])
+    total = 0
+    for name, network, averaged in rows:
+        frozen, trained = parameters(network)
+        state, average = 2 * trained * BYTES, trained * BYTES if averaged else 0
+        # Weights of everything; gradients, two moments and perhaps an average of what trains.
+        total += (frozen + trained) * BYTES + trained * BYTES + state + average
+        table.add_row(name, f"{frozen:,}", f"{trained:,}", mib(state), mib(average) if averaged else "")
+    console.print(table)
+    batch = experiment.train.batch // prepared.runtime.world
+    maps = activation_bytes(prepared, batch)
+    console.print(
+        f"memory per rank, estimated: {mib(total)} of weights, gradients and optimiser state, "
+        f"and about {mib(maps)} of activations for {batch} images of {generator.resolution} px"
+    )
+    gamma = penalties(experiment, generator.resolution, prepared.runtime.device).gamma
+    console.print(f"r1 gamma {gamma:.4g} every {experiment.r1.every} steps; classes: {', '.join(prepared.classes)}")
+    if prepared.data is not None:
+        world, seed = prepared.runtime.world, experiment.train.seed
+        first = next(batches(prepared.data, batch_per_rank=batch, rank=0, world=world, seed=seed))
+        labels = [prepared.data.classes[label] for label in first.labels.tolist()]
+        console.print(f"first batch: {', '.join(f'{cls} x {count}' for cls, count in sorted(Counter(labels).items()))}")
+        console.print(f"labels: {' '.join(labels)}")
+    console.print("dry run: nothing was trained or written")
+
+
+def generator_rows(generator: Generator) -> list[tuple[str, nn.Module, bool]]:
+    if isinstance(generator, TransferGenerator):
+        parts = generator.trained
+        return [
+            ("source", generator.source, False),
+            ("class net", parts["class_net"], True),
+            ("modulation", parts["modulation"], True),
+        ]
+    return [("generator", generator.trained, True)]
+
+
+def parameters(network: nn.Module) -> tuple[int, int]:
+    """Frozen and trained parameter counts."""
+    trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    return sum(p.numel() for p in network.parameters()) - trained, trained
+
+
+def activation_bytes(prepared: Prepared, batch: int) -> int:
+    """An estimate: both networks keep about 8 maps per block, as wide as G's, at the block's resolution."""
+    widths = prepared.networks.generator.backbone.widths
+    return sum(16 * width * (4 << i) ** 2 * batch * BYTES for i, width in enumerate(widths))
+
+
+def mib(size: int) -> str:
+    return f"{size / 2**20:,.1f} MiB"
