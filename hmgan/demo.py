@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from rich.console import Console
 
 from hmgan import config
-from hmgan.assemble import Generator
 from hmgan.errors import UserError
 from hmgan.generators import load_generator
-from hmgan.metrics.evaluate import scores_table
+from hmgan.metrics.evaluate import Score, scores_table
+from hmgan.modulation.transfer import TransferGenerator
 from hmgan.modulation.unconditional import UnconditionalGenerator
 from hmgan.report.images import save_png
 from hmgan.report.scores import recorded_scores
@@ -31,9 +32,7 @@ def run_demo(outdir: Path, experiment_name: str, overrides: list[str], seed: int
     extra = {} if seed is None else {"train": {"seed": seed}}
     experiment = config.load(experiment_name, overrides, extra)
     if experiment.task != "transfer":
-        raise UserError(
-            f"hmgan demo wants a transfer experiment, got {experiment_name!r}, which is a {experiment.task}"
-        )
+        raise UserError(f"hmgan demo wants a transfer experiment, got {experiment_name!r}, a {experiment.task}")
     prepared = session.prepare(experiment)
     resolution = prepared.networks.generator.resolution
     folder = rundir.create(outdir, experiment_name, Path(str(experiment.data)).name, resolution, 1, experiment)
@@ -41,11 +40,10 @@ def run_demo(outdir: Path, experiment_name: str, overrides: list[str], seed: int
     session.run(prepared, folder)
     minutes = (time.monotonic() - began) / 60
     loaded = load_generator(folder)
+    assert isinstance(loaded.generator, TransferGenerator)
     draw(loaded.generator, loaded.classes, folder)
     before, after = recorded_scores(folder)
-    command = " ".join(
-        ["hmgan demo", *(f"--set {o}" for o in overrides), *([] if seed is None else [f"--seed {seed}"])]
-    )
+    given = [f"--set {o}" for o in overrides] + ([] if seed is None else [f"--seed {seed}"])
     transfer_report(
         folder,
         title=f"From {experiment.source} to {len(loaded.classes)} classes",
@@ -56,7 +54,7 @@ def run_demo(outdir: Path, experiment_name: str, overrides: list[str], seed: int
             method=experiment.summary,
             kimg=float(loaded.config["kimg"]),
             minutes=minutes,
-            command=command,
+            command=" ".join(["hmgan demo", *given]),
             run=str(folder),
         ),
         before=before,
@@ -73,14 +71,14 @@ def show_source(name: str, folder: Path) -> None:
     save_png(session.class_grid(session.fake_rows(source, ("all",))), folder / "source.png")
 
 
-def draw(generator: Generator, classes: tuple[str, ...], folder: Path) -> None:
+def draw(generator: TransferGenerator, classes: tuple[str, ...], folder: Path) -> None:
     """The pictures that need the trained generator."""
     with torch.no_grad():
         save_png(interpolation_strip(generator, classes), folder / "interpolation.png")
         save_png(style_grid(generator, classes), folder / "styles.png")
 
 
-def tell(folder: Path, before: list, after: list, minutes: float) -> None:
+def tell(folder: Path, before: Sequence[Score], after: Sequence[Score], minutes: float) -> None:
     """The scores on the terminal, and where everything is."""
     console = Console()
     if before:

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hmgan.components import register
+
+
+class Adversarial(Protocol):
+    """What D and G minimise against each other."""
+
+    def disc(self, real_B: Tensor, fake_B: Tensor) -> Tensor: ...
+    def gen(self, fake_B: Tensor) -> Tensor: ...
 
 
 @register("adversarial", "logistic")

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from hmgan import rng
 from hmgan.assemble import Generator
+from hmgan.losses.adversarial import Adversarial
 from hmgan.losses.alignment import alignment_loss
 from hmgan.losses.contrastive import Contrastive, Evidence
 from hmgan.losses.r1 import r1_penalty
@@ -59,7 +60,7 @@ def mirrored(images: Tensor, keys: Sequence[int]) -> Tensor:
 def disc_loss(
     generator: Generator,
     discriminator: nn.Module,
-    adversarial: nn.Module,
+    adversarial: Adversarial,
     penalties: Penalties,
     runtime: Runtime,
     real: Tensor,
@@ -105,7 +106,7 @@ def disc_loss(
 def gen_loss(
     generator: Generator,
     discriminator: nn.Module,
-    adversarial: nn.Module,
+    adversarial: Adversarial,
     labels: Tensor,
     draws: Draws,
     mixing: float,
