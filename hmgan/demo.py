@@ -21,6 +21,7 @@ from hmgan.report.strips import interpolation_strip, style_grid
 from hmgan.report.transfer import Transfer, transfer_report
 from hmgan.sources import load_source
 from hmgan.train import rundir, session
+from hmgan.train.keeper import class_grid, fake_rows
 
 
 def run_demo(outdir: Path, experiment_name: str, overrides: list[str], seed: int | None) -> Path:
@@ -68,7 +69,7 @@ def run_demo(outdir: Path, experiment_name: str, overrides: list[str], seed: int
 def show_source(name: str, folder: Path) -> None:
     """The source's own images, source.png, before anything is trained."""
     source = UnconditionalGenerator(load_source(name).backbone).eval()
-    save_png(session.class_grid(session.fake_rows(source, ("all",))), folder / "source.png")
+    save_png(class_grid(fake_rows(source, ("all",))), folder / "source.png")
 
 
 def draw(generator: TransferGenerator, classes: tuple[str, ...], folder: Path) -> None:

@@ -11,7 +11,7 @@ from torch import nn
 from hmgan.assemble import Generator
 from hmgan.data.loader import batches
 from hmgan.modulation.transfer import TransferGenerator
-from hmgan.train.session import Prepared
+from hmgan.train.prepared import Prepared
 from hmgan.train.trainer import freeze, penalties
 
 BYTES = 4  # float32

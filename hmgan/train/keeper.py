@@ -1,0 +1,128 @@
+"""What is kept at a snapshot: the averaged generator with its card, its grid, and its scores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from hmgan.assemble import Generator
+from hmgan.config import Choice
+from hmgan.data.shards import ShardSet
+from hmgan.evaluation import Judge
+from hmgan.generators import SNAPSHOTS, save_conditional
+from hmgan.metrics.evaluate import Score
+from hmgan.modulation.transfer import TransferGenerator
+from hmgan.report.card import write_card
+from hmgan.report.images import grid, labelled_grid, save_png, to_uint8
+from hmgan.sources import save_source
+from hmgan.train.log import RunLog
+from hmgan.train.prepared import Prepared
+from hmgan.train.trainer import Trainer
+
+GRID_COLUMNS, GRID_SEED = 8, 2_000_000
+
+
+def use(folder: Path) -> str:
+    return f"hmgan sample --network {folder.name} --seeds 0-31 --grid 8x4"
+
+
+class Keeper:
+    """What is kept at a snapshot: the averaged generator, its grid, and its scores."""
+
+    def __init__(self, prepared: Prepared, folder: Path, log: RunLog, judge: Judge | None) -> None:
+        self.prepared, self.folder, self.log, self.judge = prepared, folder, log, judge
+
+    def snapshot(self, trainer: Trainer, kimg: float) -> None:
+        if not self.prepared.runtime.main:
+            return
+        generator = trainer.averaged.eval()
+        tag = f"{kimg:010.3f}"
+        name = "fakes_init.png" if kimg == 0 else f"fakes{tag}.png"
+        save_png(class_grid(fake_rows(generator, self.prepared.classes)), self.folder / name)
+        scores = [] if self.judge is None else self._score(self.judge, generator, tag, kimg)
+        if kimg > 0:
+            kept = self.folder / SNAPSHOTS / tag
+            self._keep(trainer, generator, kept, kimg)
+            write_card(kept, f"{self.prepared.experiment.summary}", self._facts(kimg), scores, use(kept))
+
+    def _score(self, judge: Judge, generator: Generator, tag: str, kimg: float) -> list[Score]:
+        settings = self.prepared.experiment.evaluation
+        verdict = judge(generator, self.prepared.classes, settings.per_class, settings.seed)
+        for score in verdict.scores:
+            self.log.score({"kimg": kimg, "snapshot": tag, **score.line()})
+            self.prepared.runtime.accelerator.log({f"{score.metric}/{score.cls}": score.value}, step=int(kimg))
+        means = "  ".join(f"{s.metric} {s.value:.4g}" for s in verdict.scores if s.cls == "mean")
+        self.log.say(f"scores   kimg {kimg:.3f}  {means}")
+        for cls, ratio in verdict.diversity.items():
+            if ratio < 0.5:
+                text = f"class {cls} shows {ratio:.2f} of the real images' diversity; it may have collapsed"
+                self.log.say(f"warning: {text}")
+        return verdict.scores
+
+    def _facts(self, kimg: float) -> dict[str, str]:
+        """The model card's facts."""
+        experiment, source = self.prepared.experiment, self.prepared.source
+        facts = {"Training": f"{kimg:g} kimg, batch {experiment.train.batch}", "Seed": str(experiment.train.seed)}
+        facts |= {"Data": str(experiment.data), "Classes": ", ".join(self.prepared.classes)}
+        if source is not None:
+            facts |= {"Source": str(experiment.source), "Source sha256": source.digest}
+        return facts | {"Recipe": "config.json of the run directory", "Licence": "that of the source and the data"}
+
+    def _keep(self, trainer: Trainer, generator: Generator, folder: Path, kimg: float) -> None:
+        experiment, source = self.prepared.experiment, self.prepared.source
+        notes = {"kimg": kimg, "experiment": experiment.summary, "data": experiment.data}
+        if isinstance(generator, TransferGenerator):
+            assert source is not None
+            assert experiment.class_net is not None
+            assert experiment.modulation is not None
+            parts = {
+                "backbone": Choice(**source.config["backbone"]),
+                "class_net": experiment.class_net,
+                "modulation": experiment.modulation,
+            }
+            origin = {"source": experiment.source, "source_sha256": source.digest}
+            save_conditional(folder, generator, parts, self.prepared.classes, {**notes, **origin})
+            return
+        assert experiment.backbone is not None
+        assert experiment.discriminator is not None
+        save_source(
+            folder,
+            (experiment.backbone, generator.trained),
+            (experiment.discriminator, trainer.discriminator),
+            notes,
+        )
+
+
+@torch.no_grad()
+def fake_rows(generator: Generator, classes: tuple[str, ...], columns: int = GRID_COLUMNS) -> dict[str, torch.Tensor]:
+    """class -> [columns, 3, H, W] uint8; column j has the same latents in every row."""
+    device = next(generator.parameters()).device
+    count = columns if len(classes) > 1 else columns * columns
+    latents = generator.latents(range(GRID_SEED, GRID_SEED + count))
+    return {
+        name: to_uint8(generator(latents, torch.full((count,), label, device=device)).image).cpu()
+        for label, name in enumerate(classes)
+    }
+
+
+def first_images(data: ShardSet, classes: tuple[str, ...], columns: int = GRID_COLUMNS) -> dict[str, torch.Tensor]:
+    """class -> the first images of each, uint8."""
+    if len(classes) == 1:
+        return {classes[0]: torch.stack([data[i][0] for i in range(min(columns * columns, len(data)))])}
+    rows = {}
+    for label, name in enumerate(classes):
+        chosen = torch.nonzero(data.labels == label).flatten()[:columns].tolist()
+        rows[name] = torch.stack([data[i][0] for i in chosen])
+    return rows
+
+
+def class_grid(rows: dict[str, torch.Tensor]) -> Image.Image:
+    """One labelled row per class, or a square of images where there is one class."""
+    scale = max(1, 64 // next(iter(rows.values())).shape[-1])
+    if len(rows) > 1:
+        return labelled_grid(rows, scale)
+    (images,) = rows.values()
+    large = images.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
+    return grid(large, GRID_COLUMNS, pad=2 * scale)

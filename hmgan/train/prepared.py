@@ -1,0 +1,22 @@
+"""A run that is ready to start."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from hmgan.assemble import Networks
+from hmgan.config import Experiment
+from hmgan.data.shards import ShardSet
+from hmgan.sources import Source
+from hmgan.train.runtime import Runtime
+
+
+class Prepared(NamedTuple):
+    """All that a run needs, built and checked, before anything is written."""
+
+    experiment: Experiment
+    runtime: Runtime
+    networks: Networks
+    data: ShardSet | None
+    classes: tuple[str, ...]
+    source: Source | None
