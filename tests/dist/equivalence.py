@@ -1,0 +1,106 @@
+"""Three steps of training in float64, with every gradient kept. Run as a script, it is one rank of several.
+
+RANK=0 LOCAL_RANK=0 WORLD_SIZE=2 MASTER_ADDR=... MASTER_PORT=... python equivalence.py SHARDS SOURCE OUT
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from unittest.mock import patch
+
+import tiny
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from hmgan.train import phases, session
+from hmgan.train.log import RunLog
+from hmgan.train.runtime import Runtime
+from hmgan.train.trainer import Trainer
+
+STEPS = 3
+COMMON = ("train.batch=8", "train.mixing=0.9", "train.mirror=true", "train.freeze=[]", "r1.every=2", "r1.gamma=3.0")
+# A weight far above the default, so that a wrong contrastive gradient cannot hide in the rounding of the others.
+STRONG = "train.contrastive_weight=1.0"
+SCENARIOS = {
+    "r1": (*COMMON,),
+    "barlow-twins": (*COMMON, "contrastive=barlow-twins", STRONG),
+    "dcl": (*COMMON, "contrastive=dcl", STRONG),
+    "adain": (*COMMON, "modulation=adain"),
+}
+
+
+class Recording(Runtime):
+    """The real runtime; keeps what every phase's gradients were."""
+
+    def __init__(self, **options: object) -> None:
+        super().__init__(**options)
+        self.tensors: dict[str, Tensor] = {}
+        self.phase = 0
+
+    def average_gradients(self, network: nn.Module) -> None:
+        super().average_gradients(network)
+        for name, parameter in network.named_parameters():
+            if parameter.requires_grad and parameter.grad is not None:
+                self.tensors[f"phase{self.phase}/{name}"] = parameter.grad.clone()
+        self.phase += 1
+
+
+@contextmanager
+def float64() -> Iterator[None]:
+    """Networks, latents, images and views in float64."""
+    before, as_images = torch.get_default_dtype(), phases.as_images
+    torch.set_default_dtype(torch.float64)
+    try:
+        with patch.object(phases, "as_images", lambda images: as_images(images).double()):
+            yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def gradients(scenario: str, shards: Path, source: Path, folder: Path) -> tuple[dict[str, Tensor], int]:
+    """Every gradient of three steps, the parameters and averages after them, this rank's labels; and the world size."""
+    kimg = f"train.kimg={STEPS * 8 / 1000}"
+    experiment = tiny.transfer(shards, source, *SCENARIOS[scenario], kimg)
+    with float64(), patch.object(session, "Runtime", Recording):
+        prepared = session.prepare(experiment)
+        # The files hold float32, so that both ranks and the reference begin from the same numbers.
+        networks = type(prepared.networks)(*(network.double() for network in prepared.networks))
+        classes, runtime = len(prepared.classes), prepared.runtime
+        assert isinstance(runtime, Recording)
+        trainer = Trainer(experiment, networks, runtime, prepared.data, classes, folder, tiny.no_snapshot)
+        labels: list[Tensor] = []
+        step = trainer._gan_step
+
+        def keep_labels(batch):
+            labels.append(batch.labels)
+            return step(batch)
+
+        trainer._gan_step = keep_labels
+        with RunLog(None, experiment.train.kimg) as log:
+            trainer.train(log)
+    tensors = {**runtime.tensors, "labels": torch.stack(labels)}
+    for name, network in (
+        ("generator", trainer.generator.trained),
+        ("discriminator", trainer.discriminator),
+        ("average", trainer.ema.ema_model),
+    ):
+        tensors |= {f"after/{name}/{key}": value.clone() for key, value in network.state_dict().items()}
+    return tensors, runtime.world
+
+
+def main(shards: str, source: str, out: str) -> None:
+    torch.set_num_threads(1)
+    for scenario in SCENARIOS:
+        tensors, world = gradients(scenario, Path(shards), Path(source), Path(out) / scenario)
+        assert world == 2, f"two ranks were asked for, got a world of {world}"
+        rank = torch.distributed.get_rank()
+        save_file(tensors, Path(out) / f"{scenario}-rank{rank}.safetensors", {"world": str(world)})
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

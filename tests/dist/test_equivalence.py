@@ -1,0 +1,83 @@
+"""Two ranks on half the batch each compute what one process computes on all of it, in float64."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from equivalence import SCENARIOS, STEPS, gradients
+from safetensors import safe_open
+
+HERE = Path(__file__).parent
+TOLERANCE = 1e-11  # of each tensor's largest entry
+
+
+@pytest.fixture(scope="module")
+def two_ranks(shards, source, tmp_path_factory):
+    """The folder where two gloo ranks, started together, left their tensors."""
+    out = tmp_path_factory.mktemp("ranks")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = {**os.environ, "PYTHONPATH": str(HERE.parent), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    common |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, str(HERE / "equivalence.py"), str(shards), str(source), str(out)]
+    ranks = [
+        subprocess.Popen(
+            command, env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}, stderr=subprocess.PIPE, text=True
+        )
+        for rank in range(2)
+    ]
+    try:
+        errors = [rank.communicate(timeout=180)[1] for rank in ranks]
+    finally:
+        for rank in ranks:
+            rank.kill()
+    assert [rank.returncode for rank in ranks] == [0, 0], "\n".join(errors)
+    return out
+
+
+def read(path):
+    with safe_open(path, "pt") as file:
+        assert file.metadata() == {"world": "2"}
+        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_two_ranks_equal_one_process_on_the_same_global_batch(scenario, two_ranks, shards, source, tmp_path):
+    alone, world = gradients(scenario, shards, source, tmp_path)
+    assert world == 1
+    first, second = (read(two_ranks / f"{scenario}-rank{rank}.safetensors") for rank in range(2))
+    assert torch.equal(torch.cat([first.pop("labels"), second.pop("labels")], 1), alone.pop("labels"))
+    assert first.keys() == second.keys() == alone.keys()
+    # A phase for D and one for G per step, and each has gradients.
+    phases = {name.split("/")[0] for name in alone if name.startswith("phase")}
+    assert phases == {f"phase{i}" for i in range(2 * STEPS)}
+    for name, expected in alone.items():
+        scale = float(expected.abs().max()) or 1.0
+        assert torch.equal(first[name], second[name]), f"{name} differs between the ranks"
+        error = float((first[name] - expected).abs().max()) / scale
+        assert error < TOLERANCE, f"{name}: {error:.1e} of its largest entry"
+
+
+def test_the_ranks_of_these_tests_see_unequal_numbers_of_each_class(two_ranks):
+    first, second = (read(two_ranks / f"r1-rank{rank}.safetensors")["labels"] for rank in range(2))
+    assert first.shape == (STEPS, 4)
+    counts = [(a.bincount(minlength=3), b.bincount(minlength=3)) for a, b in zip(first, second, strict=True)]
+    assert any(not torch.equal(a, b) for a, b in counts)
+    # Also the harder case: a class that only one of the ranks has at all.
+    assert any(bool(((a == 0) != (b == 0)).any()) for a, b in counts)
+
+
+def test_gradients_of_the_scenarios_differ_so_that_agreement_says_something(two_ranks):
+    r1, barlow, dcl = (
+        read(two_ranks / f"{name}-rank0.safetensors")["phase0/conv2.weight"] for name in ("r1", "barlow-twins", "dcl")
+    )
+    assert (r1 - barlow).abs().max() > 1e-3
+    assert (r1 - dcl).abs().max() > 1e-3
+    assert (barlow - dcl).abs().max() > 1e-3

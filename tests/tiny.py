@@ -1,0 +1,91 @@
+"""A whole world at 8 px: three classes of images, a source with its discriminator, and experiments on them.
+
+Everything is seeded, and a network of it runs in milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from hmgan import components, config
+from hmgan.config import Choice, Experiment
+from hmgan.data.pack import pack
+from hmgan.sources import save_source
+from hmgan.train import session
+from hmgan.train.trainer import Trainer
+
+CLASSES = ("ant", "bee", "cat")
+BACKBONE = {"resolution": 8, "channels": [8, 8], "z_dim": 8, "mapping_layers": 2}
+DISCRIMINATOR = {"resolution": 8, "channels": [8, 8]}
+
+
+def write_images(folder: Path, per_class: int = 12, size: int = 8) -> Path:
+    """A folder per class; each class has a colour of its own under the noise."""
+    random = np.random.default_rng(0)
+    for label, name in enumerate(CLASSES):
+        (folder / name).mkdir(parents=True)
+        for i in range(per_class):
+            pixels = random.integers(0, 160, (size, size, 3), np.uint8)
+            pixels[..., label] += 80
+            Image.fromarray(pixels).save(folder / name / f"{i:03d}.png")
+    return folder
+
+
+def write_shards(folder: Path) -> Path:
+    """The images, packed."""
+    pack(write_images(folder / "images"), folder / "shards", shard_samples=16, name="insects")
+    return folder / "shards"
+
+
+def write_source(folder: Path) -> Path:
+    """A source with its discriminator; random, but for noise weights and biases that begin at zero and here do not."""
+    torch.manual_seed(1)
+    backbone = components.build("backbone", "stylegan1", **BACKBONE)
+    discriminator = components.build("discriminator", "stylegan1", 1, **DISCRIMINATOR)
+    with torch.no_grad():
+        for network in (backbone, discriminator):
+            for parameter in network.parameters():
+                if parameter.abs().max() == 0:
+                    parameter.normal_(std=0.3)
+    choices = (Choice(name="stylegan1", **BACKBONE), Choice(name="stylegan1", **DISCRIMINATOR))
+    save_source(folder, (choices[0], backbone), (choices[1], discriminator), {"summary": "tiny"})
+    return folder
+
+
+def transfer(shards: Path, source: Path, *overrides: str, name: str = "hyper-mod-b", **extra: object) -> Experiment:
+    """A transfer of the tiny source, 4 images a step, without trackers."""
+    given = (f"data={shards}", f"source={source}", "train.batch=4", "train.trackers=[]", *overrides)
+    return config.load(name, given, extra)
+
+
+def pretraining(shards: Path, *overrides: str) -> Experiment:
+    """The tiny source's own training, 4 images a step, without trackers."""
+    table = {
+        "summary": "tiny",
+        "task": "pretrain",
+        "data": str(shards),
+        "backbone": {"name": "stylegan1", **BACKBONE},
+        "discriminator": {"name": "stylegan1", **DISCRIMINATOR},
+        "train": {"batch": 4, "trackers": []},
+    }
+    for override in overrides:
+        config.merge(table, config.parse_override(override))
+    return config.resolve(table)
+
+
+def no_snapshot(trainer: Trainer, kimg: float) -> None:
+    """Where a test has no use for pictures."""
+
+
+def make_trainer(
+    experiment: Experiment, folder: Path, on_snapshot: Callable[[Trainer, float], None] = no_snapshot
+) -> Trainer:
+    """A trainer as a run would build it."""
+    prepared = session.prepare(experiment)
+    classes = len(prepared.classes)
+    return Trainer(experiment, prepared.networks, prepared.runtime, prepared.data, classes, folder, on_snapshot)
