@@ -90,7 +90,7 @@ class Train(Strict):
 class Evaluation(Strict):
     """Scores at every snapshot. per_class 0 computes none."""
 
-    data: str | None = Field(None, description="held-out images; the training images where left out")
+    data: str | None = Field(None, description="images to score against; left out: those held out, or the training set")
     extractor: str = "squeezenet"
     per_class: int = Field(0, ge=0, description="fakes per class")
     seed: int = Field(1_000_000, ge=0, description="the fakes' own seed, so that scores are comparable over time")

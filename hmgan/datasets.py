@@ -33,6 +33,13 @@ def open_data(name: str | None, report: Callable[[str], None] = print) -> ShardS
     return ShardSet(name)
 
 
+def held_out(name: str | None) -> str | None:
+    """The images that scores are against: those that a registry entry sets apart, or the training images."""
+    if name in registry_index.entries("dataset"):
+        return registry_index.entry("dataset", str(name)).get("heldout", name)
+    return name
+
+
 def _packed(name: str, report: Callable[[str], None]) -> Path:
     """Packs an embedded set once per machine; the folder is named after what goes in."""
     table = registry_index.entry("dataset", name)

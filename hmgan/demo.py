@@ -10,6 +10,7 @@ import torch
 from rich.console import Console
 
 from hmgan import config
+from hmgan.datasets import held_out
 from hmgan.errors import UserError
 from hmgan.generators import load_generator
 from hmgan.metrics.evaluate import Score, scores_table
@@ -60,7 +61,10 @@ def run_demo(outdir: Path, experiment_name: str, overrides: list[str], seed: int
         ),
         before=before,
         after=after,
-        facts={"Scored against": str(experiment.evaluation.data), "Seed": str(experiment.train.seed)},
+        facts={
+            "Scored against": str(experiment.evaluation.data or held_out(experiment.data)),
+            "Seed": str(experiment.train.seed),
+        },
     )
     tell(folder, before, after, minutes)
     return folder

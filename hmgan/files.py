@@ -7,12 +7,15 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+MODE = 0o644  # safetensors writes files that only their owner can read
+
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Calls `write` with a temporary sibling, flushes it to disk and renames it to `path`."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         write(partial)
+        partial.chmod(MODE)
         sync(partial)
         os.replace(partial, path)
         sync(path.parent)
@@ -28,6 +31,7 @@ def write_folder_atomically(folder: Path, write: Callable[[Path], object]) -> No
     try:
         write(partial)
         for path in partial.iterdir():
+            path.chmod(MODE)
             sync(path)
         sync(partial)
         if folder.exists():

@@ -64,13 +64,13 @@ def print_scores(run: Path, data: str | None, per_class: int | None, seed: int, 
     """
     import torch
 
-    from hmgan.datasets import cache_folder, open_data
+    from hmgan.datasets import cache_folder, held_out, open_data
     from hmgan.evaluation import Judge
     from hmgan.generators import load_generator, newest_snapshot
     from hmgan.metrics.evaluate import scores_table
 
     loaded = load_generator(run)
-    reals = open_data(data or held_out(run) or loaded.config.get("data"))
+    reals = open_data(data or scored_against(run) or held_out(loaded.config.get("data")))
     if reals.classes != loaded.classes:
         raise UserError(
             f"the data has classes {', '.join(reals.classes)}, the generator {', '.join(loaded.classes)}; "
@@ -89,11 +89,11 @@ def print_scores(run: Path, data: str | None, per_class: int | None, seed: int, 
             file.write(json.dumps({"kimg": loaded.config.get("kimg", 0.0), **protocol, **score.line()}) + "\n")
 
 
-def held_out(run: Path) -> str | None:
+def scored_against(run: Path) -> str | None:
     """The evaluation data that a run's configuration names."""
     from hmgan.train import rundir
 
     if not (run / "snapshots").is_dir():
         return None
     experiment = rundir.read_config(run)
-    return experiment.evaluation.data or experiment.data
+    return experiment.evaluation.data

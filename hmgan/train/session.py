@@ -9,7 +9,7 @@ from rich.console import Console
 
 from hmgan import assemble
 from hmgan.config import Experiment
-from hmgan.datasets import cache_folder, open_data
+from hmgan.datasets import cache_folder, held_out, open_data
 from hmgan.errors import UserError
 from hmgan.evaluation import Judge
 from hmgan.report.images import save_png
@@ -95,7 +95,7 @@ def make_judge(prepared: Prepared) -> Judge | None:
     if not settings.per_class or prepared.experiment.task == "align":
         return None
     with prepared.runtime.accelerator.main_process_first():
-        reals = open_data(settings.data or prepared.experiment.data)
+        reals = open_data(settings.data or held_out(prepared.experiment.data))
     if reals.classes != prepared.classes and prepared.experiment.task == "transfer":
         raise UserError(
             f"evaluation.data has classes {', '.join(reals.classes)}, training has {', '.join(prepared.classes)}; "

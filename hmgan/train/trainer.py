@@ -96,7 +96,6 @@ class Trainer:
         """Trains to the end of the schedule."""
         settings = self.settings
         last = math.ceil(1000 * settings.kimg / settings.batch)
-        tick, snap = (max(1, round(1000 * kimg / settings.batch)) for kimg in (settings.tick, settings.snap))
         log.start(self.kimg)
         if self.step == 0:
             self.on_snapshot(self, 0.0)
@@ -105,12 +104,17 @@ class Trainer:
             stats = self._align_step() if self.data is None else self._gan_step(next(stream))
             self.step += 1
             log.advance(self.kimg)
-            if self.step % tick == 0 or self.step == last:
+            if self._crossed(settings.tick) or self.step == last:
                 means = self.runtime.mean(stats)
                 self.runtime.accelerator.log(log.tick(self.kimg, means), step=int(self.kimg))
-            if self.step % snap == 0 or self.step == last:
+            if self._crossed(settings.snap) or self.step == last:
                 self.on_snapshot(self, self.kimg)
                 self.save()
+
+    def _crossed(self, kimg: float) -> bool:
+        """Whether the last step reached or passed a multiple of `kimg`."""
+        images, every = self.step * self.settings.batch, max(1, round(1000 * kimg))
+        return images // every > (images - self.settings.batch) // every
 
     def save(self) -> None:
         """Writes a checkpoint and drops the oldest; rank 0 only, the others wait."""
