@@ -10,10 +10,12 @@ import typer
 
 from hmgan.errors import UserError
 
+# What a mistake on the command line itself raises: UsageError, which typer does not export by name.
+(WrongUse,) = typer.BadParameter.__bases__
+
 app = typer.Typer(
     name="hmgan",
     help="Class-conditional GANs from unconditional ones, by hyper-modulation.",
-    no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -22,6 +24,7 @@ app = typer.Typer(
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override any setting; repeatable.")]
 Outdir = Annotated[Path, typer.Option(help="Folder that run directories are made in.")]
 Data = Annotated[str | None, typer.Option(help="Packed images: a folder, or a name of `hmgan list datasets`.")]
+SourceName = Annotated[str | None, typer.Option("--source", help="A source folder, or a name of `hmgan list sources`.")]
 Kimg = Annotated[float | None, typer.Option(help="Thousands of real images to train for.")]
 Batch = Annotated[int | None, typer.Option(help="Images per step, over all ranks.")]
 Gamma = Annotated[float | None, typer.Option(help="R1 weight; left out: 0.0002 * resolution^2 / batch.")]
@@ -122,6 +125,7 @@ def align(
     experiment: Annotated[str, typer.Argument(help="A transfer experiment whose heads are aligned to its source.")],
     outdir: Outdir = Path("runs"),
     data: Data = None,
+    source: SourceName = None,
     kimg: Kimg = None,
     batch: Batch = None,
     snap: Snap = None,
@@ -139,7 +143,7 @@ def train(
     experiment: Annotated[str, typer.Argument(help="A name of `hmgan list experiments`.")],
     outdir: Outdir = Path("runs"),
     data: Data = None,
-    source: Annotated[str | None, typer.Option(help="A source folder, or a name of `hmgan list sources`.")] = None,
+    source: SourceName = None,
     kimg: Kimg = None,
     batch: Batch = None,
     gamma: Gamma = None,
@@ -221,7 +225,13 @@ def demo(
 def main() -> None:
     """The `hmgan` command. A mistake of the user's is one line and exit code 2."""
     try:
-        app()
+        app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except WrongUse as error:
+        print(f"error: {error.format_message()}", file=sys.stderr)  # type: ignore[attr-defined]
+        sys.exit(2)
+    except typer.Abort:
+        print("aborted", file=sys.stderr)
+        sys.exit(1)

@@ -5,14 +5,17 @@ Everything is seeded, and a network of it runs in milliseconds.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import torch
 from PIL import Image
 
 from hmgan import components, config
+from hmgan.cli import main
 from hmgan.config import Choice, Experiment
 from hmgan.data.pack import pack
 from hmgan.sources import save_source
@@ -89,3 +92,18 @@ def make_trainer(
     prepared = session.prepare(experiment)
     classes = len(prepared.classes)
     return Trainer(experiment, prepared.networks, prepared.runtime, prepared.data, classes, folder, on_snapshot)
+
+
+def command(*arguments: object) -> int:
+    """`hmgan ARGUMENTS` in this process; returns its exit code."""
+    with patch.object(sys, "argv", ["hmgan", *map(str, arguments)]):
+        try:
+            main()
+        except SystemExit as end:
+            return end.code if isinstance(end.code, int) else int(end.code is not None)
+    return 0
+
+
+def options(**settings: object) -> list[str]:
+    """`train__batch=4` -> ["--set", "train.batch=4"], for each."""
+    return [word for key, value in settings.items() for word in ("--set", f"{key.replace('__', '.')}={value}")]

@@ -48,8 +48,12 @@ def load(folder: Path, parts: Mapping[str, nn.Module | torch.optim.Optimizer]) -
 
     Raises: UserError if the checkpoint is damaged or of other networks.
     """
-    state = json.loads((folder / STATE).read_text())
-    if hashlib.sha256((folder / TENSORS).read_bytes()).hexdigest() != state["sha256"]:
+    try:
+        state = json.loads((folder / STATE).read_text())
+        whole = hashlib.sha256((folder / TENSORS).read_bytes()).hexdigest() == state["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        whole = False
+    if not whole:
         raise UserError(f"{folder} is damaged: its checksum does not match; remove it to resume from the one before")
     tensors = load_file(folder / TENSORS)
     for name, part in parts.items():

@@ -23,6 +23,7 @@ PLACES = {
     "gamma": ("r1", "gamma"),
     "metrics": ("evaluation", "per_class"),
 }
+VERBS = {"pretrain": "hmgan pretrain", "align": "hmgan align", "transfer": "hmgan train"}
 
 
 def train(task: str, options: dict[str, Any]) -> Path:
@@ -32,28 +33,30 @@ def train(task: str, options: dict[str, Any]) -> Path:
     """
     outdir, name = options["outdir"], options["experiment"]
     if options["resume"]:
-        return resume(rundir.latest(outdir) if options["resume"] == "latest" else Path(options["resume"]), options)
+        folder = rundir.latest(outdir) if options["resume"] == "latest" else Path(options["resume"])
+        return resume(folder, task, options)
     # Any transfer experiment can be aligned; the other two tasks are the experiment's own.
     given = placed(options) | ({"task": task} if task == "align" else {})
     experiment = config.load(name, options["set_"] or [], given)
     if experiment.task != task:
-        verb = {"pretrain": "hmgan pretrain", "transfer": "hmgan train"}.get(experiment.task, "hmgan align")
-        raise UserError(f"experiment {name!r} is for {verb}, got hmgan {'train' if task == 'transfer' else task}")
+        raise UserError(f"experiment {name!r} is for {VERBS[experiment.task]}, got {VERBS[task]}")
     prepared = session.prepare(experiment)
     if options["dry_run"]:
         dryrun.print_plan(prepared)
         return outdir
-    folder = None
+    made = None
     if prepared.runtime.main:
         data = Path(str(experiment.data)).name
         resolution, world = prepared.networks.generator.resolution, prepared.runtime.world
-        folder = rundir.create(outdir, name, data, resolution, world, experiment)
-    return session.run(prepared, prepared.runtime.share(folder))
+        made = rundir.create(outdir, name, data, resolution, world, experiment)
+    return session.run(prepared, prepared.runtime.share(made))
 
 
-def resume(folder: Path, options: dict[str, Any]) -> Path:
+def resume(folder: Path, task: str, options: dict[str, Any]) -> Path:
     """Goes on with a run, under its own configuration; --kimg may lengthen it."""
     kept = rundir.read_config(folder)
+    if kept.task != task:
+        raise UserError(f"{folder} is a run of {VERBS[kept.task]}, got {VERBS[task]}")
     changes = {key: value for key, value in placed(options).items() if key != "train"} or options["set_"]
     extra = set(placed(options).get("train", {})) - {"kimg"}
     if changes or extra:

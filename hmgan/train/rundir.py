@@ -47,5 +47,7 @@ def latest(outdir: Path) -> Path:
 def drop_after(path: Path, kimg: float) -> None:
     """Cuts a JSONL file back to lines up to `kimg`: a resumed run writes the later ones again."""
     if path.is_file():
-        lines = [line for line in path.read_text().splitlines() if json.loads(line)["kimg"] <= kimg + 1e-9]
+        # A last line without its end was cut short when the run was killed.
+        whole = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        lines = [line.rstrip("\n") for line in whole if json.loads(line)["kimg"] <= kimg + 1e-9]
         write_atomically(path, lambda p: p.write_text("".join(f"{line}\n" for line in lines)))

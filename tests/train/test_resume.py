@@ -1,0 +1,264 @@
+"""A run that was interrupted anywhere and resumed is the run that was not, bit for bit."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from safetensors.torch import load_file
+
+from hmgan.train import checkpoint, rundir
+from hmgan.train.trainer import Trainer
+
+# Everything that draws numbers or keeps a state of its own: views, lazy R1 off the snapshots' beat, mixing, mirroring.
+TRANSFER = tiny.options(
+    r1__every=3,
+    train__batch=4,
+    train__mixing=0.9,
+    train__mirror="true",
+    train__tick=0.004,
+    train__snap=0.008,
+    train__trackers="[]",
+    train__threads=1,
+    train__contrastive_weight=0.1,
+)
+TIMES = {"seconds", "sec_per_kimg", "mem_gib", "time"}
+
+PRETRAIN = """
+summary = "tiny"
+task = "pretrain"
+[backbone]
+name = "stylegan1"
+resolution = 8
+channels = [8, 8]
+z_dim = 8
+mapping_layers = 2
+[discriminator]
+name = "stylegan1"
+resolution = 8
+channels = [8, 8]
+"""
+
+
+class Interrupted(BaseException):
+    """As a signal would end the process: no handler of ours sees it."""
+
+
+def transfer_arguments(shards, source, outdir, *more):
+    where = ["--data", shards, "--source", source, "--outdir", outdir]
+    return ["train", "hyper-mod-c", *where, *TRANSFER, *more]
+
+
+def interrupt_at(monkeypatch, step):
+    """The next run dies in the middle of that step, with D's half of it done."""
+    original = Trainer._gen_step
+
+    def die(self, loss):
+        if self.step == step:
+            raise Interrupted
+        return original(self, loss)
+
+    monkeypatch.setattr(Trainer, "_gen_step", die)
+
+
+def run_of(outdir) -> Path:
+    (folder,) = outdir.iterdir()
+    return folder
+
+
+def lines(path):
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    return [{key: value for key, value in row.items() if key not in TIMES} for row in rows]
+
+
+def assert_same_run(one, other):
+    """Checkpoint, snapshot, statistics, scores: equal to the last bit."""
+    last, also = (checkpoint.newest(run / "checkpoints") for run in (one, other))
+    assert last.name == also.name
+    a, b = (load_file(folder / checkpoint.TENSORS) for folder in (last, also))
+    assert a.keys() == b.keys()
+    parts = {name.split("/")[0] for name in a}
+    assert parts == {"generator", "discriminator", "ema", "gen_optimizer", "disc_optimizer"}
+    different = [name for name in a if not torch.equal(a[name], b[name])]
+    assert not different
+    assert json.loads((last / checkpoint.STATE).read_text()) == json.loads((also / checkpoint.STATE).read_text())
+    for name in ("stats.jsonl", "metrics.jsonl"):
+        assert (one / name).is_file() == (other / name).is_file()
+        assert not (one / name).is_file() or lines(one / name) == lines(other / name)
+    weights = [sorted((run / "snapshots").glob("*/model.safetensors"))[-1].read_bytes() for run in (one, other)]
+    assert weights[0] == weights[1]
+
+
+@pytest.fixture(scope="module")
+def ten_steps(shards, source, tmp_path_factory):
+    """The uninterrupted run."""
+    outdir = tmp_path_factory.mktemp("whole")
+    assert tiny.command(*transfer_arguments(shards, source, outdir, "--kimg", 0.04)) == 0
+    return run_of(outdir)
+
+
+@pytest.mark.parametrize("step", [1, 6, 7], ids=["before-any-checkpoint", "at-a-checkpoint", "between-checkpoints"])
+def test_a_transfer_interrupted_in_a_step_and_resumed_equals_the_uninterrupted_one(
+    step, ten_steps, shards, source, tmp_path, monkeypatch
+):
+    with monkeypatch.context() as patched:
+        interrupt_at(patched, step)
+        with pytest.raises(Interrupted):
+            tiny.command(*transfer_arguments(shards, source, tmp_path / "cut", "--kimg", 0.04))
+    folder = run_of(tmp_path / "cut")
+    assert tiny.command("train", "hyper-mod-c", "--resume", folder) == 0
+    assert len(lines(folder / "stats.jsonl")) == 10
+    assert_same_run(ten_steps, folder)
+
+
+def test_a_pretraining_resumes_exactly(shards, tmp_path, monkeypatch):
+    (tmp_path / "registry" / "experiments").mkdir(parents=True)
+    (tmp_path / "registry" / "experiments" / "tiny-pretrain.toml").write_text(PRETRAIN)
+    begin = ["--registry", tmp_path / "registry", "pretrain", "tiny-pretrain"]
+    rest = ["--data", shards, "--kimg", 0.032, *TRANSFER]
+    assert tiny.command(*begin, "--outdir", tmp_path / "whole", *rest) == 0
+    with monkeypatch.context() as patched:
+        interrupt_at(patched, 5)
+        with pytest.raises(Interrupted):
+            tiny.command(*begin, "--outdir", tmp_path / "cut", *rest)
+    assert tiny.command(*begin, "--resume", "latest", "--outdir", tmp_path / "cut") == 0
+    assert_same_run(run_of(tmp_path / "whole"), run_of(tmp_path / "cut"))
+
+
+def test_an_alignment_resumes_exactly(shards, source, tmp_path, monkeypatch):
+    def arguments(outdir):
+        where = ["--data", shards, "--source", source, "--outdir", outdir, "--kimg", 0.024]
+        return ["align", "hyper-mod-c-align", *where, *TRANSFER]
+
+    assert tiny.command(*arguments(tmp_path / "whole")) == 0
+    with monkeypatch.context() as patched:
+        interrupt_at(patched, 5)
+        with pytest.raises(Interrupted):
+            tiny.command(*arguments(tmp_path / "cut"))
+    assert tiny.command("align", "hyper-mod-c-align", "--resume", run_of(tmp_path / "cut")) == 0
+    whole, cut = run_of(tmp_path / "whole"), run_of(tmp_path / "cut")
+    assert lines(whole / "stats.jsonl") == lines(cut / "stats.jsonl")
+    snapshots = [(run / "snapshots" / "000000.024" / "model.safetensors").read_bytes() for run in (whole, cut)]
+    assert snapshots[0] == snapshots[1]
+
+
+def test_a_run_killed_at_a_random_moment_resumes_exactly(shards, source, tmp_path):
+    arguments = ["--kimg", 0.12]
+    words = map(str, transfer_arguments(shards, source, tmp_path / "cut", *arguments))
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from hmgan.cli import main; main()", *words], stderr=subprocess.DEVNULL
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not list((tmp_path / "cut").glob("*/checkpoints/[0-9]*")):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        time.sleep(random.SystemRandom().uniform(0, 0.7))  # another moment each time: what is claimed holds at any
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    folder = run_of(tmp_path / "cut")
+    assert tiny.command("train", "hyper-mod-c", "--resume", folder) == 0
+    assert tiny.command(*transfer_arguments(shards, source, tmp_path / "whole", *arguments)) == 0
+    assert_same_run(run_of(tmp_path / "whole"), folder)
+
+
+def test_scores_are_not_written_twice(shards, source, tmp_path, monkeypatch):
+    scored = tiny.options(evaluation__per_class=2)
+    assert tiny.command(*transfer_arguments(shards, source, tmp_path / "whole", "--kimg", 0.016, *scored)) == 0
+    with monkeypatch.context() as patched:
+        # Scores of the second snapshot are in the file and its checkpoint is not: the worst moment to die.
+        patched.setattr(checkpoint, "prune", raises_from(2))
+        with pytest.raises(Interrupted):
+            tiny.command(*transfer_arguments(shards, source, tmp_path / "cut", "--kimg", 0.016, *scored))
+    whole, cut = run_of(tmp_path / "whole"), run_of(tmp_path / "cut")
+    newest = checkpoint.newest(cut / "checkpoints")
+    newest.rename(newest.with_name(f".{newest.name}.gone"))
+    assert tiny.command("train", "hyper-mod-c", "--resume", cut) == 0
+    # Two metrics of three classes and their mean, at kimg 0, 0.008 and 0.016.
+    assert len(lines(cut / "metrics.jsonl")) == 2 * 4 * 3
+    assert_same_run(whole, cut)
+
+
+def raises_from(call):
+    """Does nothing until its `call`-th call."""
+    calls = iter(range(1, 1000))
+
+    def act(*_):
+        if next(calls) >= call:
+            raise Interrupted
+
+    return act
+
+
+def test_a_line_cut_short_by_the_kill_is_dropped(tmp_path):
+    path = tmp_path / "stats.jsonl"
+    path.write_text('{"kimg": 1.0, "x": 1}\n{"kimg": 2.0, "x": 2}\n{"kimg": 3.0, "x"')
+    rundir.drop_after(path, 2.0)
+    assert path.read_text() == '{"kimg": 1.0, "x": 1}\n{"kimg": 2.0, "x": 2}\n'
+
+
+@pytest.fixture(scope="module")
+def four_steps(shards, source, tmp_path_factory):
+    outdir = tmp_path_factory.mktemp("runs")
+    assert tiny.command(*transfer_arguments(shards, source, outdir, "--kimg", 0.016)) == 0
+    return run_of(outdir)
+
+
+@pytest.fixture
+def finished(four_steps, tmp_path):
+    """A run of four steps, to do with as a test likes."""
+    return Path(shutil.copytree(four_steps, tmp_path / four_steps.name))
+
+
+def test_kimg_lengthens_a_finished_run(finished, shards, source, tmp_path):
+    assert tiny.command("train", "hyper-mod-c", "--resume", finished, "--kimg", 0.024) == 0
+    assert [line["kimg"] for line in lines(finished / "stats.jsonl")] == pytest.approx([0.004 * i for i in range(1, 7)])
+    assert rundir.read_config(finished).train.kimg == 0.024
+    assert tiny.command(*transfer_arguments(shards, source, tmp_path / "whole", "--kimg", 0.024)) == 0
+    assert_same_run(run_of(tmp_path / "whole"), finished)
+
+
+def test_resuming_a_finished_run_changes_nothing(finished):
+    before = {path: path.read_bytes() for path in finished.rglob("*.safetensors")}
+    stats = lines(finished / "stats.jsonl")
+    assert tiny.command("train", "hyper-mod-c", "--resume", finished) == 0
+    assert {path: path.read_bytes() for path in finished.rglob("*.safetensors")} == before
+    assert lines(finished / "stats.jsonl") == stats
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [["--batch", 8], ["--seed", 3], ["--gamma", 2], ["--data", "fashion-close"], ["--set", "optimizer.lr=0.1"]],
+    ids=lambda extra: extra[0].strip("-"),
+)
+def test_resuming_under_other_settings_is_refused(extra, finished, capsys):
+    before = (finished / "config.json").read_bytes()
+    assert tiny.command("train", "hyper-mod-c", "--resume", finished, *extra) == 2
+    expected = "error: --resume goes on with the run's own configuration; only --kimg may be given beside it\n"
+    assert capsys.readouterr().err.endswith(expected)
+    assert (finished / "config.json").read_bytes() == before
+
+
+def test_resuming_what_is_no_run_is_refused(tmp_path, capsys):
+    assert tiny.command("train", "hyper-mod-c", "--resume", tmp_path) == 2
+    assert capsys.readouterr().err == f"error: {tmp_path} is not a run directory: config.json is not there\n"
+    assert tiny.command("train", "hyper-mod-c", "--resume", "latest", "--outdir", tmp_path) == 2
+    expected = f"error: no run to resume in {tmp_path}; give --outdir, or the run directory itself\n"
+    assert capsys.readouterr().err == expected
+
+
+def test_resuming_by_another_verb_is_refused(finished, capsys):
+    capsys.readouterr()
+    assert tiny.command("pretrain", "hyper-mod-c", "--resume", finished) == 2
+    assert capsys.readouterr().err == f"error: {finished} is a run of hmgan train, got hmgan pretrain\n"
