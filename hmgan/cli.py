@@ -11,7 +11,7 @@ import typer
 from hmgan.errors import UserError
 
 # What a mistake on the command line itself raises: UsageError, which typer does not export by name.
-(WrongUse,) = typer.BadParameter.__bases__
+WrongUse: Any = typer.BadParameter.__base__
 
 app = typer.Typer(
     name="hmgan",
@@ -230,7 +230,7 @@ def main() -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except WrongUse as error:
-        print(f"error: {error.format_message()}", file=sys.stderr)  # type: ignore[attr-defined]
+        print(f"error: {error.format_message()}", file=sys.stderr)
         sys.exit(2)
     except typer.Abort:
         print("aborted", file=sys.stderr)

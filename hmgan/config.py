@@ -95,6 +95,13 @@ class Evaluation(Strict):
     per_class: int = Field(0, ge=0, description="fakes per class")
     seed: int = Field(1_000_000, ge=0, description="the fakes' own seed, so that scores are comparable over time")
 
+    @field_validator("per_class")
+    @classmethod
+    def _enough(cls, per_class: int) -> int:
+        if per_class == 1:
+            raise ValueError("per_class must be 0, which computes no scores, or at least 2, got 1")
+        return per_class
+
 
 class Experiment(Strict):
     """One training run, whole. Two runs of one experiment differ in nothing but what is said on the command line."""

@@ -45,18 +45,18 @@ def write_shards(folder: Path) -> Path:
     return folder / "shards"
 
 
-def write_source(folder: Path) -> Path:
+def write_source(folder: Path, backbone: str = "stylegan1") -> Path:
     """A source with its discriminator; random, but for noise weights and biases that begin at zero and here do not."""
     torch.manual_seed(1)
-    backbone = components.build("backbone", "stylegan1", **BACKBONE)
+    generator = components.build("backbone", backbone, **BACKBONE)
     discriminator = components.build("discriminator", "stylegan1", 1, **DISCRIMINATOR)
     with torch.no_grad():
-        for network in (backbone, discriminator):
+        for network in (generator, discriminator):
             for parameter in network.parameters():
                 if parameter.abs().max() == 0:
                     parameter.normal_(std=0.3)
-    choices = (Choice(name="stylegan1", **BACKBONE), Choice(name="stylegan1", **DISCRIMINATOR))
-    save_source(folder, (choices[0], backbone), (choices[1], discriminator), {"summary": "tiny"})
+    choices = (Choice(name=backbone, **BACKBONE), Choice(name="stylegan1", **DISCRIMINATOR))
+    save_source(folder, (choices[0], generator), (choices[1], discriminator), {"summary": "tiny"})
     return folder
 
 

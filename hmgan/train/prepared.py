@@ -20,3 +20,4 @@ class Prepared(NamedTuple):
     data: ShardSet | None
     classes: tuple[str, ...]
     source: Source | None
+    reals: ShardSet | None  # what scores at snapshots are against; None: no scores

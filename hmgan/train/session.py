@@ -8,16 +8,20 @@ import torch
 from rich.console import Console
 
 from hmgan import assemble
+from hmgan.aligned import start_aligned
 from hmgan.config import Experiment
+from hmgan.data.shards import ShardSet
 from hmgan.datasets import cache_folder, held_out, open_data
 from hmgan.errors import UserError
 from hmgan.evaluation import Judge
+from hmgan.metrics.features import load_extractor
 from hmgan.report.images import save_png
 from hmgan.sources import load_source
 from hmgan.train import checkpoint, rundir
 from hmgan.train.keeper import Keeper, class_grid, first_images
 from hmgan.train.log import RunLog
 from hmgan.train.prepared import Prepared
+from hmgan.train.rehearsal import rehearse
 from hmgan.train.runtime import Runtime
 from hmgan.train.trainer import CHECKPOINTS, Trainer
 
@@ -40,9 +44,33 @@ def prepare(experiment: Experiment, classes: tuple[str, ...] | None = None) -> P
             f"data {experiment.data} is {data.resolution} px and the generator {resolution} px; "
             f"pack it again with hmgan pack --resolution {resolution}"
         )
+    start_aligned(networks.generator, experiment, source, len(classes))
+    rehearse(experiment, networks, runtime.world)
+    reals = scored_against(experiment, runtime, classes)
     if experiment.task == "align":
         data = None
-    return Prepared(experiment, runtime, networks, data, classes, source)
+    return Prepared(experiment, runtime, networks, data, classes, source, reals)
+
+
+def scored_against(experiment: Experiment, runtime: Runtime, classes: tuple[str, ...]) -> ShardSet | None:
+    """The real images of the scores at snapshots, where the experiment asks for scores.
+
+    Raises: UserError if their classes are not those of the training, or too few to score.
+    """
+    settings = experiment.evaluation
+    if not settings.per_class or experiment.task == "align":
+        return None
+    load_extractor(settings.extractor)  # its name, before anything is written
+    with runtime.accelerator.main_process_first():
+        reals = open_data(settings.data or held_out(experiment.data))
+    if reals.classes != classes:
+        raise UserError(
+            f"evaluation.data has classes {', '.join(reals.classes)}, training has {', '.join(classes)}; "
+            "they must be the same, in the same order"
+        )
+    if min(reals.counts) < 2:
+        raise UserError(f"evaluation.data has a class of {min(reals.counts)} images, a score needs 2 or more")
+    return reals
 
 
 def run(prepared: Prepared, folder: Path, resume: bool = False, console: Console | None = None) -> Path:
@@ -91,14 +119,7 @@ def opening_line(trainer: Trainer) -> str:
 
 def make_judge(prepared: Prepared) -> Judge | None:
     """Scores at snapshots, where the experiment asks for them."""
-    settings = prepared.experiment.evaluation
-    if not settings.per_class or prepared.experiment.task == "align":
+    if prepared.reals is None:
         return None
-    with prepared.runtime.accelerator.main_process_first():
-        reals = open_data(settings.data or held_out(prepared.experiment.data))
-    if reals.classes != prepared.classes and prepared.experiment.task == "transfer":
-        raise UserError(
-            f"evaluation.data has classes {', '.join(reals.classes)}, training has {', '.join(prepared.classes)}; "
-            "they must be the same, in the same order"
-        )
-    return Judge(reals, settings.extractor, cache_folder() / "features", prepared.runtime.device)
+    settings = prepared.experiment.evaluation
+    return Judge(prepared.reals, settings.extractor, cache_folder() / "features", prepared.runtime.device)

@@ -50,11 +50,9 @@ class Trainer:
         on_snapshot: Callable[[Trainer, float], None],
     ) -> None:
         settings = experiment.train
-        if settings.batch % runtime.world:
-            raise UserError(f"train.batch {settings.batch} does not divide over {runtime.world} ranks; change --batch")
         self.experiment, self.settings, self.runtime = experiment, settings, runtime
         self.data, self.classes, self.folder, self.on_snapshot = data, classes, folder, on_snapshot
-        self.batch_per_rank = settings.batch // runtime.world
+        self.batch_per_rank = rank_batch(settings.batch, runtime.world)
         self.step = 0
         self.generator = networks.generator.to(runtime.device)
         self.discriminator = networks.discriminator.to(runtime.device)
@@ -197,6 +195,13 @@ def penalties(experiment: Experiment, resolution: int, device: torch.device) -> 
 
     loss = components.build("contrastive", choice.name, **choice.options)
     return Penalties(gamma, r1.every, loss.to(device), experiment.train.contrastive_weight, Views().to(device))
+
+
+def rank_batch(batch: int, world: int) -> int:
+    """Images per rank. Raises UserError if the global batch cannot be split evenly."""
+    if batch % world:
+        raise UserError(f"train.batch {batch} does not divide over {world} ranks; change --batch")
+    return batch // world
 
 
 def freeze(network: nn.Module, names: list[str]) -> None:

@@ -1,0 +1,52 @@
+"""Starts a transfer from heads that `hmgan align` pulled to the source (Eq. 6), in place of the closed form."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hmgan.assemble import Generator
+from hmgan.config import Experiment
+from hmgan.errors import UserError
+from hmgan.generators import load_generator, newest_snapshot
+from hmgan.modulation.transfer import TransferGenerator
+from hmgan.sources import GENERATOR, Source, load_exactly
+
+
+def start_aligned(generator: Generator, experiment: Experiment, source: Source | None, classes: int) -> None:
+    """Loads the class net and the modulation of `experiment.aligned`, a run or a snapshot of `hmgan align`.
+
+    Raises: UserError if random heads are left as they are, or if the snapshot is of another source or other parts.
+    """
+    if experiment.task != "transfer":
+        return
+    assert source is not None
+    assert experiment.modulation is not None
+    if experiment.aligned is None:
+        if experiment.modulation.options.get("init") == "align":
+            raise UserError(
+                "modulation.init is 'align', which starts from random heads; run hmgan align with this experiment "
+                "first, then hmgan train with --set aligned=RUN"
+            )
+        return
+    loaded = load_generator(experiment.aligned)
+    if not isinstance(loaded.generator, TransferGenerator):
+        raise UserError(f"aligned {experiment.aligned} is unconditional; give a run of hmgan align")
+    for name in ("class_net", "modulation"):
+        wanted, got = _as_built(getattr(experiment, name).model_dump()), _as_built(loaded.config[name])
+        if wanted != got:
+            raise UserError(f"aligned {experiment.aligned} has {name} {got}, the experiment {wanted}; align it again")
+    if len(loaded.classes) != classes:
+        raise UserError(
+            f"aligned {experiment.aligned} has {len(loaded.classes)} classes, the data {classes}; align it again"
+        )
+    if loaded.config.get("source_sha256") != source.digest:
+        raise UserError(
+            f"aligned {experiment.aligned} is of another source, {loaded.config.get('source')}; align this one again"
+        )
+    state = loaded.generator.trained.state_dict()
+    load_exactly(generator.trained, state, newest_snapshot(Path(experiment.aligned)) / GENERATOR)
+
+
+def _as_built(choice: dict[str, object]) -> dict[str, object]:
+    """What decides the parts' function: all of a choice but where they start."""
+    return {key: value for key, value in choice.items() if key != "init"}

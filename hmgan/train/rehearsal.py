@@ -1,0 +1,48 @@
+"""What would fail in the first step only, found before a run directory is made. Shapes alone: nothing is computed."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from hmgan import components
+from hmgan.assemble import Networks
+from hmgan.config import Experiment
+from hmgan.errors import UserError
+from hmgan.losses.contrastive import Evidence
+from hmgan.train.trainer import freeze, rank_batch
+from hmgan.types import DiscOut
+
+
+def rehearse(experiment: Experiment, networks: Networks, world: int) -> None:
+    """Freezes D's parts and passes it a batch without content.
+
+    Raises: UserError for a part of D that is not there, or a batch that ranks, D or the contrastive loss cannot take.
+    """
+    settings = experiment.train
+    batch = rank_batch(settings.batch, world)
+    if experiment.task == "align":
+        return
+    freeze(networks.discriminator, settings.freeze)
+    out = shapes(networks, batch)
+    choice = experiment.contrastive
+    if choice is not None and out is not None:
+        loss = components.build("contrastive", choice.name, **choice.options)
+        logit_B, embedding_BF = torch.zeros(settings.batch), torch.zeros(settings.batch, out.embedding.shape[1])
+        loss(Evidence(logit_B, logit_B, lambda: (embedding_BF, embedding_BF), lambda: (embedding_BF, embedding_BF)))
+
+
+def shapes(networks: Networks, batch: int) -> DiscOut | None:
+    """D's output for one rank's batch, on the meta device; None where D has operations that it lacks."""
+    network, resolution = networks.discriminator, networks.generator.resolution
+    tensors: dict[str, Tensor] = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    empty = {name: torch.empty_like(value, device="meta") for name, value in tensors.items()}
+    images = torch.empty(batch, 3, resolution, resolution, device="meta")
+    try:
+        return functional_call(network, empty, (images, torch.zeros(batch, dtype=torch.long, device="meta")))
+    except NotImplementedError:
+        return None
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"discriminator cannot take images of {resolution} px: {reason}; change its options") from None

@@ -1,0 +1,97 @@
+"""Every component the registry knows composes with every other and trains a step: registering one buys it this test."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+import tiny
+import torch
+
+from hmgan import registry_index
+from hmgan.data.loader import batches
+from hmgan.train.log import RunLog
+
+NONE = "none"
+GRID = list(
+    product(
+        registry_index.known("backbone"),
+        registry_index.known("modulation"),
+        registry_index.known("class-net"),
+        [NONE, *registry_index.known("contrastive")],
+    )
+)
+
+
+@pytest.fixture(scope="module")
+def source_of(tmp_path_factory, source):
+    """Backbone name -> a saved source of it, 8 px; other backbones than StyleGAN1 learn against its discriminator."""
+
+    def make(name):
+        if name == "stylegan1":
+            return source
+        folder = tmp_path_factory.mktemp(name)
+        tiny.write_source(folder, backbone=name)
+        return folder
+
+    return make
+
+
+def changed(before, after):
+    return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+def one_step(experiment, folder):
+    """Trains a step with R1; the trainer, and which of its tensors moved."""
+    trainer = tiny.make_trainer(experiment, folder)
+    networks = torch.nn.ModuleDict({"G": trainer.generator, "D": trainer.discriminator})
+    before = {name: value.clone() for name, value in networks.state_dict().items()}
+    stats = trainer._gan_step(next(batches(trainer.data, batch_per_rank=4, rank=0, world=1, seed=0)))
+    assert all(bool(torch.isfinite(value)) for value in stats.values())
+    assert all(bool(value.isfinite().all()) for value in networks.state_dict().values())
+    return trainer, stats, changed(before, networks.state_dict())
+
+
+@pytest.mark.parametrize(("backbone", "modulation", "class_net", "contrastive"), GRID, ids=map("-".join, GRID))
+def test_a_combination_trains_a_step(backbone, modulation, class_net, contrastive, source_of, shards, tmp_path):
+    chosen = (f"modulation={modulation}", f"class_net={class_net}", f"contrastive={contrastive}")
+    experiment = tiny.transfer(shards, source_of(backbone), *chosen)
+    trainer, stats, moved = one_step(experiment, tmp_path)
+    assert {"loss/G", "loss/D", "loss/r1"} <= stats.keys()
+    assert ("loss/contrastive" in stats) == (contrastive != NONE)
+    assert any(name.startswith("G.trained.modulation.") for name in moved)
+    assert any(name.startswith("D.") for name in moved)
+    assert not any(name.startswith(("G.source.", "D.from_rgb.")) for name in moved)
+    with torch.no_grad():  # what a step trained can be drawn, every class in one batch
+        labels = torch.tensor([2, 0, 1])
+        assert trainer.averaged(trainer.generator.latents(range(3)), labels).image.shape == (3, 3, 8, 8)
+
+
+@pytest.mark.parametrize("name", registry_index.known("discriminator"))
+def test_a_new_discriminator_of_every_kind_trains_a_step(name, source, shards, tmp_path):
+    options = (f"discriminator.{key}={value}" for key, value in tiny.DISCRIMINATOR.items())
+    experiment = tiny.transfer(shards, source, f"discriminator.name={name}", *options, "train.freeze=[]")
+    _, _, moved = one_step(experiment, tmp_path)
+    assert any(name.startswith("D.") for name in moved)
+
+
+@pytest.mark.parametrize("name", registry_index.known("adversarial"))
+def test_every_adversarial_loss_trains_a_step(name, source, shards, tmp_path):
+    one_step(tiny.transfer(shards, source, f"adversarial={name}"), tmp_path)
+
+
+@pytest.mark.parametrize("name", registry_index.known("backbone"))
+def test_every_backbone_pretrains_a_step(name, shards, tmp_path):
+    _, _, moved = one_step(tiny.pretraining(shards, f"backbone.name={name}"), tmp_path)
+    assert any(name.startswith("G.") for name in moved)
+
+
+@pytest.mark.parametrize("modulation", registry_index.known("modulation"))
+def test_every_modulation_can_be_aligned(modulation, source, shards, tmp_path):
+    experiment = tiny.transfer(
+        shards, source, f"modulation.name={modulation}", "modulation.init=align", "train.kimg=0.012", task="align"
+    )
+    trainer = tiny.make_trainer(experiment, tmp_path)
+    with RunLog(None, 1.0) as log:
+        trainer.train(log)
+    assert trainer.step == 3
