@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from importlib import import_module
@@ -87,7 +88,9 @@ def schema(kind: str, name: str) -> type[BaseModel]:
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
             default = ... if parameter.default is inspect.Parameter.empty else parameter.default
             fields[parameter.name] = (hints[parameter.name], default)
-    return create_model(f"{kind} {name}", __config__=ConfigDict(extra="forbid", strict=True), **fields)
+    return create_model(
+        f"{kind} {name}", __config__=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False), **fields
+    )
 
 
 def check(kind: str, name: str, options: Mapping[str, Any], where: str = "") -> dict[str, Any]:
@@ -107,8 +110,10 @@ def defaults(kind: str, name: str, options: Mapping[str, Any]) -> dict[str, Any]
 
 def explain(error: ValidationError, model: type[BaseModel], where: str = "") -> str:
     """The first problem of a validation, as one line with the path, what was got, and what to do."""
-    problem = error.errors()[0]
-    path = ".".join(str(part) for part in (where, *problem["loc"]) if part != "")
+    problems = error.errors()
+    problem = problems[0]
+    loc = _without_members(model, problem["loc"])
+    path = ".".join(str(part) for part in (where, *loc) if part != "")
     if problem["type"] == "extra_forbidden":
         known = _known_keys(model, problem["loc"][:-1])
         return (
@@ -118,18 +123,38 @@ def explain(error: ValidationError, model: type[BaseModel], where: str = "") -> 
         return f"{path} is missing; set it, for example --set {path}=..."
     if problem["type"] == "value_error":
         return f"{path}: {problem['ctx']['error']}" if path else str(problem["ctx"]["error"])
-    return f"{path} {problem['msg'].removeprefix('Input ')}, got {problem['input']!r}"
+    # A union has a problem per member: what it should be is any of them.
+    wanted = [p["msg"].removeprefix("Input should be ") for p in problems if _without_members(model, p["loc"]) == loc]
+    hint = nearest(str(problem["input"]), re.findall("'([^']+)'", " ".join(wanted))).rstrip(";")
+    return f"{path} should be {' or '.join(dict.fromkeys(wanted))}, got {problem['input']!r}{hint}"
+
+
+def _without_members(model: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """A problem's place without the union member's name, which pydantic puts behind the field's."""
+    kept: list[int | str] = []
+    inner: type[BaseModel] | None = model
+    for part in loc:
+        if inner is None and isinstance(part, str):
+            break
+        kept.append(part)
+        inner = _model_at(inner, part)
+    return tuple(kept)
 
 
 def _known_keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    inner: type[BaseModel] | None = model
     for part in path:
-        annotation = model.model_fields[str(part)].annotation if str(part) in model.model_fields else None
-        options = [annotation, *getattr(annotation, "__args__", ())]
-        inner = [a for a in options if inspect.isclass(a) and issubclass(a, BaseModel)]
-        if not inner:
-            return []
-        model = inner[0]
-    return list(model.model_fields)
+        inner = _model_at(inner, part)
+    return list(inner.model_fields) if inner else []
+
+
+def _model_at(model: type[BaseModel] | None, part: int | str) -> type[BaseModel] | None:
+    """The model that a field holds, bare or as a union's member; None for any other field."""
+    if model is None or part not in model.model_fields:
+        return None
+    annotation = model.model_fields[str(part)].annotation
+    members = [annotation, *getattr(annotation, "__args__", ())]
+    return next((m for m in members if inspect.isclass(m) and issubclass(m, BaseModel)), None)
 
 
 def build(kind: str, name: str, *parts: Any, **options: Any) -> Any:

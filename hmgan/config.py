@@ -24,7 +24,7 @@ CHOICES = {
 
 
 class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Choice(BaseModel):
@@ -201,7 +201,7 @@ def merge(base: dict[str, Any], top: Mapping[str, Any]) -> None:
 def parse_override(text: str) -> dict[str, Any]:
     """`a.b=c` -> {"a": {"b": c}}; c is TOML where it parses as such and a bare string elsewhere; "none" is None."""
     path, equals, value = text.partition("=")
-    if not equals or not path.strip():
+    if not equals or not all(key.strip() for key in path.split(".")):
         raise UserError(f"--set wants a.b=c, got {text!r}")
     parsed: Any
     try:

@@ -27,6 +27,9 @@ def open_data(name: str | None, report: Callable[[str], None] = print) -> ShardS
     if name is None:
         raise UserError("data is missing; give --data a folder that hmgan pack wrote, or a name of hmgan list datasets")
     if name in registry_index.entries("dataset"):
+        table = registry_index.entry("dataset", name)
+        if "path" in table:
+            return ShardSet(registry_index.place("dataset", name).parent / table["path"])
         return ShardSet(_packed(name, report))
     if not Path(name).exists() and "/" not in name:
         raise components.unknown("dataset", name, registry_index.entries("dataset"))
@@ -50,5 +53,5 @@ def _packed(name: str, report: Callable[[str], None]) -> Path:
     out = cache_folder() / "data" / f"{name}-{digest.hexdigest()[:12]}"
     if not out.exists():
         out.parent.mkdir(parents=True, exist_ok=True)
-        pack(images, out, pad=table["pad"], name=name, report=report)
+        pack(images, out, pad=table.get("pad", 0), name=name, report=report)
     return out

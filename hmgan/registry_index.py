@@ -8,6 +8,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
 from hmgan import components
 from hmgan.errors import UserError
 
@@ -25,6 +27,52 @@ FOLDERS = {
 }
 DATA_ONLY = ("dataset", "source", "experiment")
 _extra: list[Path] = []
+
+
+class Entry(BaseModel):
+    """What every entry may say of itself. An experiment's keys are those of `config.Experiment`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    summary: str = ""
+    provenance: str = ""
+
+
+class ComponentEntry(Entry):
+    """Options, and under another name than the component's own, the component."""
+
+    component: str | None = None
+    options: dict[str, Any] = {}
+
+
+class DatasetEntry(Entry):
+    """Packed images, or a set that the package embeds. Paths begin at the entry's file."""
+
+    path: str | None = None
+    embedded: str | None = None
+    pad: int = 0
+    heldout: str | None = None
+
+    @model_validator(mode="after")
+    def _one_place(self) -> DatasetEntry:
+        if (self.path is None) == (self.embedded is None):
+            raise ValueError("needs one of path and embedded")
+        return self
+
+
+class SourceEntry(Entry):
+    """A source's folder: anywhere, or among the package's own files."""
+
+    path: str | None = None
+    asset: str | None = None
+
+    @model_validator(mode="after")
+    def _one_place(self) -> SourceEntry:
+        if (self.path is None) == (self.asset is None):
+            raise ValueError("needs one of path and asset")
+        return self
+
+
+ENTRIES: dict[str, type[Entry]] = {"dataset": DatasetEntry, "source": SourceEntry}
 
 
 def add(folder: Path) -> None:
@@ -54,14 +102,27 @@ def entries(kind: str) -> dict[str, Path]:
 
 
 def entry(kind: str, name: str) -> dict[str, Any]:
-    """An entry's table. Raises UserError for an unknown name or a file that is not TOML."""
-    known = entries(kind)
-    if name not in known:
-        raise components.unknown(kind, name, known)
+    """An entry's table. Raises UserError for an unknown name, a file that is not TOML, or keys that it cannot have."""
+    path = place(kind, name)
     try:
-        return tomllib.loads(known[name].read_text())
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{known[name]} is not valid TOML: {error}") from None
+        table = tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid TOML: {error}") from None
+    if kind != "experiment":
+        model = ENTRIES.get(kind, ComponentEntry)
+        try:
+            model.model_validate(table)
+        except ValidationError as error:
+            raise UserError(f"{path}: {components.explain(error, model)}") from None
+    return table
+
+
+def place(kind: str, name: str) -> Path:
+    """An entry's file. Raises UserError for an unknown name."""
+    found = entries(kind)
+    if name not in found:
+        raise components.unknown(kind, name, found)
+    return found[name]
 
 
 def known(kind: str) -> list[str]:

@@ -35,7 +35,9 @@ def source_folder(name: str) -> Path:
     """The folder behind a registry name or a path. Raises UserError for neither."""
     if name in registry_index.entries("source"):
         table = registry_index.entry("source", name)
-        return Path(str(resources.files("hmgan"))) / table["asset"] if "asset" in table else Path(table["path"])
+        if "asset" in table:
+            return Path(str(resources.files("hmgan"))) / table["asset"]
+        return registry_index.place("source", name).parent / table["path"]
     if (Path(name) / CONFIG).is_file():
         return Path(name)
     if "/" not in name:
