@@ -1,0 +1,143 @@
+"""Components: registered once, found by name, and a keyword-only signature is the schema."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import Literal
+
+import pytest
+
+from hmgan import components
+from hmgan.errors import UserError
+
+
+@pytest.fixture
+def registered(monkeypatch):
+    """A registry of the test's own, with one component in it."""
+    components.names("contrastive")  # the built-in ones are in
+    monkeypatch.setattr(components, "_REGISTRY", dict(components._REGISTRY))
+
+    @components.register("modulation", "for-this-test")
+    class Toy:
+        """A toy."""
+
+        def __init__(
+            self,
+            part: object,
+            *,
+            width: int = 4,
+            rate: float | Literal["auto"] = "auto",
+            mode: Literal["slow", "fast"] = "slow",
+            sizes: list[int] | None = None,
+            needed: bool,
+        ) -> None:
+            self.part, self.width, self.rate, self.mode, self.sizes, self.needed = (
+                part,
+                width,
+                rate,
+                mode,
+                sizes,
+                needed,
+            )
+
+    yield Toy
+    components.schema.cache_clear()
+
+
+def refusal(call, *arguments, **options):
+    with pytest.raises(UserError) as caught:
+        call(*arguments, **options)
+    return str(caught.value)
+
+
+def test_a_name_that_is_taken_is_refused_and_keeps_its_component(registered):
+    with pytest.raises(ValueError, match=r"^modulation 'for-this-test' is registered already, by test_components$"):
+        components.register("modulation", "for-this-test")(int)
+    assert components.get("modulation", "for-this-test") is registered
+
+
+def test_one_name_may_serve_two_kinds(registered):
+    components.register("class-net", "for-this-test")(int)
+    assert components.get("class-net", "for-this-test") is int
+    assert components.get("modulation", "for-this-test") is registered
+
+
+def test_build_passes_parts_and_options_with_defaults_filled_in(registered):
+    made = components.build("modulation", "for-this-test", "a part", needed=True, rate=1)
+    assert (made.part, made.width, made.rate) == ("a part", 4, 1.0)
+    assert (made.mode, made.sizes, made.needed) == ("slow", None, True)
+
+
+def test_a_wrong_name_shows_the_nearest_and_all():
+    assert refusal(components.get, "contrastive", "barlow-twin") == (
+        "no contrastive named 'barlow-twin'; did you mean 'barlow-twins'? known: barlow-twins, dcl"
+    )
+    assert refusal(components.get, "contrastive", "xyz") == "no contrastive named 'xyz'; known: barlow-twins, dcl"
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"widht": 3}, "unknown key 'here.widht'; did you mean 'width'? known: mode, needed, rate, sizes, width"),
+        ({"zzz": 3}, "unknown key 'here.zzz'; known: mode, needed, rate, sizes, width"),
+        ({"width": "3"}, "here.width should be a valid integer, got '3'"),
+        ({"width": 3.5}, "here.width should be a valid integer, got 3.5"),
+        ({"width": True}, "here.width should be a valid integer, got True"),
+        ({"rate": "atuo"}, "here.rate should be a valid number or 'auto', got 'atuo'; did you mean 'auto'?"),
+        ({"rate": float("inf")}, "here.rate should be a finite number or 'auto', got inf"),
+        ({"mode": "fsat"}, "here.mode should be 'slow' or 'fast', got 'fsat'; did you mean 'fast'?"),
+        ({"mode": 7}, "here.mode should be 'slow' or 'fast', got 7"),
+        ({"sizes": [1, "b"]}, "here.sizes.1 should be a valid integer, got 'b'"),
+        ({"sizes": 3}, "here.sizes should be a valid list, got 3"),
+        ({"part": 1}, "unknown key 'here.part'; did you mean 'rate'? known: mode, needed, rate, sizes, width"),
+    ],
+)
+def test_a_wrong_option_is_one_line(registered, options, text):
+    got = refusal(components.check, "modulation", "for-this-test", {"needed": True, **options}, where="here")
+    assert got == text
+
+
+def test_a_missing_option_is_one_line(registered):
+    got = refusal(components.build, "modulation", "for-this-test", None)
+    assert got == "modulation.needed is missing; set it, for example --set modulation.needed=..."
+
+
+def test_every_component_documents_itself():
+    components.names("backbone")
+    for (kind, name), component in components._REGISTRY.items():
+        assert component.__doc__, f"{kind} {name} has no docstring"
+
+
+PLUGIN = """
+from torch import nn
+from hmgan.components import register
+
+@register("contrastive", "from-elsewhere")
+class Elsewhere(nn.Module):
+    \"\"\"Nothing at all.\"\"\"
+    def __init__(self, *, strength: float = 2.0) -> None:
+        super().__init__()
+        self.strength = strength
+    def forward(self, evidence):
+        return self.strength * evidence.real_logit_B.sum()
+"""
+ASK = """
+from hmgan import components, config
+print(*components.names("contrastive"))
+print(config.load("hyper-mod-b", ["contrastive=from-elsewhere"]).contrastive)
+"""
+
+
+def test_an_installed_distribution_adds_components_by_entry_point(tmp_path):
+    (tmp_path / "elsewhere.py").write_text(PLUGIN)
+    info = tmp_path / "elsewhere-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: elsewhere\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[hmgan.components]\nelsewhere = elsewhere\n")
+    done = subprocess.run(
+        [sys.executable, "-c", ASK], env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["barlow-twins dcl from-elsewhere", "name='from-elsewhere' strength=2.0"]

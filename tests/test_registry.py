@@ -1,0 +1,156 @@
+"""The registry's folders: every entry loads; a user's own take their place beside and before the package's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import tiny
+
+from hmgan import config, registry_index
+from hmgan.datasets import held_out, open_data
+from hmgan.errors import UserError
+from hmgan.inspection import summary
+from hmgan.sources import load_source, source_folder
+
+ALL = [(kind, name) for kind in registry_index.FOLDERS for name in registry_index.known(kind)]
+ENTRIES = [(kind, name) for kind in registry_index.FOLDERS for name in registry_index.entries(kind)]
+
+
+def refusal(call, *arguments):
+    with pytest.raises(UserError) as caught:
+        call(*arguments)
+    return str(caught.value)
+
+
+@pytest.fixture
+def registry(tmp_path):
+    """Writes an entry into a registry of the user's own."""
+    folder = tmp_path / "registry"
+
+    def write(kind, name, text):
+        below = folder / registry_index.FOLDERS[kind]
+        below.mkdir(parents=True, exist_ok=True)
+        (below / f"{name}.toml").write_text(text)
+        if folder not in registry_index._extra:
+            registry_index.add(folder)
+        return below / f"{name}.toml"
+
+    return write
+
+
+@pytest.mark.parametrize(("kind", "name"), ALL, ids=[f"{kind}-{name}" for kind, name in ALL])
+def test_everything_known_has_a_summary(kind, name):
+    assert summary(kind, name)
+
+
+@pytest.mark.parametrize(("kind", "name"), ENTRIES, ids=[f"{kind}-{name}" for kind, name in ENTRIES])
+def test_every_entry_loads_and_says_where_it_is_from(kind, name):
+    table = registry_index.entry(kind, name)
+    assert table.get("provenance")
+    if kind == "experiment":
+        config.load(name)
+    elif kind not in registry_index.DATA_ONLY:
+        component, options = registry_index.component(kind, name, {})
+        config.components.check(kind, component, options)
+
+
+def test_every_embedded_set_that_an_entry_names_is_there():
+    from hmgan.data.embedded import embedded
+
+    for name in registry_index.entries("dataset"):
+        table = registry_index.entry("dataset", name)
+        assert embedded(table["embedded"]).is_dir()
+        assert held_out(name) in registry_index.entries("dataset")
+
+
+def test_a_users_entry_stands_beside_the_packages(registry):
+    registry("modulation", "gentle", 'summary = "Gentle"\ncomponent = "adafm"\n[options]\nepsilon = 0.1\n')
+    assert "gentle" in registry_index.known("modulation")
+    assert "adafm" in registry_index.known("modulation")
+    chosen = config.load("hyper-mod-b", ["modulation=gentle"]).modulation
+    assert chosen.model_dump() == {"name": "adafm", "init": "source", "epsilon": 0.1}
+
+
+def test_an_experiments_options_go_over_the_entrys(registry):
+    registry("modulation", "gentle", 'component = "adafm"\n[options]\nepsilon = 0.1\ninit = "align"\n')
+    chosen = config.load("hyper-mod-b", ["modulation.name=gentle", "modulation.epsilon=0.2"]).modulation
+    assert chosen.model_dump() == {"name": "adafm", "init": "align", "epsilon": 0.2}
+
+
+def test_a_users_entry_takes_the_place_of_the_packages(registry):
+    registry("experiment", "hyper-mod-c", 'summary = "Ours"\nextends = "hyper-mod-b"\n[train]\nkimg = 5\n')
+    assert config.load("hyper-mod-c").train.kimg == 5
+
+
+def test_the_registry_given_last_wins(tmp_path):
+    for name in ("first", "second"):
+        below = tmp_path / name / "experiments"
+        below.mkdir(parents=True)
+        (below / "mine.toml").write_text(f'summary = "{name}"\nextends = "hyper-mod-b"\n')
+        registry_index.add(tmp_path / name)
+    assert config.load("mine").summary == "second"
+
+
+def test_a_folder_that_is_no_registry_is_refused(tmp_path):
+    text = refusal(registry_index.add, tmp_path)
+    assert text.startswith(f"--registry {tmp_path} has none of the folders backbones, discriminators, ")
+    assert "\n" not in text
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "problem"),
+    [
+        ("modulation", 'componnt = "adafm"', "unknown key 'componnt'; did you mean 'component'? known: component, "),
+        ("modulation", "options = 3", "options should be a valid dictionary, got 3"),
+        ("dataset", 'emebdded = "digits"', "unknown key 'emebdded'; did you mean 'embedded'? known: embedded, "),
+        ("dataset", 'embedded = "digits"\npad = "2"', "pad should be a valid integer, got '2'"),
+        ("dataset", 'summary = "nothing"', "needs one of path and embedded"),
+        ("source", 'asset = "a"\npath = "b"', "needs one of path and asset"),
+        ("modulation", "component = ", "is not valid TOML: "),
+        ("experiment", "summary = ", "is not valid TOML: "),
+    ],
+)
+def test_a_wrong_entry_names_its_file_and_the_mistake(kind, text, problem, registry):
+    path = registry(kind, "mine", text)
+    got = refusal(registry_index.entry, kind, "mine")
+    assert got.startswith(f"{path}")
+    assert problem in got
+    assert "\n" not in got
+
+
+def test_an_entry_of_an_unknown_component_names_the_nearest(registry):
+    registry("modulation", "mine", 'component = "adafmm"')
+    expected = "no modulation named 'adafmm'; did you mean 'adafm'? known: adafm, adain"
+    assert refusal(config.load, "hyper-mod-b", ["modulation=mine"]) == expected
+
+
+def test_entries_lead_to_a_users_data_and_source_beside_them(registry, shards, source):
+    registry("dataset", "insects", f'path = "{shards}"\nheldout = "other"')
+    place = registry("source", "small", 'path = "../../networks/small"')
+    tiny.write_source(place.parents[2] / "networks" / "small")
+    assert open_data("insects").classes == tiny.CLASSES
+    assert held_out("insects") == "other"
+    assert load_source("small").digest == load_source(str(source)).digest
+
+
+def test_a_wrong_data_set_or_source_shows_the_nearest(tmp_path):
+    known = ", ".join(sorted(registry_index.entries("dataset")))
+    assert refusal(open_data, "digit") == f"no dataset named 'digit'; did you mean 'digits'? known: {known}"
+    assert refusal(source_folder, "fashion32").startswith("no source named 'fashion32'; did you mean 'fashion-32'?")
+    expected = f"no source at {tmp_path}: config.json is not there; make one with hmgan pretrain or hmgan import"
+    assert refusal(source_folder, str(tmp_path)) == expected
+    assert refusal(open_data, None) == (
+        "data is missing; give --data a folder that hmgan pack wrote, or a name of hmgan list datasets"
+    )
+
+
+def test_a_kind_is_known_by_both_its_names():
+    assert registry_index.kind_named("class-net") == registry_index.kind_named("class-nets") == "class-net"
+    assert refusal(registry_index.kind_named, "experimnts").startswith("no kind named 'experimnts'; did you mean 'exp")
+
+
+def test_the_registry_is_found_as_package_data():
+    for path in registry_index.entries("experiment").values():
+        assert isinstance(path, Path)
+        assert path.is_file()
