@@ -1,0 +1,157 @@
+"""What a phase touches: D's never reaches G, its fakes are made once, and both sides have views."""
+
+from __future__ import annotations
+
+import pytest
+import tiny
+import torch
+
+from hmgan.data.loader import batches
+from hmgan.train import phases
+from hmgan.train.runtime import Runtime
+
+
+@pytest.fixture
+def trainer(shards, source, tmp_path):
+    return lambda *overrides: tiny.make_trainer(tiny.transfer(shards, source, *overrides), tmp_path)
+
+
+def disc_loss(trainer, step=1):
+    batch = next(batches(trainer.data, batch_per_rank=4, rank=0, world=1, seed=0))
+    trainer.step = step
+    real = phases.as_images(batch.images)
+    return phases.disc_loss(
+        trainer.generator,
+        trainer.discriminator,
+        trainer.adversarial,
+        trainer.penalties,
+        trainer.runtime,
+        real,
+        batch.labels,
+        trainer.draws(),
+        0.5,
+    )
+
+
+def counted(monkeypatch, network):
+    """The images that pass through a network, a list that grows."""
+    seen = []
+    forward = network.forward
+
+    def count(*arguments, **options):
+        out = forward(*arguments, **options)
+        seen.append((arguments, out))
+        return out
+
+    monkeypatch.setattr(network, "forward", count)
+    return seen
+
+
+@pytest.mark.parametrize("contrastive", ["none", "dcl", "barlow-twins"])
+def test_nothing_of_the_discriminators_phase_flows_back_to_the_generator(contrastive, trainer):
+    trainer = trainer(f"contrastive={contrastive}")
+    loss, _ = disc_loss(trainer, step=0)
+    loss.backward()
+    assert all(p.grad is None for p in trainer.generator.parameters())
+    assert all(p.grad is not None for p in trainer.discriminator.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("contrastive", ["none", "dcl", "barlow-twins"])
+def test_the_discriminators_fakes_are_made_once(contrastive, trainer, monkeypatch):
+    trainer = trainer(f"contrastive={contrastive}")
+    made = counted(monkeypatch, trainer.generator)
+    disc_loss(trainer)
+    assert len(made) == 1
+    assert not made[0][1].image.requires_grad
+
+
+def test_views_are_of_the_very_reals_and_fakes_that_the_adversarial_term_saw(trainer, monkeypatch):
+    trainer = trainer("contrastive=barlow-twins")
+    seen = counted(monkeypatch, trainer.discriminator)
+    viewed = counted(monkeypatch, trainer.penalties.views)
+    disc_loss(trainer)
+    # Real, fake, and two views of each, every one a pass of its own.
+    assert [len(arguments[0]) for arguments, _ in seen] == [4] * 6
+    (real, _), (fake, _) = (arguments for arguments, _ in seen[:2])
+    assert torch.equal(viewed[0][0][0], real)
+    assert torch.equal(viewed[1][0][0], fake)
+    views = [view for _, pair in viewed for view in pair]
+    assert all(torch.equal(view, arguments[0]) for view, (arguments, _) in zip(views, seen[2:], strict=True))
+    # The views of the reals and of the fakes draw from streams of their own.
+    assert viewed[0][0][1] != viewed[1][0][1]
+
+
+def test_the_contrastive_term_adds_its_weight_times_itself(trainer):
+    plain, _ = disc_loss(trainer("contrastive=none"))
+    for name in ("barlow-twins", "dcl"):
+        loss, stats = disc_loss(trainer(f"contrastive={name}", "train.contrastive_weight=0.25"))
+        torch.testing.assert_close(loss, plain + 0.25 * stats["loss/contrastive"])
+    _, stats = disc_loss(trainer("contrastive=dcl", "train.contrastive_weight=0"))
+    assert "loss/contrastive" not in stats
+
+
+@pytest.mark.parametrize("step", range(7))
+def test_r1_comes_at_its_steps_only_and_makes_up_for_the_others(step, trainer):
+    trainer = trainer("r1.every=3", "r1.gamma=10", "train.freeze=[]")
+    loss, stats = disc_loss(trainer, step=step)
+    assert ("loss/r1" in stats) == (step % 3 == 0)
+    if step % 3 == 0:
+        torch.testing.assert_close(loss, stats["loss/D"] + 3 * 10 / 2 * stats["loss/r1"])
+    else:
+        torch.testing.assert_close(loss, stats["loss/D"])
+
+
+def test_r1_can_be_turned_off(trainer):
+    trainer = trainer("r1.every=0")
+    assert all("loss/r1" not in disc_loss(trainer, step=step)[1] for step in range(3))
+
+
+def test_the_generators_phase_draws_fakes_of_its_own_and_reaches_only_trained_parts(trainer, monkeypatch):
+    trainer = trainer()
+    trainer._disc_gradients(False)
+    made = counted(monkeypatch, trainer.generator)
+    disc_loss(trainer)
+    labels = torch.tensor([0, 1, 2, 0])
+    loss, _ = phases.gen_loss(
+        trainer.generator, trainer.discriminator, trainer.adversarial, labels, trainer.draws(), 0.5
+    )
+    loss.backward()
+    assert not torch.equal(made[0][0][0].z, made[1][0][0].z)
+    assert all(p.grad is None for p in trainer.discriminator.parameters())
+    assert all(p.grad is None for p in trainer.generator.source.parameters())
+    assert all(p.grad is not None for p in trainer.generator.trained["modulation"].parameters())
+
+
+def test_a_ranks_draws_are_its_part_of_the_global_batch():
+    whole = phases.Draws(seed=3, step=5, first=40, batch=8).keys("disc")
+    parts = [phases.Draws(seed=3, step=5, first=40 + 4 * rank, batch=4).keys("disc") for rank in range(2)]
+    assert parts[0] + parts[1] == whole
+    assert len({*whole, *phases.Draws(3, 5, 40, 8).keys("gen"), *phases.Draws(4, 5, 40, 8).keys("disc")}) == 24
+    assert not set(whole) & set(phases.Draws(3, 6, 48, 8).keys("disc"))
+
+
+def test_mirroring_flips_whole_images_and_about_half_of_them():
+    images = torch.arange(200 * 12, dtype=torch.float32).view(200, 1, 3, 4)
+    keys = phases.Draws(0, 0, 0, 200).keys("mirror")
+    out = phases.mirrored(images, keys)
+    flipped = [torch.equal(o, i.flip(2)) for o, i in zip(out, images, strict=True)]
+    kept = [torch.equal(o, i) for o, i in zip(out, images, strict=True)]
+    assert all(a != b for a, b in zip(flipped, kept, strict=True))
+    assert 70 < sum(flipped) < 130
+    assert torch.equal(phases.mirrored(images, keys), out)
+
+
+def test_images_span_minus_one_to_one():
+    assert phases.as_images(torch.tensor([0, 255], dtype=torch.uint8)).tolist() == [-1, 1]
+
+
+def test_a_gradient_missing_on_this_rank_counts_as_zero_in_the_average(monkeypatch):
+    runtime = Runtime()
+    monkeypatch.setattr(Runtime, "world", 2)
+    # The other rank has the same gradients: a sum of two.
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda flat: flat.mul_(2))
+    network = torch.nn.ModuleDict({"used": torch.nn.Linear(2, 1), "unused": torch.nn.Linear(2, 1)})
+    network["used"](torch.ones(1, 2)).sum().backward()
+    runtime.average_gradients(network)
+    assert network["used"].weight.grad.tolist() == [[1, 1]]
+    assert network["unused"].weight.grad.tolist() == [[0, 0]]
