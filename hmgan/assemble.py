@@ -56,12 +56,18 @@ def _discriminator(experiment: Experiment, source: Source, classes: int) -> nn.M
         return _component("discriminator", experiment.discriminator, classes)
     if source.discriminator is None:
         raise UserError(
-            f"source {experiment.source!r} has no discriminator; import one with hmgan import --discriminator, "
-            "or name a new one with --set discriminator=stylegan1"
+            f"source {experiment.source!r} has no discriminator; import a checkpoint that has one, or name a new one with "
+            f"--set discriminator.name=stylegan1 --set discriminator.resolution={source.backbone.resolution}"
         )
     choice, state = source.discriminator
     network = _component("discriminator", choice, classes)
-    network.load_source(state)
+    try:
+        network.load_source(state)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"source {experiment.source!r}: its discriminator does not fit its config.json: {reason}"
+        ) from None
     return network
 
 

@@ -18,7 +18,7 @@ from hmgan.errors import UserError
 from hmgan.files import write_atomically
 from hmgan.modulation.transfer import TransferGenerator
 from hmgan.modulation.unconditional import UnconditionalGenerator
-from hmgan.sources import CONFIG, FORMAT, GENERATOR, load_exactly, load_source, read_tensors
+from hmgan.sources import CONFIG, FORMAT, GENERATOR, load_exactly, read_choice, read_source, read_tensors
 
 CONDITIONAL = "hmgan-conditional/1"
 SNAPSHOTS = "snapshots"
@@ -56,21 +56,27 @@ def load_generator(path: Path | str) -> Loaded:
         config = json.loads((folder / CONFIG).read_text())
     except (OSError, json.JSONDecodeError) as error:
         raise UserError(f"no generator at {path} ({error}); give a run directory, a snapshot or a source") from None
-    if config.get("format") == FORMAT:
-        return Loaded(UnconditionalGenerator(load_source(str(folder)).backbone).eval(), ("all",), config)
-    if config.get("format") != CONDITIONAL:
-        raise UserError(f"{folder / CONFIG} has format {config.get('format')!r}, this version reads {CONDITIONAL!r}")
-    backbone, class_net, modulation = (Choice(**config[part]) for part in ("backbone", "class_net", "modulation"))
+    found = config.get("format") if isinstance(config, dict) else type(config).__name__
+    if found == FORMAT:
+        return Loaded(UnconditionalGenerator(read_source(folder).backbone).eval(), ("all",), config)
+    if found is None:
+        raise UserError(f"no generator at {path}: no snapshot is in it yet; give a run directory with one, or a source")
+    if found != CONDITIONAL:
+        raise UserError(f"{folder / CONFIG} has format {found!r}, this version reads {CONDITIONAL!r}")
+    backbone, class_net, modulation = (read_choice(config, p, folder) for p in ("backbone", "class_net", "modulation"))
+    classes = config.get("classes")
+    if not isinstance(classes, list) or not classes:
+        raise UserError(f"{folder / CONFIG}: classes should be a list of names, got {classes!r}")
     tensors = read_tensors(folder / GENERATOR)
     source = components.build("backbone", backbone.name, **backbone.options)
     # The source first: the modulation takes its normalised weights from it.
     source_state = {k.removeprefix("source."): v for k, v in tensors.items() if k.startswith("source.")}
     load_exactly(source, source_state, folder / GENERATOR)
-    labels = components.build("class-net", class_net.name, len(config["classes"]), **class_net.options)
+    labels = components.build("class-net", class_net.name, len(classes), **class_net.options)
     heads = components.build("modulation", modulation.name, source, labels.dim, **modulation.options)
     generator = TransferGenerator(source, labels, heads)
     load_exactly(generator, tensors, folder / GENERATOR)
-    return Loaded(generator.eval(), tuple(config["classes"]), config)
+    return Loaded(generator.eval(), tuple(classes), config)
 
 
 def newest_snapshot(path: Path) -> Path:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -46,15 +47,19 @@ def source_folder(name: str) -> Path:
 
 
 def load_source(name: str) -> Source:
+    """The source of that name or in that folder. Raises UserError if a file is missing or does not fit."""
+    return read_source(source_folder(name))
+
+
+def read_source(folder: Path) -> Source:
     """A frozen source with its discriminator's state. Raises UserError if a file is missing or does not fit."""
-    folder = source_folder(name)
     config = read_config(folder)
-    choice = Choice(**config["backbone"])
+    choice = read_choice(config, "backbone", folder)
     backbone = components.build("backbone", choice.name, **choice.options)
     load_exactly(backbone, read_tensors(folder / GENERATOR), folder / GENERATOR)
     discriminator = None
     if "discriminator" in config:
-        discriminator = Choice(**config["discriminator"]), read_tensors(folder / DISCRIMINATOR)
+        discriminator = read_choice(config, "discriminator", folder), read_tensors(folder / DISCRIMINATOR)
     digest = hashlib.sha256((folder / GENERATOR).read_bytes()).hexdigest()
     return Source(backbone, discriminator, config, digest)
 
@@ -64,9 +69,18 @@ def read_config(folder: Path) -> dict[str, Any]:
         config = json.loads((folder / CONFIG).read_text())
     except (OSError, json.JSONDecodeError) as error:
         raise UserError(f"{folder / CONFIG} is not readable: {error}; give a folder that hmgan wrote") from None
-    if config.get("format") != FORMAT:
-        raise UserError(f"{folder / CONFIG} has format {config.get('format')!r}, this version reads {FORMAT!r}")
+    found = config.get("format") if isinstance(config, dict) else type(config).__name__
+    if found != FORMAT:
+        raise UserError(f"{folder / CONFIG} has format {found!r}, this version reads {FORMAT!r}")
     return config
+
+
+def read_choice(config: Mapping[str, Any], part: str, folder: Path) -> Choice:
+    """A component that a config.json names. Raises UserError where it is missing or is none."""
+    try:
+        return Choice.model_validate(config.get(part))
+    except ValidationError as error:
+        raise UserError(f"{folder / CONFIG}: {components.explain(error, Choice, part)}") from None
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
