@@ -56,8 +56,8 @@ def _discriminator(experiment: Experiment, source: Source, classes: int) -> nn.M
         return _component("discriminator", experiment.discriminator, classes)
     if source.discriminator is None:
         raise UserError(
-            f"source {experiment.source!r} has no discriminator; import a checkpoint that has one, or name a new one with "
-            f"--set discriminator.name=stylegan1 --set discriminator.resolution={source.backbone.resolution}"
+            f"source {experiment.source!r} has no discriminator; import a checkpoint that has one, or name a new one "
+            f"with --set discriminator.name=stylegan1 --set discriminator.resolution={source.backbone.resolution}"
         )
     choice, state = source.discriminator
     network = _component("discriminator", choice, classes)
