@@ -1,0 +1,25 @@
+"""Model cards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hmgan.metrics.evaluate import Score
+from hmgan.report.card import write_card
+
+
+def test_a_card_holds_the_facts_every_score_with_its_counts_and_the_extractors_hash(tmp_path: Path) -> None:
+    score = Score("FD-squeezenet", "bag", 1234.5, 500, 400, "squeezenet", "ab12" * 16, "bicubic-antialias-96")
+    write_card(tmp_path, "A GAN", {"Seed": "7"}, [score], "hmgan sample --network .")
+    card = (tmp_path / "README.md").read_text()
+    assert "# A GAN" in card
+    assert "| Seed | 7 |" in card
+    assert "| FD-squeezenet | bag | 1234 | 500 | 400 |" in card or "| FD-squeezenet | bag | 1235 | 500 | 400 |" in card
+    assert "ab12" * 16 in card
+    assert "not FID" in card
+    assert list(tmp_path.iterdir()) == [tmp_path / "README.md"]
+
+
+def test_a_card_without_scores_has_no_score_section(tmp_path: Path) -> None:
+    write_card(tmp_path, "A GAN", {"Seed": "7"}, [], "hmgan sample --network .")
+    assert "Scores" not in (tmp_path / "README.md").read_text()
