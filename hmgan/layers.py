@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -41,6 +42,28 @@ class PixelNorm(nn.Module):
         return x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-8)
 
 
+class _Blur(torch.autograd.Function):
+    """A blur by a symmetric kernel is its own transpose, so its gradient is the same blur, to any order.
+
+    Without this, the second derivative that R1 takes runs one convolution per channel.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, kernel: Tensor) -> Tensor:
+        channels = x.shape[1]
+        return F.conv2d(x, kernel.expand(channels, 1, 3, 3), padding=1, groups=channels)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[1])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return _Blur.apply(grad, *ctx.saved_tensors), None
+
+
 class Blur(nn.Module):
     """Depthwise [1, 2, 1] x [1, 2, 1] / 16 with zero padding. x [B, C, H, W]."""
 
@@ -52,21 +75,20 @@ class Blur(nn.Module):
         self.register_buffer("kernel", (torch.outer(taps, taps) / 16)[None, None], persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        channels = x.shape[1]
-        return F.conv2d(x, self.kernel.expand(channels, 1, 3, 3), padding=1, groups=channels)
+        return _Blur.apply(x, self.kernel)
 
 
-def four_shifts(weight: Tensor) -> Tensor:
-    """[..., k, k] -> [..., k+1, k+1]: the sum of a kernel's four one-pixel shifts.
+def four_shifts(weight: Tensor, scale: float = 1.0, flip: bool = False) -> Tensor:
+    """[..., k, k] -> [..., k+1, k+1]: `scale` times the sum of a kernel's four one-pixel shifts.
 
     Convolving with it at stride 2 equals convolving and then summing 2x2 pixels; transposed, at stride 2,
-    it equals doubling every pixel and then convolving.
+    it equals doubling every pixel and then convolving. A transposed convolution wants the kernel turned: `flip`.
     """
     k = weight.shape[-1]
     taps = F.pad(torch.eye(k * k, device=weight.device, dtype=weight.dtype).view(-1, k, k), (1, 1, 1, 1))
-    shifts = taps[:, 1:, 1:] + taps[:, :-1, 1:] + taps[:, 1:, :-1] + taps[:, :-1, :-1]
+    shifts = scale * (taps[:, 1:, 1:] + taps[:, :-1, 1:] + taps[:, 1:, :-1] + taps[:, :-1, :-1]).flatten(1)
     # One product with the shifts of every single tap: ten times faster on CPU than shifting the kernels themselves.
-    return (weight.flatten(-2) @ shifts.flatten(1)).unflatten(-1, (k + 1, k + 1))
+    return (weight.flatten(-2) @ (shifts.flip(0) if flip else shifts)).unflatten(-1, (k + 1, k + 1))
 
 
 class EqualConv2d(nn.Module):
@@ -82,7 +104,7 @@ class EqualConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.down:
-            return F.conv2d(x, four_shifts(self.weight * (self.gain / 4)), self.bias, stride=2, padding=self.padding)
+            return F.conv2d(x, four_shifts(self.weight, self.gain / 4), self.bias, stride=2, padding=self.padding)
         return F.conv2d(x, self.weight * self.gain, self.bias, padding=self.padding)
 
 

@@ -46,7 +46,7 @@ class SiteConv2d(nn.Module):
     def _conv(self, x: Tensor, weight_OIkk: Tensor, bias_O: Tensor) -> Tensor:
         if not self.up:
             return F.conv2d(x, weight_OIkk, bias_O, padding=1)
-        kernel = four_shifts(weight_OIkk.flip(2, 3) * self.up).transpose(0, 1)
+        kernel = four_shifts(weight_OIkk, self.up, flip=True).transpose(0, 1)
         return F.conv_transpose2d(x, kernel, bias_O, stride=2, padding=1)
 
     def _conv_rows(self, x: Tensor, weight_ROIkk: Tensor, bias_RO: Tensor, counts: tuple[int, ...]) -> Tensor:

@@ -1,0 +1,401 @@
+"""What an iteration costs: (a) the released code's way, (b) ours, (c) the source without any modulation, the limit.
+
+    python scripts/bench_step.py                             # 64 px, batch 8, 3 classes; about 15 minutes on two cores
+    python scripts/bench_step.py --batch 32 --part generator
+    python scripts/bench_step.py --part agree                # (a) and (b): outputs and gradients
+
+The variants take turns within one run and every number is a median, so that a busy machine disturbs all of them alike.
+Peak memory is that of a process of its own. (c) trains the source's weights: the gradient by a convolution's weight is
+part of any method, and without it (c) would skip a third of the work.
+"""
+
+from __future__ import annotations
+
+import os
+
+# Before the first tensor: fresh memory in huge pages. All variants gain; parameters of a GiB are slow to map otherwise.
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+
+import ctypes
+import json
+import multiprocessing
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+
+import torch
+import typer
+from released_reference import ReleasedConv, ReleasedGenerator, disc_step, gen_step
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from hmgan.assemble import Networks
+from hmgan.backbones.stylegan1 import StyleGAN1
+from hmgan.config import R1, Choice, Experiment, Train
+from hmgan.discriminators.stylegan1 import StyleGAN1Discriminator
+from hmgan.modulation.adafm import AdaFMHeads, SiteHeads
+from hmgan.modulation.class_nets import ClassMLP
+from hmgan.modulation.edits import SOURCE, Edits
+from hmgan.modulation.sites import SiteConv2d
+from hmgan.modulation.transfer import TransferGenerator
+from hmgan.modulation.unconditional import UnconditionalGenerator
+from hmgan.train.runtime import Runtime
+from hmgan.train.trainer import Trainer
+from hmgan.types import Batch
+
+RELEASED, OURS, SOURCE_ONLY = "(a) released", "(b) ours", "(c) source"
+LAZY = 16  # D steps per R1 penalty, our default
+CHANNELS, CLASS_DIM = 512, 64
+CLOCK = time.process_time if os.environ.get("BENCH_CPU") else time.perf_counter
+Key = TypeVar("Key")
+
+
+class Size(NamedTuple):
+    """What is measured."""
+
+    batch: int
+    resolution: int
+    classes: int
+    threads: int
+    channels: int = 0  # of every block; 0 takes the paper's
+
+    def labels(self) -> Tensor:
+        return torch.arange(self.batch) * self.classes // self.batch
+
+    def source(self) -> StyleGAN1:
+        widths = [self.channels] * (self.resolution // 4).bit_length() if self.channels else None
+        return StyleGAN1(resolution=self.resolution, channels=widths)
+
+    def generator(self) -> TransferGenerator:
+        source = self.source()
+        return TransferGenerator(source, ClassMLP(self.classes, dim=CLASS_DIM), AdaFMHeads(source, CLASS_DIM))
+
+    def discriminator(self) -> StyleGAN1Discriminator:
+        widths = [self.channels] * (self.resolution // 4).bit_length() if self.channels else None
+        return StyleGAN1Discriminator(self.classes, resolution=self.resolution, channels=widths)
+
+
+class Row(NamedTuple):
+    """One line of the table: a measure of every variant, and what is wanted of one ratio."""
+
+    measure: str
+    unit: str
+    values: dict[str, float]
+    limit: str  # the variant that ours is compared with
+    wanted: float | None
+
+
+def alternating(
+    runs: Mapping[Key, Callable[[], object]], repeats: int, after: Callable[[Key], object] = lambda _: None
+) -> dict[Key, float]:
+    """Median seconds of each, taking turns after one unmeasured turn."""
+    seconds: dict[Key, list[float]] = {name: [] for name in runs}
+    for turn in range(repeats + 1):
+        for name, run in runs.items():
+            began = CLOCK()
+            run()
+            if turn:
+                seconds[name].append(CLOCK() - began)
+            after(name)
+    return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+def keep_freed_memory() -> None:
+    """Freed memory stays with this process, as a caching allocator keeps it: mapping it anew is not what we time."""
+    if sys.platform == "linux":
+        mallopt, trim_threshold, mmap_max = ctypes.CDLL(None).mallopt, -1, -4
+        mallopt(mmap_max, 0)
+        mallopt(trim_threshold, 2**31 - 1)
+
+
+def without_gradients(run: Callable[[], Tensor]) -> Callable[[], object]:
+    return torch.no_grad()(run)
+
+
+def with_backward(run: Callable[[], Tensor], network: nn.Module) -> Callable[[], object]:
+    def both() -> None:
+        network.zero_grad(set_to_none=True)
+        y = run()
+        y.backward(torch.ones_like(y))
+
+    return both
+
+
+# One site
+
+
+def site_rows(size: Size, repeats: int, pixels: int, released: bool) -> list[Row]:
+    conv = SiteConv2d("site", CHANNELS, CHANNELS)
+    heads = SiteHeads(conv.site(), CLASS_DIM, "align", 1e-5)
+    x = torch.randn(size.batch, CHANNELS, pixels, pixels, requires_grad=True)
+    v_RE = torch.randn(size.classes, CLASS_DIM, requires_grad=True)
+    labels_B = size.labels()
+    counts = tuple(torch.bincount(labels_B, minlength=size.classes).tolist())
+    networks: dict[str, nn.Module] = {OURS: nn.ModuleList([heads]), SOURCE_ONLY: conv}
+    runs: dict[str, Callable[[], Tensor]] = {
+        OURS: lambda: conv(x, Edits({"site": heads(v_RE)}, rows=size.classes, counts=counts)),
+        SOURCE_ONLY: lambda: conv(x, SOURCE),
+    }
+    if released:
+        reference = ReleasedConv(conv, heads)
+        networks[RELEASED], runs[RELEASED] = reference, lambda: reference(x, v_RE[labels_B])
+    name = f"site {CHANNELS}x{CHANNELS}, {pixels} px, batch {size.batch}"
+    return _forward_and_backward(name, networks, runs, repeats, (1.3, 1.5))
+
+
+def generator_rows(size: Size, repeats: int, released: bool) -> list[Row]:
+    ours = size.generator()
+    plain = UnconditionalGenerator(size.source())
+    latents = ours.latents(list(range(size.batch)), 0.9)
+    labels_B = size.labels()
+    networks: dict[str, nn.Module] = {OURS: ours, SOURCE_ONLY: plain}
+    runs: dict[str, Callable[[], Tensor]] = {
+        OURS: lambda: ours(latents, labels_B).image,
+        SOURCE_ONLY: lambda: plain(latents, labels_B).image,
+    }
+    if released:
+        reference = ReleasedGenerator(ours)
+        networks[RELEASED], runs[RELEASED] = reference, lambda: reference(latents, labels_B)
+    name = f"generator, {size.resolution} px, batch {size.batch}"
+    return _forward_and_backward(name, networks, runs, repeats, (1.1, 1.15))
+
+
+def _forward_and_backward(
+    name: str,
+    networks: dict[str, nn.Module],
+    runs: dict[str, Callable[[], Tensor]],
+    repeats: int,
+    wanted: tuple[float, float],
+) -> list[Row]:
+    forward = alternating({key: without_gradients(run) for key, run in runs.items()}, repeats)
+    both = alternating({key: with_backward(run, networks[key]) for key, run in runs.items()}, repeats)
+    return [
+        Row(f"{name}, forward", "ms", _scaled(forward), SOURCE_ONLY, wanted[0]),
+        Row(f"{name}, forward + backward", "ms", _scaled(both), SOURCE_ONLY, wanted[1]),
+    ]
+
+
+def _scaled(seconds: dict[str, float]) -> dict[str, float]:
+    return {name: 1000 * value for name, value in seconds.items()}
+
+
+# A whole iteration: both Adam steps, the moving average, and Barlow Twins on two views of reals and fakes
+
+
+class Iteration:
+    """One training iteration of a variant; `penalised` says whether R1 takes part."""
+
+    def __init__(self, variant: str, size: Size) -> None:
+        torch.manual_seed(0)
+        self.variant = variant
+        experiment = Experiment(
+            summary="benchmark",
+            task="pretrain",
+            backbone=Choice(name="stylegan1"),
+            discriminator=Choice(name="stylegan1"),
+            contrastive=Choice(name="barlow-twins"),
+            r1=R1(every=LAZY),
+            train=Train(batch=size.batch),
+        )
+        ours = UnconditionalGenerator(size.source()) if variant == SOURCE_ONLY else size.generator()
+        generator = ReleasedGenerator(ours) if variant == RELEASED else ours
+        del ours
+        self.trainer = Trainer(
+            experiment,
+            Networks(generator, size.discriminator()),
+            Runtime(),
+            None,
+            size.classes,
+            Path(),
+            lambda *_: None,
+        )
+        shape = (size.batch, 3, size.resolution, size.resolution)
+        self.batch = Batch(torch.randint(256, shape, dtype=torch.uint8), size.labels())
+
+    def __call__(self, penalised: bool) -> None:
+        self.trainer.step = 0 if penalised else 1
+        if self.variant == RELEASED:
+            self._released()
+        else:
+            self.trainer._gan_step(self.batch)
+
+    def rest(self) -> None:
+        """Gives the gradients' memory to whichever variant comes next."""
+        self.trainer.gen_optimizer.zero_grad()
+        self.trainer.disc_optimizer.zero_grad()
+
+    def _released(self) -> None:
+        trainer = self.trainer
+        draws, mixing = trainer.draws(), trainer.settings.mixing
+        real, labels = self.batch.images / 127.5 - 1, self.batch.labels
+        generator, discriminator = trainer.generator, trainer.discriminator
+        disc_step(generator, discriminator, trainer.disc_optimizer, trainer.penalties, real, labels, draws, mixing)
+        gen_step(generator, discriminator, trainer.gen_optimizer, labels, draws, mixing)
+        trainer.ema.update()
+
+
+def iteration_rows(size: Size, repeats: int, released: bool) -> list[Row]:
+    iterations = {variant: Iteration(variant, size) for variant in variants(released)}
+
+    def turn(variant: str, penalised: bool) -> Callable[[], object]:
+        return lambda: iterations[variant](penalised)
+
+    turns = {(variant, True): turn(variant, True) for variant in iterations}
+    turns |= {(variant, False): turn(variant, False) for variant in iterations if variant != RELEASED}
+    seconds = alternating(turns, repeats, lambda key: iterations[key[0]].rest())
+    always = {variant: seconds[variant, True] for variant in iterations}
+    lazy = {
+        variant: (seconds[variant, True] + (LAZY - 1) * seconds.get((variant, False), seconds[variant, True])) / LAZY
+        for variant in iterations
+    }
+    name = f"iteration, {size.resolution} px, batch {size.batch}"
+    return [
+        Row(f"{name}, R1 at every step", "s", always, RELEASED, 0.65),
+        Row(f"{name}, R1 at one step in {LAZY}, (a) at every", "s", lazy, RELEASED, 0.45),
+    ]
+
+
+def variants(released: bool) -> list[str]:
+    return [RELEASED, OURS, SOURCE_ONLY] if released else [OURS, SOURCE_ONLY]
+
+
+def memory_row(size: Size, released: bool) -> Row:
+    peaks = {}
+    for variant in variants(released):
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            peaks[variant] = pool.apply(peak_gib, (variant, size))
+    return Row(f"iteration, {size.resolution} px, batch {size.batch}, peak memory", "GiB", peaks, RELEASED, 0.75)
+
+
+def peak_gib(variant: str, size: Size) -> float:
+    """The peak of this process over iterations with and without R1."""
+    torch.set_num_threads(size.threads)
+    iteration = Iteration(variant, size)
+    for penalised in (True, False, True):
+        iteration(penalised)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+# Whether (a) and (b) compute the same
+
+
+def disagreement(size: Size, dtype: torch.dtype = torch.float32) -> dict[str, float]:
+    """Greatest difference of (a) from (b), images and each part's gradients, relative to their largest entry."""
+    torch.manual_seed(0)
+    ours = size.generator().to(dtype)
+    for parameter in ours.parameters():  # a source and heads that are not at rest, so that every part matters
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    released = ReleasedGenerator(ours)
+    drawn = ours.latents(list(range(size.batch)), 0.9)
+    latents = drawn._replace(
+        z=drawn.z.to(dtype), noise=tuple(n.to(dtype) for n in drawn.noise), z_mix=drawn.z_mix.to(dtype)
+    )
+    labels_B = torch.randint(size.classes, (size.batch,), generator=torch.Generator().manual_seed(1))
+    weight = torch.randn(size.batch, 3, size.resolution, size.resolution, dtype=dtype)
+    class_net = list(ours.trained["class_net"].parameters())
+
+    image = ours(latents, labels_B).image
+    heads = list(ours.trained["modulation"].heads)
+    own = [[h.scale.weight, h.scale.bias, h.shift.weight, h.shift.bias, h.bias.weight, h.bias.bias] for h in heads]
+    grads = torch.autograd.grad((image * weight).sum(), [p for site in own for p in site] + class_net)
+    theirs_image = released(latents, labels_B)
+    convs = list(released.trained["convs"])
+    theirs = [[c.heads.weight, c.heads.bias, c.bias_head.weight, c.bias_head.bias] for c in convs]
+    their_grads = torch.autograd.grad((theirs_image * weight).sum(), [p for site in theirs for p in site] + class_net)
+
+    found = {"images": _relative(theirs_image, image)}
+    for i, name in enumerate(released.names):
+        scale, scale_bias, shift, shift_bias, bias, bias_bias = grads[6 * i : 6 * i + 6]
+        both, both_bias, their_bias, their_bias_bias = their_grads[4 * i : 4 * i + 4]
+        pairs = [
+            (both[0::2], scale),
+            (both_bias[0::2], scale_bias),
+            (both[1::2], shift),
+            (both_bias[1::2], shift_bias),
+            (their_bias, bias),
+            (their_bias_bias, bias_bias),
+        ]
+        found[f"heads of {name}"] = max(_relative(a, b) for a, b in pairs)
+    ends = zip(their_grads[-len(class_net) :], grads[-len(class_net) :], strict=True)
+    found["class network"] = max(_relative(a, b) for a, b in ends)
+    return found
+
+
+def _relative(a: Tensor, b: Tensor) -> float:
+    return float((a - b).detach().abs().max() / b.detach().abs().max())
+
+
+def show(rows: list[Row], console: Console) -> None:
+    names = [v for v in (RELEASED, OURS, SOURCE_ONLY) if any(v in row.values for row in rows)]
+    table = Table(title="Medians of alternating turns; ratios are ours against the variant named")
+    for column in ("measure", *names, "(a) ratio", "ours", "wanted"):
+        table.add_column(column, justify="left" if column == "measure" else "right")
+    for row in rows:
+        cells = [
+            f"{row.values[v]:.{3 if row.unit == 's' else 1}f} {row.unit}" if v in row.values else "-" for v in names
+        ]
+        table.add_row(row.measure, *cells, *_ratios(row))
+    console.print(table)
+
+
+def _ratios(row: Row) -> tuple[str, str, str]:
+    against = row.limit[:3]
+    if row.limit not in row.values:
+        return "-", "-", f"{row.wanted} of {against}"
+    ratio = row.values[OURS] / row.values[row.limit]
+    other = SOURCE_ONLY if row.limit == RELEASED else RELEASED
+    beside = f"{other[:3]} {row.values[other] / row.values[row.limit]:.2f}" if other in row.values else "-"
+    met = row.wanted is not None and ratio <= row.wanted
+    return beside, f"[{'green' if met else 'red'}]{ratio:.2f} of {against}[/]", f"{row.wanted} of {against}"
+
+
+def main(
+    batch: Annotated[int, typer.Option(min=2)] = 8,
+    resolution: int = 64,
+    classes: Annotated[int, typer.Option(min=1)] = 3,
+    threads: Annotated[int, typer.Option(min=1)] = 2,
+    repeats: Annotated[int, typer.Option(min=1, help="measured turns of each variant")] = 7,
+    part: Literal["site", "generator", "iteration", "memory", "agree", "all"] = "all",
+    site_pixels: Annotated[list[int] | None, typer.Option(help="where the site works; 16 and 32 if left out")] = None,
+    released: Annotated[bool, typer.Option(help="measure (a) too; its memory grows by about 0.4 GiB a sample")] = True,
+    file: Annotated[Path | None, typer.Option("--json", help="write the numbers here too")] = None,
+) -> None:
+    """Measures an iteration and its parts: the released code's way, ours, and the source alone."""
+    torch.set_num_threads(threads)
+    size, console, rows = Size(batch, resolution, classes, threads), Console(), []
+    wants = ["memory", "site", "generator", "iteration", "agree"] if part == "all" else [part]
+    result: dict[str, Any] = {"size": size._asdict(), "torch": torch.__version__}
+    if released and _available_gib() < (needed := 12 + 0.5 * batch):
+        console.print(f"(a) does not fit: it wants about {needed:.0f} GiB beside ours, {_available_gib():.0f} are free")
+        released = False
+    if "memory" in wants:  # first: a child inherits the peak of its parent
+        rows.append(memory_row(size, released))
+    keep_freed_memory()
+    if "site" in wants:
+        for pixels in site_pixels or (16, 32):
+            rows += site_rows(size, repeats, pixels, released)
+    if "generator" in wants:
+        rows += generator_rows(size, repeats, released)
+    if "iteration" in wants:
+        rows += iteration_rows(size, repeats, released)
+    if rows:
+        show(rows, console)
+    if "agree" in wants:
+        result["agree"] = disagreement(size._replace(batch=min(batch, 4)))
+        worst = max(result["agree"], key=result["agree"].__getitem__)
+        console.print(f"(a) and (b) agree within {result['agree'][worst]:.1e} relative, worst in {worst}; wanted 1e-4")
+    if file is not None:
+        file.write_text(json.dumps(result | {"rows": [row._asdict() for row in rows]}, indent=1) + "\n")
+
+
+def _available_gib() -> float:
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+
+
+if __name__ == "__main__":
+    typer.run(main)

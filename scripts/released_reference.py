@@ -1,0 +1,173 @@
+"""The released code's way of doing one iteration, with correct maths: what scripts/bench_step.py measures ours against.
+
+Its costs are kept: the hypernetwork and a convolution's kernels once per sample, in one grouped convolution; the
+equalised gain multiplied into the hypernetwork's weight; nearest up-sampling followed by a convolution; gradients of
+D's step running through all of G into the class network; R1 at every step, one backward per term, and fakes made again
+for the contrastive views. Where its numbers are wrong (the standardised bias, the fused kernel built before it is
+modulated), ours are computed, so that outputs and gradients agree.
+
+Legend: B batch, O/I channels out and in, k kernel size, E class-vector width, H/W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hmgan.backbones.stylegan1 import FUSED, Block, StyleGAN1
+from hmgan.layers import four_shifts, he_gain, leaky_relu
+from hmgan.losses.barlow_twins import redundancy
+from hmgan.losses.r1 import r1_penalty
+from hmgan.modulation.adafm import SiteHeads
+from hmgan.modulation.sites import SiteConv2d
+from hmgan.modulation.transfer import TransferGenerator
+from hmgan.train.phases import Draws, Penalties
+from hmgan.types import Latents
+
+
+class ReleasedLinear(nn.Module):
+    """Equalised linear layer that scales its weight. x [B, E] -> [B, outputs]."""
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight.detach().clone())
+        self.bias = nn.Parameter(bias.detach().clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight * he_gain(self.weight.shape[1]), self.bias)
+
+
+class ReleasedConv(nn.Module):
+    """A modulated convolution of one kernel per sample, on the weights of our site and its heads.
+
+    Shapes: x [B, I, H, W], v [B, E] -> [B, O, H, W], or [B, O, 2H, 2W].
+    """
+
+    bias: Tensor
+    normal_OIkk: Tensor
+
+    def __init__(self, conv: SiteConv2d, heads: SiteHeads) -> None:
+        super().__init__()
+        self.gain, self.up = conv.gain, conv.up
+        self.register_buffer("bias", conv.bias.detach().clone(), persistent=False)
+        self.register_buffer("normal_OIkk", heads.normal_OIkk.clone(), persistent=False)
+        pair = (heads.scale, heads.shift)  # interleaved: the released head emits [B, O, I, 2]
+        self.heads = ReleasedLinear(
+            torch.stack([h.weight for h in pair], 1).flatten(0, 1), torch.stack([h.bias for h in pair], 1).flatten()
+        )
+        self.bias_head = ReleasedLinear(heads.bias.weight, heads.bias.bias)
+
+    def forward(self, x: Tensor, v_BE: Tensor) -> Tensor:
+        batch, (outputs, inputs, k, _) = len(x), self.normal_OIkk.shape
+        scale_BOI11, shift_BOI11 = self.heads(v_BE).view(batch, outputs, inputs, 1, 1, 2).unbind(-1)
+        weight_BOIkk = (scale_BOI11 * self.normal_OIkk + shift_BOI11) * self.gain
+        if self.up == FUSED:
+            kernel = four_shifts(weight_BOIkk.flip(3, 4)) * FUSED
+            kernel = kernel.transpose(1, 2).reshape(batch * inputs, outputs, k + 1, k + 1)
+            h = F.conv_transpose2d(_joined(x), kernel, stride=2, padding=1, groups=batch)
+        else:
+            x = F.interpolate(x, scale_factor=2, mode="nearest") if self.up else x
+            h = F.conv2d(_joined(x), weight_BOIkk.view(batch * outputs, inputs, k, k), padding=1, groups=batch)
+        return h.view(batch, outputs, *h.shape[2:]) + (self.bias + self.bias_head(v_BE))[..., None, None]
+
+
+class ReleasedGenerator(nn.Module):
+    """G(z, c) per sample. Shares the source and the class network with `ours`; the heads are copies.
+
+    Shapes: latents of B samples, labels [B] -> images [B, 3, H, W].
+    """
+
+    def __init__(self, ours: TransferGenerator) -> None:
+        super().__init__()
+        source = ours.source
+        assert isinstance(source, StyleGAN1)
+        self.source, self.resolution = source, source.resolution
+        sites, modulation = source.sites(), ours.trained["modulation"]
+        heads = zip(modulation.names, modulation.heads, strict=True)
+        self.names = modulation.names
+        convs = nn.ModuleList(ReleasedConv(sites[name], head) for name, head in heads)
+        self.trained = nn.ModuleDict({"class_net": ours.trained["class_net"], "convs": convs})
+
+    def latents(self, keys: Sequence[int], mixing: float = 0.0) -> Latents:
+        return self.source.latents(keys, mixing)
+
+    def forward(self, latents: Latents, labels_B: Tensor) -> Tensor:
+        v_BE = self.trained["class_net"](labels_B)
+        convs = dict(zip(self.names, self.trained["convs"], strict=True))
+        h: Tensor | None = None
+        for block, w_BW, noise in zip(self.source.blocks, self.source.styles(latents), latents.noise, strict=True):
+            h = _block(block, convs, h, v_BE, w_BW, noise)
+        return self.source.to_rgb(h)
+
+
+def _block(
+    block: Block, convs: dict[str, nn.Module], x: Tensor | None, v_BE: Tensor, w_BW: Tensor, noise_B1HW: Tensor
+) -> Tensor:
+    if block.conv1 is None:
+        h = block.const.expand(len(w_BW), -1, -1, -1)
+    else:
+        h = block.blur(convs[block.conv1.name](x, v_BE))
+    h = _adain(block.norm1.style(w_BW), leaky_relu(block.noise1(h, noise_B1HW)))
+    h = leaky_relu(block.noise2(convs[block.conv2.name](h, v_BE), noise_B1HW))
+    return _adain(block.norm2.style(w_BW), h)
+
+
+def _adain(style_BS: Tensor, x: Tensor) -> Tensor:
+    scale_BC11, shift_BC11 = style_BS[..., None, None].chunk(2, 1)
+    return scale_BC11 * F.instance_norm(x) + shift_BC11
+
+
+def _joined(x: Tensor) -> Tensor:
+    """[B, C, H, W] -> [1, B * C, H, W]."""
+    return x.reshape(1, -1, *x.shape[2:])
+
+
+def disc_step(
+    generator: ReleasedGenerator,
+    discriminator: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    penalties: Penalties,
+    real: Tensor,
+    labels: Tensor,
+    draws: Draws,
+    mixing: float,
+) -> None:
+    """D's step: one backward per term; the class network is not detached, so two of them run through G."""
+    discriminator.requires_grad_(True)
+    generator.trained["convs"].requires_grad_(False)
+    optimizer.zero_grad()
+    real = real.detach().requires_grad_(True)
+    logit_B = discriminator(real, labels).logit
+    F.softplus(-logit_B).mean().backward(retain_graph=True)
+    (penalties.gamma / 2 * r1_penalty(logit_B, real)).backward()
+    fake = generator(generator.latents(draws.keys("disc"), mixing), labels)
+    F.softplus(discriminator(fake, labels).logit).mean().backward()
+    for images, stream in (
+        (real.detach(), "views-real"),
+        (generator(generator.latents(draws.keys("again"), mixing), labels), "views-fake"),
+    ):
+        assert penalties.views is not None
+        pair = penalties.views(images, draws.keys(stream))
+        first_BF, second_BF = (discriminator(view, labels).embedding for view in pair)
+        (penalties.contrastive_weight * redundancy(first_BF, second_BF, 5e-3)).backward()
+    optimizer.step()
+
+
+def gen_step(
+    generator: ReleasedGenerator,
+    discriminator: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    labels: Tensor,
+    draws: Draws,
+    mixing: float,
+) -> None:
+    """G's step, which first drops what D's step left in the class network's gradients."""
+    discriminator.requires_grad_(False)
+    generator.trained["convs"].requires_grad_(True)
+    optimizer.zero_grad()
+    fake = generator(generator.latents(draws.keys("gen"), mixing), labels)
+    F.softplus(-discriminator(fake, labels).logit).mean().backward()
+    optimizer.step()
