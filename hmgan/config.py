@@ -68,6 +68,13 @@ class Ema(Strict):
     kimg: float | Literal["auto"] = Field("auto", union_mode="left_to_right")
     power: float = Field(0.75, gt=0, description="warm-up: the average is at most 1 - (1 + step)^-power")
 
+    @field_validator("kimg")
+    @classmethod
+    def _positive(cls, kimg: float | str) -> float | str:
+        if not isinstance(kimg, str) and kimg <= 0:
+            raise ValueError(f'kimg must be more than 0, or "auto", got {kimg}')
+        return kimg
+
 
 class Train(Strict):
     """How long, how much at once, and what is kept."""

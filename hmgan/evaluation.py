@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -42,6 +43,7 @@ class Judge:
     def __init__(self, reals: ShardSet, extractor: str, cache: Path | None, device: torch.device) -> None:
         self.extractor = load_extractor(extractor).to(device)
         self.device = device
+        self.data = reals.digest
         self.reals = real_features(reals, self.extractor, cache=cache, device=device)
 
     def __call__(
@@ -58,3 +60,8 @@ class Judge:
             for name in classes
         }
         return Verdict(class_scores(self.reals, features, self.extractor), diversity)
+
+    def line(self, score: Score, kimg: float, snapshot: str, seed: int, truncation: float = 1.0) -> dict[str, Any]:
+        """A line of metrics.jsonl: a score, and all that it depends on."""
+        protocol = {"data": self.data, "seed": seed, "truncation": truncation, "time": time.time()}
+        return {"kimg": kimg, "snapshot": snapshot, **protocol, **score.line()}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import time
 from pathlib import Path
 
 import tomli_w
@@ -84,9 +83,7 @@ def print_scores(run: Path, data: str | None, per_class: int | None, seed: int, 
     snapshot = newest_snapshot(run)
     with ((run if snapshot != run else snapshot) / "metrics.jsonl").open("a") as file:
         for score in verdict.scores:
-            made = {"snapshot": snapshot.name, "data": reals.digest, "time": time.time()}
-            protocol = {**made, "seed": seed, "truncation": trunc}
-            file.write(json.dumps({"kimg": loaded.config.get("kimg", 0.0), **protocol, **score.line()}) + "\n")
+            file.write(json.dumps(judge.line(score, loaded.config.get("kimg", 0.0), snapshot.name, seed, trunc)) + "\n")
 
 
 def scored_against(run: Path) -> str | None:

@@ -52,6 +52,7 @@ def refusal(*overrides, name="hyper-mod-b"):
         ("r1.gamma=atuo", "r1.gamma should be a valid number or 'auto', got 'atuo'; did you mean 'auto'?"),
         ("r1.gamma=-1", 'r1.gamma: gamma must be 0 or more, or "auto", got -1.0'),
         ("ema.kimg=x", "ema.kimg should be a valid number or 'auto', got 'x'"),
+        ("ema.kimg=0", 'ema.kimg: kimg must be more than 0, or "auto", got 0.0'),
         ("task=trane", "task should be 'pretrain', 'align' or 'transfer', got 'trane'; did you mean 'transfer'?"),
         ("modulation.init=sorce", "modulation.init should be 'source' or 'align', got 'sorce'; did you mean 'source'?"),
         (

@@ -75,8 +75,8 @@ def newest(folder: Path) -> Path | None:
 
 
 def prune(folder: Path, keep: int) -> None:
-    """Removes all but the newest `keep` checkpoints."""
-    for path in sorted(folder.glob("[0-9]*"))[:-keep]:
+    """Removes all but the newest `keep` checkpoints, and what a killed run left half written."""
+    for path in (*sorted(folder.glob("[0-9]*"))[:-keep], *folder.glob(".*.partial")):
         shutil.rmtree(path)
 
 

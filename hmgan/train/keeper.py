@@ -51,7 +51,7 @@ class Keeper:
         settings = self.prepared.experiment.evaluation
         verdict = judge(generator, self.prepared.classes, settings.per_class, settings.seed)
         for score in verdict.scores:
-            self.log.score({"kimg": kimg, "snapshot": tag, **score.line()})
+            self.log.score(judge.line(score, kimg, tag, settings.seed))
             self.prepared.runtime.accelerator.log({f"{score.metric}/{score.cls}": score.value}, step=int(kimg))
         means = "  ".join(f"{s.metric} {s.value:.4g}" for s in verdict.scores if s.cls == "mean")
         self.log.say(f"scores   kimg {kimg:.3f}  {means}")
