@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -218,6 +219,22 @@ def parse_override(text: str) -> dict[str, Any]:
     for key in reversed(path.strip().split(".")):
         parsed = {key: parsed}
     return parsed
+
+
+def anchored(experiment: Experiment) -> Experiment:
+    """Relative paths made absolute, so that a run can be resumed and scored from any directory."""
+
+    def anchor(kind: str, name: str | None) -> str | None:
+        is_path = name is not None and name not in registry_index.entries(kind) and Path(name).exists()
+        return os.path.abspath(name) if is_path and name is not None else name
+
+    evaluation = experiment.evaluation.model_copy(update={"data": anchor("dataset", experiment.evaluation.data)})
+    places = {
+        "data": anchor("dataset", experiment.data),
+        "source": anchor("source", experiment.source),
+        "aligned": None if experiment.aligned is None else os.path.abspath(experiment.aligned),
+    }
+    return experiment.model_copy(update={**places, "evaluation": evaluation})
 
 
 def to_table(experiment: Experiment) -> dict[str, Any]:

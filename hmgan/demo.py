@@ -32,7 +32,7 @@ def run_demo(outdir: Path, experiment_name: str, overrides: list[str], seed: int
     """
     began = time.monotonic()
     extra = {} if seed is None else {"train": {"seed": seed}}
-    experiment = config.load(experiment_name, overrides, extra)
+    experiment = config.anchored(config.load(experiment_name, overrides, extra))
     if experiment.task != "transfer":
         raise UserError(f"hmgan demo wants a transfer experiment, got {experiment_name!r}, a {experiment.task}")
     prepared = session.prepare(experiment)

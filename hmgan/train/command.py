@@ -37,7 +37,7 @@ def train(task: str, options: dict[str, Any]) -> Path:
         return resume(folder, task, options)
     # Any transfer experiment can be aligned; the other two tasks are the experiment's own.
     given = placed(options) | ({"task": task} if task == "align" else {})
-    experiment = config.load(name, options["set_"] or [], given)
+    experiment = config.anchored(config.load(name, options["set_"] or [], given))
     if experiment.task != task:
         raise UserError(f"experiment {name!r} is for {VERBS[experiment.task]}, got {VERBS[task]}")
     prepared = session.prepare(experiment)

@@ -9,8 +9,10 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
-from accelerate.utils import ProjectConfiguration
+from accelerate.utils import LoggerType, ProjectConfiguration
 from torch import Tensor, nn
+
+from hmgan import components
 
 
 class _Gather(torch.autograd.Function):
@@ -27,7 +29,7 @@ class _Gather(torch.autograd.Function):
         ctx.rows = len(inputs[0])
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
         total = grad.clone()
         dist.all_reduce(total)
         return total.narrow(0, dist.get_rank() * ctx.rows, ctx.rows)
@@ -40,6 +42,10 @@ class Runtime:
     """
 
     def __init__(self, *, trackers: Sequence[str] = ()) -> None:
+        tracking = [str(each.value) for each in LoggerType]
+        for name in trackers:
+            if name not in tracking:
+                raise components.unknown("tracker", name, tracking)
         # The run directory is made only once everything is checked; `track` moves the trackers there.
         directories = ProjectConfiguration(project_dir=".", logging_dir=".")
         cpu = not torch.cuda.is_available()

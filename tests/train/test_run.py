@@ -100,11 +100,7 @@ def test_scores_are_lines_with_their_whole_protocol(run):
         assert line["snapshot"] == f"{line['kimg']:010.3f}"
         total = 3 if line["class"] == "mean" else 1
         assert (line["n_real"], line["n_fake"]) == (12 * total, 2 * total)
-        assert (line["extractor"], line["resizer"], len(line["digest"])) == (
-            "squeezenet",
-            load_squeezenet().resizer,
-            64,
-        )
+        assert (line["extractor"], line["resizer"], line["digest"]) == (judge.name, judge.resizer, judge.digest)
         assert (line["seed"], line["truncation"], len(line["data"])) == (1_000_000, 1.0, 64)
         assert 0 <= time.time() - line["time"] < 3600
 
