@@ -142,6 +142,21 @@ def test_a_mistake_is_one_line_and_leaves_nothing(words, text, capsys, tmp_path,
     assert not list(tmp_path.iterdir())
 
 
+def test_a_file_that_is_no_checkpoint_is_refused_and_nothing_is_written(capsys, tmp_path):
+    (tmp_path / "notes.txt").write_text("no checkpoint")
+    for path in ("notes.txt", "nowhere.model"):
+        text = refused(capsys, "import", tmp_path / path, tmp_path / "out")
+        assert text.startswith(str(tmp_path / path))
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_images_that_cannot_be_packed_are_refused_and_nothing_is_written(capsys, tmp_path):
+    assert str(tmp_path / "nowhere") in refused(capsys, "pack", tmp_path / "nowhere", tmp_path / "out")
+    images = tiny.write_images(tmp_path / "images", 1)
+    assert "7" in refused(capsys, "pack", images, tmp_path / "out", "--resolution", 7)
+    assert not (tmp_path / "out").exists()
+
+
 TRAIN_MISTAKES = [
     (["hyper-mod-bb"], "no experiment named 'hyper-mod-bb'; did you mean 'hyper-mod-b'? known: "),
     (["pretrain-fashion-32"], "experiment 'pretrain-fashion-32' is for hmgan pretrain, got hmgan train"),

@@ -318,6 +318,13 @@ def test_a_batch_that_the_ranks_cannot_share_is_refused(shards, source, monkeypa
     assert str(caught.value) == "train.batch 4 does not divide over 3 ranks; change --batch"
 
 
+def test_the_minibatch_stddev_group_must_divide_each_ranks_batch(shards, source, monkeypatch):
+    monkeypatch.setattr(session.Runtime, "world", 2)
+    with pytest.raises(UserError) as caught:
+        session.prepare(tiny.transfer(shards, source, "train.batch=12"))
+    assert str(caught.value).startswith("stddev_group 4 does not divide the batch of 6; ")
+
+
 def test_keys_of_two_streams_or_seeds_do_not_meet():
     keys = [k for seed in range(3) for stream in ("disc", "gen") for k in rng.keys(seed, stream, 0, 50)]
     assert len(set(keys)) == len(keys)
