@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 
 from safetensors.torch import save_file
 
-from hmgan import components
+from hmgan import components, registry_index
 from hmgan.assemble import Generator
 from hmgan.config import Choice
 from hmgan.errors import UserError
 from hmgan.files import write_atomically
 from hmgan.modulation.transfer import TransferGenerator
 from hmgan.modulation.unconditional import UnconditionalGenerator
-from hmgan.sources import CONFIG, FORMAT, GENERATOR, load_exactly, read_choice, read_source, read_tensors
+from hmgan.sources import CONFIG, FORMAT, GENERATOR, load_exactly, read_choice, read_source, read_tensors, source_folder
 
 CONDITIONAL = "hmgan-conditional/1"
 SNAPSHOTS = "snapshots"
@@ -49,9 +49,12 @@ def save_conditional(
 def load_generator(path: Path | str) -> Loaded:
     """The generator in a folder: a snapshot, a source, or a run directory, whose newest snapshot is taken.
 
+    The name of a registry source will do, too.
+
     Raises: UserError where there is none.
     """
-    folder = newest_snapshot(Path(path))
+    named = str(path) in registry_index.entries("source")
+    folder = source_folder(str(path)) if named else newest_snapshot(Path(path))
     try:
         config = json.loads((folder / CONFIG).read_text())
     except (OSError, json.JSONDecodeError) as error:
