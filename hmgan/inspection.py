@@ -80,8 +80,10 @@ def print_scores(run: Path, data: str | None, per_class: int | None, seed: int, 
     count = per_class or min(max(reals.counts), 10_000)
     verdict = judge(loaded.generator.to(device), loaded.classes, count, seed, trunc)
     Console().print(scores_table([("score", verdict.scores)]))
+    if not run.is_dir():  # a registry source, which belongs to the package
+        return
     snapshot = newest_snapshot(run)
-    with ((run if snapshot != run else snapshot) / "metrics.jsonl").open("a") as file:
+    with (run / "metrics.jsonl").open("a") as file:
         for score in verdict.scores:
             file.write(json.dumps(judge.line(score, loaded.config.get("kimg", 0.0), snapshot.name, seed, trunc)) + "\n")
 

@@ -29,7 +29,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import torch
 import typer
-from released_reference import ReleasedConv, ReleasedGenerator, disc_step, gen_step
+from released_reference import ReleasedConv, ReleasedDiscriminator, ReleasedGenerator, disc_step, gen_step
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -51,7 +51,6 @@ from hmgan.types import Batch
 RELEASED, OURS, SOURCE_ONLY = "(a) released", "(b) ours", "(c) source"
 LAZY = 16  # D steps per R1 penalty, our default
 CHANNELS, CLASS_DIM = 512, 64
-CLOCK = time.process_time if os.environ.get("BENCH_CPU") else time.perf_counter
 Key = TypeVar("Key")
 
 
@@ -80,6 +79,13 @@ class Size(NamedTuple):
         return StyleGAN1Discriminator(self.classes, resolution=self.resolution, channels=widths)
 
 
+class Pace(NamedTuple):
+    """How it is timed."""
+
+    repeats: int
+    clock: Callable[[], float]
+
+
 class Row(NamedTuple):
     """One line of the table: a measure of every variant, and what is wanted of one ratio."""
 
@@ -91,16 +97,16 @@ class Row(NamedTuple):
 
 
 def alternating(
-    runs: Mapping[Key, Callable[[], object]], repeats: int, after: Callable[[Key], object] = lambda _: None
+    runs: Mapping[Key, Callable[[], object]], pace: Pace, after: Callable[[Key], object] = lambda _: None
 ) -> dict[Key, float]:
     """Median seconds of each, taking turns after one unmeasured turn."""
     seconds: dict[Key, list[float]] = {name: [] for name in runs}
-    for turn in range(repeats + 1):
+    for turn in range(pace.repeats + 1):
         for name, run in runs.items():
-            began = CLOCK()
+            began = pace.clock()
             run()
             if turn:
-                seconds[name].append(CLOCK() - began)
+                seconds[name].append(pace.clock() - began)
             after(name)
     return {name: statistics.median(times) for name, times in seconds.items()}
 
@@ -129,7 +135,7 @@ def with_backward(run: Callable[[], Tensor], network: nn.Module) -> Callable[[],
 # One site
 
 
-def site_rows(size: Size, repeats: int, pixels: int, released: bool) -> list[Row]:
+def site_rows(size: Size, pace: Pace, pixels: int, released: bool) -> list[Row]:
     conv = SiteConv2d("site", CHANNELS, CHANNELS)
     heads = SiteHeads(conv.site(), CLASS_DIM, "align", 1e-5)
     x = torch.randn(size.batch, CHANNELS, pixels, pixels, requires_grad=True)
@@ -145,10 +151,10 @@ def site_rows(size: Size, repeats: int, pixels: int, released: bool) -> list[Row
         reference = ReleasedConv(conv, heads)
         networks[RELEASED], runs[RELEASED] = reference, lambda: reference(x, v_RE[labels_B])
     name = f"site {CHANNELS}x{CHANNELS}, {pixels} px, batch {size.batch}"
-    return _forward_and_backward(name, networks, runs, repeats, (1.3, 1.5))
+    return _forward_and_backward(name, networks, runs, pace, (1.3, 1.5))
 
 
-def generator_rows(size: Size, repeats: int, released: bool) -> list[Row]:
+def generator_rows(size: Size, pace: Pace, released: bool) -> list[Row]:
     ours = size.generator()
     plain = UnconditionalGenerator(size.source())
     latents = ours.latents(list(range(size.batch)), 0.9)
@@ -162,18 +168,18 @@ def generator_rows(size: Size, repeats: int, released: bool) -> list[Row]:
         reference = ReleasedGenerator(ours)
         networks[RELEASED], runs[RELEASED] = reference, lambda: reference(latents, labels_B)
     name = f"generator, {size.resolution} px, batch {size.batch}"
-    return _forward_and_backward(name, networks, runs, repeats, (1.1, 1.15))
+    return _forward_and_backward(name, networks, runs, pace, (1.1, 1.15))
 
 
 def _forward_and_backward(
     name: str,
     networks: dict[str, nn.Module],
     runs: dict[str, Callable[[], Tensor]],
-    repeats: int,
+    pace: Pace,
     wanted: tuple[float, float],
 ) -> list[Row]:
-    forward = alternating({key: without_gradients(run) for key, run in runs.items()}, repeats)
-    both = alternating({key: with_backward(run, networks[key]) for key, run in runs.items()}, repeats)
+    forward = alternating({key: without_gradients(run) for key, run in runs.items()}, pace)
+    both = alternating({key: with_backward(run, networks[key]) for key, run in runs.items()}, pace)
     return [
         Row(f"{name}, forward", "ms", _scaled(forward), SOURCE_ONLY, wanted[0]),
         Row(f"{name}, forward + backward", "ms", _scaled(both), SOURCE_ONLY, wanted[1]),
@@ -204,10 +210,11 @@ class Iteration:
         )
         ours = UnconditionalGenerator(size.source()) if variant == SOURCE_ONLY else size.generator()
         generator = ReleasedGenerator(ours) if variant == RELEASED else ours
+        discriminator = size.discriminator()
         del ours
         self.trainer = Trainer(
             experiment,
-            Networks(generator, size.discriminator()),
+            Networks(generator, ReleasedDiscriminator(discriminator) if variant == RELEASED else discriminator),
             Runtime(),
             None,
             size.classes,
@@ -239,7 +246,7 @@ class Iteration:
         trainer.ema.update()
 
 
-def iteration_rows(size: Size, repeats: int, released: bool) -> list[Row]:
+def iteration_rows(size: Size, pace: Pace, released: bool) -> list[Row]:
     iterations = {variant: Iteration(variant, size) for variant in variants(released)}
 
     def turn(variant: str, penalised: bool) -> Callable[[], object]:
@@ -247,7 +254,7 @@ def iteration_rows(size: Size, repeats: int, released: bool) -> list[Row]:
 
     turns = {(variant, True): turn(variant, True) for variant in iterations}
     turns |= {(variant, False): turn(variant, False) for variant in iterations if variant != RELEASED}
-    seconds = alternating(turns, repeats, lambda key: iterations[key[0]].rest())
+    seconds = alternating(turns, pace, lambda key: iterations[key[0]].rest())
     always = {variant: seconds[variant, True] for variant in iterations}
     lazy = {
         variant: (seconds[variant, True] + (LAZY - 1) * seconds.get((variant, False), seconds[variant, True])) / LAZY
@@ -308,7 +315,14 @@ def disagreement(size: Size, dtype: torch.dtype = torch.float32) -> dict[str, fl
     theirs = [[c.heads.weight, c.heads.bias, c.bias_head.weight, c.bias_head.bias] for c in convs]
     their_grads = torch.autograd.grad((theirs_image * weight).sum(), [p for site in theirs for p in site] + class_net)
 
-    found = {"images": _relative(theirs_image, image)}
+    discriminator = size.discriminator().to(dtype)
+    own_disc = discriminator(image.detach(), labels_B)
+    their_disc = ReleasedDiscriminator(discriminator)(image.detach(), labels_B)
+    found = {
+        "images": _relative(theirs_image, image),
+        "logits": _relative(their_disc.logit, own_disc.logit),
+        "embeddings": _relative(their_disc.embedding, own_disc.embedding),
+    }
     for i, name in enumerate(released.names):
         scale, scale_bias, shift, shift_bias, bias, bias_bias = grads[6 * i : 6 * i + 6]
         both, both_bias, their_bias, their_bias_bias = their_grads[4 * i : 4 * i + 4]
@@ -360,6 +374,9 @@ def main(
     classes: Annotated[int, typer.Option(min=1)] = 3,
     threads: Annotated[int, typer.Option(min=1)] = 2,
     repeats: Annotated[int, typer.Option(min=1, help="measured turns of each variant")] = 7,
+    clock: Annotated[
+        Literal["wall", "cpu"], typer.Option(help="cpu counts our own work: one thread, busy machine")
+    ] = "wall",
     part: Literal["site", "generator", "iteration", "memory", "agree", "all"] = "all",
     site_pixels: Annotated[list[int] | None, typer.Option(help="where the site works; 16 and 32 if left out")] = None,
     released: Annotated[bool, typer.Option(help="measure (a) too; its memory grows by about 0.4 GiB a sample")] = True,
@@ -368,6 +385,7 @@ def main(
     """Measures an iteration and its parts: the released code's way, ours, and the source alone."""
     torch.set_num_threads(threads)
     size, console, rows = Size(batch, resolution, classes, threads), Console(), []
+    pace = Pace(repeats, time.process_time if clock == "cpu" else time.perf_counter)
     wants = ["memory", "site", "generator", "iteration", "agree"] if part == "all" else [part]
     result: dict[str, Any] = {"size": size._asdict(), "torch": torch.__version__}
     if released and _available_gib() < (needed := 12 + 0.5 * batch):
@@ -378,11 +396,11 @@ def main(
     keep_freed_memory()
     if "site" in wants:
         for pixels in site_pixels or (16, 32):
-            rows += site_rows(size, repeats, pixels, released)
+            rows += site_rows(size, pace, pixels, released)
     if "generator" in wants:
-        rows += generator_rows(size, repeats, released)
+        rows += generator_rows(size, pace, released)
     if "iteration" in wants:
-        rows += iteration_rows(size, repeats, released)
+        rows += iteration_rows(size, pace, released)
     if rows:
         show(rows, console)
     if "agree" in wants:

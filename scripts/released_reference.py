@@ -1,9 +1,9 @@
 """The released code's way of doing one iteration, with correct maths: what scripts/bench_step.py measures ours against.
 
 Its costs are kept: the hypernetwork and a convolution's kernels once per sample, in one grouped convolution; the
-equalised gain multiplied into the hypernetwork's weight; nearest up-sampling followed by a convolution; gradients of
-D's step running through all of G into the class network; R1 at every step, one backward per term, and fakes made again
-for the contrastive views. Where its numbers are wrong (the standardised bias, the fused kernel built before it is
+equalised gain multiplied into the hypernetwork's weight; nearest up-sampling followed by a convolution, and in D a
+convolution followed by average pooling, below 128 px; gradients of D's step running through all of G into the class
+network; R1 at every step, one backward per term, and fakes made again for the contrastive views. Where its numbers are wrong (the standardised bias, the fused kernel built before it is
 modulated), ours are computed, so that outputs and gradients agree.
 
 Legend: B batch, O/I channels out and in, k kernel size, E class-vector width, H/W pixels.
@@ -17,7 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hmgan.backbones.stylegan1 import FUSED, Block, StyleGAN1
+from hmgan.backbones.stylegan1 import FUSED, FUSED_FROM_PIXELS, Block, StyleGAN1
+from hmgan.discriminators.stylegan1 import StyleGAN1Discriminator, minibatch_stddev
 from hmgan.layers import four_shifts, he_gain, leaky_relu
 from hmgan.losses.barlow_twins import redundancy
 from hmgan.losses.r1 import r1_penalty
@@ -25,7 +26,7 @@ from hmgan.modulation.adafm import SiteHeads
 from hmgan.modulation.sites import SiteConv2d
 from hmgan.modulation.transfer import TransferGenerator
 from hmgan.train.phases import Draws, Penalties
-from hmgan.types import Latents
+from hmgan.types import DiscOut, Latents
 
 
 class ReleasedLinear(nn.Module):
@@ -123,6 +124,29 @@ def _adain(style_BS: Tensor, x: Tensor) -> Tensor:
 def _joined(x: Tensor) -> Tensor:
     """[B, C, H, W] -> [1, B * C, H, W]."""
     return x.reshape(1, -1, *x.shape[2:])
+
+
+class ReleasedDiscriminator(nn.Module):
+    """Our discriminator's weights, the port's layers. images [B, 3, H, W], labels [B] -> logits and embeddings."""
+
+    def __init__(self, ours: StyleGAN1Discriminator) -> None:
+        super().__init__()
+        self.ours = ours
+
+    def forward(self, images: Tensor, labels_B: Tensor) -> DiscOut:
+        ours = self.ours
+        h = ours.from_rgb(images)
+        h = leaky_relu(h) if ours.rgb_activation else h
+        for block in ours.blocks:
+            if h.shape[2] > FUSED_FROM_PIXELS // 2:
+                h = block(h)
+                continue
+            conv = block.conv2
+            h = block.blur(leaky_relu(block.conv1(h)))
+            h = leaky_relu(F.avg_pool2d(F.conv2d(h, conv.weight * conv.gain, conv.bias, padding=1), 2))
+        h = leaky_relu(ours.conv1(minibatch_stddev(h, ours.stddev_group)))
+        embedding_BF = leaky_relu(ours.conv2(h)).flatten(1)
+        return DiscOut(ours.head(embedding_BF).gather(1, labels_B[:, None]).squeeze(1), embedding_BF)
 
 
 def disc_step(
