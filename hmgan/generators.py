@@ -53,7 +53,8 @@ def load_generator(path: Path | str) -> Loaded:
 
     Raises: UserError where there is none.
     """
-    named = str(path) in registry_index.entries("source")
+    # A folder first: a path drops its leading ./, so a folder of a source's name could not be given otherwise.
+    named = not Path(path).exists() and str(path) in registry_index.entries("source")
     folder = source_folder(str(path)) if named else newest_snapshot(Path(path))
     try:
         config = json.loads((folder / CONFIG).read_text())
