@@ -1,10 +1,10 @@
 """The released code's way of doing one iteration, with correct maths: what scripts/bench_step.py measures ours against.
 
 Its costs are kept: the hypernetwork and a convolution's kernels once per sample, in one grouped convolution; the
-equalised gain multiplied into the hypernetwork's weight; nearest up-sampling followed by a convolution, and in D a
-convolution followed by average pooling, below 128 px; gradients of D's step running through all of G into the class
-network; R1 at every step, one backward per term, and fakes made again for the contrastive views. Where its numbers are wrong (the standardised bias, the fused kernel built before it is
-modulated), ours are computed, so that outputs and gradients agree.
+equalised gain multiplied into the hypernetwork's weight; below 128 px nearest up-sampling before a convolution, and
+in D a convolution followed by average pooling; gradients of D's step running through all of G into the class network;
+R1 at every step; one backward per term; fakes made again for the contrastive views. Where its numbers are wrong (the
+standardised bias, the fused kernel built before it is modulated), ours are computed: outputs and gradients agree.
 
 Legend: B batch, O/I channels out and in, k kernel size, E class-vector width, H/W pixels.
 """
