@@ -74,10 +74,11 @@ class Runtime:
 
     def step(self, network: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
         """Backward of the whole phase's loss, averaged over ranks, and the optimiser's step."""
-        optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.average_gradients(network)
         optimizer.step()
+        # Here, not before the next backward: the other network's phase has its activations in that memory.
+        optimizer.zero_grad(set_to_none=True)
 
     def average_gradients(self, network: nn.Module) -> None:
         """The mean over ranks of every trained parameter's gradient; a missing one counts as zero."""
