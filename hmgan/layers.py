@@ -17,8 +17,27 @@ def he_gain(fan_in: int) -> float:
     return math.sqrt(2.0 / fan_in)
 
 
+class _LeakyReLU(torch.autograd.Function):
+    """Keeps its result for the backward, which the next layer keeps anyway, and not its input as well."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return F.leaky_relu(x, LEAK)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(output)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (result,) = ctx.saved_tensors
+        return torch.ops.aten.leaky_relu_backward(grad, result, LEAK, True)
+
+
 def leaky_relu(x: Tensor) -> Tensor:
-    return F.leaky_relu(x, LEAK)
+    return _LeakyReLU.apply(x)
 
 
 class EqualLinear(nn.Module):
