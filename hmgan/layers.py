@@ -40,6 +40,31 @@ def leaky_relu(x: Tensor) -> Tensor:
     return _LeakyReLU.apply(x)
 
 
+class _LeakyReLUBySign(torch.autograd.Function):
+    """Keeps a byte per value for its backward."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> tuple[Tensor, Tensor]:
+        return F.leaky_relu(x, LEAK), (x > 0).byte()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(output[1])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> Tensor:
+        (positive,) = ctx.saved_tensors
+        return torch.ops.aten.leaky_relu_backward(grad, positive, LEAK, True)
+
+
+def leaky_relu_by_sign(x: Tensor) -> Tensor:
+    """`leaky_relu` for where the next layer does not keep its input: a quarter of the memory, a little slower."""
+    return _LeakyReLUBySign.apply(x)[0]
+
+
 class EqualLinear(nn.Module):
     """Linear layer with unit-normal weights and an equalised learning rate. x [B, I] -> [B, O]."""
 

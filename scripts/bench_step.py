@@ -1,6 +1,6 @@
 """What an iteration costs: (a) the released code's way, (b) ours, (c) the source without any modulation, the limit.
 
-    python scripts/bench_step.py                             # 64 px, batch 8, 3 classes; about 15 minutes on two cores
+    python scripts/bench_step.py                             # 64 px, batch 8, 3 classes; about 40 minutes on two cores
     python scripts/bench_step.py --batch 32 --part generator
     python scripts/bench_step.py --part agree                # (a) and (b): outputs and gradients
 
@@ -11,14 +11,10 @@ part of any method, and without it (c) would skip a third of the work.
 
 from __future__ import annotations
 
-import os
-
-# Before the first tensor: fresh memory in huge pages. All variants gain; parameters of a GiB are slow to map otherwise.
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-
 import ctypes
 import json
 import multiprocessing
+import os
 import resource
 import statistics
 import sys
@@ -112,11 +108,11 @@ def alternating(
 
 
 def keep_freed_memory() -> None:
-    """Freed memory stays with this process, as a caching allocator keeps it: mapping it anew is not what we time."""
+    """Freed memory stays with this process, as a GPU's allocator keeps it: mapping it anew takes a third of ours."""
     if sys.platform == "linux":
         mallopt, trim_threshold, mmap_max = ctypes.CDLL(None).mallopt, -1, -4
         mallopt(mmap_max, 0)
-        mallopt(trim_threshold, 2**31 - 1)
+        mallopt(trim_threshold, -1)  # never
 
 
 def without_gradients(run: Callable[[], Tensor]) -> Callable[[], object]:
@@ -206,7 +202,8 @@ class Iteration:
             discriminator=Choice(name="stylegan1"),
             contrastive=Choice(name="barlow-twins"),
             r1=R1(every=LAZY),
-            train=Train(batch=size.batch),
+            # The paper's D trains all but from-RGB.
+            train=Train(batch=size.batch, freeze=["ours.from_rgb" if variant == RELEASED else "from_rgb"]),
         )
         ours = UnconditionalGenerator(size.source()) if variant == SOURCE_ONLY else size.generator()
         generator = ReleasedGenerator(ours) if variant == RELEASED else ours

@@ -149,6 +149,13 @@ class ReleasedDiscriminator(nn.Module):
         return DiscOut(ours.head(embedding_BF).gather(1, labels_B[:, None]).squeeze(1), embedding_BF)
 
 
+def _switch(optimizer: torch.optim.Optimizer, on: bool) -> None:
+    """The gradients of what this optimiser trains."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.requires_grad_(on)
+
+
 def disc_step(
     generator: ReleasedGenerator,
     discriminator: nn.Module,
@@ -160,7 +167,7 @@ def disc_step(
     mixing: float,
 ) -> None:
     """D's step: one backward per term; the class network is not detached, so two of them run through G."""
-    discriminator.requires_grad_(True)
+    _switch(optimizer, True)
     generator.trained["convs"].requires_grad_(False)
     optimizer.zero_grad()
     real = real.detach().requires_grad_(True)

@@ -8,7 +8,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hmgan.layers import Blur, EqualConv2d, EqualLinear, PixelNorm, four_shifts, he_gain, instance_norm, leaky_relu
+from hmgan.layers import (
+    Blur,
+    EqualConv2d,
+    EqualLinear,
+    PixelNorm,
+    four_shifts,
+    he_gain,
+    instance_norm,
+    leaky_relu,
+    leaky_relu_by_sign,
+)
 from hmgan.modulation.edits import SOURCE
 from hmgan.modulation.sites import SiteConv2d
 
@@ -72,6 +82,27 @@ def test_the_gain_keeps_the_variance_through_a_wide_layer_and_its_leaky_relu():
     y = leaky_relu(EqualLinear(512, 512)(torch.randn(256, 512))).detach()
     assert float(y.square().mean()) == pytest.approx(1.04, rel=0.05)
     assert he_gain(2) == 1.0
+
+
+@pytest.mark.parametrize("ours", [leaky_relu, leaky_relu_by_sign])
+def test_leaky_relu_equals_torchs_in_values_and_in_both_gradients(ours):
+    x = torch.cat([normal(20), torch.zeros(1, dtype=torch.float64)]).requires_grad_()
+    weight_a, weight_b = normal(21), normal(21)
+
+    def results(activation):
+        y = activation(x.square() - 0.5)
+        (first,) = torch.autograd.grad((y * weight_a).sum(), x, create_graph=True)
+        (second,) = torch.autograd.grad((first * weight_b).sum(), x)
+        return y, first, second
+
+    torch.testing.assert_close(results(ours), results(lambda h: F.leaky_relu(h, 0.2)), rtol=0, atol=0)
+
+
+def test_leaky_relu_by_sign_keeps_a_byte_per_value():
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        leaky_relu_by_sign(torch.randn(8, requires_grad=True))
+    assert [t.dtype for t in kept] == [torch.uint8]
 
 
 @pytest.mark.parametrize("size", [4, 9])

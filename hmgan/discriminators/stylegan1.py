@@ -11,26 +11,28 @@ from torch import Tensor, nn
 from hmgan.backbones.stylegan1 import block_widths
 from hmgan.components import register
 from hmgan.errors import UserError
-from hmgan.layers import Blur, EqualConv2d, EqualLinear, leaky_relu
+from hmgan.layers import Blur, EqualConv2d, EqualLinear, leaky_relu, leaky_relu_by_sign
 from hmgan.types import DiscOut
 
 
-def minibatch_stddev(x: Tensor, group: int) -> Tensor:
+def minibatch_stddev(x: Tensor, group: int, batches: int = 1) -> Tensor:
     """Appends one channel: the standard deviation over each group of samples, averaged over everything else.
 
     Groups are consecutive samples, so that the value does not depend on how a global batch is split over ranks.
 
     Args:
         group: samples per group; 0 takes the whole batch, as the port does.
-    Raises: UserError if the batch is not a whole number of groups.
+        batches: how many batches of one size x holds, one after the other; no group spans two.
+    Raises: UserError if a batch is not a whole number of groups.
     """
-    batch, channels, height, width = x.shape
+    total, channels, height, width = x.shape
+    batch = total // batches
     size = group or batch
     if batch % size:
         raise UserError(f"stddev_group {size} does not divide the batch of {batch}; change train.batch or stddev_group")
-    var = x.view(batch // size, size, channels, height, width).var(1, correction=0)
+    var = x.view(total // size, size, channels, height, width).var(1, correction=0)
     mean_G = (var + 1e-8).sqrt().mean((1, 2, 3))
-    extra = mean_G.repeat_interleave(size)[:, None, None, None].expand(batch, 1, height, width)
+    extra = mean_G.repeat_interleave(size)[:, None, None, None].expand(total, 1, height, width)
     return torch.cat([x, extra], 1)
 
 
@@ -44,7 +46,7 @@ class DownBlock(nn.Module):
         self.conv2 = EqualConv2d(outputs, outputs, 3, padding=1, down=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        return leaky_relu(self.conv2(self.blur(leaky_relu(self.conv1(x)))))
+        return leaky_relu(self.conv2(self.blur(leaky_relu_by_sign(self.conv1(x)))))
 
 
 @register("discriminator", "stylegan1")
@@ -80,14 +82,17 @@ class StyleGAN1Discriminator(nn.Module):
         self.conv2 = EqualConv2d(widths[0], widths[0], 4)
         self.head = EqualLinear(widths[0], classes)
 
-    def forward(self, images: Tensor, labels: Tensor) -> DiscOut:
-        """images [B, 3, H, W] in [-1, 1], labels [B] -> logits [B] of those labels and embeddings [B, F]."""
+    def forward(self, images: Tensor, labels: Tensor, batches: int = 1) -> DiscOut:
+        """images [B, 3, H, W] in [-1, 1], labels [B] -> logits [B] of those labels and embeddings [B, F].
+
+        The images of several batches may go through in one pass; each sample sees its own batch only.
+        """
         h = self.from_rgb(images)
         if self.rgb_activation:
             h = leaky_relu(h)
         for block in self.blocks:
             h = block(h)
-        h = leaky_relu(self.conv1(minibatch_stddev(h, self.stddev_group)))
+        h = leaky_relu(self.conv1(minibatch_stddev(h, self.stddev_group, batches)))
         embedding_BF = leaky_relu(self.conv2(h)).flatten(1)
         logit_BN = self.head(embedding_BF)
         return DiscOut(logit_BN.gather(1, labels[:, None]).squeeze(1), embedding_BF)

@@ -11,7 +11,7 @@ Views = Callable[[], tuple[Tensor, Tensor]]
 
 
 class Evidence(NamedTuple):
-    """The D phase's results, gathered over the ranks. Views are functions: they cost two passes of D each."""
+    """The D phase's results, gathered over the ranks. Views are functions: they cost D two batches each."""
 
     real_logit_B: Tensor
     fake_logit_B: Tensor

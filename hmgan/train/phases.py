@@ -87,8 +87,10 @@ def disc_loss(
         def two_views(images: Tensor, stream: str) -> tuple[Tensor, Tensor]:
             assert penalties.views is not None
             pair = penalties.views(images.detach(), draws.keys(stream))
-            first, second = (runtime.gather(discriminator(view, labels).embedding) for view in pair)
-            return first, second
+            # Both in one pass, which makes D's effective weights once.
+            embedding_VF = discriminator(torch.cat(pair), labels.repeat(2), batches=2).embedding
+            first, second = embedding_VF.chunk(2)
+            return runtime.gather(first), runtime.gather(second)
 
         contrast = penalties.contrastive(
             Evidence(

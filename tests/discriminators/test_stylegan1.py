@@ -67,6 +67,15 @@ def test_grouped_stddev_judges_each_group_as_a_batch_of_its_own():
     assert not torch.allclose(ours[:, None], discriminate(state, images))
 
 
+@pytest.mark.parametrize("group", [0, 2])
+def test_batches_in_one_pass_equal_passes_of_their_own(group):
+    network = converted(port_discriminator(WIDTHS[:3]), 16, group=group)
+    first, second = pictures(4, 16), 2 * pictures(4, 16)
+    together = network(torch.cat([first, second]), labels(8), batches=2).embedding
+    alone = torch.cat([network(images, labels(4)).embedding for images in (first, second)])
+    torch.testing.assert_close(together, alone, rtol=1e-9, atol=1e-9)
+
+
 def test_a_batch_of_broken_groups_is_refused():
     with pytest.raises(UserError, match=r"^stddev_group 4 does not divide the batch of 6; change train\.batch"):
         minibatch_stddev(torch.zeros(6, 2, 4, 4), 4)

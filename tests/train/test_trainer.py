@@ -109,6 +109,9 @@ def test_the_average_covers_the_trained_parts_and_equals_the_naive_recursion(tra
     for name, value in average.items():
         torch.testing.assert_close(got[name].detach(), value, rtol=1e-5, atol=1e-6)
     assert not any("source" in name for name in trainer.ema.state_dict())
+    ours, averaged = (dict(network.named_buffers()) for network in (trainer.generator.trained, trainer.ema.ema_model))
+    assert ours
+    assert all(averaged[name].data_ptr() == buffer.data_ptr() for name, buffer in ours.items())  # one copy
     assert trainer.averaged.source is trainer.generator.source
 
 
