@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -9,6 +11,7 @@ from torch import nn
 
 from hmgan import components
 from hmgan.config import Choice, Experiment
+from hmgan.discriminators.heads import LOGIT_PER_CLASS
 from hmgan.errors import UserError
 from hmgan.modulation.transfer import TransferGenerator
 from hmgan.modulation.unconditional import UnconditionalGenerator
@@ -36,7 +39,7 @@ def build(experiment: Experiment, source: Source | None, classes: int) -> Networ
         assert experiment.backbone is not None
         assert experiment.discriminator is not None
         generator = UnconditionalGenerator(_component("backbone", experiment.backbone))
-        return Networks(generator, _component("discriminator", experiment.discriminator, 1))
+        return Networks(generator, _component("discriminator", experiment.discriminator, 1, _head(experiment, 1)))
     assert source is not None
     generator = transfer_generator(experiment, source, classes)
     return Networks(generator, _discriminator(experiment, source, classes))
@@ -51,16 +54,17 @@ def transfer_generator(experiment: Experiment, source: Source, classes: int) -> 
 
 
 def _discriminator(experiment: Experiment, source: Source, classes: int) -> nn.Module:
-    """The source's own discriminator with its head row copied to every class, unless the experiment names another."""
+    """The source's own discriminator with the experiment's head, unless the experiment names a new discriminator."""
+    make_head = _head(experiment, classes)
     if experiment.discriminator is not None:
-        return _component("discriminator", experiment.discriminator, classes)
+        return _component("discriminator", experiment.discriminator, classes, make_head)
     if source.discriminator is None:
         raise UserError(
             f"source {experiment.source!r} has no discriminator; import a checkpoint that has one, or name a new one "
             f"with --set discriminator.name=stylegan1 --set discriminator.resolution={source.backbone.resolution}"
         )
     choice, state = source.discriminator
-    network = _component("discriminator", choice, classes)
+    network = _component("discriminator", choice, classes, make_head)
     try:
         network.load_source(state)
     except RuntimeError as error:
@@ -69,6 +73,14 @@ def _discriminator(experiment: Experiment, source: Source, classes: int) -> nn.M
             f"source {experiment.source!r}: its discriminator does not fit its config.json: {reason}"
         ) from None
     return network
+
+
+def _head(experiment: Experiment, classes: int) -> Callable[[int, int], nn.Module]:
+    """(embedding width, classes) -> the head of D that the experiment names."""
+    choice = experiment.disc_head
+    if classes < 2 and choice.name != LOGIT_PER_CLASS:
+        raise UserError(f"disc_head {choice.name!r} needs 2 classes or more, got {classes}; leave it out")
+    return partial(components.build, "disc-head", choice.name, **choice.options)
 
 
 def _component(kind: str, choice: Choice, *parts: object) -> Any:

@@ -20,6 +20,7 @@ ENTRY_POINTS = "hmgan.components"
 # Where the built-in components live; importing a module registers what it defines.
 MODULES = (
     "hmgan.backbones.stylegan1",
+    "hmgan.discriminators.heads",
     "hmgan.discriminators.stylegan1",
     "hmgan.modulation.adafm",
     "hmgan.modulation.adain",

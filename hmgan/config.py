@@ -17,6 +17,7 @@ from hmgan.errors import UserError
 CHOICES = {
     "backbone": "backbone",
     "discriminator": "discriminator",
+    "disc_head": "disc-head",
     "class_net": "class-net",
     "modulation": "modulation",
     "adversarial": "adversarial",
@@ -90,6 +91,7 @@ class Train(Strict):
     snap: float = Field(50.0, gt=0, description="kimg between snapshots, grids and checkpoints")
     checkpoints: int = Field(2, ge=1, description="checkpoints kept")
     contrastive_weight: float = Field(1e-3, ge=0, description="lambda_contr, Eq. 9")
+    class_weight: float = Field(1.0, ge=0, description="weight of an auxiliary classifier's loss, for D and for G")
     freeze: list[str] = Field(default=[], description="parts of D that do not train")
     trackers: list[str] = Field(default=["tensorboard"], description="accelerate trackers")
     threads: int = Field(0, ge=0, description="CPU threads per rank; 0 leaves torch's choice")
@@ -122,6 +124,7 @@ class Experiment(Strict):
     aligned: str | None = None
     backbone: Choice | None = None
     discriminator: Choice | None = None
+    disc_head: Choice = Choice(name="logit-per-class")
     class_net: Choice | None = None
     modulation: Choice | None = None
     adversarial: Choice = Choice(name="logistic")

@@ -13,10 +13,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from hmgan import components
 from hmgan.errors import UserError
 
-# kind -> folder. The first six are components registered in code, to which an entry gives options and a provenance.
+# kind -> folder. All but DATA_ONLY are components registered in code, to which an entry gives options and a provenance.
 FOLDERS = {
     "backbone": "backbones",
     "discriminator": "discriminators",
+    "disc-head": "disc-heads",
     "class-net": "class-nets",
     "modulation": "modulations",
     "adversarial": "adversarials",

@@ -31,6 +31,7 @@ class GenOut(NamedTuple):
 class DiscOut(NamedTuple):
     logit: Tensor  # [B], of each sample's own class
     embedding: Tensor  # [B, F], the features before the last layer
+    class_logits: Tensor | None = None  # [B, N], where D has an auxiliary classifier
 
 
 class Site(NamedTuple):

@@ -67,12 +67,19 @@ def test_a_combination_trains_a_step(backbone, modulation, class_net, contrastiv
         assert trainer.averaged(trainer.generator.latents(range(3)), labels).image.shape == (3, 3, 8, 8)
 
 
+@pytest.mark.parametrize("head", registry_index.known("disc-head"))
 @pytest.mark.parametrize("name", registry_index.known("discriminator"))
-def test_a_new_discriminator_of_every_kind_trains_a_step(name, source, shards, tmp_path):
+def test_a_new_discriminator_of_every_kind_trains_a_step_with_every_head(name, head, source, shards, tmp_path):
     options = (f"discriminator.{key}={value}" for key, value in tiny.DISCRIMINATOR.items())
-    experiment = tiny.transfer(shards, source, f"discriminator.name={name}", *options, "train.freeze=[]")
-    _, _, moved = one_step(experiment, tmp_path)
-    assert any(name.startswith("D.") for name in moved)
+    chosen = (f"discriminator.name={name}", *options, f"disc_head={head}", "train.freeze=[]")
+    _, _, moved = one_step(tiny.transfer(shards, source, *chosen), tmp_path)
+    assert any(name.startswith("D.head.") for name in moved)
+
+
+@pytest.mark.parametrize("contrastive", registry_index.known("contrastive"))
+@pytest.mark.parametrize("head", registry_index.known("disc-head"))
+def test_the_sources_discriminator_with_every_head_trains_a_step(head, contrastive, source, shards, tmp_path):
+    one_step(tiny.transfer(shards, source, f"disc_head={head}", f"contrastive={contrastive}"), tmp_path)
 
 
 @pytest.mark.parametrize("name", registry_index.known("adversarial"))

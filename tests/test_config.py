@@ -10,8 +10,8 @@ from hmgan import config, registry_index
 from hmgan.errors import UserError
 
 TOP = (
-    "adversarial, aligned, backbone, class_net, contrastive, data, discriminator, ema, evaluation, modulation, "
-    "optimizer, provenance, r1, source, summary, task, train"
+    "adversarial, aligned, backbone, class_net, contrastive, data, disc_head, discriminator, ema, evaluation, "
+    "modulation, optimizer, provenance, r1, source, summary, task, train"
 )
 TRAIN = ", ".join(sorted(config.Train.model_fields))
 

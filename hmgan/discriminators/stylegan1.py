@@ -1,17 +1,21 @@
-"""StyleGAN's discriminator, as the public PyTorch port computes it, with one logit per class.
+"""StyleGAN's discriminator, as the public PyTorch port computes it, with a head for classes.
 
-Legend: B batch, C channels, H/W pixels, F embedding width, N classes.
+Legend: B batch, C channels, H/W pixels, F embedding width.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from hmgan.backbones.stylegan1 import block_widths
 from hmgan.components import register
+from hmgan.discriminators.heads import LogitPerClass
 from hmgan.errors import UserError
-from hmgan.layers import Blur, EqualConv2d, EqualLinear, leaky_relu, leaky_relu_by_sign
+from hmgan.layers import Blur, EqualConv2d, leaky_relu, leaky_relu_by_sign
 from hmgan.types import DiscOut
 
 
@@ -51,10 +55,11 @@ class DownBlock(nn.Module):
 
 @register("discriminator", "stylegan1")
 class StyleGAN1Discriminator(nn.Module):
-    """From-RGB, down-sampling blocks, minibatch standard deviation, and a linear head with one logit per class.
+    """From-RGB, down-sampling blocks, minibatch standard deviation, and a head.
 
     Args:
-        classes: number of classes N; 1 for an unconditional discriminator.
+        classes: number of classes; 1 for an unconditional discriminator.
+        make_head: (embedding width, classes) -> the head.
         resolution: input pixels, a power of two from 8 to 1024.
         channels: width per resolution, 4 px first; the port's where left out.
         rgb_activation: whether from-RGB is followed by a leaky ReLU (the port has both kinds).
@@ -66,6 +71,7 @@ class StyleGAN1Discriminator(nn.Module):
     def __init__(
         self,
         classes: int,
+        make_head: Callable[[int, int], Any] = LogitPerClass,
         *,
         resolution: int = 256,
         channels: list[int] | None = None,
@@ -80,10 +86,10 @@ class StyleGAN1Discriminator(nn.Module):
         self.blocks = nn.ModuleList(DownBlock(widths[i], widths[i - 1]) for i in range(len(widths) - 1, 0, -1))
         self.conv1 = EqualConv2d(widths[0] + 1, widths[0], 3, padding=1)
         self.conv2 = EqualConv2d(widths[0], widths[0], 4)
-        self.head = EqualLinear(widths[0], classes)
+        self.head = make_head(widths[0], classes)
 
     def forward(self, images: Tensor, labels: Tensor, batches: int = 1) -> DiscOut:
-        """images [B, 3, H, W] in [-1, 1], labels [B] -> logits [B] of those labels and embeddings [B, F].
+        """images [B, 3, H, W] in [-1, 1], labels [B] -> what the head makes of embeddings [B, F].
 
         The images of several batches may go through in one pass; each sample sees its own batch only.
         """
@@ -94,13 +100,10 @@ class StyleGAN1Discriminator(nn.Module):
             h = block(h)
         h = leaky_relu(self.conv1(minibatch_stddev(h, self.stddev_group, batches)))
         embedding_BF = leaky_relu(self.conv2(h)).flatten(1)
-        logit_BN = self.head(embedding_BF)
-        return DiscOut(logit_BN.gather(1, labels[:, None]).squeeze(1), embedding_BF)
+        return self.head(embedding_BF, labels)
 
     def load_source(self, state: dict[str, Tensor]) -> None:
-        """Takes a pretrained state; a head of one row is copied to every class."""
-        classes = len(self.head.bias)
-        spread = {
-            k: v.expand(classes, *v.shape[1:]) if k.startswith("head.") and len(v) == 1 else v for k, v in state.items()
-        }
-        self.load_state_dict(spread)
+        """Takes a pretrained state, whose head is one linear layer; the head makes its own of it."""
+        row = {k.removeprefix("head."): v for k, v in state.items() if k.startswith("head.")}
+        head = {f"head.{k}": v for k, v in self.head.from_source(row).items()}
+        self.load_state_dict({**state, **head})

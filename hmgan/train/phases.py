@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hmgan import rng
@@ -16,10 +17,19 @@ from hmgan.losses.contrastive import Contrastive, Evidence
 from hmgan.losses.r1 import r1_penalty
 from hmgan.modulation.transfer import TransferGenerator
 from hmgan.train.runtime import Runtime
+from hmgan.types import DiscOut
 
 Stats = dict[str, Tensor]
 # Images in [-1, 1] and one key per image -> two augmentations of each.
 Views = Callable[[Tensor, Sequence[int]], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What D and G play by: the same in both phases."""
+
+    adversarial: Adversarial
+    class_weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -60,7 +70,7 @@ def mirrored(images: Tensor, keys: Sequence[int]) -> Tensor:
 def disc_loss(
     generator: Generator,
     discriminator: nn.Module,
-    adversarial: Adversarial,
+    rules: Rules,
     penalties: Penalties,
     runtime: Runtime,
     real: Tensor,
@@ -75,8 +85,11 @@ def disc_loss(
     real = real.detach().requires_grad_(penalised)
     # Separate passes: one concatenated pass would mix real and fake in the minibatch standard deviation.
     on_real, on_fake = discriminator(real, labels), discriminator(fake, labels)
-    loss = adversarial.disc(on_real.logit, on_fake.logit)
+    loss = rules.adversarial.disc(on_real.logit, on_fake.logit)
     stats = {"loss/D": loss, "score/real": on_real.logit.mean(), "score/fake": on_fake.logit.mean()}
+    # Of fakes too, as the paper has it (Odena et al. 2017, Eq. 3): D and G are both pulled to the right class.
+    class_loss, classified = class_losses({"loss/class-real": on_real, "loss/class-fake": on_fake}, labels)
+    loss, stats = loss + rules.class_weight * class_loss, stats | classified
     if penalised:
         penalty = r1_penalty(on_real.logit, real)
         # One backward for the phase; `every` makes up for the steps without the penalty.
@@ -108,15 +121,23 @@ def disc_loss(
 def gen_loss(
     generator: Generator,
     discriminator: nn.Module,
-    adversarial: Adversarial,
+    rules: Rules,
     labels: Tensor,
     draws: Draws,
     mixing: float,
 ) -> tuple[Tensor, Stats]:
     """Eq. 8 for G, on fakes of its own."""
     fake = generator(generator.latents(draws.keys("gen"), mixing), labels).image
-    loss = adversarial.gen(discriminator(fake, labels).logit)
-    return loss, {"loss/G": loss}
+    on_fake = discriminator(fake, labels)
+    loss = rules.adversarial.gen(on_fake.logit)
+    class_loss, classified = class_losses({"loss/class-gen": on_fake}, labels)
+    return loss + rules.class_weight * class_loss, {"loss/G": loss, **classified}
+
+
+def class_losses(outs: Mapping[str, DiscOut], labels: Tensor) -> tuple[Tensor | float, Stats]:
+    """The sum of -log P(c | image), each under its name; nothing where D has no auxiliary classifier."""
+    losses = {n: F.cross_entropy(out.class_logits, labels) for n, out in outs.items() if out.class_logits is not None}
+    return sum(losses.values(), 0.0), losses
 
 
 def align_loss(generator: TransferGenerator, labels: Tensor, draws: Draws) -> tuple[Tensor, Stats]:

@@ -20,7 +20,7 @@ from hmgan.modulation.transfer import TransferGenerator
 from hmgan.train import checkpoint, ema, phases
 from hmgan.train.log import RunLog
 from hmgan.train.optim import discriminator_optimizer, generator_optimizer
-from hmgan.train.phases import Draws, Penalties, Stats
+from hmgan.train.phases import Draws, Penalties, Rules, Stats
 from hmgan.train.runtime import Runtime
 from hmgan.types import Batch
 
@@ -60,7 +60,8 @@ class Trainer:
         # D's trained parameters are switched off in the G phase, so they are listed once, here.
         self._disc_parameters = [p for p in self.discriminator.parameters() if p.requires_grad]
         choice = experiment.adversarial
-        self.adversarial = components.build("adversarial", choice.name, **choice.options)
+        adversarial = components.build("adversarial", choice.name, **choice.options)
+        self.rules = Rules(adversarial, settings.class_weight)
         self.penalties = penalties(experiment, self.generator.resolution, runtime.device)
         self.gen_optimizer = generator_optimizer(self.generator, experiment.optimizer)
         self.disc_optimizer = discriminator_optimizer(self.discriminator, experiment.optimizer, experiment.r1.every)
@@ -152,7 +153,7 @@ class Trainer:
         loss, stats = phases.disc_loss(
             self.generator,
             self.discriminator,
-            self.adversarial,
+            self.rules,
             self.penalties,
             self.runtime,
             real,
@@ -162,7 +163,7 @@ class Trainer:
         )
         self.runtime.step(self.discriminator, self.disc_optimizer, loss)
         self._disc_gradients(False)
-        loss, more = phases.gen_loss(self.generator, self.discriminator, self.adversarial, labels, draws, mixing)
+        loss, more = phases.gen_loss(self.generator, self.discriminator, self.rules, labels, draws, mixing)
         self._gen_step(loss)
         return stats | more
 

@@ -30,6 +30,8 @@ SCENARIOS = {
     "barlow-twins": (*COMMON, "contrastive=barlow-twins", STRONG),
     "dcl": (*COMMON, "contrastive=dcl", STRONG),
     "adain": (*COMMON, "modulation=adain"),
+    "projection": (*COMMON, "disc_head=projection"),
+    "auxiliary-classifier": (*COMMON, "disc_head=auxiliary-classifier"),
 }
 
 

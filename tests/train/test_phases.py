@@ -23,7 +23,7 @@ def disc_loss(trainer, step=1):
     return phases.disc_loss(
         trainer.generator,
         trainer.discriminator,
-        trainer.adversarial,
+        trainer.rules,
         trainer.penalties,
         trainer.runtime,
         real,
@@ -112,9 +112,7 @@ def test_the_generators_phase_draws_fakes_of_its_own_and_reaches_only_trained_pa
     made = counted(monkeypatch, trainer.generator)
     disc_loss(trainer)
     labels = torch.tensor([0, 1, 2, 0])
-    loss, _ = phases.gen_loss(
-        trainer.generator, trainer.discriminator, trainer.adversarial, labels, trainer.draws(), 0.5
-    )
+    loss, _ = phases.gen_loss(trainer.generator, trainer.discriminator, trainer.rules, labels, trainer.draws(), 0.5)
     loss.backward()
     assert not torch.equal(made[0][0][0].z, made[1][0][0].z)
     assert all(p.grad is None for p in trainer.discriminator.parameters())
