@@ -20,14 +20,15 @@ def start_aligned(generator: Generator, experiment: Experiment, source: Source |
     if experiment.task != "transfer":
         return
     assert source is not None
-    assert experiment.modulation is not None
     if experiment.aligned is None:
-        if experiment.modulation.options.get("init") == "align":
+        if experiment.modulation is not None and experiment.modulation.options.get("init") == "align":
             raise UserError(
                 "modulation.init is 'align', which starts from random heads; run hmgan align with this experiment "
                 "first, then hmgan train with --set aligned=RUN"
             )
         return
+    if not experiment.conditional:
+        raise UserError("aligned starts a modulation, and there is none to start; leave it out to fine-tune the source")
     loaded = load_generator(experiment.aligned)
     if not isinstance(loaded.generator, TransferGenerator):
         raise UserError(f"aligned {experiment.aligned} is unconditional; give a run of hmgan align")

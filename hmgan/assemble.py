@@ -41,7 +41,10 @@ def build(experiment: Experiment, source: Source | None, classes: int) -> Networ
         generator = UnconditionalGenerator(_component("backbone", experiment.backbone))
         return Networks(generator, _component("discriminator", experiment.discriminator, 1, _head(experiment, 1)))
     assert source is not None
-    generator = transfer_generator(experiment, source, classes)
+    if experiment.conditional:
+        generator = transfer_generator(experiment, source, classes)
+    else:
+        generator = UnconditionalGenerator(source.backbone)
     return Networks(generator, _discriminator(experiment, source, classes))
 
 

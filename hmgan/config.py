@@ -140,14 +140,21 @@ class Experiment(Strict):
     def _bare_name(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
 
+    @property
+    def conditional(self) -> bool:
+        """Whether the source is modulated by classes. A transfer without them fine-tunes it, labels unused."""
+        return self.modulation is not None and self.task != "pretrain"
+
     @model_validator(mode="after")
     def _whole(self) -> Experiment:
-        wanted = {"pretrain": ("backbone", "discriminator"), "align": (), "transfer": ()}[self.task]
-        if self.task != "pretrain":
-            wanted = ("source", "class_net", "modulation")
+        modulated = ("source", "class_net", "modulation")
+        wanted = {"pretrain": ("backbone", "discriminator"), "align": modulated, "transfer": ("source",)}[self.task]
         for field in wanted:
             if getattr(self, field) is None:
                 raise ValueError(f"{field} is missing: {self.task} needs one; name it in the experiment or with --set")
+        if (self.class_net is None) != (self.modulation is None):
+            missing, given = ("class_net", "modulation") if self.class_net is None else ("modulation", "class_net")
+            raise ValueError(f"{missing} is missing: {given} needs one; leave both out to fine-tune the whole source")
         return self
 
 

@@ -10,6 +10,8 @@ import torch
 from rich.console import Console
 
 from hmgan import config
+from hmgan.config import Experiment
+from hmgan.data.sources import UNLABELLED
 from hmgan.datasets import held_out
 from hmgan.errors import UserError
 from hmgan.generators import load_generator
@@ -42,13 +44,13 @@ def run_demo(outdir: Path, experiment_name: str, overrides: list[str], seed: int
     session.run(prepared, folder)
     minutes = (time.monotonic() - began) / 60
     loaded = load_generator(folder)
-    assert isinstance(loaded.generator, TransferGenerator)
-    draw(loaded.generator, loaded.classes, folder)
+    if isinstance(loaded.generator, TransferGenerator):
+        draw(loaded.generator, loaded.classes, folder)
     before, after = recorded_scores(folder)
     given = [f"--set {o}" for o in overrides] + ([] if seed is None else [f"--seed {seed}"])
     transfer_report(
         folder,
-        title=f"From {experiment.source} to {len(loaded.classes)} classes",
+        title=f"From {experiment.source} to {aim(experiment, loaded.classes)}",
         transfer=Transfer(
             source=str(experiment.source),
             classes=loaded.classes,
@@ -70,10 +72,14 @@ def run_demo(outdir: Path, experiment_name: str, overrides: list[str], seed: int
     return folder
 
 
+def aim(experiment: Experiment, classes: tuple[str, ...]) -> str:
+    return f"{len(classes)} classes" if experiment.conditional else f"{experiment.data}, without labels"
+
+
 def show_source(name: str, folder: Path) -> None:
     """The source's own images, source.png, before anything is trained."""
     source = UnconditionalGenerator(load_source(name).backbone).eval()
-    save_png(class_grid(fake_rows(source, ("all",))), folder / "source.png")
+    save_png(class_grid(fake_rows(source, (UNLABELLED,))), folder / "source.png")
 
 
 def draw(generator: TransferGenerator, classes: tuple[str, ...], folder: Path) -> None:

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from hmgan import components, registry_index
 from hmgan.assemble import Generator
 from hmgan.config import Choice
+from hmgan.data.sources import UNLABELLED
 from hmgan.errors import UserError
 from hmgan.files import write_atomically
 from hmgan.modulation.transfer import TransferGenerator
@@ -62,7 +63,7 @@ def load_generator(path: Path | str) -> Loaded:
         raise UserError(f"no generator at {path} ({error}); give a run directory, a snapshot or a source") from None
     found = config.get("format") if isinstance(config, dict) else type(config).__name__
     if found == FORMAT:
-        return Loaded(UnconditionalGenerator(read_source(folder).backbone).eval(), ("all",), config)
+        return Loaded(UnconditionalGenerator(read_source(folder).backbone).eval(), (UNLABELLED,), config)
     if found is None:
         raise UserError(f"no generator at {path}: no snapshot is in it yet; give a run directory with one, or a source")
     if found != CONDITIONAL:

@@ -67,9 +67,12 @@ def print_scores(run: Path, data: str | None, per_class: int | None, seed: int, 
     from hmgan.evaluation import Judge
     from hmgan.generators import load_generator, newest_snapshot
     from hmgan.metrics.evaluate import scores_table
+    from hmgan.modulation.transfer import TransferGenerator
 
     loaded = load_generator(run)
     reals = open_data(data or scored_against(run) or held_out(loaded.config.get("data")))
+    if not isinstance(loaded.generator, TransferGenerator):
+        reals = reals.unlabelled()
     if reals.classes != loaded.classes:
         raise UserError(
             f"the data has classes {', '.join(reals.classes)}, the generator {', '.join(loaded.classes)}; "

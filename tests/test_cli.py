@@ -284,10 +284,14 @@ def test_from_images_to_pictures(source, tmp_path, capsys):
     assert text == f"{source} is unconditional and has no classes to walk between; give a transfer run"
 
 
-def test_scores_of_other_classes_are_refused(source, shards, capsys):
-    text = refused(capsys, "evaluate", source, "--data", shards)
+def test_scores_of_other_classes_are_refused(source, shards, tmp_path, capsys):
+    assert tiny.command(*train(tmp_path / "runs", shards, source, "--kimg", 0.004)) == 0
+    (tiny.write_images(tmp_path / "images", 2) / "cat").rename(tmp_path / "images" / "dog")
+    assert tiny.command("pack", tmp_path / "images", tmp_path / "packed") == 0
+    text = refused(capsys, "evaluate", *(tmp_path / "runs").iterdir(), "--data", tmp_path / "packed")
     assert text == (
-        "the data has classes ant, bee, cat, the generator all; give --data with the same classes in the same order"
+        "the data has classes ant, bee, dog, the generator ant, bee, cat; "
+        "give --data with the same classes in the same order"
     )
 
 

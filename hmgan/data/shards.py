@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import io
 import os
@@ -19,6 +20,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from hmgan.data.index import Index, read_index
+from hmgan.data.sources import UNLABELLED
 from hmgan.errors import UserError
 
 try:
@@ -56,6 +58,7 @@ class ShardSet(Dataset[tuple[Tensor, int]]):
             )
         self.resolution = self.index.resolution
         self.classes = self.index.classes if classes is None else tuple(classes)
+        self._chosen = () if self.classes == self.index.classes else self.classes  # for the digest
         self._rows, labels = self._select()
         self.labels = torch.from_numpy(labels)
         self.counts = tuple(np.bincount(labels, minlength=len(self.classes)).tolist())
@@ -63,9 +66,18 @@ class ShardSet(Dataset[tuple[Tensor, int]]):
     @property
     def digest(self) -> str:
         """Identifies the images, the labels and their order."""
-        if self.classes == self.index.classes:
+        if not self._chosen:
             return self.index.digest
-        return hashlib.sha256("\n".join((self.index.digest, *self.classes)).encode()).hexdigest()
+        return hashlib.sha256("\n".join((self.index.digest, *self._chosen)).encode()).hexdigest()
+
+    def unlabelled(self) -> ShardSet:
+        """The same images in the same order, all of one class."""
+        if self.classes == (UNLABELLED,):
+            return self
+        view = copy.copy(self)
+        view.classes, view.counts, view.labels = (UNLABELLED,), (len(self),), torch.zeros_like(self.labels)
+        view._chosen = (*self._chosen, "", UNLABELLED)  # no class has an empty name
+        return view
 
     def __len__(self) -> int:
         return len(self._rows)

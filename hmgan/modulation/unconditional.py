@@ -1,4 +1,4 @@
-"""A backbone on its own, in the place of a transfer generator: pretraining is the same loop with no class."""
+"""A backbone on its own, in the place of a transfer generator: pretraining and fine-tuning are that loop, no class."""
 
 from __future__ import annotations
 

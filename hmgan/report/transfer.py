@@ -96,12 +96,13 @@ def default_steps(transfer: Transfer) -> list[Command]:
     """What a reader may want to type next."""
     run = shlex.quote(transfer.run)
     first = shlex.quote(transfer.classes[0])
+    walk = Command("Walk between the classes with other seeds:", f"hmgan interpolate --network {run} --seeds 10-13")
     return [
         Command(
             f"Draw more of {transfer.classes[0]}:",
             f"hmgan sample --network {run} --class {first} --seeds 0-31 --grid 8x4",
         ),
-        Command("Walk between the classes with other seeds:", f"hmgan interpolate --network {run} --seeds 10-13"),
+        *([walk] if len(transfer.classes) > 1 else []),
         Command(
             "Train longer, or on images of your own (a folder per class, packed by hmgan pack):",
             f"hmgan train hyper-mod-c --data {shlex.quote(transfer.data)}",

@@ -85,14 +85,15 @@ class Keeper:
             origin = {"source": experiment.source, "source_sha256": source.digest}
             save_conditional(folder, generator, parts, self.prepared.classes, {**notes, **origin})
             return
-        assert experiment.backbone is not None
-        assert experiment.discriminator is not None
-        save_source(
-            folder,
-            (experiment.backbone, generator.trained),
-            (experiment.discriminator, trainer.discriminator),
-            notes,
-        )
+        backbone, discriminator = experiment.backbone, experiment.discriminator
+        if source is not None:
+            notes |= {"source": experiment.source, "source_sha256": source.digest}
+            backbone = Choice(**source.config["backbone"])
+            if discriminator is None and source.discriminator is not None:
+                discriminator = source.discriminator[0]
+        assert backbone is not None
+        assert discriminator is not None
+        save_source(folder, (backbone, generator.trained), (discriminator, trainer.discriminator), notes)
 
 
 @torch.no_grad()

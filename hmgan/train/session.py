@@ -35,7 +35,8 @@ def prepare(experiment: Experiment, classes: tuple[str, ...] | None = None) -> P
     if experiment.task != "align" or classes is None:
         with runtime.accelerator.main_process_first():  # rank 0 packs a registry set, the others find it there
             data = open_data(experiment.data)
-        classes = data.classes if experiment.task != "pretrain" else ("all",)
+        data = data if experiment.conditional else data.unlabelled()
+        classes = data.classes
     source = None if experiment.task == "pretrain" else load_source(str(experiment.source))
     networks = assemble.build(experiment, source, len(classes))
     resolution = networks.generator.resolution
@@ -63,6 +64,7 @@ def scored_against(experiment: Experiment, runtime: Runtime, classes: tuple[str,
     load_extractor(settings.extractor)  # its name, before anything is written
     with runtime.accelerator.main_process_first():
         reals = open_data(settings.data or held_out(experiment.data))
+    reals = reals if experiment.conditional else reals.unlabelled()
     if reals.classes != classes:
         raise UserError(
             f"evaluation.data has classes {', '.join(reals.classes)}, training has {', '.join(classes)}; "

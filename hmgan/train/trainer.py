@@ -145,8 +145,7 @@ class Trainer:
         draws, mixing = self.draws(), self.settings.mixing
         real = phases.as_images(batch.images.to(self.runtime.device))
         # The fakes take the real batch's labels: D sees the same mixture of classes on both sides.
-        labels = batch.labels.to(self.runtime.device) if self.classes > 1 else torch.zeros_like(batch.labels)
-        labels = labels.to(self.runtime.device)
+        labels = batch.labels.to(self.runtime.device)
         if self.settings.mirror:
             real = phases.mirrored(real, draws.keys("mirror"))
         self._disc_gradients(True)
@@ -207,8 +206,10 @@ def rank_batch(batch: int, world: int) -> int:
 
 def freeze(network: nn.Module, names: list[str]) -> None:
     """Switches the gradients of whole parts off. Raises UserError for a part that is not there."""
+    parts = dict(network.named_modules())
     for name in names:
-        known = [child for child, _ in network.named_children()]
-        if name.split(".")[0] not in known:
+        if name not in parts:
+            inside = name.rpartition(".")[0] if name.rpartition(".")[0] in parts else ""
+            known = [part for part in parts if part and part.rpartition(".")[0] == inside]
             raise UserError(f"train.freeze names {name!r}{components.nearest(name, known)} D has: {', '.join(known)}")
-        network.get_submodule(name).requires_grad_(False)
+        parts[name].requires_grad_(False)

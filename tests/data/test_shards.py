@@ -66,6 +66,7 @@ def test_chosen_classes_are_relabelled_in_the_order_given(index):
     assert (dogs.counts, len(dogs), dogs[0][1]) == ((4,), 4, 0)
     assert torch.equal(dogs[0][0], whole[int((whole.labels == 1).nonzero()[0])][0])
     assert len({whole.digest, swapped.digest, dogs.digest}) == 3
+    assert len({whole.digest, dogs.digest, whole.unlabelled().digest, dogs.unlabelled().digest}) == 4
 
 
 def test_unknown_and_repeated_classes_are_refused(index):
@@ -130,3 +131,15 @@ def test_no_more_files_stay_open_than_allowed(index, monkeypatch):
     assert all(np.array_equal(a, b) for a, b in zip(images[:3], images[3:], strict=True))
     data.close()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_unlabelled_is_the_same_images_as_one_class(index):
+    whole = ShardSet(index)
+    view = whole.unlabelled()
+    assert (view.classes, view.counts, len(view)) == (("all",), (len(whole),), len(whole))
+    assert [view[i][1] for i in range(len(view))] == [0] * len(whole)
+    assert all(torch.equal(view[i][0], whole[i][0]) for i in range(len(view)))
+    whole.close()  # the view reads on, from files of its own
+    assert len(view[0][0]) == 3
+    assert view.unlabelled() is view
+    assert whole.classes == ("cat", "dog")
