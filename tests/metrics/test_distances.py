@@ -2,10 +2,19 @@
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torchmetrics.image.kid import KernelInceptionDistance
 
 from hmgan.errors import UserError
-from hmgan.metrics.distances import frechet_distance, kernel_distance
+from hmgan.metrics import distances
+from hmgan.metrics.distances import frechet_distance, kernel_distance, kernel_distance_subsets
+
+
+class Through(nn.Module):
+    num_features = 8
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features
 
 
 def normal(n: int, f: int, seed: int) -> Tensor:
@@ -99,14 +108,45 @@ def test_kernel_distance_of_disjoint_halves_averages_to_zero() -> None:
     assert abs(sum(values) / len(values)) < 0.05
 
 
-def test_kernel_distance_of_unequal_sets_repeats_and_leaves_the_random_state_alone() -> None:
-    real, fake = normal(50, 8, 0), normal(20, 8, 1)
+@pytest.mark.parametrize(("n", "m"), [(30, 12), (11, 40)])
+def test_kernel_distance_of_unequal_sets_uses_every_sample_and_tiles_do_not_show(n: int, m: int, monkeypatch) -> None:
+    real, fake = normal(n, 8, 0), normal(m, 8, 1) * 1.3
+    expected = mmd_by_loop(real, fake)
+    assert kernel_distance(real, fake) == pytest.approx(expected, rel=1e-9)
+    monkeypatch.setattr(distances, "TILE", 7)
+    assert kernel_distance(real, fake) == pytest.approx(expected, rel=1e-9)
+
+
+def test_subsets_repeat_by_seed_spread_and_leave_the_random_state_alone() -> None:
+    real, fake = normal(60, 8, 0), normal(50, 8, 1) + 0.2
     torch.manual_seed(1)
     state = torch.get_rng_state()
-    first = kernel_distance(real, fake)
+    first = kernel_distance_subsets(real, fake, subsets=20, size=25)
     assert torch.equal(torch.get_rng_state(), state)
-    torch.manual_seed(2)
-    assert kernel_distance(real, fake) == first
+    assert kernel_distance_subsets(real, fake, subsets=20, size=25) == first
+    assert kernel_distance_subsets(real, fake, subsets=20, size=25, seed=1) != first
+    assert first.std > 0
+    # Unbiased as well: the mean over subsets is the full sets' value, within a few standard errors.
+    assert first.mean == pytest.approx(kernel_distance(real, fake), abs=4 * first.std / 20**0.5)
+
+
+def test_subsets_as_large_as_the_smaller_set_are_that_set() -> None:
+    real, fake = normal(40, 8, 0), normal(40, 8, 1)
+    found = kernel_distance_subsets(real, fake, subsets=3, size=1000)
+    assert found.mean == pytest.approx(kernel_distance(real, fake), rel=1e-9)
+    assert found.std == pytest.approx(0, abs=1e-12)
+    assert found.size == 40
+    assert kernel_distance_subsets(real, fake[:10], subsets=3).size == 10
+
+
+@pytest.mark.filterwarnings("ignore:Metric `Kernel Inception Distance`")
+def test_kernel_distance_agrees_with_torchmetrics_on_equal_sets() -> None:
+    real, fake = normal(50, 8, 0), normal(50, 8, 1) * 1.1
+    metric = KernelInceptionDistance(feature=Through(), subsets=1, subset_size=50, gamma=1 / 8)
+    metric.set_dtype(torch.float64)
+    metric.update(real, real=True)
+    metric.update(fake, real=False)
+    assert kernel_distance(real, fake) == pytest.approx(float(metric.compute()[0]), rel=1e-9)
 
 
 def test_kernel_distance_is_computed_in_float64() -> None:
@@ -116,7 +156,7 @@ def test_kernel_distance_is_computed_in_float64() -> None:
     assert kernel_distance(real, fake) == pytest.approx(mmd_by_loop(real, fake), rel=1e-3)
 
 
-@pytest.mark.parametrize("distance", [frechet_distance, kernel_distance])
+@pytest.mark.parametrize("distance", [frechet_distance, kernel_distance, kernel_distance_subsets])
 def test_too_few_samples_and_mixed_extractors_are_user_errors(distance) -> None:
     with pytest.raises(UserError, match="needs 2 fake samples or more, got 1; add images"):
         distance(normal(5, 4, 0), normal(1, 4, 1))
