@@ -53,12 +53,16 @@ class SqueezeNet(nn.Module):
         self.fire9 = Fire(512, 64, 256)
 
     def forward(self, rgb_B3HW: Tensor) -> Tensor:
+        return self.layers(rgb_B3HW)[-1].mean(dim=(2, 3))
+
+    def layers(self, rgb_B3HW: Tensor) -> list[Tensor]:
+        """Activations of conv1, fire3, fire5, fire7 and fire9, each before its pool: [B, C, H, W]."""
         x = rgb_B3HW.flip(1) - self.mean  # Caffe models see BGR.
-        x = _pool(fn.relu(self.conv1(x)))
-        x = _pool(self.fire3(self.fire2(x)))
-        x = _pool(self.fire5(self.fire4(x)))
-        x = self.fire9(self.fire8(self.fire7(self.fire6(x))))
-        return x.mean(dim=(2, 3))
+        first = fn.relu(self.conv1(x))
+        third = self.fire3(self.fire2(_pool(first)))
+        fifth = self.fire5(self.fire4(_pool(third)))
+        seventh = self.fire7(self.fire6(_pool(fifth)))
+        return [first, third, fifth, seventh, self.fire9(self.fire8(seventh))]
 
 
 def _pool(x_BCHW: Tensor) -> Tensor:
