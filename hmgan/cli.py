@@ -174,11 +174,14 @@ def evaluate(
     seed: Annotated[int, typer.Option(help="Seed of the fakes.")] = 1_000_000,
     trunc: Annotated[float, typer.Option(help="Truncation; 1 is none.")] = 1.0,
     extractor: Annotated[str, typer.Option(help="Feature extractor.")] = "squeezenet",
+    metrics: Annotated[
+        str, typer.Option(help="Any of fd,kd,kd-subsets,prdc,diversity,ppl,leakage, joined by commas.")
+    ] = "fd,kd",
 ) -> None:
-    """Frechet and kernel distance per class and their means."""
+    """Scores per class and their means; left to itself, Frechet and kernel distance."""
     from hmgan.inspection import print_scores
 
-    print_scores(run, data, per_class, seed, trunc, extractor)
+    print_scores(run, data, per_class, seed, trunc, extractor, metrics.split(","))
 
 
 @app.command()

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
-from hmgan import rng
+from hmgan import components
 from hmgan.assemble import Generator
+from hmgan.behaviour import BEHAVIOURS, Subject, check_classes
 from hmgan.data.shards import ShardSet
+from hmgan.fakes import fakes
 from hmgan.metrics.evaluate import Score, class_scores, extract, intra_class_distance, real_features
-from hmgan.metrics.features import load_extractor
-from hmgan.report.images import to_uint8
+from hmgan.metrics.extractors import load_extractor
+from hmgan.metrics.measures import DEFAULT, FEATURE_MEASURES
 
-BATCH = 64
+METRICS = (*FEATURE_MEASURES, *BEHAVIOURS)
 DIVERSITY_SAMPLES = 200  # pairs grow with the square
 
 
@@ -26,40 +27,64 @@ class Verdict(NamedTuple):
     diversity: dict[str, float]  # class -> mean pairwise feature distance, fake / real
 
 
-@torch.no_grad()
-def fakes(generator: Generator, label: int, count: int, seed: int, truncation: float = 1.0) -> Iterator[Tensor]:
-    """uint8 batches [<= 64, 3, H, W] of one class; image i depends on (seed, label, i) alone."""
-    device = next(generator.parameters()).device
-    for first in range(0, count, BATCH):
-        size = min(BATCH, count - first)
-        latents = generator.latents(rng.keys(seed, f"evaluate/{label}", first, size))
-        images = generator(latents, torch.full((size,), label, device=device), truncation).image
-        yield to_uint8(images)
-
-
 class Judge:
-    """Keeps the real features and the extractor, so that every snapshot is scored the same way."""
+    """Keeps the real features and the extractor, so that every snapshot is scored the same way.
 
-    def __init__(self, reals: ShardSet, extractor: str, cache: Path | None, device: torch.device) -> None:
+    Args:
+        metrics: names of METRICS.
+    Raises: UserError for an unknown metric.
+    """
+
+    def __init__(
+        self,
+        reals: ShardSet,
+        extractor: str,
+        cache: Path | None,
+        device: torch.device,
+        metrics: Sequence[str] = DEFAULT,
+    ) -> None:
+        for name in metrics:
+            if name not in METRICS:
+                raise components.unknown("metric", name, METRICS)
+        self.metrics = tuple(dict.fromkeys(metrics))
+        check_classes(self.metrics, len(reals.classes))
         self.extractor = load_extractor(extractor).to(device)
         self.device = device
+        self.images = reals
         self.data = reals.digest
         self.reals = real_features(reals, self.extractor, cache=cache, device=device)
 
     def __call__(
         self, generator: Generator, classes: tuple[str, ...], per_class: int, seed: int, truncation: float = 1.0
     ) -> Verdict:
-        """Frechet and kernel distance per class and their means, with `per_class` fakes of each."""
+        """The metrics per class and their means, with `per_class` fakes of each."""
         features = {
             name: extract(fakes(generator, label, per_class, seed, truncation), self.extractor, self.device)
             for label, name in enumerate(classes)
         }
-        diversity = {
+        spread = {
             name: intra_class_distance(features[name][:DIVERSITY_SAMPLES])
             / max(intra_class_distance(self.reals[name][:DIVERSITY_SAMPLES]), 1e-12)
             for name in classes
         }
-        return Verdict(class_scores(self.reals, features, self.extractor), diversity)
+        measures = [name for name in self.metrics if name in FEATURE_MEASURES]
+        scores = class_scores(self.reals, features, self.extractor, measures)
+        subject = Subject(
+            generator=generator,
+            classes=classes,
+            reals=self.images,
+            real_features=self.reals,
+            fake_features=features,
+            extractor=self.extractor,
+            per_class=per_class,
+            seed=seed,
+            truncation=truncation,
+            device=self.device,
+        )
+        for name in self.metrics:
+            if name in BEHAVIOURS:
+                scores += BEHAVIOURS[name](subject)
+        return Verdict(scores, spread)
 
     def line(self, score: Score, kimg: float, snapshot: str, seed: int, truncation: float = 1.0) -> dict[str, Any]:
         """A line of metrics.jsonl: a score, and all that it depends on."""

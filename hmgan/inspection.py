@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import tomli_w
@@ -56,7 +57,15 @@ def print_entry(name: str, overrides: list[str]) -> None:
             print(tomli_w.dumps({"summary": summary(kind, name), "name": component, **shown}))
 
 
-def print_scores(run: Path, data: str | None, per_class: int | None, seed: int, trunc: float, extractor: str) -> None:
+def print_scores(
+    run: Path,
+    data: str | None,
+    per_class: int | None,
+    seed: int,
+    trunc: float,
+    extractor: str,
+    metrics: Sequence[str],
+) -> None:
     """Scores the newest snapshot of a run, prints a table and adds to its metrics.jsonl.
 
     Raises: UserError if there is no generator, or its classes are not those of the data.
@@ -79,7 +88,7 @@ def print_scores(run: Path, data: str | None, per_class: int | None, seed: int, 
             "give --data with the same classes in the same order"
         )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    judge = Judge(reals, extractor, cache_folder() / "features", device)
+    judge = Judge(reals, extractor, cache_folder() / "features", device, metrics)
     count = per_class or min(max(reals.counts), 10_000)
     verdict = judge(loaded.generator.to(device), loaded.classes, count, seed, trunc)
     Console().print(scores_table([("score", verdict.scores)]))

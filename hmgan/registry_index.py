@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from importlib import resources
@@ -24,9 +25,10 @@ FOLDERS = {
     "contrastive": "contrastives",
     "dataset": "datasets",
     "source": "sources",
+    "extractor": "extractors",
     "experiment": "experiments",
 }
-DATA_ONLY = ("dataset", "source", "experiment")
+DATA_ONLY = ("dataset", "source", "extractor", "experiment")
 _extra: list[Path] = []
 
 
@@ -73,7 +75,30 @@ class SourceEntry(Entry):
         return self
 
 
-ENTRIES: dict[str, type[Entry]] = {"dataset": DatasetEntry, "source": SourceEntry}
+class ExtractorEntry(Entry):
+    """A network for scores: among the package's own files, or a TorchScript file by path or URL, which is code.
+
+    So a file's hash must be here, and its number of features.
+    """
+
+    asset: str | None = None
+    path: str | None = None
+    url: str | None = None
+    sha256: str | None = None
+    dim: int | None = None
+
+    @model_validator(mode="after")
+    def _one_place(self) -> ExtractorEntry:
+        if [self.asset, self.path, self.url].count(None) != 2:
+            raise ValueError("needs one of asset, path and url")
+        if self.asset is None and (self.dim is None or not re.fullmatch("[0-9a-f]{64}", self.sha256 or "")):
+            raise ValueError(
+                "needs dim, and sha256 in 64 hexadecimal digits: the file is code, and only this one is run"
+            )
+        return self
+
+
+ENTRIES: dict[str, type[Entry]] = {"dataset": DatasetEntry, "source": SourceEntry, "extractor": ExtractorEntry}
 
 
 def add(folder: Path) -> None:

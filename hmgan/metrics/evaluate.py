@@ -16,10 +16,9 @@ from torch import Tensor
 
 from hmgan.errors import UserError
 from hmgan.files import write_atomically
-from hmgan.metrics.distances import frechet_distance, kernel_distance
 from hmgan.metrics.features import Extractor
+from hmgan.metrics.measures import DEFAULT, FEATURE_MEASURES, arrow
 
-DISTANCES = {"FD": frechet_distance, "KD": kernel_distance}
 MEAN = "mean"
 BATCH = 64
 
@@ -37,7 +36,7 @@ class LabelledImages(Protocol):
 
 
 class Score(NamedTuple):
-    """One number and all that it depends on. Its name carries the extractor and is never FID or KID."""
+    """One number and all that it depends on. Its name carries the extractor; FID and KID are those of Inception."""
 
     metric: str  # "FD-squeezenet" or "KD-squeezenet"
     cls: str  # a class, or "mean" over the classes
@@ -47,6 +46,7 @@ class Score(NamedTuple):
     extractor: str
     digest: str  # sha256 of the extractor's weights
     resizer: str
+    protocol: str = ""  # the metric's own settings, in words
 
     def line(self) -> dict[str, str | int | float]:
         """As a line of metrics.jsonl."""
@@ -54,34 +54,54 @@ class Score(NamedTuple):
 
 
 def class_scores(
-    real_features: Mapping[str, Tensor], fake_features: Mapping[str, Tensor], extractor: Extractor
+    real_features: Mapping[str, Tensor],
+    fake_features: Mapping[str, Tensor],
+    extractor: Extractor,
+    measures: Sequence[str] = DEFAULT,
 ) -> list[Score]:
-    """Both distances for each class, [N, F] against [M, F], and their means.
+    """Every measure for each class, [N, F] against [M, F], and its mean.
 
     The mean weighs classes equally, as the paper's mFID and mKID do; its row carries the total counts.
 
-    Raises: UserError when the classes differ, when one is called "mean", or when one has fewer than 2 samples.
+    Args:
+        measures: names of FEATURE_MEASURES.
+    Raises: UserError when the classes differ, when one is called "mean", or when one has too few samples.
     """
     _check_classes(real_features, fake_features)
     scores = []
-    for prefix, distance in DISTANCES.items():
+    for name in measures:
         rows = [
             Score(
-                metric=f"{prefix}-{extractor.name}",
+                metric=extractor.metric(found.metric),
                 cls=cls,
-                value=distance(real_NF, fake_features[cls]),
+                value=found.value,
                 n_real=len(real_NF),
                 n_fake=len(fake_features[cls]),
                 extractor=extractor.name,
                 digest=extractor.digest,
                 resizer=extractor.resizer,
+                protocol=found.protocol,
             )
             for cls, real_NF in real_features.items()
+            for found in FEATURE_MEASURES[name](real_NF, fake_features[cls])
         ]
-        mean = sum(row.value for row in rows) / len(rows)
-        n_real, n_fake = sum(row.n_real for row in rows), sum(row.n_fake for row in rows)
-        scores += [*rows, rows[0]._replace(cls=MEAN, value=mean, n_real=n_real, n_fake=n_fake)]
+        for metric in dict.fromkeys(row.metric for row in rows):
+            scores += with_mean([row for row in rows if row.metric == metric])
     return scores
+
+
+def with_mean(rows: Sequence[Score]) -> list[Score]:
+    """One metric's rows of all classes, and their mean: classes weigh the same, counts are totals."""
+    return [
+        *rows,
+        rows[0]._replace(
+            cls=MEAN,
+            value=sum(row.value for row in rows) / len(rows),
+            n_real=sum(row.n_real for row in rows),
+            n_fake=sum(row.n_fake for row in rows),
+            protocol=" | ".join(dict.fromkeys(row.protocol for row in rows)),
+        ),
+    ]
 
 
 def extract(batches: Iterable[Tensor], extractor: Extractor, device: torch.device | str = "cpu") -> Tensor:
@@ -142,24 +162,25 @@ def scores_table(labelled: Sequence[tuple[str, Sequence[Score]]]) -> Table:
     Args:
         labelled: [("before", scores), ("after", scores)], or one such pair.
 
-    Raises: UserError when there is nothing to show, or when the scores come from different protocols.
+    Raises: UserError when there is nothing to show, or when one metric's scores come from different protocols.
     """
     scores = [score for _, group in labelled for score in group]
     if not scores:
         raise UserError("no scores to show; evaluate first")
-    protocols = {(score.extractor, score.digest, score.resizer) for score in scores}
-    if len(protocols) > 1:
-        named = ", ".join(f"{name} {digest[:8]} {resizer}" for name, digest, resizer in sorted(protocols))
+    extractors = dict.fromkeys((score.extractor, score.digest, score.resizer) for score in scores)
+    of_metrics = {(score.metric, score.extractor, score.digest, score.resizer) for score in scores}
+    if len(of_metrics) > len({metric for metric, *_ in of_metrics}):
+        named = ", ".join(f"{name} {digest[:8]} {resizer}" for name, digest, resizer in sorted(extractors))
         raise UserError(f"scores of different protocols cannot share a table: {named}; evaluate all with one")
-    name, digest, resizer = protocols.pop()
     classes = [cls for cls in dict.fromkeys(score.cls for score in scores) if cls != MEAN]
-    table = Table(caption=f"extractor {name} {digest[:8]}, resized {resizer}\nlower is better")
+    lines = [f"extractor {name} {digest[:8]}, resized {resizer}" for name, digest, resizer in extractors]
+    table = Table(caption="\n".join(lines))
     # Text, because a class name may hold rich's own [markup].
     table.add_column("class")
     cells = []
     for metric in dict.fromkeys(score.metric for score in scores):
         for label, group in labelled:
-            table.add_column(Text(f"{metric}\n{label}"), justify="right")
+            table.add_column(Text(f"{metric} {arrow(metric)}\n{label}"), justify="right")
             cells.append({score.cls: score for score in group if score.metric == metric})
     for count in ("real", "fake"):
         table.add_column(count, justify="right")

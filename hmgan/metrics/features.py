@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -42,6 +40,10 @@ class Extractor(nn.Module):
         self.dim = dim
         self.side = side
         self.eval()
+
+    def metric(self, measure: str) -> str:
+        """A measure's full name under this extractor: scores of two extractors cannot be compared."""
+        return f"{measure}-{self.name}"
 
     @property
     def resizer(self) -> str:
@@ -80,18 +82,3 @@ def load_squeezenet() -> Extractor:
     weights = {name: w.contiguous(memory_format=form) if w.ndim == 4 else w for name, w in load(raw).items()}
     trunk.load_state_dict(weights, assign=True)
     return Extractor(trunk, name="squeezenet", digest=digest, dim=trunk.dim, side=config["side"])
-
-
-LOADERS: dict[str, Callable[[], Extractor]] = {"squeezenet": load_squeezenet}
-
-
-def load_extractor(name: str) -> Extractor:
-    """The extractor of that name, on the CPU.
-
-    Raises: UserError for an unknown name.
-    """
-    if name not in LOADERS:
-        close = difflib.get_close_matches(name, LOADERS, n=1)
-        hint = f"; did you mean '{close[0]}'?" if close else "."
-        raise UserError(f"no extractor named '{name}'{hint} Known: {', '.join(sorted(LOADERS))}.")
-    return LOADERS[name]()

@@ -18,6 +18,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from hmgan.files import write_atomically
 from hmgan.metrics.evaluate import MEAN
+from hmgan.metrics.measures import arrow, better
 
 WIDTH = 900  # CSS pixels that a figure is drawn for
 INCH, DENSITY = 100, 2  # CSS pixels per inch; image pixels per CSS pixel
@@ -88,7 +89,7 @@ def score_curves(metrics: Sequence[Mapping[str, Any]], *, ink: Ink = LIGHT) -> F
         own = [line for line in metrics if line["metric"] == metric]
         classes = sorted(dict.fromkeys(line["class"] for line in own), key=lambda cls: cls == MEAN)  # the mean on top
         lines = [Line(cls, _points([x for x in own if x["class"] == cls], "value"), cls == MEAN) for cls in classes]
-        panels.append((f"{metric} \N{DOWNWARDS ARROW} lower is better", lines, True))
+        panels.append((f"{metric} {arrow(metric)} {better(metric)} is better", lines, True))
     return _figure(panels, ink)
 
 

@@ -14,6 +14,9 @@ from hmgan.errors import UserError
 from hmgan.metrics.distances import frechet_distance, kernel_distance
 from hmgan.metrics.evaluate import class_scores, extract, intra_class_distance, real_features, scores_table
 from hmgan.metrics.features import Extractor
+from hmgan.metrics.measures import FEATURE_MEASURES, arrow
+
+NEIGHBOURS = ("precision-k3", "recall-k3", "precision-k5", "recall-k5", "density-k5", "coverage-k5")
 
 
 class MeanColour(nn.Module):
@@ -65,10 +68,29 @@ def test_each_line_carries_counts_hash_and_resizer_and_no_borrowed_name() -> Non
         factor = 2 if score.cls == "mean" else 1
         assert (line["n_real"], line["n_fake"]) == (20 * factor, 30 * factor)
         assert (line["extractor"], line["digest"], line["resizer"]) == ("toy", "d" * 64, "bicubic-antialias-8")
-        assert list(line) == ["metric", "class", "value", "n_real", "n_fake", "extractor", "digest", "resizer"]
+        kept = ["metric", "class", "value", "n_real", "n_fake", "extractor", "digest", "resizer", "protocol"]
+        assert list(line) == kept
+        assert "full sets" in str(line["protocol"])
         assert json.loads(json.dumps(line)) == line
         assert "FID" not in score.metric
         assert "KID" not in score.metric
+
+
+def test_every_feature_measure_names_its_settings_and_has_a_mean_over_the_classes() -> None:
+    scores = class_scores(*sets(), extractor(), tuple(FEATURE_MEASURES))
+    protocols = {s.metric.removesuffix("-toy"): s.protocol for s in scores if s.cls == "mean"}
+    assert list(protocols) == ["FD", "KD", "KD-subsets", "KD-subsets-std", *NEIGHBOURS]
+    assert protocols["KD-subsets"].endswith("; 100 subsets of 20, seed 0")
+    for name in NEIGHBOURS:
+        assert protocols[name] == f"k = {name[-1]}, inside: distance <= radius"
+        values = {s.cls: s.value for s in scores if s.metric == f"{name}-toy"}
+        assert values["mean"] == pytest.approx((values["cat"] + values["dog"]) / 2)
+    assert {name: arrow(name) for name in ("FD", "KD-subsets", "recall-k3", "density-k5")} == {
+        "FD": "\u2193",
+        "KD-subsets": "\u2193",
+        "recall-k3": "\u2191",
+        "density-k5": "\u2191",
+    }
 
 
 def test_the_order_of_classes_in_the_fakes_does_not_matter() -> None:
