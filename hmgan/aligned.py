@@ -44,10 +44,11 @@ def start_aligned(generator: Generator, experiment: Experiment, source: Source |
         raise UserError(
             f"aligned {experiment.aligned} is of another source, {loaded.config.get('source')}; align this one again"
         )
-    state = loaded.generator.trained.state_dict()
-    load_exactly(generator.trained, state, newest_snapshot(Path(experiment.aligned)) / GENERATOR)
+    file = newest_snapshot(Path(experiment.aligned)) / GENERATOR
+    for name in ("class_net", "modulation"):
+        load_exactly(generator.trained[name], loaded.generator.trained[name].state_dict(), file)
 
 
 def _as_built(choice: dict[str, object]) -> dict[str, object]:
-    """What decides the parts' function: all of a choice but where they start."""
-    return {key: value for key, value in choice.items() if key != "init"}
+    """What decides the parts' function: all of a choice but where they start and when weights are normalised."""
+    return {key: value for key, value in choice.items() if key not in ("init", "live")}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import fnmatch
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -42,6 +43,8 @@ def build(experiment: Experiment, source: Source | None, classes: int) -> Networ
         return Networks(generator, _component("discriminator", experiment.discriminator, 1, _head(experiment, 1)))
     assert source is not None
     if experiment.conditional:
+        # Alignment pulls the heads to the source, which stands still.
+        train_parts(source.backbone, [] if experiment.task == "align" else experiment.train.source)
         generator = transfer_generator(experiment, source, classes)
     else:
         generator = UnconditionalGenerator(source.backbone)
@@ -53,7 +56,29 @@ def transfer_generator(experiment: Experiment, source: Source, classes: int) -> 
     assert experiment.modulation is not None
     class_net = _component("class-net", experiment.class_net, classes)
     modulation = _component("modulation", experiment.modulation, source.backbone, class_net.dim)
-    return TransferGenerator(source.backbone, class_net, modulation)
+    convolutions = [site.weight for site in source.backbone.sites().values()]
+    if experiment.modulation.options.get("live") is False and any(w.requires_grad for w in convolutions):
+        raise UserError(
+            f"train.source names convolutions, which modulation {experiment.modulation.name!r} normalises once; "
+            "add --set modulation.live=true"
+        )
+    tuned = any(p.requires_grad for p in source.backbone.parameters())
+    return TransferGenerator(source.backbone, class_net, modulation, tuned)
+
+
+def train_parts(source: nn.Module, patterns: Sequence[str]) -> None:
+    """Freezes a source but for the parameters that match a pattern, such as "blocks.*.norm?.*" or "*".
+
+    Raises: UserError for a pattern that matches nothing.
+    """
+    named = dict(source.requires_grad_(False).named_parameters())
+    for pattern in patterns:
+        matching = fnmatch.filter(named, pattern)
+        if not matching:
+            parts = sorted({name.split(".")[0] for name in named})
+            raise UserError(f"train.source {pattern!r} matches nothing in the source; its parts: {', '.join(parts)}")
+        for name in matching:
+            named[name].requires_grad_(True)
 
 
 def _discriminator(experiment: Experiment, source: Source, classes: int) -> nn.Module:

@@ -93,6 +93,7 @@ class Train(Strict):
     contrastive_weight: float = Field(1e-3, ge=0, description="lambda_contr, Eq. 9")
     class_weight: float = Field(1.0, ge=0, description="weight of an auxiliary classifier's loss, for D and for G")
     freeze: list[str] = Field(default=[], description="parts of D that do not train")
+    source: list[str] = Field(default=[], description="parameters of the source that train too, as patterns")
     trackers: list[str] = Field(default=["tensorboard"], description="accelerate trackers")
     threads: int = Field(0, ge=0, description="CPU threads per rank; 0 leaves torch's choice")
 

@@ -42,7 +42,7 @@ def save_conditional(
     folder.mkdir(parents=True, exist_ok=True)
     chosen = {name: choice.model_dump() for name, choice in parts.items()}
     config = {"format": CONDITIONAL, **notes, "classes": list(classes), **chosen}
-    tensors = {k: v.detach().cpu().contiguous() for k, v in generator.state_dict().items()}
+    tensors = {k: v.detach().cpu().contiguous() for k, v in generator.whole_state().items()}
     write_atomically(folder / GENERATOR, lambda path: save_file(tensors, path))
     write_atomically(folder / CONFIG, lambda path: path.write_text(json.dumps(config, indent=1) + "\n"))
 

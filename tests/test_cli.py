@@ -97,7 +97,7 @@ def test_show_prints_an_experiment_resolved_to_its_last_setting(capsys):
     assert tiny.command("show", "hyper-mod-c", "--set", "train.kimg=7") == 0
     table = tomllib.loads(capsys.readouterr().out)
     assert table["train"]["kimg"] == 7
-    assert table["modulation"] == {"name": "adafm", "init": "source", "epsilon": 1e-5}
+    assert table["modulation"] == {"name": "adafm", "init": "source", "epsilon": 1e-5, "live": False}
     assert table["contrastive"] == {"name": "barlow-twins", "off_diagonal": 0.005}
     assert tiny.config.resolve(table) == tiny.config.load("hyper-mod-c", ["train.kimg=7"])
 

@@ -9,10 +9,8 @@ import pytest
 from hmgan import config, registry_index
 from hmgan.errors import UserError
 
-TOP = (
-    "adversarial, aligned, backbone, class_net, contrastive, data, disc_head, discriminator, ema, evaluation, "
-    "modulation, optimizer, provenance, r1, source, summary, task, train"
-)
+MODULATIONS = ", ".join(registry_index.known("modulation"))
+TOP = ", ".join(sorted(config.Experiment.model_fields))
 TRAIN = ", ".join(sorted(config.Train.model_fields))
 
 
@@ -26,14 +24,14 @@ def refusal(*overrides, name="hyper-mod-b"):
     ("override", "text"),
     [
         # names
-        ("modulation=adfm", "no modulation named 'adfm'; did you mean 'adafm'? known: adafm, adain"),
+        ("modulation=adfm", f"no modulation named 'adfm'; did you mean 'adafm'? known: {MODULATIONS}"),
         ("class_net.name=mpl", "no class-net named 'mpl'; did you mean 'mlp'? known: embedding, mlp, one-hot"),
         ("adversarial=hinges", "no adversarial named 'hinges'; known: logistic"),
         # keys
         ("trian.kimg=3", f"unknown key 'trian'; did you mean 'train'? known: {TOP}"),
         ("train.kimgs=3", f"unknown key 'train.kimgs'; did you mean 'kimg'? known: {TRAIN}"),
         ("r1.gama=1", "unknown key 'r1.gama'; did you mean 'gamma'? known: every, gamma"),
-        ("modulation.inot=source", "unknown key 'modulation.inot'; did you mean 'init'? known: epsilon, init"),
+        ("modulation.inot=source", "unknown key 'modulation.inot'; did you mean 'init'? known: epsilon, init, live"),
         # types
         ("train.kimg=many", "train.kimg should be a valid number, got 'many'"),
         ("train.kimg=none", "train.kimg should be a valid number, got None"),
@@ -113,7 +111,7 @@ def test_none_takes_a_part_away():
 
 def test_an_override_of_an_option_keeps_the_component_and_its_other_options():
     loaded = config.load("hyper-mod-c-align", ["modulation.epsilon=0.5"])
-    assert loaded.modulation.model_dump() == {"name": "adafm", "init": "align", "epsilon": 0.5}
+    assert loaded.modulation.model_dump() == {"name": "adafm", "init": "align", "epsilon": 0.5, "live": False}
 
 
 def test_another_component_begins_from_its_own_options():

@@ -92,7 +92,7 @@ def test_a_snapshot_that_was_not_finished_is_passed_over(run, tmp_path):
 def test_a_snapshot_needs_nothing_beside_it_and_says_where_it_is_from(snapshot, source):
     loaded = load_generator(snapshot)
     assert loaded.config["source_sha256"] == load_source(str(source)).digest
-    assert loaded.config["modulation"] == {"name": "adafm", "init": "source", "epsilon": 1e-5}
+    assert loaded.config["modulation"] == {"name": "adafm", "init": "source", "epsilon": 1e-5, "live": False}
     assert not loaded.generator.training
 
 
@@ -134,7 +134,7 @@ def test_another_format_is_refused(snapshot):
     ("change", "text"),
     [
         ({"classes": None}, "classes should be a list of names, got None"),
-        ({"modulation": {"name": "adafmm"}}, "no modulation named 'adafmm'; did you mean 'adafm'? known: adafm, adain"),
+        ({"modulation": {"name": "adafmm"}}, "no modulation named 'adafmm'; did you mean 'adafm'? known: adafm, "),
         ({"class_net": None}, "class_net should be "),
     ],
 )

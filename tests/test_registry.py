@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import tiny
 
-from hmgan import config, registry_index
+from hmgan import components, config, registry_index
 from hmgan.datasets import held_out, open_data
 from hmgan.errors import UserError
 from hmgan.inspection import summary
@@ -69,13 +69,13 @@ def test_a_users_entry_stands_beside_the_packages(registry):
     assert "gentle" in registry_index.known("modulation")
     assert "adafm" in registry_index.known("modulation")
     chosen = config.load("hyper-mod-b", ["modulation=gentle"]).modulation
-    assert chosen.model_dump() == {"name": "adafm", "init": "source", "epsilon": 0.1}
+    assert chosen.model_dump() == {"name": "adafm", "init": "source", "epsilon": 0.1, "live": False}
 
 
 def test_an_experiments_options_go_over_the_entrys(registry):
     registry("modulation", "gentle", 'component = "adafm"\n[options]\nepsilon = 0.1\ninit = "align"\n')
     chosen = config.load("hyper-mod-b", ["modulation.name=gentle", "modulation.epsilon=0.2"]).modulation
-    assert chosen.model_dump() == {"name": "adafm", "init": "align", "epsilon": 0.2}
+    assert chosen.model_dump() == {"name": "adafm", "init": "align", "epsilon": 0.2, "live": False}
 
 
 def test_a_users_entry_takes_the_place_of_the_packages(registry):
@@ -121,7 +121,8 @@ def test_a_wrong_entry_names_its_file_and_the_mistake(kind, text, problem, regis
 
 def test_an_entry_of_an_unknown_component_names_the_nearest(registry):
     registry("modulation", "mine", 'component = "adafmm"')
-    expected = "no modulation named 'adafmm'; did you mean 'adafm'? known: adafm, adain"
+    known = ", ".join(components.names("modulation"))
+    expected = f"no modulation named 'adafmm'; did you mean 'adafm'? known: {known}"
     assert refusal(config.load, "hyper-mod-b", ["modulation=mine"]) == expected
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from torch import Tensor
@@ -18,6 +18,9 @@ class ConvSite(Protocol):
 class NormSite(Protocol):
     channels: int
 
+    @property
+    def style(self) -> Callable[[Tensor], Tensor]: ...  # w [N, W] -> scale and shift [N, 2 C]
+
 
 class Backbone(Protocol):
     """A generator with named sites. Without edits it is the source, exactly."""
@@ -28,5 +31,6 @@ class Backbone(Protocol):
     def norms(self) -> Mapping[str, NormSite]: ...
     def latents(self, keys: Sequence[int], mixing: float = 0.0) -> Latents: ...
     def styles(self, latents: Latents, truncation: float = 1.0) -> list[Tensor]: ...
+    def mean_style(self) -> Tensor: ...
     def synthesise(self, styles: Sequence[Tensor], noise: Sequence[Tensor], edits: Edits = SOURCE) -> GenOut: ...
     def __call__(self, latents: Latents, edits: Edits = SOURCE, truncation: float = 1.0) -> GenOut: ...

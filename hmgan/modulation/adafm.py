@@ -5,63 +5,114 @@ Legend: R rows (distinct classes), E class-vector width, O/I channels out and in
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from hmgan.backbones.protocol import Backbone
 from hmgan.components import register
-from hmgan.modulation.affine import AffineHead
-from hmgan.modulation.edits import AdaFM, Edits
+from hmgan.errors import UserError
+from hmgan.modulation.affine import AffineHead, LowRankHead
+from hmgan.modulation.edits import AdaFM, Edits, LiveAdaFM, WeightEdit, kernel_statistics
 from hmgan.types import Site
 
+Init = Literal["source", "align"]
+# (class-vector width, (O, I), unit, the table at v = 0 or None for zero, spread) -> a head that emits [R, O * I]
+TableHead = Callable[[int, tuple[int, int], float, Tensor | None, float], nn.Module]
 
-def kernel_statistics(weight_OIkk: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and unbiased standard deviation of every kernel over its k x k taps, each [O, I, 1, 1]."""
-    std, mean = torch.std_mean(weight_OIkk, (2, 3), correction=1, keepdim=True)
-    return mean, std
+
+def full_table(dim: int, shape: tuple[int, int], unit: float, bias: Tensor | None, spread: float) -> AffineHead:
+    """Every entry of a table has weights of its own: the paper's head."""
+    return AffineHead(dim, shape[0] * shape[1], unit=unit, bias=bias, spread=spread)
 
 
 class SiteHeads(nn.Module):
     """gamma_v, beta_v = g(v; Phi_a) and b_v = g_b(v; Phi_b) of one site (Eq. 3).
 
-    The normalised weight (W - mu) / (sigma + epsilon) is computed once: the source is frozen. Epsilon keeps a
-    constant kernel, whose sigma is 0, finite; with gamma = sigma + epsilon it is still reproduced exactly.
+    The normalised weight (W - mu) / (sigma + epsilon) of a frozen source is computed once; where the convolutions
+    train too (`live`), at every use. Epsilon keeps a constant kernel, whose sigma is 0, finite; with
+    gamma = sigma + epsilon it is still reproduced exactly.
     """
 
     normal_OIkk: Tensor
 
-    def __init__(self, site: Site, dim: int, init: Literal["source", "align"], epsilon: float) -> None:
+    def __init__(
+        self, site: Site, dim: int, init: Init, epsilon: float, live: bool = False, table: TableHead = full_table
+    ) -> None:
         super().__init__()
         weight = site.weight.detach()
         mean, std = kernel_statistics(weight)
-        self.shape = (weight.shape[0], weight.shape[1])
+        self.shape, self.live = (weight.shape[0], weight.shape[1]), live
         # Effective weights carry the site's gain, so sigma does too: epsilon is in the same units.
         floor = std + epsilon * site.gain
-        self.register_buffer("normal_OIkk", (weight - mean) / floor, persistent=False)
+        self.epsilon = epsilon
+        if not live:
+            self.register_buffer("normal_OIkk", (weight - mean) / floor, persistent=False)
         exact = init == "source"
-        tables, spread = weight.shape[0] * weight.shape[1], 0.0 if exact else 1.0
-        self.scale = AffineHead(dim, tables, unit=site.gain, bias=floor if exact else None, spread=spread)
-        self.shift = AffineHead(dim, tables, unit=site.gain, bias=mean if exact else None, spread=spread)
+        spread = 0.0 if exact else 1.0
+        self.scale = table(dim, self.shape, site.gain, floor if exact else None, spread)
+        self.shift = table(dim, self.shape, site.gain, mean if exact else None, spread)
         self.bias = AffineHead(dim, weight.shape[0], spread=spread)
 
-    def forward(self, v_RE: Tensor) -> AdaFM:
+    def forward(self, v_RE: Tensor) -> WeightEdit:
         scale_ROI = self.scale(v_RE).unflatten(1, self.shape)
         shift_ROI = self.shift(v_RE).unflatten(1, self.shape)
+        if self.live:
+            return LiveAdaFM(self.epsilon, scale_ROI, shift_ROI, self.bias(v_RE))
         return AdaFM(self.normal_OIkk, scale_ROI, shift_ROI, self.bias(v_RE))
 
 
+class _Heads(nn.Module):
+    """Heads for every convolution of a backbone. v [R, E] -> Edits with R rows."""
+
+    def __init__(
+        self, backbone: Backbone, dim: int, init: Init, epsilon: float, live: bool, table: TableHead = full_table
+    ) -> None:
+        super().__init__()
+        self.names = list(backbone.sites())
+        sites = [conv.site() for conv in backbone.sites().values()]
+        self.heads = nn.ModuleList(SiteHeads(site, dim, init, epsilon, live, table) for site in sites)
+
+    def forward(self, v_RE: Tensor) -> Edits:
+        tables = {name: head(v_RE) for name, head in zip(self.names, self.heads, strict=True)}
+        return Edits(weights=tables, rows=len(v_RE))
+
+
 @register("modulation", "adafm")
-class AdaFMHeads(nn.Module):
+class AdaFMHeads(_Heads):
     """Affine heads for every convolution: Hyper-Mod, and with a one-hot class net GAN Memory (Eqs. 1-5).
 
     Args:
         init: "source" starts from the source network exactly, in closed form (gamma = sigma + epsilon, beta = mu,
             weights of the heads 0); "align" starts from random heads, for the paper's self-alignment.
         epsilon: added to sigma, in units of the site's gain.
+        live: normalise the source's weights at every use, for a source whose convolutions train too.
 
     Shapes: v [R, E] -> Edits with R rows.
+    """
+
+    def __init__(
+        self, backbone: Backbone, dim: int, *, init: Init = "source", epsilon: float = 1e-5, live: bool = False
+    ) -> None:
+        super().__init__(backbone, dim, init, epsilon, live)
+
+
+@register("modulation", "adafm-low-rank")
+class LowRankAdaFMHeads(_Heads):
+    """AdaFM whose classes share one table per site and part from it in `rank` dimensions. Ours, not the paper's.
+
+    gamma_v = gamma_0 + L_v R_v^T / sqrt(rank), and beta_v alike; the heads emit the factors L [O, rank] and
+    R [I, rank]. A site's heads grow with rank * (O + I) and not with O * I: the memory of the full hypernetwork.
+
+    Args:
+        rank: columns of the factors, 1 or more.
+        base: "trained" learns gamma_0 and beta_0; "frozen" leaves them where they start.
+        init, epsilon, live: as in "adafm".
+
+    Shapes: v [R, E] -> Edits with R rows.
+    Raises: UserError for a rank below 1.
     """
 
     def __init__(
@@ -69,13 +120,13 @@ class AdaFMHeads(nn.Module):
         backbone: Backbone,
         dim: int,
         *,
-        init: Literal["source", "align"] = "source",
+        rank: int = 4,
+        base: Literal["trained", "frozen"] = "trained",
+        init: Init = "source",
         epsilon: float = 1e-5,
+        live: bool = False,
     ) -> None:
-        super().__init__()
-        self.names = list(backbone.sites())
-        self.heads = nn.ModuleList(SiteHeads(conv.site(), dim, init, epsilon) for conv in backbone.sites().values())
-
-    def forward(self, v_RE: Tensor) -> Edits:
-        tables = {name: head(v_RE) for name, head in zip(self.names, self.heads, strict=True)}
-        return Edits(weights=tables, rows=len(v_RE))
+        if rank < 1:
+            raise UserError(f"modulation.rank counts columns of the factors and must be at least 1, got {rank}")
+        table = partial(LowRankHead, rank=rank, base_trains=base == "trained")
+        super().__init__(backbone, dim, init, epsilon, live, table)

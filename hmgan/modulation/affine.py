@@ -43,6 +43,50 @@ class _RowsTimesBlocks(torch.autograd.Function):
         )
 
 
+class LowRankHead(nn.Module):
+    """v [R, E] -> tables [R, O * I] of one base and, per row, `rank` outer products.
+
+    unit * (base + L_v R_v^T / sqrt(rank)). L's head starts at zero where the base is given, so that the table starts
+    at the base; R's starts at random, so that L has a gradient.
+
+    Args:
+        dim, shape, unit: width of v, (O, I), and what one unit of the table stands for.
+        bias: the base in effective units; zero where left out.
+        spread: standard deviation of L's initial weight.
+        rank: columns of the factors.
+        base_trains: whether the base is a parameter.
+    """
+
+    base_OI: Tensor
+
+    def __init__(
+        self,
+        dim: int,
+        shape: tuple[int, int],
+        unit: float,
+        bias: Tensor | None,
+        spread: float,
+        *,
+        rank: int,
+        base_trains: bool,
+    ) -> None:
+        super().__init__()
+        self.unit, self.rank = unit, rank
+        self.left = AffineHead(dim, shape[0] * rank, spread=spread)
+        self.right = AffineHead(dim, shape[1] * rank, spread=1.0)
+        base_OI = torch.zeros(shape) if bias is None else bias.detach().view(shape) / unit
+        if base_trains:
+            self.base_OI = nn.Parameter(base_OI)
+        else:
+            self.register_buffer("base_OI", base_OI)
+
+    def forward(self, v_RE: Tensor) -> Tensor:
+        left_ROk = self.left(v_RE).unflatten(1, (-1, self.rank))
+        right_RIk = self.right(v_RE).unflatten(1, (-1, self.rank))
+        scale = self.unit / math.sqrt(self.rank)
+        return torch.add(self.base_OI * self.unit, left_ROk @ right_RIk.mT, alpha=scale).flatten(1)
+
+
 class AffineHead(nn.Module):
     """v [R, E] -> table [R, O], equalised: unit * (s(E) * v @ weight.T + bias), s(E) = sqrt(2 / E) (Eq. 3).
 

@@ -16,14 +16,14 @@ from torch import Tensor
 class WeightEdit(Protocol):
     """Replaces a convolution's weight and bias, a row per class."""
 
-    def weights(self, bias_O: Tensor) -> tuple[Tensor, Tensor]:
-        """The site's own bias -> weights [R, O, I, k, k] and biases [R, O]."""
+    def weights(self, weight_OIkk: Tensor, bias_O: Tensor) -> tuple[Tensor, Tensor]:
+        """The site's own weight, without its gain, and bias -> weights [R, O, I, k, k] and biases [R, O]."""
 
 
-class ActivationEdit(Protocol):
-    """Changes what leaves a normalisation, a row per class."""
+class StyleEdit(Protocol):
+    """Changes the scale and shift of a normalisation, a row per class."""
 
-    def activation(self, h_BCHW: Tensor, counts: tuple[int, ...]) -> Tensor: ...
+    def style(self, scale_BC: Tensor, shift_BC: Tensor, counts: tuple[int, ...]) -> tuple[Tensor, Tensor]: ...
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Edits:
     """
 
     weights: Mapping[str, WeightEdit] = field(default_factory=dict)
-    activations: Mapping[str, ActivationEdit] = field(default_factory=dict)
+    styles: Mapping[str, StyleEdit] = field(default_factory=dict)
     rows: int = 0
     counts: tuple[int, ...] = ()
 
@@ -51,21 +51,54 @@ class AdaFM:
     shift_ROI: Tensor
     bias_RO: Tensor
 
-    def weights(self, bias_O: Tensor) -> tuple[Tensor, Tensor]:
+    def weights(self, weight_OIkk: Tensor, bias_O: Tensor) -> tuple[Tensor, Tensor]:
         weight = torch.addcmul(self.shift_ROI[..., None, None], self.scale_ROI[..., None, None], self.normal_OIkk)
         return weight, bias_O + self.bias_RO
 
 
 @dataclass(frozen=True)
+class LiveAdaFM:
+    """AdaFM of a weight that trains: normalised here, at every use."""
+
+    epsilon: float
+    scale_ROI: Tensor
+    shift_ROI: Tensor
+    bias_RO: Tensor
+
+    def weights(self, weight_OIkk: Tensor, bias_O: Tensor) -> tuple[Tensor, Tensor]:
+        # The gain cancels in the quotient, so the bare weight will do.
+        mean, std = kernel_statistics(weight_OIkk)
+        normal_OIkk = (weight_OIkk - mean) / (std + self.epsilon)
+        return AdaFM(normal_OIkk, self.scale_ROI, self.shift_ROI, self.bias_RO).weights(weight_OIkk, bias_O)
+
+
+def kernel_statistics(weight_OIkk: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and unbiased standard deviation of every kernel over its k x k taps, each [O, I, 1, 1]."""
+    std, mean = torch.std_mean(weight_OIkk, (2, 3), correction=1, keepdim=True)
+    return mean, std
+
+
+@dataclass(frozen=True)
 class AdaIN:
-    """h' = (1 + g_v) * h + t_v per channel."""
+    """h' = (1 + g_v) * h + t_v per channel, folded into the scale and shift that make h."""
 
     scale_RC: Tensor
     shift_RC: Tensor
 
-    def activation(self, h_BCHW: Tensor, counts: tuple[int, ...]) -> Tensor:
-        scale_BC, shift_BC = (per_sample(x, counts) for x in (1 + self.scale_RC, self.shift_RC))
-        return torch.addcmul(shift_BC[..., None, None], h_BCHW, scale_BC[..., None, None])
+    def style(self, scale_BC: Tensor, shift_BC: Tensor, counts: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        factor_BC, extra_BC = (per_sample(x, counts) for x in (1 + self.scale_RC, self.shift_RC))
+        return factor_BC * scale_BC, torch.addcmul(extra_BC, factor_BC, shift_BC)
+
+
+@dataclass(frozen=True)
+class ClassStyle:
+    """The class's scale and shift in place of the style's."""
+
+    scale_RC: Tensor
+    shift_RC: Tensor
+
+    def style(self, scale_BC: Tensor, shift_BC: Tensor, counts: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        return per_sample(self.scale_RC, counts), per_sample(self.shift_RC, counts)
 
 
 def per_sample(rows: Tensor, counts: tuple[int, ...]) -> Tensor:

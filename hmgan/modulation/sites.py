@@ -40,7 +40,7 @@ class SiteConv2d(nn.Module):
         edit = edits.weights.get(self.name)
         if edit is None:
             return self._conv(x, self.weight * self.gain, self.bias)
-        weight_ROIkk, bias_RO = edit.weights(self.bias)
+        weight_ROIkk, bias_RO = edit.weights(self.weight, self.bias)
         return self._conv_rows(x, weight_ROIkk, bias_RO, edits.counts)
 
     def _conv(self, x: Tensor, weight_OIkk: Tensor, bias_O: Tensor) -> Tensor:
@@ -55,7 +55,7 @@ class SiteConv2d(nn.Module):
 
 
 class SiteAdaIN(nn.Module):
-    """Adaptive instance normalisation by the style w, then the modulation's activation edit, if any.
+    """Adaptive instance normalisation by the style w, which the modulation may edit.
 
     Shapes: x [B, C, H, W], w [B, W] -> [B, C, H, W].
     """
@@ -70,6 +70,7 @@ class SiteAdaIN(nn.Module):
 
     def forward(self, x: Tensor, w_BW: Tensor, edits: Edits) -> Tensor:
         scale_BC, shift_BC = self.style(w_BW).chunk(2, 1)
-        h = instance_norm(x, scale_BC, shift_BC)
-        edit = edits.activations.get(self.name)
-        return h if edit is None else edit.activation(h, edits.counts)
+        edit = edits.styles.get(self.name)
+        if edit is not None:
+            scale_BC, shift_BC = edit.style(scale_BC, shift_BC, edits.counts)
+        return instance_norm(x, scale_BC, shift_BC)

@@ -21,18 +21,23 @@ class TransferGenerator(nn.Module):
     """G(z, c): the source, edited by the class. Everything else - trainer, EMA, evaluation - knows only this.
 
     Args:
-        source: a backbone; its parameters are frozen here.
+        source: a backbone.
         class_net: C(i; Psi), labels [R] -> class vectors [R, E].
         modulation: g(v; Phi), class vectors [R, E] -> Edits with R rows.
+        tuned: what of the source requires gradients trains with the rest; otherwise it is frozen here.
     """
 
     source: Any  # a Backbone and an nn.Module
 
-    def __init__(self, source: Backbone, class_net: nn.Module, modulation: nn.Module) -> None:
+    def __init__(self, source: Backbone, class_net: nn.Module, modulation: nn.Module, tuned: bool = False) -> None:
         super().__init__()
         assert isinstance(source, nn.Module)
-        self.source = source.requires_grad_(False)
+        self.source = source
         self.trained: Any = nn.ModuleDict({"class_net": class_net, "modulation": modulation})
+        if tuned:
+            self.trained["source"] = source
+        else:
+            source.requires_grad_(False)
 
     @property
     def backbone(self) -> Any:
@@ -40,7 +45,12 @@ class TransferGenerator(nn.Module):
 
     def with_trained(self, trained: Any) -> TransferGenerator:
         """The same source under other trained parts, such as their moving average."""
-        return TransferGenerator(self.source, trained.class_net, trained.modulation)
+        parts = dict(trained.named_children())
+        return TransferGenerator(parts.get("source", self.source), parts["class_net"], parts["modulation"])
+
+    def whole_state(self) -> dict[str, Tensor]:
+        """Every tensor once: a source that trains is not named again among the trained parts."""
+        return {name: value for name, value in self.state_dict().items() if not name.startswith("trained.source.")}
 
     @property
     def resolution(self) -> int:

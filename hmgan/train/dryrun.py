@@ -58,7 +58,7 @@ def generator_rows(generator: Generator) -> list[tuple[str, nn.Module, bool]]:
     if isinstance(generator, TransferGenerator):
         parts = generator.trained
         return [
-            ("source", generator.source, False),
+            ("source", generator.source, "source" in parts),
             ("class net", parts["class_net"], True),
             ("modulation", parts["modulation"], True),
         ]

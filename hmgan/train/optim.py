@@ -11,9 +11,15 @@ from hmgan.config import Optimizer
 
 def generator_optimizer(generator: Generator, settings: Optimizer) -> Adam:
     """Adam over the trained parts of G; the class net and a trained mapping network learn at their own rates."""
-    slow = {"class_net.": settings.class_net_mult, "mapping.": settings.mapping_mult}
+    slow = {
+        "class_net.": settings.class_net_mult,
+        "mapping.": settings.mapping_mult,
+        "source.mapping.": settings.mapping_mult,
+    }
     groups: dict[float, list[nn.Parameter]] = {}
     for name, parameter in generator.trained.named_parameters():
+        if not parameter.requires_grad:
+            continue
         mult = next((m for prefix, m in slow.items() if name.startswith(prefix)), 1.0)
         groups.setdefault(mult, []).append(parameter)
     betas = (settings.beta1, settings.beta2)

@@ -111,7 +111,7 @@ def goes_on_from(trainer: Trainer, folder: Path, log: RunLog) -> None:
 
 
 def opening_line(trainer: Trainer) -> str:
-    trained = sum(p.numel() for p in trainer.generator.trained.parameters())
+    trained = sum(p.numel() for p in trainer.generator.trained.parameters() if p.requires_grad)
     gamma, every = trainer.penalties.gamma, trainer.penalties.r1_every
     return (
         f"G trains {trained:,} parameters; batch {trainer.settings.batch} on {trainer.runtime.world} x "

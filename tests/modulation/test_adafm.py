@@ -2,15 +2,19 @@ from __future__ import annotations
 
 import math
 import statistics
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from hmgan.modulation.adafm import AdaFMHeads, SiteHeads, kernel_statistics
-from hmgan.modulation.adain import AdaINHeads
-from hmgan.modulation.affine import BLOCKS, AffineHead
+from hmgan.errors import UserError
+from hmgan.modulation.adafm import AdaFMHeads, LowRankAdaFMHeads, SiteHeads
+from hmgan.modulation.adain import AdaINHeads, ClassStyleHeads
+from hmgan.modulation.affine import BLOCKS, AffineHead, LowRankHead
+from hmgan.modulation.edits import kernel_statistics
 from hmgan.modulation.sites import SiteConv2d
-from modulation.naive import DIM, class_weight, generator, head
+from hmgan.modulation.transfer import TransferGenerator
+from modulation.naive import DIM, class_weight, generator, head, latents
 
 
 def conv(inputs: int = 3, outputs: int = 4) -> SiteConv2d:
@@ -35,7 +39,7 @@ def test_a_rows_weights_follow_equations_3_to_5(init):
     for parameter in heads.parameters():
         parameter.data += torch.randn_like(parameter)
     v_RE = torch.randn(3, DIM, dtype=torch.float64)
-    weight, bias = heads(v_RE).weights(layer.bias)
+    weight, bias = heads(v_RE).weights(layer.weight, layer.bias)
     for row in range(3):
         expected_weight, expected_bias = class_weight(layer, heads, v_RE[row])
         torch.testing.assert_close(weight[row], expected_weight)
@@ -47,7 +51,7 @@ def test_init_source_gives_the_sources_weights_for_any_class_vector(epsilon):
     layer = conv()
     layer.weight[0, 0] = 0.3  # a constant kernel: sigma = 0
     heads = SiteHeads(layer.site(), DIM, "source", epsilon).double()
-    weight, bias = heads(torch.randn(2, DIM, dtype=torch.float64)).weights(layer.bias)
+    weight, bias = heads(torch.randn(2, DIM, dtype=torch.float64)).weights(layer.weight, layer.bias)
     assert weight.isfinite().all()
     # The heads' own initial values are float32: double() came after.
     torch.testing.assert_close(weight, (layer.weight * layer.gain).expand_as(weight), rtol=1e-6, atol=1e-7)
@@ -58,7 +62,7 @@ def test_a_constant_kernel_still_learns_its_shift():
     layer = conv()
     layer.weight[:] = 0.3
     heads = SiteHeads(layer.site(), DIM, "source", 1e-5).double()
-    weight, _ = heads(torch.ones(1, DIM, dtype=torch.float64)).weights(layer.bias)
+    weight, _ = heads(torch.ones(1, DIM, dtype=torch.float64)).weights(layer.weight, layer.bias)
     weight.sum().backward()
     for parameter in heads.parameters():
         assert parameter.grad is None or parameter.grad.isfinite().all()
@@ -78,8 +82,8 @@ def test_init_align_is_not_the_source():
     v = torch.randn(1, DIM, dtype=torch.float64)
     name = network.trained["modulation"].names[0]
     source_weight = network.source.sites()[name].site().weight
-    random = network.edits_of(v).weights[name].weights(torch.zeros(5))[0]
-    exact = at_source.edits_of(v).weights[name].weights(torch.zeros(5))[0]
+    random = network.edits_of(v).weights[name].weights(torch.empty(0), torch.zeros(5))[0]
+    exact = at_source.edits_of(v).weights[name].weights(torch.empty(0), torch.zeros(5))[0]
     assert (random[0] - source_weight).norm() > source_weight.norm()
     assert (exact[0] - source_weight).norm() < 1e-6 * source_weight.norm()
 
@@ -96,7 +100,7 @@ def test_every_convolution_of_the_backbone_has_its_heads():
         "blocks.2.conv2",
     }
     assert edits.rows == 2
-    assert not edits.activations
+    assert not edits.styles
 
 
 def test_the_normalised_source_is_neither_trained_nor_saved():
@@ -147,9 +151,66 @@ def test_adain_heads_give_a_scale_and_a_shift_per_normalisation(init):
     network = generator()
     modulation = AdaINHeads(network.source, DIM, init=init).double()
     edits = modulation(torch.randn(2, DIM, dtype=torch.float64))
-    assert set(edits.activations) == set(network.source.norms())
+    assert set(edits.styles) == set(network.source.norms())
     assert not edits.weights
     for name, norm in network.source.norms().items():
-        edit = edits.activations[name]
+        edit = edits.styles[name]
         assert edit.scale_RC.shape == edit.shift_RC.shape == (2, norm.channels)
         assert (edit.scale_RC.any() or edit.shift_RC.any()) == (init == "align")
+
+
+def test_a_class_style_starts_at_the_mean_style_and_ignores_z():
+    network = generator()
+    modulation = ClassStyleHeads(network.source, DIM).double()
+    edits = modulation(torch.randn(2, DIM, dtype=torch.float64))
+    mean_W = network.source.mean_style()
+    for name, norm in network.source.norms().items():
+        expected = norm.style(mean_W[None])[0]
+        both = torch.cat([edits.styles[name].scale_RC, edits.styles[name].shift_RC], 1)
+        torch.testing.assert_close(both, expected.expand(2, -1), rtol=1e-6, atol=1e-6)
+    changed = TransferGenerator(network.source, network.trained["class_net"], modulation)
+    drawn = latents(network, 2)
+    other = drawn._replace(z=-drawn.z, z_mix=-drawn.z_mix)
+    labels = torch.tensor([0, 1])
+    torch.testing.assert_close(changed(drawn, labels).image, changed(other, labels).image)
+    assert not torch.allclose(network(drawn, labels).image, network(other, labels).image)
+
+
+@pytest.mark.parametrize("rank", [1, 3])
+def test_low_rank_tables_are_a_base_and_outer_products(rank):
+    torch.manual_seed(0)
+    base = torch.randn(5, 4, dtype=torch.float64)
+    layer = LowRankHead(DIM, (5, 4), 0.3, base, 1.0, rank=rank, base_trains=True).double()
+    v_RE = torch.randn(3, DIM, dtype=torch.float64)
+    table = layer(v_RE).view(3, 5, 4)
+    for row in range(3):
+        left, right = head(layer.left, v_RE[row], 1.0).view(5, rank), head(layer.right, v_RE[row], 1.0).view(4, rank)
+        products = sum(torch.outer(left[:, k], right[:, k]) for k in range(rank))
+        torch.testing.assert_close(table[row], 0.3 * (layer.base_OI + products / math.sqrt(rank)))
+        assert torch.linalg.matrix_rank(table[row] - 0.3 * layer.base_OI) == rank
+
+
+@pytest.mark.parametrize("base", ["trained", "frozen"])
+def test_low_rank_heads_start_at_the_source_and_every_part_can_learn(base):
+    network = generator()
+    modulation = LowRankAdaFMHeads(network.source, DIM, rank=2, base=base).double()
+    low = TransferGenerator(network.source, network.trained["class_net"], modulation)
+    drawn, labels = latents(network, 3), torch.tensor([0, 2, 1])
+    torch.testing.assert_close(low(drawn, labels).image, network.source(drawn).image, rtol=1e-5, atol=1e-5)
+    low(drawn, labels).image.square().sum().backward()
+    learns = {name for name, p in modulation.named_parameters() if p.grad is not None and p.grad.any()}
+    assert any("scale.left" in name for name in learns)
+    assert any("base_OI" in name for name in learns) == (base == "trained")
+
+
+def test_low_rank_heads_are_far_smaller_than_full_ones_at_the_papers_widths():
+    site = SiteConv2d("s", 512, 512).requires_grad_(False)
+    backbone = SimpleNamespace(sites=lambda: {"s": site})
+    full, low = AdaFMHeads(backbone, 64), LowRankAdaFMHeads(backbone, 64, rank=4)
+    count = [sum(p.numel() for p in m.parameters()) for m in (full, low)]
+    assert count[1] < count[0] / 25
+
+
+def test_a_rank_below_one_is_refused():
+    with pytest.raises(UserError, match=r"^modulation\.rank counts columns .* at least 1, got 0$"):
+        LowRankAdaFMHeads(generator().source, DIM, rank=0)

@@ -109,7 +109,7 @@ def test_adain_styles_every_sample_by_its_own_w_and_then_its_row():
     expected = torch.stack(
         [(1 + g_RC[r])[:, None, None] * h + t_RC[r][:, None, None] for h, r in zip(plain, rows, strict=True)]
     )
-    edits = Edits(activations={"n": AdaIN(g_RC, t_RC)}, rows=2, counts=(1, 2))
+    edits = Edits(styles={"n": AdaIN(g_RC, t_RC)}, rows=2, counts=(1, 2))
     torch.testing.assert_close(norm(x, w_BW, edits), expected)
 
 

@@ -105,7 +105,7 @@ def test_grouped_classes_equal_vmap_over_samples():
     edits = network.edits(labels)
     stacked = {}
     for name, edit in edits.weights.items():
-        weight, bias = edit.weights(sites[name].bias)
+        weight, bias = edit.weights(sites[name].weight, sites[name].bias)
         stacked |= {f"{name}.weight": weight / sites[name].gain, f"{name}.bias": bias}
     styles_KBW = torch.stack(network.source.styles(drawn))
 

@@ -1,0 +1,107 @@
+"""Parts of the source that train with the heads: Hyper-Mod-FT and what the released code does under that name."""
+
+from __future__ import annotations
+
+import pytest
+import tiny
+import torch
+
+from hmgan.data.loader import batches
+from hmgan.errors import UserError
+from hmgan.generators import load_generator
+from hmgan.modulation.transfer import TransferGenerator
+from hmgan.train import session
+from hmgan.train.log import RunLog
+
+RELEASED = ("const", "noise1", "noise2", "norm1", "norm2", "to_rgb")
+
+
+def moved_by_a_step(experiment, folder):
+    """Names of the source's parameters that a step changes; the trainer."""
+    trainer = tiny.make_trainer(experiment, folder)
+    before = {name: p.detach().clone() for name, p in trainer.generator.source.named_parameters()}
+    trainer._gan_step(next(batches(trainer.data, batch_per_rank=4, rank=0, world=1, seed=0)))
+    after = trainer.generator.source.named_parameters()
+    return {name for name, p in after if not torch.equal(p, before[name])}, trainer
+
+
+def test_the_whole_source_trains_in_hyper_mod_ft(shards, source, tmp_path):
+    experiment = tiny.transfer(shards, source, name="hyper-mod-ft")
+    moved, trainer = moved_by_a_step(experiment, tmp_path)
+    # A shift of every channel that an AdaIN takes away again has no gradient: biases before one need not move.
+    still = {name for name, _ in trainer.generator.source.named_parameters()} - moved
+    assert all(name.endswith(("conv1.bias", "conv2.bias")) for name in still)
+    assert any("conv1.weight" in name for name in moved)
+    assert any(name.startswith("mapping.") for name in moved)
+
+
+def test_the_released_fine_tuning_leaves_convolutions_and_mapping(shards, source, tmp_path):
+    moved, _ = moved_by_a_step(tiny.transfer(shards, source, name="hyper-mod-ft-released"), tmp_path)
+    assert moved
+    assert all(any(part in name for part in RELEASED) for name in moved)
+
+
+def test_the_mapping_network_learns_at_its_own_rate(shards, source, tmp_path):
+    experiment = tiny.transfer(shards, source, "optimizer.mapping_mult=0.25", name="hyper-mod-ft")
+    trainer = tiny.make_trainer(experiment, tmp_path)
+    rates = {id(p): group["lr"] for group in trainer.gen_optimizer.param_groups for p in group["params"]}
+    for name, parameter in trainer.generator.source.named_parameters():
+        assert rates[id(parameter)] == experiment.optimizer.lr * (0.25 if name.startswith("mapping.") else 1)
+
+
+def test_a_tuned_source_starts_at_the_source(shards, source):
+    experiment = tiny.transfer(shards, source, name="hyper-mod-ft")
+    generator = session.prepare(experiment).networks.generator
+    latents, labels = generator.latents(range(3)), torch.tensor([0, 1, 2])
+    with torch.no_grad():
+        torch.testing.assert_close(
+            generator(latents, labels).image, generator.source(latents).image, rtol=1e-5, atol=1e-5
+        )
+
+
+def test_the_average_and_the_snapshot_hold_the_tuned_source(shards, source, tmp_path):
+    steps = tiny.options(train__batch=4, train__kimg=0.012, train__trackers="[]", optimizer__lr=0.05)
+    where = ["--data", shards, "--source", source, "--outdir", tmp_path]
+    assert tiny.command("train", "hyper-mod-ft", *where, *steps) == 0
+    (run,) = tmp_path.iterdir()
+    loaded = load_generator(run).generator
+    experiment = tiny.transfer(shards, source, "train.kimg=0.012", "optimizer.lr=0.05", name="hyper-mod-ft")
+    trainer = tiny.make_trainer(experiment, tmp_path / "again")
+    with RunLog(None, 1.0) as log:
+        trainer.save = lambda: None
+        trainer.train(log)
+    averaged = trainer.averaged
+    assert isinstance(loaded, TransferGenerator)
+    weights = dict(averaged.source.named_parameters())
+    for name, value in loaded.source.named_parameters():
+        assert torch.equal(value, weights[name])
+    tuned = trainer.generator.source.state_dict()
+    assert not torch.equal(tuned["blocks.0.conv2.weight"], weights["blocks.0.conv2.weight"])
+    with torch.no_grad():
+        latents, labels = loaded.latents(range(3)), torch.tensor([2, 0, 1])
+        torch.testing.assert_close(loaded(latents, labels).image, averaged(latents, labels).image, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ('train.source=["blocks.*.convx.*"]',),
+            r"^train\.source 'blocks\.\*\.convx\.\*' matches nothing in the source; its parts: blocks, ",
+        ),
+        (
+            ('train.source=["*"]',),
+            r"^train\.source names convolutions, which modulation 'adafm' normalises once; add --set modulation\.live",
+        ),
+    ],
+)
+def test_parts_that_cannot_train_are_refused(overrides, message, shards, source):
+    with pytest.raises(UserError, match=message):
+        session.prepare(tiny.transfer(shards, source, *overrides))
+
+
+def test_alignment_leaves_the_source_where_it_is(shards, source, tmp_path):
+    experiment = tiny.transfer(
+        shards, source, "modulation.init=align", "train.kimg=0.004", name="hyper-mod-ft", task="align"
+    )
+    assert "source" not in tiny.make_trainer(experiment, tmp_path).generator.trained
