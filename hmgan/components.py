@@ -24,6 +24,7 @@ MODULES = (
     "hmgan.discriminators.stylegan1",
     "hmgan.modulation.adafm",
     "hmgan.modulation.adain",
+    "hmgan.modulation.cgan_transfer_port",
     "hmgan.modulation.class_nets",
     "hmgan.losses.adversarial",
     "hmgan.losses.barlow_twins",

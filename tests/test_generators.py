@@ -16,7 +16,7 @@ from hmgan.modulation.unconditional import UnconditionalGenerator
 from hmgan.sources import load_source
 from hmgan.train import session
 
-COMBINATIONS = [("adafm", "mlp"), ("adafm", "one-hot"), ("adain", "embedding")]
+COMBINATIONS = [("adafm", "mlp"), ("adafm", "one-hot"), ("adain", "embedding"), ("cgan-transfer-port", "one-hot")]
 
 
 def trained(shards, source, folder, *overrides):

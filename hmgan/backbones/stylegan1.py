@@ -154,10 +154,14 @@ class StyleGAN1(nn.Module):
         return [torch.lerp(mean_W.expand_as(w), w, truncation) for w in styles]
 
     @torch.no_grad()
-    def mean_style(self, samples: int = 4096) -> Tensor:
-        """[W], the mean of w over fixed draws of z: the centre that truncation pulls towards."""
+    def style_samples(self, samples: int = 4096) -> Tensor:
+        """[samples, W], w of fixed draws of z."""
         z = torch.randn(samples, self.z_dim, generator=rng.generator(0)).to(self.to_rgb.weight)
-        return self.mapping(z).mean(0)
+        return self.mapping(z)
+
+    def mean_style(self) -> Tensor:
+        """[W], the mean of w over fixed draws of z: the centre that truncation pulls towards."""
+        return self.style_samples().mean(0)
 
     def synthesise(self, styles: Sequence[Tensor], noise: Sequence[Tensor], edits: Edits = SOURCE) -> GenOut:
         """Images and every block's output after its last AdaIN, from one style and one noise map per block."""

@@ -16,6 +16,7 @@ from hmgan.components import register
 from hmgan.errors import UserError
 from hmgan.modulation.affine import AffineHead, LowRankHead
 from hmgan.modulation.edits import AdaFM, Edits, LiveAdaFM, WeightEdit, kernel_statistics
+from hmgan.modulation.scheme import Modulation
 from hmgan.types import Site
 
 Init = Literal["source", "align"]
@@ -64,7 +65,7 @@ class SiteHeads(nn.Module):
         return AdaFM(self.normal_OIkk, scale_ROI, shift_ROI, self.bias(v_RE))
 
 
-class _Heads(nn.Module):
+class _Heads(Modulation):
     """Heads for every convolution of a backbone. v [R, E] -> Edits with R rows."""
 
     def __init__(

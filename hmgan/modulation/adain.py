@@ -13,10 +13,11 @@ from hmgan.backbones.protocol import Backbone
 from hmgan.components import register
 from hmgan.modulation.affine import AffineHead
 from hmgan.modulation.edits import AdaIN, ClassStyle, Edits
+from hmgan.modulation.scheme import Modulation
 
 
 @register("modulation", "adain")
-class AdaINHeads(nn.Module):
+class AdaINHeads(Modulation):
     """h' = (1 + g_v) * h + t_v after every AdaIN: the paper's baseline in place of weight modulation.
 
     Args:
@@ -39,7 +40,7 @@ class AdaINHeads(nn.Module):
 
 
 @register("modulation", "adain-class-only")
-class ClassStyleHeads(nn.Module):
+class ClassStyleHeads(Modulation):
     """gamma_v and beta_v in place of the style's in every AdaIN: the class alone decides them, z only draws the noise.
 
     The paper's variant without style. No start equals the source, whose images differ by style.

@@ -6,7 +6,7 @@ Legend: B batch, R rows (distinct classes), E class-vector width.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -66,6 +66,10 @@ class TransferGenerator(nn.Module):
     def edits_of(self, v_RE: Tensor) -> Edits:
         """One row of edits per class vector, for interpolation in the class space."""
         return self.trained["modulation"](v_RE)
+
+    def penalties(self) -> Mapping[str, Tensor]:
+        """What the modulation adds to G's loss, by name."""
+        return self.trained["modulation"].penalties()
 
     def forward(self, latents: Latents, labels_B: Tensor, truncation: float = 1.0) -> GenOut:
         classes_R, row_B = labels_B.unique(return_inverse=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -34,6 +34,10 @@ class UnconditionalGenerator(nn.Module):
 
     def latents(self, keys: Sequence[int], mixing: float = 0.0) -> Latents:
         return self.trained.latents(keys, mixing)
+
+    def penalties(self) -> Mapping[str, Tensor]:
+        """Nothing beside the adversarial loss."""
+        return {}
 
     def forward(self, latents: Latents, labels_B: Tensor, truncation: float = 1.0) -> GenOut:
         return self.trained(latents, truncation=truncation)

@@ -126,12 +126,14 @@ def gen_loss(
     draws: Draws,
     mixing: float,
 ) -> tuple[Tensor, Stats]:
-    """Eq. 8 for G, on fakes of its own."""
+    """Eq. 8 for G, on fakes of its own, and what its modulation adds."""
     fake = generator(generator.latents(draws.keys("gen"), mixing), labels).image
     on_fake = discriminator(fake, labels)
     loss = rules.adversarial.gen(on_fake.logit)
     class_loss, classified = class_losses({"loss/class-gen": on_fake}, labels)
-    return loss + rules.class_weight * class_loss, {"loss/G": loss, **classified}
+    penalties = generator.penalties()
+    total = sum(penalties.values(), loss + rules.class_weight * class_loss)
+    return total, {"loss/G": loss, **classified, **penalties}
 
 
 def class_losses(outs: Mapping[str, DiscOut], labels: Tensor) -> tuple[Tensor | float, Stats]:

@@ -1,0 +1,59 @@
+"""Knowledge propagation of cGANTransfer (Shahbazi et al. 2021, Eqs. 3-5): a class as a mixture of old ones.
+
+Legend: R rows (distinct classes), E class-vector width, K old classes, C channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+Init = Literal["source", "orthogonal", "align"]
+
+
+class Propagation(nn.Module):
+    """P(S(v)) + R(v): one normalisation's scales, or its shifts, from those of the old classes.
+
+    S scores the old classes, P is their table, R is what no mixture of them has.
+
+    Args:
+        old_KC: the old classes' scales or shifts.
+        share_K: how often each occurs in the source; they sum to one.
+        init: "source" begins at the source's mean, sum_k share_k * old_k, for every class; the others begin with S and
+            R orthogonal, as the released code does.
+    """
+
+    old_KC: Tensor
+
+    def __init__(self, old_KC: Tensor, share_K: Tensor, dim: int, init: Init) -> None:
+        super().__init__()
+        # Saved: clusters come out of a long computation whose rounding is not every machine's.
+        self.register_buffer("old_KC", old_KC.detach().clone())
+        self.score = nn.Linear(dim, len(old_KC))
+        self.residual = nn.Linear(dim, old_KC.shape[1], bias=False)
+        with torch.no_grad():
+            if init == "source":
+                self.score.weight.zero_()
+                self.score.bias.copy_(share_K)
+                self.residual.weight.zero_()
+            else:
+                nn.init.orthogonal_(self.score.weight)
+                nn.init.zeros_(self.score.bias)
+                nn.init.orthogonal_(self.residual.weight)
+
+    def forward(self, v_RE: Tensor) -> Tensor:
+        return self.score(v_RE) @ self.old_KC + self.residual(v_RE)
+
+
+def propagation_penalties(parts: Sequence[Any], l1: float, l2: float) -> Mapping[str, Tensor]:
+    """lambda_1 * sum over layers of mean |S|, biases included, and lambda_2 * sum over layers of mean R^2.
+
+    Args:
+        parts: every `Propagation` of a modulation.
+    """
+    score = torch.stack([torch.cat([part.score.weight.flatten(), part.score.bias]).abs().mean() for part in parts])
+    residual = torch.stack([part.residual.weight.square().mean() for part in parts])
+    return {"loss/l1-scores": l1 * score.sum(), "loss/l2-residuals": l2 * residual.sum()}
