@@ -19,7 +19,9 @@ T = TypeVar("T")
 ENTRY_POINTS = "hmgan.components"
 # Where the built-in components live; importing a module registers what it defines.
 MODULES = (
+    "hmgan.backbones.gan_memory_resnet",
     "hmgan.backbones.stylegan1",
+    "hmgan.discriminators.gan_memory_resnet",
     "hmgan.discriminators.heads",
     "hmgan.discriminators.stylegan1",
     "hmgan.modulation.adafm",

@@ -35,8 +35,9 @@ class DiscOut(NamedTuple):
 
 
 class Site(NamedTuple):
-    """A modulatable convolution, as it acts: gain applied, kernels laid out [O, I, k, k]."""
+    """A modulatable layer, as it acts: gain applied, kernels laid out [O, I, k, k], a linear layer's weight [O, I]."""
 
-    weight: Tensor  # [O, I, k, k]
+    weight: Tensor  # [O, I, k, k] or [O, I]
     bias: Tensor  # [O]
     gain: float  # the equalised-learning-rate gain inside `weight`; heads speak in units of it
+    axes: tuple[int, ...] = (2, 3)  # of the weight, over which it is normalised: a kernel's taps, or a row's inputs

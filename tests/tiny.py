@@ -25,6 +25,10 @@ from hmgan.train.trainer import Trainer
 CLASSES = ("ant", "bee", "cat")
 BACKBONE = {"resolution": 8, "channels": [8, 8], "z_dim": 8, "mapping_layers": 2}
 DISCRIMINATOR = {"resolution": 8, "channels": [8, 8]}
+BACKBONES = {
+    "stylegan1": BACKBONE,
+    "gan-memory-resnet": {"resolution": 8, "channels": [8, 8], "z_dim": 8},
+}
 
 
 def write_images(folder: Path, per_class: int = 12, size: int = 8) -> Path:
@@ -48,14 +52,14 @@ def write_shards(folder: Path) -> Path:
 def write_source(folder: Path, backbone: str = "stylegan1") -> Path:
     """A source with its discriminator; random, but for noise weights and biases that begin at zero and here do not."""
     torch.manual_seed(1)
-    generator = components.build("backbone", backbone, **BACKBONE)
+    generator = components.build("backbone", backbone, **BACKBONES[backbone])
     discriminator = components.build("discriminator", "stylegan1", 1, **DISCRIMINATOR)
     with torch.no_grad():
         for network in (generator, discriminator):
             for parameter in network.parameters():
                 if parameter.abs().max() == 0:
                     parameter.normal_(std=0.3)
-    choices = (Choice(name=backbone, **BACKBONE), Choice(name="stylegan1", **DISCRIMINATOR))
+    choices = (Choice(name=backbone, **BACKBONES[backbone]), Choice(name="stylegan1", **DISCRIMINATOR))
     save_source(folder, (choices[0], generator), (choices[1], discriminator), {"summary": "tiny"})
     return folder
 
@@ -66,13 +70,13 @@ def transfer(shards: Path, source: Path, *overrides: str, name: str = "hyper-mod
     return config.load(name, given, extra)
 
 
-def pretraining(shards: Path, *overrides: str) -> Experiment:
+def pretraining(shards: Path, *overrides: str, backbone: str = "stylegan1") -> Experiment:
     """The tiny source's own training, 4 images a step, without trackers."""
     table = {
         "summary": "tiny",
         "task": "pretrain",
         "data": str(shards),
-        "backbone": {"name": "stylegan1", **BACKBONE},
+        "backbone": {"name": backbone, **BACKBONES[backbone]},
         "discriminator": {"name": "stylegan1", **DISCRIMINATOR},
         "train": {"batch": 4, "trackers": []},
     }

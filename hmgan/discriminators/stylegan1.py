@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from hmgan.backbones.stylegan1 import block_widths
 from hmgan.components import register
-from hmgan.discriminators.heads import LogitPerClass
+from hmgan.discriminators.heads import LogitPerClass, load_with_head
 from hmgan.errors import UserError
 from hmgan.layers import Blur, EqualConv2d, leaky_relu, leaky_relu_by_sign
 from hmgan.types import DiscOut
@@ -104,6 +104,4 @@ class StyleGAN1Discriminator(nn.Module):
 
     def load_source(self, state: dict[str, Tensor]) -> None:
         """Takes a pretrained state, whose head is one linear layer; the head makes its own of it."""
-        row = {k.removeprefix("head."): v for k, v in state.items() if k.startswith("head.")}
-        head = {f"head.{k}": v for k, v in self.head.from_source(row).items()}
-        self.load_state_dict({**state, **head})
+        load_with_head(self, state)

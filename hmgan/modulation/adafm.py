@@ -44,8 +44,9 @@ class SiteHeads(nn.Module):
     ) -> None:
         super().__init__()
         weight = site.weight.detach()
-        mean, std = kernel_statistics(weight)
-        self.shape, self.live = (weight.shape[0], weight.shape[1]), live
+        mean, std = kernel_statistics(weight, site.axes)
+        # A scale per kernel [O, I], or per row [O, 1].
+        self.shape, self.live, self.axes = (mean.shape[0], mean.shape[1]), live, site.axes
         # Effective weights carry the site's gain, so sigma does too: epsilon is in the same units.
         floor = std + epsilon * site.gain
         self.epsilon = epsilon
@@ -61,7 +62,7 @@ class SiteHeads(nn.Module):
         scale_ROI = self.scale(v_RE).unflatten(1, self.shape)
         shift_ROI = self.shift(v_RE).unflatten(1, self.shape)
         if self.live:
-            return LiveAdaFM(self.epsilon, scale_ROI, shift_ROI, self.bias(v_RE))
+            return LiveAdaFM(self.epsilon, scale_ROI, shift_ROI, self.bias(v_RE), self.axes)
         return AdaFM(self.normal_OIkk, scale_ROI, shift_ROI, self.bias(v_RE))
 
 

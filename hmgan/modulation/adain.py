@@ -13,7 +13,7 @@ from hmgan.backbones.protocol import Backbone
 from hmgan.components import register
 from hmgan.modulation.affine import AffineHead
 from hmgan.modulation.edits import AdaIN, ClassStyle, Edits
-from hmgan.modulation.scheme import Modulation
+from hmgan.modulation.scheme import Modulation, adaptive_norms
 
 
 @register("modulation", "adain")
@@ -28,7 +28,7 @@ class AdaINHeads(Modulation):
 
     def __init__(self, backbone: Backbone, dim: int, *, init: Literal["source", "align"] = "source") -> None:
         super().__init__()
-        norms = backbone.norms()
+        norms = adaptive_norms(backbone, "adain")
         spread = 0.0 if init == "source" else 1.0
         self.names = list(norms)
         self.heads = nn.ModuleList(AffineHead(dim, 2 * norm.channels, spread=spread) for norm in norms.values())
@@ -53,7 +53,7 @@ class ClassStyleHeads(Modulation):
 
     def __init__(self, backbone: Backbone, dim: int, *, init: Literal["source", "align"] = "source") -> None:
         super().__init__()
-        norms = backbone.norms()
+        norms = adaptive_norms(backbone, "adain-class-only")
         exact = init == "source"
         mean_W = backbone.mean_style()
         self.names = list(norms)

@@ -12,11 +12,10 @@ from torch import Tensor, nn
 
 from hmgan.backbones.protocol import Backbone
 from hmgan.components import register
-from hmgan.errors import UserError
 from hmgan.modulation.clusters import k_means
 from hmgan.modulation.edits import Edits, per_sample
 from hmgan.modulation.propagation import Init, Propagation, propagation_penalties
-from hmgan.modulation.scheme import Modulation
+from hmgan.modulation.scheme import Modulation, adaptive_norms
 
 
 @dataclass(frozen=True)
@@ -77,11 +76,7 @@ class CGANTransferPort(Modulation):
         init: Init = "source",
     ) -> None:
         super().__init__()
-        norms = backbone.norms()
-        if not norms:
-            raise UserError(
-                "modulation cgan-transfer-port edits adaptive normalisations, and this source has none; use adafm"
-            )
+        norms = adaptive_norms(backbone, "cgan-transfer-port")
         self.l1, self.l2 = l1, l2
         w_KW, share_K = k_means(backbone.style_samples(), clusters, seed)
         self.names = list(norms)

@@ -52,7 +52,8 @@ class AdaFM:
     bias_RO: Tensor
 
     def weights(self, weight_OIkk: Tensor, bias_O: Tensor) -> tuple[Tensor, Tensor]:
-        weight = torch.addcmul(self.shift_ROI[..., None, None], self.scale_ROI[..., None, None], self.normal_OIkk)
+        taps = (..., *[None] * (self.normal_OIkk.dim() - 2))
+        weight = torch.addcmul(self.shift_ROI[taps], self.scale_ROI[taps], self.normal_OIkk)
         return weight, bias_O + self.bias_RO
 
 
@@ -64,17 +65,18 @@ class LiveAdaFM:
     scale_ROI: Tensor
     shift_ROI: Tensor
     bias_RO: Tensor
+    axes: tuple[int, ...] = (2, 3)
 
     def weights(self, weight_OIkk: Tensor, bias_O: Tensor) -> tuple[Tensor, Tensor]:
         # The gain cancels in the quotient, so the bare weight will do.
-        mean, std = kernel_statistics(weight_OIkk)
+        mean, std = kernel_statistics(weight_OIkk, self.axes)
         normal_OIkk = (weight_OIkk - mean) / (std + self.epsilon)
         return AdaFM(normal_OIkk, self.scale_ROI, self.shift_ROI, self.bias_RO).weights(weight_OIkk, bias_O)
 
 
-def kernel_statistics(weight_OIkk: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and unbiased standard deviation of every kernel over its k x k taps, each [O, I, 1, 1]."""
-    std, mean = torch.std_mean(weight_OIkk, (2, 3), correction=1, keepdim=True)
+def kernel_statistics(weight: Tensor, axes: tuple[int, ...] = (2, 3)) -> tuple[Tensor, Tensor]:
+    """Mean and unbiased standard deviation over `axes`: of every kernel [O, I, 1, 1], or of every row [O, 1]."""
+    std, mean = torch.std_mean(weight, axes, correction=1, keepdim=True)
     return mean, std
 
 

@@ -1,4 +1,4 @@
-"""Knowledge propagation of cGANTransfer (Shahbazi et al. 2021, Eqs. 3-5): a class as a mixture of old ones.
+"""Knowledge propagation of cGANTransfer (Shahbazi et al. 2021): a class as a mixture of old ones.
 
 Legend: R rows (distinct classes), E class-vector width, K old classes, C channels.
 """

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from hmgan.backbones.protocol import Backbone, NormSite
+from hmgan.errors import UserError
+
 
 class Modulation(nn.Module):
     """g(v; Phi): class vectors [R, E] -> Edits with R rows."""
@@ -13,3 +16,11 @@ class Modulation(nn.Module):
     def penalties(self) -> Mapping[str, Tensor]:
         """What G minimises besides the adversarial loss, weighted, by name; most schemes add nothing."""
         return {}
+
+
+def adaptive_norms(backbone: Backbone, scheme: str) -> Mapping[str, NormSite]:
+    """The source's adaptive normalisations. Raises UserError if it has none, for a scheme that edits nothing else."""
+    norms = backbone.norms()
+    if not norms:
+        raise UserError(f"modulation {scheme} edits adaptive normalisations, and this source has none; use adafm")
+    return norms

@@ -74,3 +74,29 @@ class SiteAdaIN(nn.Module):
         if edit is not None:
             scale_BC, shift_BC = edit.style(scale_BC, shift_BC, edits.counts)
         return instance_norm(x, scale_BC, shift_BC)
+
+
+class SiteLinear(nn.Module):
+    """A linear layer whose weights a modulation may replace per class, with PyTorch's own initialisation.
+
+    Its statistics are those of an output's row, over the inputs: mFiLM of GAN Memory (Cong et al. 2020).
+
+    Shapes: x [B, I] -> [B, O].
+    """
+
+    def __init__(self, name: str, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.name = name
+        layer = nn.Linear(inputs, outputs)
+        self.weight, self.bias = layer.weight, layer.bias
+
+    def site(self) -> Site:
+        return Site(self.weight, self.bias, 1.0, (1,))
+
+    def forward(self, x: Tensor, edits: Edits) -> Tensor:
+        edit = edits.weights.get(self.name)
+        if edit is None:
+            return F.linear(x, self.weight, self.bias)
+        weight_ROI, bias_RO = edit.weights(self.weight, self.bias)
+        rows = zip(x.split(edits.counts), weight_ROI, bias_RO, strict=True)
+        return torch.cat([F.linear(x_r, weight_OI, bias_O) for x_r, weight_OI, bias_O in rows if len(x_r)])

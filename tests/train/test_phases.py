@@ -123,9 +123,7 @@ def test_the_generators_phase_draws_fakes_of_its_own_and_reaches_only_trained_pa
 def test_what_a_modulation_adds_joins_the_generators_loss(trainer):
     trainer = trainer("modulation=cgan-transfer-port")
     labels = torch.tensor([0, 1, 2, 0])
-    loss, stats = phases.gen_loss(
-        trainer.generator, trainer.discriminator, trainer.rules, labels, trainer.draws(), 0.5
-    )
+    loss, stats = phases.gen_loss(trainer.generator, trainer.discriminator, trainer.rules, labels, trainer.draws(), 0.5)
     assert stats["loss/l1-scores"] > 0
     torch.testing.assert_close(loss, stats["loss/G"] + stats["loss/l1-scores"] + stats["loss/l2-residuals"])
 

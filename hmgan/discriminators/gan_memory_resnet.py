@@ -1,0 +1,63 @@
+"""GP-GAN's residual discriminator (Mescheder et al. 2018), the one that GAN Memory (Cong et al. 2020) trains.
+
+Legend: B batch, C channels, H/W pixels, F embedding width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hmgan.backbones.gan_memory_resnet import ResidualBlock, residual_widths
+from hmgan.components import register
+from hmgan.discriminators.heads import LogitPerClass, load_with_head
+from hmgan.layers import leaky_relu
+from hmgan.types import DiscOut
+
+
+@register("discriminator", "gan-memory-resnet")
+class GANMemoryDiscriminator(nn.Module):
+    """A 7x7 from RGB, a residual block per resolution with average pooling between, and a head on the last 4x4 map.
+
+    Args:
+        classes: number of classes; 1 for an unconditional discriminator.
+        make_head: (embedding width, classes) -> the head.
+        resolution: input pixels, a power of two from 4 to 1024.
+        channels: width per resolution, 4 px first; the original's where left out.
+
+    Shapes: images [B, 3, H, W] -> embeddings [B, 16 C].
+    Raises: UserError for a resolution or widths that do not fit.
+    """
+
+    def __init__(
+        self,
+        classes: int,
+        make_head: Callable[[int, int], Any] = LogitPerClass,
+        *,
+        resolution: int = 256,
+        channels: list[int] | None = None,
+    ) -> None:
+        super().__init__()
+        widths = residual_widths(resolution, channels)[::-1]
+        self.from_rgb = nn.Conv2d(3, widths[0], 7, padding=3)
+        self.blocks = nn.ModuleList(
+            ResidualBlock(f"blocks.{i}", widths[max(i - 1, 0)], width) for i, width in enumerate(widths)
+        )
+        self.head = make_head(16 * widths[-1], classes)
+
+    def forward(self, images: Tensor, labels: Tensor, batches: int = 1) -> DiscOut:
+        """images [B, 3, H, W] in [-1, 1], labels [B] -> what the head makes of embeddings [B, F].
+
+        No sample sees another, so `batches` in one pass are what they are apart.
+        """
+        h = self.blocks[0](self.from_rgb(images))
+        for block in self.blocks[1:]:
+            h = block(F.avg_pool2d(h, 3, stride=2, padding=1))
+        return self.head(leaky_relu(h).flatten(1), labels)
+
+    def load_source(self, state: dict[str, Tensor]) -> None:
+        """Takes a pretrained state, whose head is one linear layer; the head makes its own of it."""
+        load_with_head(self, state)
