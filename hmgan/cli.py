@@ -29,6 +29,7 @@ Kimg = Annotated[float | None, typer.Option(help="Thousands of real images to tr
 Batch = Annotated[int | None, typer.Option(help="Images per step, over all ranks.")]
 Gamma = Annotated[float | None, typer.Option(help="R1 weight; left out: 0.0002 * resolution^2 / batch.")]
 Mirror = Annotated[bool | None, typer.Option("--mirror/--no-mirror", help="Flip half of the real images.")]
+Aug = Annotated[str | None, typer.Option(help="What D sees images through: a name of `hmgan list augments`.")]
 Snap = Annotated[float | None, typer.Option(help="Kimg between snapshots.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of everything random.")]
 Workers = Annotated[int | None, typer.Option(help="Loader processes per rank.")]
@@ -108,6 +109,7 @@ def pretrain(
     batch: Batch = None,
     gamma: Gamma = None,
     mirror: Mirror = None,
+    aug: Aug = None,
     snap: Snap = None,
     metrics: Metrics = None,
     seed: Seed = None,
@@ -148,6 +150,7 @@ def train(
     batch: Batch = None,
     gamma: Gamma = None,
     mirror: Mirror = None,
+    aug: Aug = None,
     snap: Snap = None,
     metrics: Metrics = None,
     seed: Seed = None,

@@ -19,6 +19,7 @@ T = TypeVar("T")
 ENTRY_POINTS = "hmgan.components"
 # Where the built-in components live; importing a module registers what it defines.
 MODULES = (
+    "hmgan.augment.diffaugment",
     "hmgan.backbones.gan_memory_resnet",
     "hmgan.backbones.stylegan1",
     "hmgan.discriminators.gan_memory_resnet",
@@ -31,6 +32,7 @@ MODULES = (
     "hmgan.losses.adversarial",
     "hmgan.losses.barlow_twins",
     "hmgan.losses.dcl",
+    "hmgan.losses.lecam",
 )
 _REGISTRY: dict[tuple[str, str], type] = {}
 

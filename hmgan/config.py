@@ -22,6 +22,8 @@ CHOICES = {
     "modulation": "modulation",
     "adversarial": "adversarial",
     "contrastive": "contrastive",
+    "regularizer": "regularizer",
+    "augment": "augment",
 }
 
 
@@ -130,6 +132,8 @@ class Experiment(Strict):
     modulation: Choice | None = None
     adversarial: Choice = Choice(name="logistic")
     contrastive: Choice | None = None
+    regularizer: Choice | None = None
+    augment: Choice | None = None
     r1: R1 = R1()
     optimizer: Optimizer = Optimizer()
     ema: Ema = Ema()

@@ -23,6 +23,8 @@ FOLDERS = {
     "modulation": "modulations",
     "adversarial": "adversarials",
     "contrastive": "contrastives",
+    "regularizer": "regularizers",
+    "augment": "augments",
     "dataset": "datasets",
     "source": "sources",
     "extractor": "extractors",

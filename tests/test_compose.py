@@ -98,6 +98,20 @@ def test_every_adversarial_loss_trains_a_step(name, source, shards, tmp_path):
     one_step(tiny.transfer(shards, source, f"adversarial={name}"), tmp_path)
 
 
+@pytest.mark.parametrize("regularizer", [NONE, *registry_index.known("regularizer")])
+@pytest.mark.parametrize("augment", registry_index.known("augment"))
+@pytest.mark.parametrize("head", registry_index.known("disc-head"))
+def test_every_augmentation_head_and_regularizer_train_a_step(augment, regularizer, head, source, shards, tmp_path):
+    chosen = (f"augment={augment}", f"regularizer={regularizer}", f"disc_head={head}", "contrastive=barlow-twins")
+    _, stats, _ = one_step(tiny.transfer(shards, source, *chosen), tmp_path)
+    assert ("loss/regularizer" in stats) == (regularizer != NONE)
+
+
+@pytest.mark.parametrize("augment", registry_index.known("augment"))
+def test_every_augmentation_pretrains_a_step(augment, shards, tmp_path):
+    one_step(tiny.pretraining(shards, f"augment={augment}", "regularizer=lecam"), tmp_path)
+
+
 @pytest.mark.parametrize("name", registry_index.known("backbone"))
 def test_every_backbone_pretrains_a_step(name, shards, tmp_path):
     _, _, moved = one_step(tiny.pretraining(shards, backbone=name), tmp_path)

@@ -26,7 +26,13 @@ def refusal(*overrides, name="hyper-mod-b"):
         # names
         ("modulation=adfm", f"no modulation named 'adfm'; did you mean 'adafm'? known: {MODULATIONS}"),
         ("class_net.name=mpl", "no class-net named 'mpl'; did you mean 'mlp'? known: embedding, mlp, one-hot"),
-        ("adversarial=hinges", "no adversarial named 'hinges'; known: logistic"),
+        (
+            "adversarial=hinges",
+            "no adversarial named 'hinges'; did you mean 'hinge'? known: dual-contrastive, hinge, logistic",
+        ),
+        ("regularizer=lecan", "no regularizer named 'lecan'; did you mean 'lecam'? known: lecam"),
+        ("disc_head=ac", "no disc-head named 'ac'; known: auxiliary-classifier, logit-per-class, projection"),
+        ("train.class_weight=-1", "train.class_weight should be greater than or equal to 0, got -1"),
         # keys
         ("trian.kimg=3", f"unknown key 'trian'; did you mean 'train'? known: {TOP}"),
         ("train.kimgs=3", f"unknown key 'train.kimgs'; did you mean 'kimg'? known: {TRAIN}"),

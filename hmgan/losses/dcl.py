@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hmgan.components import register
+from hmgan.losses.adversarial import Reals
 from hmgan.losses.contrastive import Evidence
 
 
@@ -28,3 +29,18 @@ class DualContrastive(nn.Module):
 
     def forward(self, evidence: Evidence) -> Tensor:
         return dual_contrastive(evidence.real_logit_B, evidence.fake_logit_B)
+
+
+@register("adversarial", "dual-contrastive")
+class DualContrastiveGame(nn.Module):
+    """The dual contrastive loss as the adversarial objective itself. Logits [B] -> scalar.
+
+    G's is the practical form, with the roles exchanged: each fake is to stand out from all reals, and each real from
+    all fakes. A G that maximises D's loss, as the paper writes it, would learn least where D is surest.
+    """
+
+    def disc(self, real_B: Tensor, fake_B: Tensor) -> Tensor:
+        return dual_contrastive(real_B, fake_B)
+
+    def gen(self, fake_B: Tensor, reals: Reals) -> Tensor:
+        return dual_contrastive(fake_B, reals())

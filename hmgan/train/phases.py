@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
@@ -11,15 +12,18 @@ from torch import Tensor, nn
 
 from hmgan import rng
 from hmgan.assemble import Generator
+from hmgan.augment.protocol import Augment
 from hmgan.losses.adversarial import Adversarial
 from hmgan.losses.alignment import alignment_loss
 from hmgan.losses.contrastive import Contrastive, Evidence
 from hmgan.losses.r1 import r1_penalty
+from hmgan.losses.regularizer import Regularizer
 from hmgan.modulation.transfer import TransferGenerator
 from hmgan.train.runtime import Runtime
 from hmgan.types import DiscOut
 
 Stats = dict[str, Tensor]
+Terms = dict[str, tuple[float, Tensor]]  # name -> weight and value
 # Images in [-1, 1] and one key per image -> two augmentations of each.
 Views = Callable[[Tensor, Sequence[int]], tuple[Tensor, Tensor]]
 
@@ -30,6 +34,15 @@ class Rules:
 
     adversarial: Adversarial
     class_weight: float = 1.0
+    augment: Augment | None = None
+
+    def shown(self, images: Tensor, draws: Draws, stream: str) -> Tensor:
+        """What D sees of images."""
+        return images if self.augment is None else self.augment(images, draws.keys(stream))
+
+    def observe(self, real_B: Tensor, step: int) -> Stats:
+        """After D's pass: an augmentation may adapt to D's logits of the reals. What it has to say of itself."""
+        return {} if self.augment is None else self.augment.observe(real_B.detach(), step)
 
 
 @dataclass(frozen=True)
@@ -41,6 +54,7 @@ class Penalties:
     contrastive: Contrastive | None = None
     contrastive_weight: float = 0.0
     views: Views | None = None
+    regularizer: Regularizer | None = None
 
 
 @dataclass(frozen=True)
@@ -78,23 +92,23 @@ def disc_loss(
     draws: Draws,
     mixing: float,
 ) -> tuple[Tensor, Stats]:
-    """Eq. 8 for D, R1 on its steps, and lambda_contr times the contrastive loss on real and fake (Eq. 9)."""
+    """The adversarial loss (Eq. 8) and D's penalties, each times its weight: lambda_contr of Eq. 9 is one."""
     with torch.no_grad():  # made once, and reused for the contrastive views: nothing flows back to G
         fake = generator(generator.latents(draws.keys("disc"), mixing), labels).image
     penalised = penalties.r1_every > 0 and draws.step % penalties.r1_every == 0
     real = real.detach().requires_grad_(penalised)
     # Separate passes: one concatenated pass would mix real and fake in the minibatch standard deviation.
-    on_real, on_fake = discriminator(real, labels), discriminator(fake, labels)
-    loss = rules.adversarial.disc(on_real.logit, on_fake.logit)
-    stats = {"loss/D": loss, "score/real": on_real.logit.mean(), "score/fake": on_fake.logit.mean()}
-    # Of fakes too, as the paper has it (Odena et al. 2017, Eq. 3): D and G are both pulled to the right class.
-    class_loss, classified = class_losses({"loss/class-real": on_real, "loss/class-fake": on_fake}, labels)
-    loss, stats = loss + rules.class_weight * class_loss, stats | classified
+    on_real = discriminator(rules.shown(real, draws, "augment-real"), labels)
+    on_fake = discriminator(rules.shown(fake, draws, "augment-fake"), labels)
+    real_B, fake_B = runtime.gather(torch.stack([on_real.logit, on_fake.logit], 1)).unbind(1)
+    terms = {"loss/D": (1.0, rules.adversarial.disc(real_B, fake_B))}
+    # Of fakes too, as in the classifier's paper: D and G are then pulled to the same classes.
+    terms |= classification({"loss/class-real": on_real, "loss/class-fake": on_fake}, labels, rules.class_weight)
     if penalised:
-        penalty = r1_penalty(on_real.logit, real)
         # One backward for the phase; `every` makes up for the steps without the penalty.
-        loss = loss + penalties.r1_every * penalties.gamma / 2 * penalty
-        stats["loss/r1"] = penalty
+        terms["loss/r1"] = (penalties.r1_every * penalties.gamma / 2, r1_penalty(on_real.logit, real))
+    if penalties.regularizer is not None:
+        terms["loss/regularizer"] = (penalties.regularizer.weight, penalties.regularizer(real_B, fake_B))
     if penalties.contrastive is not None and penalties.contrastive_weight > 0:
 
         def two_views(images: Tensor, stream: str) -> tuple[Tensor, Tensor]:
@@ -105,41 +119,52 @@ def disc_loss(
             first, second = embedding_VF.chunk(2)
             return runtime.gather(first), runtime.gather(second)
 
-        contrast = penalties.contrastive(
-            Evidence(
-                runtime.gather(on_real.logit),
-                runtime.gather(on_fake.logit),
-                lambda: two_views(real, "views-real"),
-                lambda: two_views(fake, "views-fake"),
-            )
+        # Views are made of the images as they came: they are augmentations themselves.
+        evidence = Evidence(
+            real_B, fake_B, lambda: two_views(real, "views-real"), lambda: two_views(fake, "views-fake")
         )
-        loss = loss + penalties.contrastive_weight * contrast
-        stats["loss/contrastive"] = contrast
-    return loss, stats
+        terms["loss/contrastive"] = (penalties.contrastive_weight, penalties.contrastive(evidence))
+    loss, stats = weighed(terms)
+    return loss, stats | {"score/real": real_B.mean(), "score/fake": fake_B.mean()} | rules.observe(real_B, draws.step)
 
 
 def gen_loss(
     generator: Generator,
     discriminator: nn.Module,
     rules: Rules,
+    runtime: Runtime,
+    real: Tensor,
     labels: Tensor,
     draws: Draws,
     mixing: float,
 ) -> tuple[Tensor, Stats]:
-    """Eq. 8 for G, on fakes of its own, and what its modulation adds."""
+    """The adversarial loss for G (Eq. 8), on fakes of its own, and what its modulation adds."""
     fake = generator(generator.latents(draws.keys("gen"), mixing), labels).image
-    on_fake = discriminator(fake, labels)
-    loss = rules.adversarial.gen(on_fake.logit)
-    class_loss, classified = class_losses({"loss/class-gen": on_fake}, labels)
-    penalties = generator.penalties()
-    total = sum(penalties.values(), loss + rules.class_weight * class_loss)
-    return total, {"loss/G": loss, **classified, **penalties}
+    on_fake = discriminator(rules.shown(fake, draws, "augment-gen"), labels)
+
+    def reals() -> Tensor:
+        with torch.no_grad():
+            shown = rules.shown(real, draws, "augment-gen-real")
+            return runtime.gather(discriminator(shown, labels).logit)
+
+    terms = {"loss/G": (1.0, rules.adversarial.gen(runtime.gather(on_fake.logit), reals))}
+    terms |= classification({"loss/class-gen": on_fake}, labels, rules.class_weight)
+    return weighed(terms | {name: (1.0, value) for name, value in generator.penalties().items()})
 
 
-def class_losses(outs: Mapping[str, DiscOut], labels: Tensor) -> tuple[Tensor | float, Stats]:
-    """The sum of -log P(c | image), each under its name; nothing where D has no auxiliary classifier."""
-    losses = {n: F.cross_entropy(out.class_logits, labels) for n, out in outs.items() if out.class_logits is not None}
-    return sum(losses.values(), 0.0), losses
+def classification(outs: Mapping[str, DiscOut], labels: Tensor, weight: float) -> Terms:
+    """-log P(own class | image), AC-GAN's Eq. 3, of each; nothing where D has no auxiliary classifier."""
+    return {
+        name: (weight, F.cross_entropy(out.class_logits, labels))
+        for name, out in outs.items()
+        if out.class_logits is not None
+    }
+
+
+def weighed(terms: Terms) -> tuple[Tensor, Stats]:
+    """The sum of weight times value, and the values by name."""
+    total = reduce(torch.add, [weight * value for weight, value in terms.values()])
+    return total, {name: value for name, (_, value) in terms.items()}
 
 
 def align_loss(generator: TransferGenerator, labels: Tensor, draws: Draws) -> tuple[Tensor, Stats]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from hmgan import components, rng
 from hmgan.assemble import Generator, Networks
-from hmgan.config import Experiment
+from hmgan.config import Choice, Experiment
 from hmgan.data.loader import batches
 from hmgan.data.shards import ShardSet
 from hmgan.errors import UserError
@@ -59,9 +60,7 @@ class Trainer:
         freeze(self.discriminator, settings.freeze)
         # D's trained parameters are switched off in the G phase, so they are listed once, here.
         self._disc_parameters = [p for p in self.discriminator.parameters() if p.requires_grad]
-        choice = experiment.adversarial
-        adversarial = components.build("adversarial", choice.name, **choice.options)
-        self.rules = Rules(adversarial, settings.class_weight)
+        self.rules = rules(experiment, runtime.device)
         self.penalties = penalties(experiment, self.generator.resolution, runtime.device)
         self.gen_optimizer = generator_optimizer(self.generator, experiment.optimizer)
         self.disc_optimizer = discriminator_optimizer(self.discriminator, experiment.optimizer, experiment.r1.every)
@@ -79,12 +78,14 @@ class Trainer:
 
     def parts(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
         """Everything a checkpoint holds; the frozen source is not among it."""
+        adaptive = {"regularizer": self.penalties.regularizer, "augment": self.rules.augment}
         return {
             "generator": self.generator.trained,
             "discriminator": self.discriminator,
             "ema": self.ema,
             "gen_optimizer": self.gen_optimizer,
             "disc_optimizer": self.disc_optimizer,
+            **{name: part for name, part in adaptive.items() if part is not None},
         }
 
     def resume(self, folder: Path) -> None:
@@ -162,7 +163,9 @@ class Trainer:
         )
         self.runtime.step(self.discriminator, self.disc_optimizer, loss)
         self._disc_gradients(False)
-        loss, more = phases.gen_loss(self.generator, self.discriminator, self.rules, labels, draws, mixing)
+        loss, more = phases.gen_loss(
+            self.generator, self.discriminator, self.rules, self.runtime, real, labels, draws, mixing
+        )
         self._gen_step(loss)
         return stats | more
 
@@ -184,17 +187,30 @@ class Trainer:
             parameter.requires_grad_(on)
 
 
+def rules(experiment: Experiment, device: torch.device) -> Rules:
+    """The objective, and what D is shown."""
+    adversarial = chosen("adversarial", experiment.adversarial, device)
+    return Rules(adversarial, experiment.train.class_weight, chosen("augment", experiment.augment, device))
+
+
 def penalties(experiment: Experiment, resolution: int, device: torch.device) -> Penalties:
     """D's penalties with gamma worked out."""
-    r1, choice = experiment.r1, experiment.contrastive
+    r1 = experiment.r1
     gamma = gamma_heuristic(resolution, experiment.train.batch) if r1.gamma == "auto" else float(r1.gamma)
-    if choice is None:
-        return Penalties(gamma, r1.every)
+    regularizer = chosen("regularizer", experiment.regularizer, device)
+    if experiment.contrastive is None:
+        return Penalties(gamma, r1.every, regularizer=regularizer)
     # Here, not above: kornia takes seconds to import, and only contrastive losses need it.
     from hmgan.data.views import Views
 
-    loss = components.build("contrastive", choice.name, **choice.options)
-    return Penalties(gamma, r1.every, loss.to(device), experiment.train.contrastive_weight, Views().to(device))
+    contrastive = chosen("contrastive", experiment.contrastive, device)
+    weight = experiment.train.contrastive_weight
+    return Penalties(gamma, r1.every, contrastive, weight, Views().to(device), regularizer)
+
+
+def chosen(kind: str, choice: Choice | None, device: torch.device) -> Any:
+    """The component that an experiment names, on the device; None where it names none."""
+    return None if choice is None else components.build(kind, choice.name, **choice.options).to(device)
 
 
 def rank_batch(batch: int, world: int) -> int:

@@ -31,6 +31,10 @@ SCENARIOS = {
     "dcl": (*COMMON, "contrastive=dcl", STRONG),
     "adain": (*COMMON, "modulation=adain"),
     "projection": (*COMMON, "disc_head=projection"),
+    "hinge-lecam": (*COMMON, "adversarial=hinge", "regularizer.name=lecam", "regularizer.weight=10.0"),
+    # A constant added to all logits changes nothing here, so some gradients are rounding alone, which Adam enlarges.
+    "dual-contrastive": (*COMMON, "adversarial=dual-contrastive", "optimizer.lr=1e-4"),
+    "diffaugment": (*COMMON, "augment=diffaugment"),
     "auxiliary-classifier": (*COMMON, "disc_head=auxiliary-classifier"),
 }
 

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from hmgan.losses.adversarial import Logistic
+from hmgan.losses.adversarial import Hinge, Logistic
 from hmgan.losses.r1 import gamma_heuristic, r1_penalty
 
 
@@ -18,6 +18,10 @@ def _seeded():
 
 def normal(*shape):
     return torch.randn(*shape, dtype=torch.float64)
+
+
+def unused():
+    raise AssertionError("the reals' logits cost a pass of D")
 
 
 def sigmoid(x):
@@ -34,17 +38,25 @@ def test_the_discriminators_loss_is_the_cross_entropy_of_real_and_fake():
 def test_the_generators_loss_is_the_non_saturating_form():
     fake = normal(4)
     naive = -sum(math.log(sigmoid(t)) for t in fake.tolist()) / 4
-    assert float(Logistic().gen(fake)) == pytest.approx(naive, rel=1e-12)
+    assert float(Logistic().gen(fake, unused)) == pytest.approx(naive, rel=1e-12)
     # Where D is sure of a fake, the saturating form has no gradient; this one has its full one.
     sure = torch.tensor([-30.0], requires_grad=True)
-    Logistic().gen(sure).backward()
+    Logistic().gen(sure, unused).backward()
     assert float(sure.grad) == pytest.approx(-1)
+
+
+def test_hinge_stops_at_the_margin_for_the_discriminator_and_never_for_the_generator():
+    real, fake = normal(5), normal(3)
+    naive = sum(max(0, 1 - s) for s in real.tolist()) / 5 + sum(max(0, 1 + t) for t in fake.tolist()) / 3
+    assert float(Hinge().disc(real, fake)) == pytest.approx(naive, rel=1e-12)
+    assert float(Hinge().gen(fake, unused)) == pytest.approx(-sum(fake.tolist()) / 3, rel=1e-12)
+    assert float(Hinge().disc(real + 10, fake - 10)) == 0
 
 
 def test_logits_far_out_stay_finite():
     far = torch.tensor([1e4, -1e4])
     assert float(Logistic().disc(far, far)) == pytest.approx(1e4)
-    assert float(Logistic().gen(far)) == pytest.approx(5e3)
+    assert float(Logistic().gen(far, unused)) == pytest.approx(5e3)
 
 
 def test_r1_of_a_quadratic_is_its_closed_form():

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hmgan.losses.contrastive import Evidence
-from hmgan.losses.dcl import DualContrastive, dual_contrastive
+from hmgan.losses.dcl import DualContrastive, DualContrastiveGame, dual_contrastive
 
 
 def normal(*shape, seed=0):
@@ -63,3 +63,13 @@ def test_as_a_component_it_uses_the_logits_and_makes_no_views():
     s, t = normal(4), normal(4, seed=1)
     got = DualContrastive()(Evidence(s, t, unused, unused))
     assert float(got) == pytest.approx(naive(s, t), rel=1e-12)
+
+
+def test_as_the_objective_the_generators_loss_is_the_discriminators_with_the_roles_exchanged():
+    s, t = normal(5), normal(3, seed=1).requires_grad_()
+    game = DualContrastiveGame()
+    assert float(game.disc(s, t).detach()) == pytest.approx(naive(s, t), rel=1e-12)
+    loss = game.gen(t, lambda: s)
+    assert float(loss.detach()) == pytest.approx(naive(t.detach(), s), rel=1e-12)
+    loss.backward()
+    assert (t.grad < 0).all()  # what G learns is to raise the fakes' logits

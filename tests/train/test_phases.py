@@ -7,6 +7,7 @@ import tiny
 import torch
 
 from hmgan.data.loader import batches
+from hmgan.losses.dcl import dual_contrastive
 from hmgan.train import phases
 from hmgan.train.runtime import Runtime
 
@@ -31,6 +32,13 @@ def disc_loss(trainer, step=1):
         trainer.draws(),
         0.5,
     )
+
+
+def gen_loss(trainer):
+    batch = next(batches(trainer.data, batch_per_rank=4, rank=0, world=1, seed=0))
+    real, draws = phases.as_images(batch.images), trainer.draws()
+    networks = (trainer.generator, trainer.discriminator)
+    return phases.gen_loss(*networks, trainer.rules, trainer.runtime, real, batch.labels, draws, 0.5)
 
 
 def counted(monkeypatch, network):
@@ -111,8 +119,7 @@ def test_the_generators_phase_draws_fakes_of_its_own_and_reaches_only_trained_pa
     trainer._disc_gradients(False)
     made = counted(monkeypatch, trainer.generator)
     disc_loss(trainer)
-    labels = torch.tensor([0, 1, 2, 0])
-    loss, _ = phases.gen_loss(trainer.generator, trainer.discriminator, trainer.rules, labels, trainer.draws(), 0.5)
+    loss, _ = gen_loss(trainer)
     loss.backward()
     assert not torch.equal(made[0][0][0].z, made[1][0][0].z)
     assert all(p.grad is None for p in trainer.discriminator.parameters())
@@ -122,10 +129,51 @@ def test_the_generators_phase_draws_fakes_of_its_own_and_reaches_only_trained_pa
 
 def test_what_a_modulation_adds_joins_the_generators_loss(trainer):
     trainer = trainer("modulation=cgan-transfer-port")
-    labels = torch.tensor([0, 1, 2, 0])
-    loss, stats = phases.gen_loss(trainer.generator, trainer.discriminator, trainer.rules, labels, trainer.draws(), 0.5)
+    loss, stats = gen_loss(trainer)
     assert stats["loss/l1-scores"] > 0
     torch.testing.assert_close(loss, stats["loss/G"] + stats["loss/l1-scores"] + stats["loss/l2-residuals"])
+
+
+def test_the_dual_contrastive_game_shows_the_generator_the_reals_without_gradients(trainer, monkeypatch):
+    trainer = trainer("adversarial=dual-contrastive")
+    trainer._disc_gradients(False)
+    seen = counted(monkeypatch, trainer.discriminator)
+    loss, _ = gen_loss(trainer)
+    loss.backward()
+    (fake, on_fake), (real, on_real) = seen
+    assert fake[0].requires_grad
+    assert not real[0].requires_grad
+    expected = dual_contrastive(on_fake.logit, on_real.logit)
+    torch.testing.assert_close(loss, expected)
+
+
+def test_a_regularizer_adds_its_weight_times_itself(trainer):
+    plain, _ = disc_loss(trainer())
+    loss, stats = disc_loss(trainer("regularizer.name=lecam", "regularizer.weight=0.25"))
+    assert bool(stats["loss/regularizer"] > 0)
+    torch.testing.assert_close(loss, plain + 0.25 * stats["loss/regularizer"])
+
+
+def test_reals_and_fakes_are_augmented_in_both_phases_and_views_are_not(trainer, monkeypatch):
+    trainer = trainer("augment=diffaugment", "contrastive=barlow-twins", "adversarial=dual-contrastive", "r1.every=1")
+    shown = counted(monkeypatch, trainer.rules.augment)
+    viewed = counted(monkeypatch, trainer.penalties.views)
+    seen = counted(monkeypatch, trainer.discriminator)
+    _, stats = disc_loss(trainer)
+    # D's pass of real and of fake is of the augmented pictures; the views are of the images as they came.
+    assert len(shown) == 2
+    assert all(torch.equal(out, arguments[0]) for (_, out), (arguments, _) in zip(shown, seen[:2], strict=True))
+    assert all(torch.equal(v[0][0], s[0][0]) for v, s in zip(viewed, shown, strict=True))
+    # R1 is of the images before it.
+    real = shown[0][0][0]
+    (grad,) = torch.autograd.grad(seen[0][1].logit.sum(), real, retain_graph=True)
+    torch.testing.assert_close(stats["loss/r1"], grad.square().sum((1, 2, 3)).mean())
+    loss, _ = gen_loss(trainer)
+    assert len(shown) == 4
+    keys = [tuple(arguments[1]) for arguments, _ in shown]
+    assert len(set(keys)) == 4  # streams of their own
+    (grad,) = torch.autograd.grad(loss, shown[2][0][0])  # G learns through it
+    assert bool(grad.abs().sum() > 0)
 
 
 def test_a_ranks_draws_are_its_part_of_the_global_batch():
