@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
+from torch import Tensor
 
 from hmgan import components
 from hmgan.assemble import Generator
@@ -17,6 +17,7 @@ from hmgan.fakes import fakes
 from hmgan.metrics.evaluate import Score, class_scores, extract, intra_class_distance, real_features
 from hmgan.metrics.extractors import load_extractor
 from hmgan.metrics.measures import DEFAULT, FEATURE_MEASURES
+from hmgan.metrics.sharding import Ranks, sharded
 
 METRICS = (*FEATURE_MEASURES, *BEHAVIOURS)
 DIVERSITY_SAMPLES = 200  # pairs grow with the square
@@ -30,6 +31,8 @@ class Verdict(NamedTuple):
 class Judge:
     """Keeps the real features and the extractor, so that every snapshot is scored the same way.
 
+    Made and called on every rank: features are shared work, and the first rank scores them.
+
     Args:
         metrics: names of METRICS.
     Raises: UserError for an unknown metric.
@@ -40,7 +43,7 @@ class Judge:
         reals: ShardSet,
         extractor: str,
         cache: Path | None,
-        device: torch.device,
+        ranks: Ranks,
         metrics: Sequence[str] = DEFAULT,
     ) -> None:
         for name in metrics:
@@ -48,20 +51,21 @@ class Judge:
                 raise components.unknown("metric", name, METRICS)
         self.metrics = tuple(dict.fromkeys(metrics))
         check_classes(self.metrics, len(reals.classes))
-        self.extractor = load_extractor(extractor).to(device)
-        self.device = device
+        self.extractor = load_extractor(extractor).to(ranks.device)
+        self.ranks = ranks
         self.images = reals
         self.data = reals.digest
-        self.reals = real_features(reals, self.extractor, cache=cache, device=device)
+        self.reals = real_features(reals, self.extractor, cache=cache, ranks=ranks)
 
     def __call__(
         self, generator: Generator, classes: tuple[str, ...], per_class: int, seed: int, truncation: float = 1.0
-    ) -> Verdict:
-        """The metrics per class and their means, with `per_class` fakes of each."""
+    ) -> Verdict | None:
+        """The metrics per class and their means, with `per_class` fakes of each; None on ranks other than the first."""
         features = {
-            name: extract(fakes(generator, label, per_class, seed, truncation), self.extractor, self.device)
-            for label, name in enumerate(classes)
+            name: self._features(generator, label, per_class, seed, truncation) for label, name in enumerate(classes)
         }
+        if self.ranks.rank > 0:
+            return None
         spread = {
             name: intra_class_distance(features[name][:DIVERSITY_SAMPLES])
             / max(intra_class_distance(self.reals[name][:DIVERSITY_SAMPLES]), 1e-12)
@@ -79,12 +83,21 @@ class Judge:
             per_class=per_class,
             seed=seed,
             truncation=truncation,
-            device=self.device,
+            device=self.ranks.device,
         )
         for name in self.metrics:
             if name in BEHAVIOURS:
                 scores += BEHAVIOURS[name](subject)
         return Verdict(scores, spread)
+
+    def _features(self, generator: Generator, label: int, per_class: int, seed: int, truncation: float) -> Tensor:
+        """[per_class, F] of one class's fakes."""
+
+        def compute(first: int, size: int) -> Tensor:
+            drawn = fakes(generator, label, size, seed, truncation, first)
+            return extract(drawn, self.extractor, self.ranks.device)
+
+        return sharded(per_class, self.ranks, compute)
 
     def line(self, score: Score, kimg: float, snapshot: str, seed: int, truncation: float = 1.0) -> dict[str, Any]:
         """A line of metrics.jsonl: a score, and all that it depends on."""

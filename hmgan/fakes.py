@@ -9,28 +9,31 @@ from torch import Tensor
 
 from hmgan import rng
 from hmgan.assemble import Generator
+from hmgan.metrics.sharding import BATCH
 from hmgan.report.images import to_uint8
 
-BATCH = 64
 
-
-def fakes(generator: Generator, label: int, count: int, seed: int, truncation: float = 1.0) -> Iterator[Tensor]:
-    """uint8 batches [<= 64, 3, H, W] of one class."""
-    return _drawn(generator, label, count, seed, f"evaluate/{label}", truncation)
+def fakes(
+    generator: Generator, label: int, count: int, seed: int, truncation: float = 1.0, first: int = 0
+) -> Iterator[Tensor]:
+    """uint8 batches [<= 64, 3, H, W] of images first..first + count - 1 of one class."""
+    return _drawn(generator, label, range(first, first + count), seed, f"evaluate/{label}", truncation)
 
 
 def fakes_of_shared_style(
     generator: Generator, label: int, count: int, seed: int, truncation: float = 1.0
 ) -> Iterator[Tensor]:
     """The same, but image i has one z and one noise in every class."""
-    return _drawn(generator, label, count, seed, "evaluate/style", truncation)
+    return _drawn(generator, label, range(count), seed, "evaluate/style", truncation)
 
 
 @torch.no_grad()
-def _drawn(generator: Generator, label: int, count: int, seed: int, stream: str, truncation: float) -> Iterator[Tensor]:
+def _drawn(
+    generator: Generator, label: int, places: range, seed: int, stream: str, truncation: float
+) -> Iterator[Tensor]:
     device = next(generator.parameters()).device
-    for first in range(0, count, BATCH):
-        size = min(BATCH, count - first)
-        latents = generator.latents(rng.keys(seed, stream, first, size))
+    for batch in (places[i : i + BATCH] for i in range(0, len(places), BATCH)):
+        size = len(batch)
+        latents = generator.latents(rng.keys(seed, stream, batch.start, size))
         images = generator(latents, torch.full((size,), label, device=device), truncation).image
         yield to_uint8(images)

@@ -70,16 +70,17 @@ def print_scores(
 
     Raises: UserError if there is no generator, or its classes are not those of the data.
     """
-    import torch
-
     from hmgan.datasets import cache_folder, held_out, open_data
     from hmgan.evaluation import Judge
     from hmgan.generators import load_generator, newest_snapshot
     from hmgan.metrics.evaluate import scores_table
     from hmgan.modulation.transfer import TransferGenerator
+    from hmgan.train.runtime import Runtime
 
+    runtime = Runtime()
     loaded = load_generator(run)
-    reals = open_data(data or scored_against(run) or held_out(loaded.config.get("data")))
+    with runtime.accelerator.main_process_first():  # rank 0 packs a registry set, the others find it there
+        reals = open_data(data or scored_against(run) or held_out(loaded.config.get("data")))
     if not isinstance(loaded.generator, TransferGenerator):
         reals = reals.unlabelled()
     if reals.classes != loaded.classes:
@@ -87,10 +88,11 @@ def print_scores(
             f"the data has classes {', '.join(reals.classes)}, the generator {', '.join(loaded.classes)}; "
             "give --data with the same classes in the same order"
         )
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    judge = Judge(reals, extractor, cache_folder() / "features", device, metrics)
+    judge = Judge(reals, extractor, cache_folder() / "features", runtime, metrics)
     count = per_class or min(max(reals.counts), 10_000)
-    verdict = judge(loaded.generator.to(device), loaded.classes, count, seed, trunc)
+    verdict = judge(loaded.generator.to(runtime.device), loaded.classes, count, seed, trunc)
+    if verdict is None:  # the first rank has it
+        return
     Console().print(scores_table([("score", verdict.scores)]))
     if not run.is_dir():  # a registry source, which belongs to the package
         return

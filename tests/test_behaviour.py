@@ -15,6 +15,7 @@ from hmgan.evaluation import METRICS, Judge
 from hmgan.fakes import fakes, fakes_of_shared_style
 from hmgan.metrics.evaluate import Score
 from hmgan.metrics.perceptual import load_squeeze_layers
+from hmgan.metrics.sharding import Alone
 from hmgan.train import session
 
 CPU = torch.device("cpu")
@@ -32,8 +33,9 @@ def generator(shards, source) -> Any:
 
 
 def scores_of(shards: Path, generator: Any, *metrics: str, per_class: int = 8) -> dict[tuple[str, str], Score]:
-    judge = Judge(open_data(str(shards)), "squeezenet", None, CPU, metrics)
+    judge = Judge(open_data(str(shards)), "squeezenet", None, Alone(), metrics)
     verdict = judge(generator, tiny.CLASSES, per_class, 0)
+    assert verdict is not None
     assert len({(s.metric, s.cls) for s in verdict.scores}) == len(verdict.scores)
     return {(s.metric, s.cls): s for s in verdict.scores}
 

@@ -18,9 +18,10 @@ from hmgan.errors import UserError
 from hmgan.files import write_atomically
 from hmgan.metrics.features import Extractor
 from hmgan.metrics.measures import DEFAULT, FEATURE_MEASURES, arrow
+from hmgan.metrics.sharding import BATCH, Alone, Ranks, sharded
 
 MEAN = "mean"
-BATCH = 64
+ALONE = Alone()
 
 
 class LabelledImages(Protocol):
@@ -116,27 +117,39 @@ def real_features(
     extractor: Extractor,
     *,
     cache: Path | None,
+    ranks: Ranks = ALONE,
     limit: int = 10_000,
-    device: torch.device | str = "cpu",
 ) -> dict[str, Tensor]:
-    """Class -> [N, F] float64 of the first `limit` images of each class.
+    """Class -> [N, F] float64 of the first `limit` images of each class; on ranks other than the first, nothing.
 
     Args:
         cache: a folder. Features are kept there under the data's digest, the extractor's, the resizer and the limit,
             so that a change of any of them is a miss. None: nothing is kept.
+        ranks: the work is shared among them.
 
     Raises: UserError when `limit` is below 2 or a cache file cannot be read.
     """
     if limit < 2:
         raise UserError(f"limit counts real images per class and must be at least 2, got {limit}")
     path = None if cache is None else cache / _cache_name(data, extractor, limit)
-    if path is not None and path.exists():
+    found = torch.tensor([int(path is not None and path.exists())], device=ranks.device)
+    # The first rank's word: another one may see another disk, or a file that has come since.
+    if bool(ranks.gather(found)[0]):
+        if path is None or ranks.rank > 0:
+            return {}
         # Class names may be anything, so tensors are stored by class index.
         kept = _read(path)
         return {cls: kept[str(label)] for label, cls in enumerate(data.classes)}
-    features = {
-        cls: extract(_class_batches(data, label, limit), extractor, device) for label, cls in enumerate(data.classes)
-    }
+    features = {}
+    for label, cls in enumerate(data.classes):
+        rows_N = torch.nonzero(data.labels == label).flatten()[:limit]
+
+        def compute(first: int, size: int, rows_N: Tensor = rows_N) -> Tensor:
+            return extract(_batches(data, rows_N[first : first + size]), extractor, ranks.device)
+
+        features[cls] = sharded(len(rows_N), ranks, compute)
+    if ranks.rank > 0:
+        return {}
     if path is not None:
         stored = save({str(label): features[cls] for label, cls in enumerate(data.classes)})
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -208,10 +221,9 @@ def _check_classes(real: Mapping[str, Tensor], fake: Mapping[str, Tensor]) -> No
                 raise UserError(f"class '{cls}' has {len(rows)} {side} samples, a score needs 2 or more; add images")
 
 
-def _class_batches(data: LabelledImages, label: int, limit: int) -> Iterator[Tensor]:
-    """[B, 3, H, W] uint8 batches of one class's first images."""
-    rows = torch.nonzero(data.labels == label).flatten()[:limit]
-    for chunk in rows.split(BATCH):
+def _batches(data: LabelledImages, rows_N: Tensor) -> Iterator[Tensor]:
+    """[B, 3, H, W] uint8 batches of the images at these places."""
+    for chunk in rows_N.split(BATCH):
         if len(chunk):
             yield torch.stack([data[int(i)][0] for i in chunk])
 

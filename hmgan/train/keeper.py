@@ -10,7 +10,7 @@ from PIL import Image
 from hmgan.assemble import Generator
 from hmgan.config import Choice
 from hmgan.data.shards import ShardSet
-from hmgan.evaluation import Judge
+from hmgan.evaluation import Judge, Verdict
 from hmgan.generators import SNAPSHOTS, save_conditional
 from hmgan.metrics.evaluate import Score
 from hmgan.modulation.transfer import TransferGenerator
@@ -35,23 +35,26 @@ class Keeper:
         self.prepared, self.folder, self.log, self.judge = prepared, folder, log, judge
 
     def snapshot(self, trainer: Trainer, kimg: float) -> None:
+        generator = trainer.averaged.eval()
+        settings = self.prepared.experiment.evaluation
+        verdict = None
+        if self.judge is not None:  # on every rank: each draws its share of the fakes
+            verdict = self.judge(generator, self.prepared.classes, settings.per_class, settings.seed)
         if not self.prepared.runtime.main:
             return
-        generator = trainer.averaged.eval()
         tag = f"{kimg:010.3f}"
         name = "fakes_init.png" if kimg == 0 else f"fakes{tag}.png"
         save_png(class_grid(fake_rows(generator, self.prepared.classes)), self.folder / name)
-        scores = [] if self.judge is None else self._score(self.judge, generator, tag, kimg)
+        scores = [] if self.judge is None or verdict is None else self._record(self.judge, verdict, tag, kimg)
         if kimg > 0:
             kept = self.folder / SNAPSHOTS / tag
             self._keep(trainer, generator, kept, kimg)
             write_card(kept, f"{self.prepared.experiment.summary}", self._facts(kimg), scores, use(kept))
 
-    def _score(self, judge: Judge, generator: Generator, tag: str, kimg: float) -> list[Score]:
-        settings = self.prepared.experiment.evaluation
-        verdict = judge(generator, self.prepared.classes, settings.per_class, settings.seed)
+    def _record(self, judge: Judge, verdict: Verdict, tag: str, kimg: float) -> list[Score]:
+        seed = self.prepared.experiment.evaluation.seed
         for score in verdict.scores:
-            self.log.score(judge.line(score, kimg, tag, settings.seed))
+            self.log.score(judge.line(score, kimg, tag, seed))
             self.prepared.runtime.accelerator.log({f"{score.metric}/{score.cls}": score.value}, step=int(kimg))
         means = "  ".join(f"{s.metric} {s.value:.4g}" for s in verdict.scores if s.cls == "mean")
         self.log.say(f"scores   kimg {kimg:.3f}  {means}")

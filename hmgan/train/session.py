@@ -124,4 +124,4 @@ def make_judge(prepared: Prepared) -> Judge | None:
     if prepared.reals is None:
         return None
     settings = prepared.experiment.evaluation
-    return Judge(prepared.reals, settings.extractor, cache_folder() / "features", prepared.runtime.device)
+    return Judge(prepared.reals, settings.extractor, cache_folder() / "features", prepared.runtime)
