@@ -24,7 +24,7 @@ def start_aligned(generator: Generator, experiment: Experiment, source: Source |
         if experiment.modulation is not None and experiment.modulation.options.get("init") == "align":
             raise UserError(
                 "modulation.init is 'align', which starts from random heads; run hmgan align with this experiment "
-                "first, then hmgan train with --set aligned=RUN"
+                "first, then hmgan train with --set aligned=RUN; init 'random' trains such heads unaligned"
             )
         return
     if not experiment.conditional:

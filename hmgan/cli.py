@@ -228,6 +228,37 @@ def demo(
     run_demo(outdir, experiment, set_ or [], seed)
 
 
+@app.command()
+def compare(
+    study: Annotated[str, typer.Argument(help="A name of `hmgan list studies`.")],
+    outdir: Annotated[Path | None, typer.Option(help="Folder of the study; left out: studies/STUDY.")] = None,
+    rows: Annotated[str | None, typer.Option(help="Only these methods, for example hyper-mod-b,adain.")] = None,
+    targets: Annotated[str | None, typer.Option(help="Only these targets.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Only these seeds, for example 0,2-4.")] = None,
+    report_only: Annotated[bool, typer.Option("--report-only", help="Run nothing; report what is finished.")] = False,
+    set_: Set = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Say how far each cell is; run nothing.")] = False,
+) -> None:
+    """Trains a study's methods on its targets, going on where it was stopped, and reports them side by side.
+
+    Several processes, on one machine or on several, may run the same study in the same folder.
+    """
+    from hmgan.drawing import parse_seeds
+    from hmgan.study.run import Order
+    from hmgan.study.run import compare as run
+
+    order = Order(
+        study,
+        outdir or Path("studies") / study,
+        rows=rows.split(",") if rows else None,
+        targets=targets.split(",") if targets else None,
+        seeds=parse_seeds(seeds) if seeds else None,
+        overrides=set_ or (),
+    )
+    if run(order, report_only=report_only, dry_run=dry_run):
+        raise SystemExit(1)
+
+
 def main() -> None:
     """The `hmgan` command. A mistake of the user's is one line and exit code 2."""
     try:

@@ -155,10 +155,12 @@ def _known_keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str
 
 
 def _model_at(model: type[BaseModel] | None, part: int | str) -> type[BaseModel] | None:
-    """The model that a field holds, bare or as a union's member; None for any other field."""
+    """The model that a field holds, bare, as a union's member or in a list; None for any other field."""
+    if isinstance(part, int):
+        return model
     if model is None or part not in model.model_fields:
         return None
-    annotation = model.model_fields[str(part)].annotation
+    annotation = model.model_fields[part].annotation
     members = [annotation, *getattr(annotation, "__args__", ())]
     return next((m for m in members if inspect.isclass(m) and issubclass(m, BaseModel)), None)
 

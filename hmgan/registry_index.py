@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from hmgan import components
 from hmgan.errors import UserError
+from hmgan.study.entry import Study
 
 # kind -> folder. All but DATA_ONLY are components registered in code, to which an entry gives options and a provenance.
 FOLDERS = {
@@ -29,8 +30,9 @@ FOLDERS = {
     "source": "sources",
     "extractor": "extractors",
     "experiment": "experiments",
+    "study": "studies",
 }
-DATA_ONLY = ("dataset", "source", "extractor", "experiment")
+DATA_ONLY = ("dataset", "source", "extractor", "experiment", "study")
 _extra: list[Path] = []
 
 
@@ -100,7 +102,12 @@ class ExtractorEntry(Entry):
         return self
 
 
-ENTRIES: dict[str, type[Entry]] = {"dataset": DatasetEntry, "source": SourceEntry, "extractor": ExtractorEntry}
+ENTRIES: dict[str, type[BaseModel]] = {
+    "dataset": DatasetEntry,
+    "source": SourceEntry,
+    "extractor": ExtractorEntry,
+    "study": Study,
+}
 
 
 def add(folder: Path) -> None:
@@ -108,6 +115,11 @@ def add(folder: Path) -> None:
     if not any((folder / name).is_dir() for name in FOLDERS.values()):
         raise UserError(f"--registry {folder} has none of the folders {', '.join(FOLDERS.values())}; make one of them")
     _extra.insert(0, folder)
+
+
+def added() -> list[Path]:
+    """The folders given to `add`, as another process must add them to see the same entries."""
+    return list(reversed(_extra))
 
 
 def kind_named(word: str) -> str:

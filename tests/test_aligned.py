@@ -55,7 +55,7 @@ def refusal(experiment):
 def test_random_heads_without_alignment_are_refused(shards, source):
     assert refusal(tiny.transfer(shards, source, name="hyper-mod-c-align")) == (
         "modulation.init is 'align', which starts from random heads; run hmgan align with this experiment first, "
-        "then hmgan train with --set aligned=RUN"
+        "then hmgan train with --set aligned=RUN; init 'random' trains such heads unaligned"
     )
 
 

@@ -19,7 +19,7 @@ from hmgan.modulation.edits import AdaFM, Edits, LiveAdaFM, WeightEdit, kernel_s
 from hmgan.modulation.scheme import Modulation
 from hmgan.types import Site
 
-Init = Literal["source", "align"]
+Init = Literal["source", "align", "random"]
 # (class-vector width, (O, I), unit, the table at v = 0 or None for zero, spread) -> a head that emits [R, O * I]
 TableHead = Callable[[int, tuple[int, int], float, Tensor | None, float], nn.Module]
 
@@ -88,7 +88,8 @@ class AdaFMHeads(_Heads):
 
     Args:
         init: "source" starts from the source network exactly, in closed form (gamma = sigma + epsilon, beta = mu,
-            weights of the heads 0); "align" starts from random heads, for the paper's self-alignment.
+            weights of the heads 0); "align" starts from random heads, for the paper's self-alignment; "random" trains
+            them as they are, which shows what either start is worth.
         epsilon: added to sigma, in units of the site's gain.
         live: normalise the source's weights at every use, for a source whose convolutions train too.
 

@@ -21,12 +21,13 @@ class AdaINHeads(Modulation):
     """h' = (1 + g_v) * h + t_v after every AdaIN: the paper's baseline in place of weight modulation.
 
     Args:
-        init: "source" starts from the source network exactly (heads 0); "align" from random heads.
+        init: "source" starts from the source network exactly (heads 0); "align" from random heads, to be
+            self-aligned first; "random" from the same, left as they are.
 
     Shapes: v [R, E] -> Edits with R rows.
     """
 
-    def __init__(self, backbone: Backbone, dim: int, *, init: Literal["source", "align"] = "source") -> None:
+    def __init__(self, backbone: Backbone, dim: int, *, init: Literal["source", "align", "random"] = "source") -> None:
         super().__init__()
         norms = adaptive_norms(backbone, "adain")
         spread = 0.0 if init == "source" else 1.0
@@ -51,7 +52,7 @@ class ClassStyleHeads(Modulation):
     Shapes: v [R, E] -> Edits with R rows.
     """
 
-    def __init__(self, backbone: Backbone, dim: int, *, init: Literal["source", "align"] = "source") -> None:
+    def __init__(self, backbone: Backbone, dim: int, *, init: Literal["source", "align", "random"] = "source") -> None:
         super().__init__()
         norms = adaptive_norms(backbone, "adain-class-only")
         exact = init == "source"

@@ -23,7 +23,9 @@ from hmgan.metrics.measures import arrow, better
 WIDTH = 900  # CSS pixels that a figure is drawn for
 INCH, DENSITY = 100, 2  # CSS pixels per inch; image pixels per CSS pixel
 ROW_HEIGHT = 3.1  # inches per row of panels
+PANEL_FRAME = 0.85  # inches of it that title and axis take, and a little more
 FONT = 9.0  # points
+LABEL_GAP = 1.15  # of the font's size, from one label to the next
 MARKED = 40  # a line of at most so many points shows each
 
 # Panels of the loss figure, in order: title, and stats key -> label. One is drawn if any of its keys is there.
@@ -53,6 +55,7 @@ class Line(NamedTuple):
     label: str
     points: list[tuple[float, float]]  # (kimg, value)
     strong: bool = False
+    band: Sequence[tuple[float, float, float]] = ()  # (kimg, low, high), shaded
 
 
 def loss_curves(stats: Sequence[Mapping[str, Any]], *, ink: Ink = LIGHT) -> Figure:
@@ -91,6 +94,18 @@ def score_curves(metrics: Sequence[Mapping[str, Any]], *, ink: Ink = LIGHT) -> F
         lines = [Line(cls, _points([x for x in own if x["class"] == cls], "value"), cls == MEAN) for cls in classes]
         panels.append((f"{metric} {arrow(metric)} {better(metric)} is better", lines, True))
     return _figure(panels, ink)
+
+
+def banded_curves(panels: Sequence[tuple[str, Sequence[Line]]], *, ink: Ink = LIGHT) -> Figure:
+    """A panel per title, its lines each with a band; as tall as the names at their ends need.
+
+    Raises: ValueError without any panel.
+    """
+    if not panels:
+        raise ValueError("panels must hold at least one, got none")
+    most = max(len(lines) for _, lines in panels)
+    height = max(ROW_HEIGHT, PANEL_FRAME + most * FONT * LABEL_GAP / 72)
+    return _figure([(title, lines, True) for title, lines in panels], ink, height)
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -138,11 +153,11 @@ def _points(rows: Sequence[Mapping[str, Any]], key: str) -> list[tuple[float, fl
     return [(row["kimg"], row[key]) for row in rows if key in row and math.isfinite(row[key])]
 
 
-def _figure(panels: Sequence[tuple[str, Sequence[Line], bool]], ink: Ink) -> Figure:
-    """Panels side by side, two or three to a row; the third item allows a log axis."""
+def _figure(panels: Sequence[tuple[str, Sequence[Line], bool]], ink: Ink, height: float = ROW_HEIGHT) -> Figure:
+    """Panels side by side, two or three to a row; the third item allows a log axis. Height is inches per row."""
     columns = len(panels) if len(panels) < 4 else 2 + len(panels) % 2
     rows = math.ceil(len(panels) / columns)
-    figure = Figure(figsize=(WIDTH / INCH, ROW_HEIGHT * rows), layout="constrained", facecolor=ink.paper)
+    figure = Figure(figsize=(WIDTH / INCH, height * rows), layout="constrained", facecolor=ink.paper)
     layout = figure.get_layout_engine()
     assert layout is not None
     layout.set(w_pad=0.14, h_pad=0.1, wspace=0.02, hspace=0.06)  # type: ignore[call-arg]
@@ -151,7 +166,7 @@ def _figure(panels: Sequence[tuple[str, Sequence[Line], bool]], ink: Ink) -> Fig
         axes = figure.add_subplot(rows, columns, i + 1)
         _style(axes, title, ink)
         axes.set_xlim(0, last or 1.0)
-        _draw(axes, [line for line in lines if line.points], may_log, ink)
+        _draw(axes, [line for line in lines if line.points], may_log, ink, height)
     return figure
 
 
@@ -168,7 +183,7 @@ def _style(axes: Axes, title: str, ink: Ink) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
 
 
-def _draw(axes: Axes, lines: Sequence[Line], may_log: bool, ink: Ink) -> None:
+def _draw(axes: Axes, lines: Sequence[Line], may_log: bool, ink: Ink, height: float) -> None:
     """The lines, the scale of y, and the labels at the lines' ends."""
     if not lines:
         return
@@ -181,8 +196,11 @@ def _draw(axes: Axes, lines: Sequence[Line], may_log: bool, ink: Ink) -> None:
     for line, style in zip(lines, styles, strict=True):
         kimg, value = zip(*line.points, strict=True)
         axes.plot(kimg, value, clip_on=False, marker="o" if len(kimg) <= MARKED else None, **style)
+        if line.band:
+            at, low, high = zip(*line.band, strict=True)
+            axes.fill_between(at, low, high, color=style["color"], alpha=0.16, linewidth=0, zorder=2)
     if len(lines) > 1:  # the title names a lone one
-        _label_ends(axes, lines, [style["color"] for style in styles], ink)
+        _label_ends(axes, lines, [style["color"] for style in styles], ink, height)
 
 
 def _line_style(line: Line, i: int, ink: Ink) -> dict[str, Any]:
@@ -206,13 +224,13 @@ def _log_scale(axes: Axes, values: Sequence[float]) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _label_ends(axes: Axes, lines: Sequence[Line], colors: Sequence[str], ink: Ink) -> None:
+def _label_ends(axes: Axes, lines: Sequence[Line], colors: Sequence[str], ink: Ink, height: float) -> None:
     """Names beside the last points, moved apart where they would touch, with a thread back to the line."""
     axes.get_ylim()  # settles the limits, which matplotlib otherwise leaves until it draws
     to_axes = axes.transData + axes.transAxes.inverted()
     ends = [to_axes.transform(line.points[-1]) for line in lines]
     # The plot's own height is known only after layout; this is what title and axis leave of a row, a little less.
-    gap = FONT * 1.15 / 72 / (ROW_HEIGHT - 0.85)
+    gap = FONT * LABEL_GAP / 72 / (height - PANEL_FRAME)
     for line, color, end, y in zip(lines, colors, ends, spread([float(y) for _, y in ends], gap), strict=True):
         axes.annotate(
             _short(line.label),

@@ -49,6 +49,7 @@ class Table(NamedTuple):
     title: str
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
+    wide: bool = False  # never beside another table
 
 
 class Command(NamedTuple):
@@ -181,10 +182,10 @@ def _html_table(table: Table) -> str:
         first, *others = zip(table.columns, _cells(row, table), strict=True)
         cells = cell("th", *first, ' scope="row"') + "".join(cell("td", *other) for other in others)
         body += f'<tr class="strong">{cells}</tr>\n' if row.strong else f"<tr>{cells}</tr>\n"
-    title = _html(table.title)
+    title, style = _html(table.title), "table full" if table.wide else "table"
     # The wrapper scrolls where a phone is narrower than the numbers; a focusable one scrolls from the keyboard too.
     return (
-        f'<div class="table" role="region" aria-label="{title}" tabindex="0"><table>\n<caption>{title}</caption>\n'
+        f'<div class="{style}" role="region" aria-label="{title}" tabindex="0"><table>\n<caption>{title}</caption>\n'
         f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table></div>"
     )
 

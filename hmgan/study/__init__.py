@@ -1,0 +1,1 @@
+"""Studies: a matrix of methods, targets and seeds, run cell by cell, and its report."""

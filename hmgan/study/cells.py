@@ -1,0 +1,171 @@
+"""A cell on disk. Its folder holds:
+
+cell.json      what is trained: the resolved experiment and the self-alignment before it
+inputs.json    digests of the images and the source it was begun with
+claims/        who runs it (lock.py)
+align/, train/ run directories, as `hmgan align` and `hmgan train` leave them
+output.txt     what the run said
+failed.json    why it stopped, if it failed
+done.json      written last: the cell is finished, and belongs to cell.json
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hmgan import config
+from hmgan.errors import UserError
+from hmgan.files import write_atomically
+from hmgan.report.scores import read_lines
+from hmgan.study import lock
+from hmgan.study.plan import Cell
+
+CELL, INPUTS, DONE, FAILED = "cell.json", "inputs.json", "done.json", "failed.json"
+ALIGN, TRAIN, CLAIMS, OUTPUT = "align", "train", "claims", "output.txt"
+# What a cell's result does not depend on: words, and settings of the machine. (Threads change a sum's last digits.)
+INDIFFERENT = ("summary", "provenance", "train.threads", "train.workers", "train.trackers", "train.checkpoints")
+
+
+class State(Enum):
+    TODO = "to do"
+    PARTIAL = "begun"
+    RUNNING = "running"
+    FAILED = "failed"
+    DONE = "done"
+
+
+class Standing(NamedTuple):
+    """How far a cell is."""
+
+    state: State
+    kimg: float = 0.0
+    note: str = ""  # who runs it, or why it failed
+
+
+def standing(folder: Path, cell: Cell) -> Standing:
+    """How far a cell is. Raises UserError if it was begun with other settings."""
+    check_same(folder, cell)
+    if is_done(folder):
+        return Standing(State.DONE, cell.experiment.train.kimg)
+    kimg = progress(folder)
+    holder = lock.holder(folder / CLAIMS) if (folder / CLAIMS).is_dir() else None
+    if holder is not None:
+        return Standing(State.RUNNING, kimg, holder)
+    if (folder / FAILED).is_file():
+        return Standing(State.FAILED, kimg, str(read(folder / FAILED)["reason"]))
+    return Standing(State.PARTIAL if (folder / CELL).is_file() else State.TODO, kimg)
+
+
+def is_done(folder: Path) -> bool:
+    """Whether a cell is finished, with the settings that its cell.json names."""
+    if not (folder / DONE).is_file():
+        return False
+    if read(folder / DONE).get("cell_sha256") != _digest(folder / CELL):
+        raise UserError(f"{folder / DONE} is not of the {CELL} beside it; remove {folder} to run the cell anew")
+    return True
+
+
+def progress(folder: Path) -> float:
+    """kimg of the training so far, as its status lines tell."""
+    try:
+        lines = read_lines(folder / TRAIN / "stats.jsonl")
+    except json.JSONDecodeError:  # its last line is being written this moment
+        return 0.0
+    return float(lines[-1]["kimg"]) if lines else 0.0
+
+
+def begin(folder: Path, cell: Cell) -> None:
+    """Writes cell.json, under the cell's claim."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / FAILED).unlink(missing_ok=True)
+    put(folder / CELL, {"cell": cell.label, **_table(cell)})
+
+
+def fail(folder: Path, reason: str) -> None:
+    """Writes failed.json, until the cell is run again."""
+    put(folder / FAILED, {"reason": reason})
+
+
+def finish(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Writes done.json: nothing comes after it."""
+    put(folder / DONE, {"cell_sha256": _digest(folder / CELL), **facts})
+
+
+def check_inputs(folder: Path, inputs: Mapping[str, str | None]) -> None:
+    """Keeps the digests of the images and the source; on a resumed cell they must be the same.
+
+    Raises: UserError if one changed since the cell was begun.
+    """
+    path = folder / INPUTS
+    if not path.is_file():
+        put(path, dict(inputs))
+        return
+    kept = read(path)
+    for name, digest in inputs.items():
+        if kept.get(name) != digest:
+            raise UserError(f"the {name} changed since {folder} was begun; remove the folder to run the cell anew")
+
+
+def check_same(folder: Path, cell: Cell) -> None:
+    """Raises UserError if the cell's folder was begun with settings that would give another result."""
+    if not (folder / CELL).is_file():
+        return
+    kept = read(folder / CELL)
+    # Read as an experiment: a setting that is new since then has its default in both.
+    then = {"align_kimg": kept["align_kimg"], **config.to_table(config.resolve(kept["experiment"]))}
+    table = _table(cell)
+    now = {"align_kimg": table["align_kimg"], **table["experiment"]}
+    changed = _differences(_flat(then), _flat(now))
+    if changed:
+        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+        raise UserError(
+            f"{folder} was begun with other settings: {', '.join(changed[:3])}{more}; "
+            "give the same settings, another --outdir, or remove the folder"
+        )
+
+
+def read(path: Path) -> dict[str, Any]:
+    """One of a cell's JSON files. Raises UserError where it cannot be read."""
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}); remove {path.parent} to run the cell anew") from None
+
+
+def put(path: Path, content: dict[str, Any]) -> None:
+    write_atomically(path, lambda part: part.write_text(json.dumps(content, indent=1) + "\n"))
+
+
+def _table(cell: Cell) -> dict[str, Any]:
+    return {"align_kimg": cell.align_kimg, "experiment": config.to_table(cell.experiment)}
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _flat(table: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """{"a": {"b": c}} -> {"a.b": c}, without what makes no difference."""
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        path = f"{above}{key}"
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{path}.")
+        elif path not in INDIFFERENT:
+            flat[path] = value
+    return flat
+
+
+def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    missing = object()
+
+    def said(table: Mapping[str, Any], key: str) -> str:
+        return repr(table[key]) if key in table else "left out"
+
+    keys = [key for key in sorted({*then, *now}) if then.get(key, missing) != now.get(key, missing)]
+    return [f"{key} was {said(then, key)}, now {said(now, key)}" for key in keys]

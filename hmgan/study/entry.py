@@ -1,0 +1,101 @@
+"""What a study's TOML may say: rows (methods), targets, seeds, and the orderings to check."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from hmgan.components import unknown
+
+# Names become folders.
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
+# What is the study's to say, once for all rows. A row that set one of these would not be comparable.
+SHARED = ("data", "source", "task", "aligned", "train.kimg", "train.seed", "evaluation")
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Row(Strict):
+    """A method. Without an experiment it stands for a row of the paper that is shown and not run."""
+
+    name: Name
+    experiment: str | None = None
+    set: list[str] = Field(default=[], description="a.b=c overrides of the experiment")
+    align_kimg: float = Field(0.0, ge=0, description="kimg of self-alignment before the training; 0 is none")
+    paper: str = Field("", description="the paper's name for the row")
+    numbers: dict[str, dict[str, float]] = Field(default={}, description="the paper's: target -> metric -> value")
+
+    @field_validator("set")
+    @classmethod
+    def _own_settings(cls, settings: list[str]) -> list[str]:
+        for setting in settings:
+            path = setting.partition("=")[0].strip()
+            if any(path == shared or path.startswith(f"{shared}.") for shared in SHARED):
+                raise ValueError(f"a row cannot set {path}: it is the study's, the same for every row; set it there")
+        return settings
+
+
+class Target(Strict):
+    """Classes to transfer to, and the source to start from."""
+
+    name: Name
+    data: str
+    source: str
+    evaluation: str | None = Field(None, description="images to score against; left out: the data's held-out ones")
+    paper: str = Field("", description="the paper's source and target that the rows' numbers are of")
+
+
+class Claim(Strict):
+    """An ordering that the paper reports: the row `better` scores better than the row `worse`."""
+
+    name: str
+    better: str
+    worse: str
+    paper: str = Field("", description="the paper's figures")
+
+
+class Study(Strict):
+    """A matrix of rows, targets and seeds. Every cell trains for the same kimg and is scored in the same way."""
+
+    title: str
+    summary: str
+    provenance: str = ""
+    kimg: float = Field(gt=0, description="kimg of training in every cell")
+    per_class: int = Field(ge=2, description="fakes per class that are scored at every snapshot")
+    seeds: list[int] = Field(min_length=1)
+    set: list[str] = Field(default=[], description="a.b=c overrides of every row's experiment")
+    targets: list[Target] = Field(min_length=1)
+    rows: list[Row] = Field(min_length=1)
+    claims: list[Claim] = []
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Study:
+        rows, targets = [row.name for row in self.rows], [target.name for target in self.targets]
+        for what, names in (("row", rows), ("target", targets), ("seed", self.seeds)):
+            _once(what, names)
+        for row in self.rows:
+            for target in row.numbers:
+                _known("target", target, targets, f"numbers of row {row.name!r}")
+        for claim in self.claims:
+            for side in (claim.better, claim.worse):
+                _known("row", side, rows, f"claim {claim.name!r}")
+        if not any(row.experiment for row in self.rows):
+            raise ValueError("no row has an experiment, so there is nothing to run; give one to a row")
+        return self
+
+
+def _once(what: str, names: Iterable[object]) -> None:
+    seen: set[object] = set()
+    for name in names:
+        if name in seen:
+            raise ValueError(f"two {what}s are {name!r}; each must be there once")
+        seen.add(name)
+
+
+def _known(what: str, name: str, known: list[str], where: str) -> None:
+    if name not in known:
+        raise ValueError(f"{where}: {unknown(what, name, known)}")

@@ -1,0 +1,130 @@
+"""One process per cell, on one machine or on several that share a folder.
+
+A cell's claims are files numbered 1, 2, 3, ... The highest holds, and each is made by exclusive creation, so of all the
+processes that want the next number exactly one gets it. A number is never used twice, and no claim is ever removed: a
+process that looked long ago cannot mistake a later claim for the one it saw.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from pathlib import Path
+from typing import Any, Self
+
+from hmgan.files import write_atomically
+
+BEAT = 5.0  # seconds between heartbeats
+# Without a heartbeat for so long, a claim of another machine lapses. Shared folders may show times a minute late.
+STALE = 180.0
+
+
+class CellLock:
+    """A claim that was won. `beat` keeps it; leaving the context gives it up.
+
+    Args:
+        path: the claim's file, newly made by this process.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._beaten = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        if self.held():
+            _write(self.path, {**_owner(), "released": True})
+
+    def held(self) -> bool:
+        """Whether no other process took the cell over, as one may after this one was suspended for long."""
+        return _highest(self.path.parent) == self.path
+
+    def beat(self) -> bool:
+        """Renews the claim if it is time to, and says whether it is still held."""
+        if time.monotonic() - self._beaten < BEAT:
+            return True
+        self._beaten = time.monotonic()
+        if not self.held():
+            return False
+        os.utime(self.path)
+        return True
+
+
+def take(folder: Path) -> CellLock | None:
+    """The claim on a cell, or None if a living process holds it. A claim whose process is gone is taken over."""
+    folder.mkdir(parents=True, exist_ok=True)
+    newest = _highest(folder)
+    if newest is not None and holder(folder) is not None:
+        return None
+    number = 1 if newest is None else int(newest.stem) + 1
+    path = folder / f"{number:06d}.json"
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    except FileExistsError:
+        return None
+    with os.fdopen(descriptor, "w") as file:
+        file.write(json.dumps(_owner()))
+    return CellLock(path)
+
+
+def holder(folder: Path) -> str | None:
+    """`host, pid` of the living process that holds a cell; None if nobody does."""
+    newest = _highest(folder)
+    if newest is None:
+        return None
+    try:
+        owner: dict[str, Any] = json.loads(newest.read_text())
+    except json.JSONDecodeError:  # being written this moment, or cut short by a crash: only its age tells
+        return None if _silence(newest) > STALE else "a process that is starting"
+    if owner.get("released"):
+        return None
+    # A process of this machine is asked for directly: after a crash, nobody waits for a heartbeat to lapse.
+    here = owner["machine"] == _machine()
+    gone = _started(owner["pid"]) != owner["started"] if here and owner["started"] else _silence(newest) > STALE
+    return None if gone else f"{owner['host']}, pid {owner['pid']}"
+
+
+def _highest(folder: Path) -> Path | None:
+    return max(folder.glob("[0-9]*.json"), key=lambda path: int(path.stem), default=None)
+
+
+def _write(path: Path, owner: dict[str, Any]) -> None:
+    write_atomically(path, lambda part: part.write_text(json.dumps(owner)))
+
+
+def _owner() -> dict[str, Any]:
+    pid = os.getpid()
+    return {"host": socket.gethostname(), "pid": pid, "started": _started(pid), "machine": _machine()}
+
+
+def _silence(claim: Path) -> float:
+    """Seconds since the last heartbeat, by the file system's own time: the clocks of two machines may differ."""
+    probe = claim.parent / f".now-{socket.gethostname()}-{os.getpid()}"
+    probe.touch()
+    try:
+        return probe.stat().st_mtime - claim.stat().st_mtime
+    finally:
+        probe.unlink()
+
+
+def _started(pid: int) -> str | None:
+    """When a process began, which tells it from a later one of its number; None where none runs or none can say."""
+    try:
+        # Behind the command in brackets, which may hold anything: the state, and the start as the 20th field.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in "ZX" else fields[19]
+
+
+def _machine() -> str:
+    """This kernel and its process numbers: containers may share a host name, and count from 1 each."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{socket.gethostname()} {boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return socket.gethostname()

@@ -1,0 +1,97 @@
+"""From a study to its cells: one resolved experiment per row, target and seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hmgan import components, config, registry_index
+from hmgan.config import Experiment
+from hmgan.errors import UserError
+from hmgan.study.entry import Row, Study, Target
+
+
+class Cell(NamedTuple):
+    """One training of the matrix."""
+
+    target: str
+    row: str
+    seed: int
+    experiment: Experiment  # as it trains, but for the aligned heads it may start from
+    align_kimg: float  # self-alignment before it; 0 is none
+
+    @property
+    def label(self) -> str:
+        return f"{self.target}/{self.row}/seed{self.seed}"
+
+    def folder(self, outdir: Path) -> Path:
+        return outdir / "cells" / self.label
+
+
+def load_study(name: str) -> Study:
+    """The study of that name. Raises UserError for an unknown name or a mistake in its file."""
+    return Study.model_validate(registry_index.entry("study", name))
+
+
+def chosen(what: str, wanted: Sequence[str] | None, known: Sequence[str]) -> list[str]:
+    """The named ones in the study's order; all where none are named. Raises UserError with the nearest spelling."""
+    for name in wanted or ():
+        if name not in known:
+            raise components.unknown(what, name, known)
+    return [name for name in known if not wanted or name in wanted]
+
+
+def cells(
+    study: Study,
+    overrides: Sequence[str] = (),
+    *,
+    rows: Sequence[str] | None = None,
+    targets: Sequence[str] | None = None,
+    seeds: Sequence[int] | None = None,
+) -> list[Cell]:
+    """The cells in the order they run: the first seed of everything comes first, so that a report is soon whole.
+
+    Args:
+        overrides: a.b=c over every row's experiment, after the study's own.
+        rows, targets, seeds: only these; left out: all of the study.
+
+    Raises: UserError for a name that the study does not have, or settings that do not fit.
+    """
+    runnable = {row.name: row for row in study.rows if row.experiment}
+    of_paper = [row.name for row in study.rows if not row.experiment]
+    for name in rows or ():
+        if name in of_paper:
+            raise UserError(f"row {name!r} has no experiment, only the paper's numbers; run: {', '.join(runnable)}")
+    wanted_rows = [runnable[name] for name in chosen("row", rows, list(runnable))]
+    by_name = {target.name: target for target in study.targets}
+    wanted_targets = [by_name[name] for name in chosen("target", targets, list(by_name))]
+    for seed in seeds or ():
+        if seed not in study.seeds:
+            known = ", ".join(str(s) for s in study.seeds)
+            raise UserError(f"--seeds names {seed}, the study has {known}; add it to the study's seeds")
+    return [
+        _cell(study, row, target, seed, overrides)
+        for seed in study.seeds
+        if not seeds or seed in seeds
+        for target in wanted_targets
+        for row in wanted_rows
+    ]
+
+
+def _cell(study: Study, row: Row, target: Target, seed: int, overrides: Sequence[str]) -> Cell:
+    fixed = [f"train.kimg={study.kimg}", f"evaluation.per_class={study.per_class}"]
+    given = [*study.set, *row.set, *fixed, *overrides]
+    own: dict[str, Any] = {"data": target.data, "source": target.source, "train": {"seed": seed}}
+    if target.evaluation is not None:
+        own["evaluation"] = {"data": target.evaluation}
+    for override in overrides:
+        path = override.partition("=")[0].strip()
+        if path in ("data", "source", "aligned", "train.seed", "evaluation.data"):
+            raise UserError(f"--set {path} would be one for all cells; targets and seeds of the study say it")
+    assert row.experiment is not None
+    try:
+        experiment = config.anchored(config.load(row.experiment, given, own))
+    except UserError as error:
+        raise UserError(f"row {row.name!r}: {error}") from None
+    return Cell(target.name, row.name, seed, experiment, row.align_kimg)

@@ -1,0 +1,181 @@
+"""`hmgan compare`: the cells of a study, one after the other, each in a process of its own; then the report."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from hmgan import assemble, registry_index
+from hmgan.datasets import open_data
+from hmgan.errors import UserError
+from hmgan.sources import load_source
+from hmgan.study import cells, lock
+from hmgan.study.cells import State
+from hmgan.study.plan import Cell, load_study
+from hmgan.study.plan import cells as planned
+from hmgan.study.progress import Progress
+from hmgan.study.report import study_report
+from hmgan.train.dryrun import parameters
+
+POLL = 0.2  # seconds
+
+
+class Order(NamedTuple):
+    """What `hmgan compare` was asked for."""
+
+    study: str
+    outdir: Path
+    rows: Sequence[str] | None = None
+    targets: Sequence[str] | None = None
+    seeds: Sequence[int] | None = None
+    overrides: Sequence[str] = ()
+
+    def line(self) -> str:
+        """The command that makes the whole study, as the report quotes it."""
+        given = "".join(f" --set {override}" for override in self.overrides)
+        return f"hmgan compare {self.study} --outdir {self.outdir}{given}"
+
+
+def compare(order: Order, *, report_only: bool = False, dry_run: bool = False) -> int:
+    """Runs what is not finished, reports everything, and returns the number of cells that failed.
+
+    Raises: UserError before anything is run, for a mistake in the study or a cell begun with other settings.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("hmgan compare runs one process per cell; start it once per GPU instead, on the same --outdir")
+    study = load_study(order.study)
+    whole = planned(study, order.overrides)
+    wanted = planned(study, order.overrides, rows=order.rows, targets=order.targets, seeds=order.seeds)
+    for cell in whole:
+        cells.check_same(cell.folder(order.outdir), cell)
+    if dry_run:
+        print_plan(wanted, order.outdir)
+        return 0
+    failures: dict[str, str] = {}
+    if not report_only:
+        # Inside run directories paths are absolute: the study can be resumed from anywhere.
+        outdir = order.outdir.absolute()
+        with Progress(wanted, outdir) as progress:
+            failures = run_all(wanted, outdir, progress)
+    study_report(study, whole, order.outdir, order.line())
+    console = Console()
+    console.print(f"report in {order.outdir / 'report.html'}", highlight=False, soft_wrap=True)
+    for label, reason in failures.items():
+        console.print(f"failed: {label}: {reason}", markup=False, highlight=False, soft_wrap=True)
+    return len(failures)
+
+
+def run_all(wanted: Sequence[Cell], outdir: Path, progress: Progress) -> dict[str, str]:
+    """Runs every cell that nobody has finished or holds; label -> reason for those that failed.
+
+    Passes go on while they achieve something: a cell that another process gave up meanwhile is taken up here.
+    """
+    failures: dict[str, str] = {}
+    while True:
+        ran = False
+        for cell in wanted:
+            if cell.label in failures or cells.is_done(cell.folder(outdir)):
+                continue
+            claim = lock.take(cell.folder(outdir) / cells.CLAIMS)
+            if claim is None:
+                continue
+            with claim:
+                if cells.is_done(cell.folder(outdir)):  # by whoever held it until now
+                    continue
+                ran = True
+                reason = run_one(cell, outdir, claim, progress)
+            if reason is not None:
+                failures[cell.label] = reason
+        if not ran:
+            progress.left_to_others([cell for cell in wanted if cell.label not in failures])
+            return failures
+
+
+def run_one(cell: Cell, outdir: Path, claim: lock.CellLock, progress: Progress) -> str | None:
+    """Runs a cell under its claim; the reason if it failed."""
+    folder = cell.folder(outdir)
+    cells.check_same(folder, cell)  # another process may have begun it since the first look
+    cells.begin(folder, cell)
+    progress.started(cell)
+    with (folder / cells.OUTPUT).open("ab") as output:
+        first = output.tell()
+        worker = start(folder, output.fileno())
+        try:
+            while worker.poll() is None:
+                time.sleep(POLL)
+                progress.look(cell)
+                if not claim.beat():
+                    stop(worker)
+                    progress.lost(cell)
+                    return None
+        finally:
+            stop(worker)
+    if cells.is_done(folder):
+        progress.finished(cell)
+        return None
+    reason = why(folder / cells.OUTPUT, first, worker.returncode)
+    cells.fail(folder, reason)
+    progress.failed(cell, reason)
+    return reason
+
+
+def start(folder: Path, output: int) -> subprocess.Popen[bytes]:
+    """A cell's process. It ends when its input does: with this process, whatever ends that."""
+    command = [sys.executable, "-m", "hmgan.study.worker", str(folder), *map(str, registry_index.added())]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output, stderr=output)
+
+
+def stop(worker: subprocess.Popen[bytes]) -> None:
+    """Ends a cell's process if it still runs, and waits for it."""
+    if worker.poll() is None:
+        worker.terminate()
+    worker.wait()
+    if worker.stdin is not None:
+        worker.stdin.close()
+
+
+def why(output: Path, first: int, code: int) -> str:
+    """The last line that a failed process said, which is the exception; or the signal that ended it."""
+    if code < 0:
+        return f"ended by signal {-code}" + (", as for want of memory" if code == -9 else "")
+    said = output.read_bytes()[first:].decode(errors="replace").strip().splitlines()
+    return said[-1].removeprefix("error: ") if said else f"ended with code {code}"
+
+
+def print_plan(wanted: Sequence[Cell], outdir: Path) -> None:
+    """How far each cell is, and how much it trains. Writes nothing."""
+    table = Table(box=None, pad_edge=False)
+    for column, side in (("cell", "left"), ("state", "left"), ("kimg", "right"), ("G trains", "right"), ("", "left")):
+        table.add_column(column, justify=side, no_wrap=bool(column))  # type: ignore[arg-type]
+    sizes: dict[tuple[str, str], tuple[str, str]] = {}
+    states = dict.fromkeys(State, 0)
+    for cell in wanted:
+        now = cells.standing(cell.folder(outdir), cell)
+        states[now.state] += 1
+        size, problem = sizes.setdefault((cell.target, cell.row), trained(cell))
+        kimg = f"{now.kimg:g} / {cell.experiment.train.kimg:g}"
+        table.add_row(cell.label, now.state.value, kimg, size, escape(now.note or problem))
+    console = Console()
+    console.print(table)
+    counts = ", ".join(f"{count} {state.value}" for state, count in states.items() if count)
+    console.print(f"{len(wanted)} cells: {counts}; dry run: nothing was trained or written", highlight=False)
+
+
+def trained(cell: Cell) -> tuple[str, str]:
+    """How many of G's parameters a cell trains, and why that cannot be told."""
+    try:
+        data, source = open_data(cell.experiment.data), load_source(str(cell.experiment.source))
+        classes = len(data.classes) if cell.experiment.conditional else 1
+        network = assemble.build(cell.experiment, source, classes).generator
+    except UserError as error:
+        return "?", str(error)
+    return f"{parameters(network)[1]:,}", ""

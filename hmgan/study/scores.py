@@ -1,0 +1,125 @@
+"""The scores of a study's finished cells: by row, target and seed, and as one CSV file."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hmgan.errors import UserError
+from hmgan.files import write_atomically
+from hmgan.metrics.evaluate import MEAN
+from hmgan.report.scores import read_lines
+from hmgan.study import cells
+from hmgan.study.plan import Cell
+
+CSV = "scores.csv"
+# What two scores must share to stand in one table.
+PROTOCOL = ("extractor", "digest", "resizer", "data", "seed", "truncation", "n_real", "n_fake", "protocol")
+FIELDS = ("target", "row", "seed", "kimg", "metric", "class", "value", "n_real", "n_fake", "extractor", "resizer")
+
+
+class Result(NamedTuple):
+    """A finished cell."""
+
+    target: str
+    row: str
+    seed: int
+    run: Path  # its run directory
+    lines: tuple[Mapping[str, Any], ...]  # of metrics.jsonl
+    facts: Mapping[str, Any]  # done.json
+
+    @property
+    def kimg(self) -> float:
+        return max((float(line["kimg"]) for line in self.lines), default=0.0)
+
+    @property
+    def minutes(self) -> float:
+        return sum(self.facts["minutes"].values())
+
+    def final(self, metric: str) -> float | None:
+        """The mean over the classes at the end."""
+        end = [line for line in self.lines if line["kimg"] == self.kimg and line["class"] == MEAN]
+        return next((float(line["value"]) for line in end if line["metric"] == metric), None)
+
+
+def results(planned: Sequence[Cell], outdir: Path) -> list[Result]:
+    """The finished cells among those planned.
+
+    Raises: UserError if cells of one target were trained on different inputs or scored in different ways.
+    """
+    found = [_result(cell, cell.folder(outdir)) for cell in planned if cells.is_done(cell.folder(outdir))]
+    inputs: dict[tuple[str, str], tuple[object, Result]] = {}
+    for result in found:
+        kept = cells.read(result.run.parent / cells.INPUTS)
+        _agree(inputs, {(result.target, name): digest for name, digest in kept.items()}, result, "was trained from")
+    protocols: dict[tuple[str, str], tuple[object, Result]] = {}
+    for result in found:
+        own: dict[tuple[str, str], object] = {
+            (result.target, f"{line['metric']} of {line['class']}"): [line.get(key) for key in PROTOCOL]
+            for line in result.lines
+        }
+        _agree(protocols, own, result, "has a score of")
+    return found
+
+
+def _agree(
+    seen: dict[tuple[str, str], tuple[object, Result]], own: Mapping[tuple[str, str], object], result: Result, did: str
+) -> None:
+    for key, value in own.items():
+        other, first = seen.setdefault(key, (value, result))
+        if other != value:
+            raise UserError(
+                f"{result.run.parent} {did} another {key[1]} than {first.run.parent}, so they cannot share a table; "
+                "remove one of them and run it again"
+            )
+
+
+def _result(cell: Cell, folder: Path) -> Result:
+    # A later `hmgan evaluate` adds to the file; what the run itself scored comes first and stays.
+    lines: dict[tuple[object, ...], Mapping[str, Any]] = {}
+    for line in read_lines(folder / cells.TRAIN / "metrics.jsonl"):
+        lines.setdefault((line["kimg"], line["metric"], line["class"]), line)
+    facts = cells.read(folder / cells.DONE)
+    return Result(cell.target, cell.row, cell.seed, folder / cells.TRAIN, tuple(lines.values()), facts)
+
+
+def metrics(found: Sequence[Result]) -> list[str]:
+    """The metrics that have a mean over the classes, in the order they were scored."""
+    return list(dict.fromkeys(line["metric"] for result in found for line in result.lines if line["class"] == MEAN))
+
+
+def by_seed(found: Sequence[Result], target: str, row: str, metric: str) -> dict[int, float]:
+    """seed -> the mean over the classes at the end of training."""
+    own = {result.seed: result.final(metric) for result in found if (result.target, result.row) == (target, row)}
+    return {seed: value for seed, value in own.items() if value is not None}
+
+
+def curve(found: Sequence[Result], target: str, row: str, metric: str) -> dict[float, list[float]]:
+    """kimg -> the values of all finished seeds, where all have one."""
+    own = [result for result in found if (result.target, result.row) == (target, row)]
+    values: dict[float, list[float]] = {}
+    for result in own:
+        for line in result.lines:
+            if line["metric"] == metric and line["class"] == MEAN:
+                values.setdefault(float(line["kimg"]), []).append(float(line["value"]))
+    return {kimg: values[kimg] for kimg in sorted(values) if len(values[kimg]) == len(own)}
+
+
+def write_csv(found: Sequence[Result], folder: Path) -> None:
+    """Every score of every finished cell, with what its cell trained and how long it took."""
+
+    def write(path: Path) -> None:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            table = csv.writer(file)
+            table.writerow([*FIELDS, "generator_trained", "discriminator_trained", "minutes"])
+            for result in found:
+                sizes = result.facts["trained"]
+                for line in result.lines:
+                    # The line's own seed is that of the fakes, one for the whole study.
+                    own = {**line, "target": result.target, "row": result.row, "seed": result.seed}
+                    cost = [sizes["G"], sizes["D"], f"{result.minutes:.2f}"]
+                    table.writerow([*(own.get(field, "") for field in FIELDS), *cost])
+
+    write_atomically(folder / CSV, write)

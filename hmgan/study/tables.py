@@ -1,0 +1,124 @@
+"""The tables of a study's report: mean and deviation over seeds, and the orderings, with the paper's numbers beside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from hmgan.metrics import measures
+from hmgan.report.document import Column, Table
+from hmgan.report.document import Row as Line
+from hmgan.report.scores import number_format
+from hmgan.study import scores as collected
+from hmgan.study.entry import Claim, Row, Study
+from hmgan.study.scores import Result
+from hmgan.study.statistics import Verdict, compare, deviation, mean
+
+MISSING, NONE = "missing", "\N{EN DASH}"
+PLUS_MINUS, MINUS = "\N{PLUS-MINUS SIGN}", "\N{MINUS SIGN}"
+PAPER_SCORE = "mFID"  # the one of the paper's Table 4
+SPREAD = (
+    f"Mean {PLUS_MINUS} sample standard deviation over the seeds; one seed has none. {measures.arrow('FD')} lower is "
+    f"better, {measures.arrow('recall')} higher is better. Columns that begin with paper are the paper's own numbers."
+)
+COST = (
+    "Trained is the number of parameters of the generator that train. Minutes are the mean time of one training, "
+    "self-alignment and scores at snapshots included, by its own log: machines and their load differ."
+)
+
+
+def scores(study: Study, found: Sequence[Result], target: str) -> Table:
+    """A row per method: every metric, what it trains and what it costs, as in the paper's Tables 2 and 5."""
+    own = [result for result in found if result.target == target]
+    metrics = collected.metrics(own)
+    of_paper = list(dict.fromkeys(name for row in study.rows for name in row.numbers.get(target, {})))
+    columns = [Column("row", False), *(Column(_arrowed(metric)) for metric in metrics)]
+    columns += [Column(f"paper {name}") for name in of_paper]
+    columns += [Column(name) for name in ("trained", "kimg", "minutes", "seeds")]
+    shown = {metric: _means(study, own, target, metric) for metric in metrics}
+    lines = []
+    for row in study.rows:
+        its = [result for result in own if result.row == row.name]
+        cells = [row.name, *(shown[metric][row.name] for metric in metrics), *_of_paper(row, target, of_paper)]
+        lines.append(Line((*cells, *_cost(row, its, len(study.seeds)))))
+    return Table(f"{target}: means over the classes", tuple(columns), tuple(lines), wide=True)
+
+
+def across(study: Study, found: Sequence[Result], metric: str) -> Table:
+    """A row per method, a column per target: the layout of the paper's Table 4."""
+    columns, parts = [Column("row", False)], []
+    for target in study.targets:
+        columns.append(Column(f"{target.name} {_arrowed(metric)}"))
+        parts.append(_means(study, found, target.name, metric))
+        if any(PAPER_SCORE in row.numbers.get(target.name, {}) for row in study.rows):
+            columns.append(Column(f"paper {PAPER_SCORE}"))
+            parts.append({row.name: _of_paper(row, target.name, [PAPER_SCORE])[0] for row in study.rows})
+    lines = tuple(Line((row.name, *(part[row.name] for part in parts))) for row in study.rows)
+    return Table(f"Mean {metric} of the classes", tuple(columns), lines, wide=True)
+
+
+def claims(study: Study, found: Sequence[Result], target: str, metric: str) -> Table:
+    """Every ordering with the figures behind its verdict."""
+    columns = (
+        Column("ordering", False),
+        Column("better"),
+        Column("worse"),
+        Column(f"difference {PLUS_MINUS} margin"),
+        Column("seeds"),
+        Column("verdict", False),
+    )
+    lines = tuple(Line((claim.name, *_figures(found, claim, target, metric))) for claim in study.claims)
+    return Table(f"{target}: orderings by the mean {metric}", columns, lines, wide=True)
+
+
+def verdict(found: Sequence[Result], claim: Claim, target: str, metric: str) -> str:
+    """One word for an ordering on a target."""
+    return _figures(found, claim, target, metric)[-1]
+
+
+def _figures(found: Sequence[Result], claim: Claim, target: str, metric: str) -> tuple[str, ...]:
+    """Means over the shared seeds, the difference with its margin, the number of seeds, and the verdict."""
+    better, worse = (collected.by_seed(found, target, row, metric) for row in (claim.better, claim.worse))
+    outcome = compare(better, worse, higher=measures.better(metric) == "higher")
+    if outcome is None:
+        return (NONE, NONE, NONE, "0", MISSING)
+    a, b = (mean([side[seed] for seed in outcome.seeds]) for side in (better, worse))
+    show = number_format([a, b])
+    sign = MINUS if outcome.difference < 0 else ""
+    margin = "" if outcome.verdict is Verdict.OPEN else f" {PLUS_MINUS} {show(outcome.margin)}"
+    gap = f"{sign}{show(abs(outcome.difference))}{margin}"
+    return (show(a), show(b), gap, str(len(outcome.seeds)), outcome.verdict.value)
+
+
+def _means(study: Study, found: Sequence[Result], target: str, metric: str) -> dict[str, str]:
+    """row -> mean and deviation, all with the same number of decimals."""
+    values = {row.name: list(collected.by_seed(found, target, row.name, metric).values()) for row in study.rows}
+    show = number_format([mean(v) for v in values.values() if v])
+    return {row.name: _spread(values[row.name], show) if row.experiment else NONE for row in study.rows}
+
+
+def _spread(values: Sequence[float], show: Callable[[float], str]) -> str:
+    if not values:
+        return MISSING
+    spread = deviation(values)
+    return show(mean(values)) if spread is None else f"{show(mean(values))} {PLUS_MINUS} {show(spread)}"
+
+
+def _of_paper(row: Row, target: str, names: Sequence[str]) -> list[str]:
+    numbers = row.numbers.get(target, {})
+    return [f"{numbers[name]:.2f}" if name in numbers else NONE for name in names]
+
+
+def _cost(row: Row, its: Sequence[Result], seeds: int) -> tuple[str, ...]:
+    """Trained parameters, kimg, minutes, seeds."""
+    if not row.experiment:
+        return (NONE, NONE, NONE, NONE)
+    if not its:
+        return (MISSING, MISSING, MISSING, f"0 of {seeds}")
+    first = its[0].facts
+    kimg = f"{first['kimg']:g}" + (f" (+{first['align_kimg']:g})" if first["align_kimg"] else "")
+    minutes = f"{mean([result.minutes for result in its]):.1f}"
+    return (f"{first['trained']['G']:,}", kimg, minutes, str(seeds) if len(its) == seeds else f"{len(its)} of {seeds}")
+
+
+def _arrowed(metric: str) -> str:
+    return f"{metric} {measures.arrow(metric)}"

@@ -1,0 +1,111 @@
+"""One cell in a process of its own: `python -m hmgan.study.worker FOLDER`. Its memory is gone with it.
+
+The cell is resumed from its checkpoints; `run.py` holds the claim.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hmgan import config, registry_index
+from hmgan.config import Experiment
+from hmgan.errors import UserError
+from hmgan.report.scores import read_lines
+from hmgan.study import cells
+from hmgan.train import checkpoint, rundir, session
+from hmgan.train.dryrun import parameters
+from hmgan.train.trainer import CHECKPOINTS, freeze
+
+
+def run_cell(folder: Path) -> None:
+    """Self-alignment where the cell has one, the training, and done.json.
+
+    Raises: UserError for whatever is wrong with the cell's experiment.
+    """
+    table = cells.read(folder / cells.CELL)
+    experiment, align_kimg = config.resolve(table["experiment"]), table["align_kimg"]
+    if align_kimg:
+        stage(folder, cells.ALIGN, alignment(experiment, align_kimg))
+        experiment = experiment.model_copy(update={"aligned": str(folder / cells.ALIGN)})
+    facts = stage(folder, cells.TRAIN, experiment)
+    spent = {name: minutes(folder / name) for name in (cells.ALIGN, cells.TRAIN)}
+    cells.finish(folder, {**facts, "kimg": experiment.train.kimg, "align_kimg": align_kimg, "minutes": spent})
+
+
+def alignment(experiment: Experiment, kimg: float) -> Experiment:
+    """The self-alignment that an experiment starts from, under the same seed; one snapshot, at its end."""
+    length = experiment.train.model_copy(update={"kimg": kimg, "snap": kimg})
+    unscored = experiment.evaluation.model_copy(update={"per_class": 0})
+    return experiment.model_copy(update={"task": "align", "train": length, "evaluation": unscored})
+
+
+def stage(folder: Path, name: str, experiment: Experiment) -> dict[str, Any]:
+    """Runs one of a cell's run directories, or goes on with it; what was trained, and on what."""
+    prepared, run = session.prepare(experiment), folder / name
+    if prepared.data is not None:
+        source = None if prepared.source is None else prepared.source.digest
+        cells.check_inputs(folder, {"images": prepared.data.digest, "source": source})
+    freeze(prepared.networks.discriminator, experiment.train.freeze)
+    trained = {side: parameters(network)[1] for side, network in zip("GD", prepared.networks, strict=True)}
+    begun = checkpoint.newest(run / CHECKPOINTS) is not None
+    if not begun:  # nothing to go on from, and what was logged would be logged twice
+        shutil.rmtree(run, ignore_errors=True)
+        run.mkdir(parents=True)
+    rundir.keep_config(run, experiment)
+    session.run(prepared, run, resume=begun)
+    return {
+        "trained": trained,
+        "host": platform.node(),
+        "device": prepared.runtime.device.type,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "finished": time.time(),
+    }
+
+
+def minutes(folder: Path) -> float:
+    """Time of a run by its own status lines, which hold what was done once, however often it was resumed."""
+    seconds, before = 0.0, 0.0
+    for line in read_lines(folder / "stats.jsonl"):
+        seconds += line["sec_per_kimg"] * (line["kimg"] - before)
+        before = line["kimg"]
+    return seconds / 60
+
+
+def end_with_parent() -> None:
+    """Ends this process when the one that started it does: its end of the pipe closes, however it died.
+
+    Otherwise a killed `hmgan compare` would leave a training behind, while the next one runs the same cell.
+    """
+
+    def wait() -> None:
+        # Not through sys.stdin, whose lock the interpreter wants when it ends.
+        while os.read(0, 1):
+            pass
+        os._exit(3)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def main(folder: Path, registries: list[Path]) -> None:
+    for registry in registries:
+        registry_index.add(registry)
+    try:
+        run_cell(folder)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    end_with_parent()
+    main(Path(sys.argv[1]), [Path(argument) for argument in sys.argv[2:]])

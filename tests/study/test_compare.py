@@ -1,0 +1,262 @@
+"""`hmgan compare`: every cell once, whatever was done before, and a report of what is finished."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import threading
+import time
+
+import pytest
+import tiny
+
+from hmgan.study import cells, run, worker
+from hmgan.study.plan import cells as planned
+from hmgan.study.plan import load_study
+from hmgan.study.progress import Progress
+from hmgan.study.tables import NONE
+
+LABELS = ["insects/table/seed0", "insects/hyper/seed0", "insects/table/seed1", "insects/hyper/seed1"]
+
+
+def compare(outdir, *arguments):
+    return tiny.command("compare", "tiny", "--outdir", outdir, *arguments)
+
+
+def finals(outdir, row, metric="FD-squeezenet"):
+    """seed -> the last mean of a row."""
+    values = {}
+    for path in sorted((outdir / "cells" / "insects" / row).glob("seed*/train/metrics.jsonl")):
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        means = [line for line in lines if (line["metric"], line["class"]) == (metric, "mean")]
+        values[path.parts[-3]] = means[-1]["value"]
+    return values
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, shards, source):
+    """A finished study. Read only; copy it to change it."""
+    return {}
+
+
+@pytest.fixture
+def whole(finished, study, in_process, tmp_path):
+    """A finished study in a folder of the test's own."""
+    study()
+    if "folder" not in finished:
+        finished["folder"] = tmp_path / "first"
+        assert compare(finished["folder"]) == 0
+        assert in_process == LABELS
+        in_process.clear()
+    return shutil.copytree(finished["folder"], tmp_path / "study")
+
+
+def test_a_report_holds_what_was_measured_beside_the_papers_numbers(whole):
+    text, page = (whole / "REPORT.md").read_text(), (whole / "report.html").read_text()
+    for row in ("table", "hyper"):
+        values = list(finals(whole, row).values())
+        mean = sum(values) / 2
+        spread = abs(values[0] - values[1]) / 2**0.5
+        shown = [line for line in text.splitlines() if line.startswith(f"| {row} | ")][1]
+        got = shown.split(" | ")[1]
+        assert [float(part.replace(",", "")) for part in got.split(" ± ")] == pytest.approx([mean, spread], rel=1e-2)
+        assert f'<td class="n">{got}</td>' in page
+    assert f"| other | {NONE} | {NONE} | 112.64 | {NONE} | {NONE} | {NONE} | {NONE} | {NONE} |" in text
+    assert "61.84" in text
+    assert "All of them are finished." in text
+    assert f"hmgan compare tiny --outdir {whole.parent / 'first'}" in text
+    names = {path.name for path in (whole / "pictures").iterdir()}
+    assert names == {"insects-curves.png", "insects-curves-dark.png", "insects-reals.png",
+                     "insects-table.png", "insects-hyper.png"}  # fmt: skip
+    assert all(name in text for name in names - {"insects-curves-dark.png"})
+
+
+def test_every_score_is_in_the_csv(whole):
+    with (whole / "scores.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    # 4 cells, 5 snapshots, 2 metrics, 3 classes and their mean.
+    assert len(rows) == 4 * 5 * 2 * 4
+    wanted = {"kimg": "0.016", "class": "mean", "metric": "FD-squeezenet", "row": "hyper"}
+    last = [row for row in rows if wanted.items() <= row.items()]
+    assert {f"seed{row['seed']}": float(row["value"]) for row in last} == finals(whole, "hyper")
+    assert {row["generator_trained"] for row in last} == {str(cells.read(cell / "done.json")["trained"]["G"])
+                                                          for cell in whole.glob("cells/insects/hyper/*")}  # fmt: skip
+
+
+def test_what_is_finished_is_not_run_again(whole, in_process):
+    before = {path: path.read_bytes() for path in whole.rglob("*.json*")}
+    assert compare(whole) == 0
+    assert in_process == []
+    assert {path: path.read_bytes() for path in whole.rglob("*.json*")} == before
+
+
+def test_a_cell_whose_marker_is_missing_goes_on_from_its_checkpoint(whole, in_process, monkeypatch):
+    cell = whole / "cells" / "insects" / "hyper" / "seed0"
+    lines = (cell / "train" / "stats.jsonl").read_text()
+    (cell / "done.json").unlink()
+    shutil.rmtree(cell / "train" / "checkpoints" / "000000004")
+    before = finals(whole, "hyper")
+    assert compare(whole) == 0
+    assert in_process == ["insects/hyper/seed0"]
+    assert "resumed" in (cell / "train" / "log.txt").read_text()
+    again = (cell / "train" / "stats.jsonl").read_text()
+    assert again.splitlines()[:3] == lines.splitlines()[:3]  # the first three steps were kept, not redone
+    assert finals(whole, "hyper") == before
+
+
+def test_other_settings_in_the_same_folder_are_refused_before_anything_runs(whole, in_process, capsys):
+    assert compare(whole, "--set", "optimizer.lr=0.5") == 2
+    cell = whole.absolute() / "cells" / LABELS[0]
+    assert capsys.readouterr().err == (
+        f"error: {cell} was begun with other settings: optimizer.lr was 0.002, now 0.5; "
+        "give the same settings, another --outdir, or remove the folder\n"
+    )
+    assert in_process == []
+
+
+def test_settings_of_the_machine_are_not_the_cells(whole, in_process):
+    assert compare(whole, "--set", "train.threads=2", "--set", "train.workers=1") == 0
+    assert in_process == []
+
+
+def test_a_marker_of_another_configuration_is_refused(whole, capsys):
+    kept = whole / "cells" / LABELS[0] / "cell.json"
+    kept.write_text(kept.read_text().replace("A tiny", "A").replace('"cell"', '"label"'))
+    assert compare(whole) == 2
+    assert "done.json is not of the cell.json beside it; remove " in capsys.readouterr().err
+
+
+def test_missing_cells_are_shown_as_missing(study, in_process, tmp_path, capsys):
+    study()
+    assert compare(tmp_path / "s", "--rows", "hyper", "--seeds", "1") == 0
+    assert in_process == ["insects/hyper/seed1"]
+    text = (tmp_path / "s" / "REPORT.md").read_text()
+    assert "1 of the 4 trainings are finished; what is missing is shown as missing." in text
+    assert "| table | missing | missing | 61.84 | 3.75 | missing | missing | missing | 0 of 2 |" in text
+    assert f"| hyper over table | {NONE} | {NONE} | {NONE} | 0 | missing |" in text
+    assert "| insects/table/seed0 | to do | 0 of 0.016 |  |" in text
+    capsys.readouterr()
+    assert compare(tmp_path / "s", "--dry-run") == 0
+    said = capsys.readouterr().out
+    assert "4 cells: 3 to do, 1 done; dry run: nothing was trained or written" in said
+    assert "insects/hyper/seed1  done   0.016 / 0.016" in said
+
+
+def test_a_failed_cell_is_reported_and_the_rest_go_on(study, in_process, tmp_path, capsys, monkeypatch):
+    study()
+    train = worker.stage
+
+    def stage(folder, name, experiment):
+        if "table" in folder.parts:
+            raise worker.UserError("the disk is full")
+        return train(folder, name, experiment)
+
+    monkeypatch.setattr(worker, "stage", stage)
+    assert compare(tmp_path / "s", "--seeds", "0") == 1
+    captured = capsys.readouterr()
+    assert "failed: insects/table/seed0: the disk is full" in captured.out
+    assert "insects/table/seed0: failed: the disk is full" in captured.err
+    assert in_process == LABELS[:2]
+    assert "| insects/table/seed0 | failed | 0 of 0.016 | the disk is full |" in (tmp_path / "s/REPORT.md").read_text()
+    monkeypatch.setattr(worker, "stage", train)
+    assert compare(tmp_path / "s", "--seeds", "0") == 0  # tried again, and the other one is not
+    assert in_process == [*LABELS[:2], LABELS[0]]
+
+
+def test_changed_images_are_never_mixed(whole, in_process, capsys):
+    cell = whole / "cells" / LABELS[0]
+    inputs = cell / "inputs.json"
+    inputs.write_text(json.dumps({**json.loads(inputs.read_text()), "images": "others"}))
+    assert compare(whole, "--report-only") == 2
+    said = capsys.readouterr().err
+    assert "was trained from another images than" in said
+    (cell / "done.json").unlink()
+    assert compare(whole) == 1
+    assert "the images changed since" in capsys.readouterr().err
+
+
+def test_scores_of_two_protocols_never_share_a_table(whole, capsys):
+    path = whole / "cells" / LABELS[2] / "train" / "metrics.jsonl"
+    path.write_text(path.read_text().replace('"n_fake": 4', '"n_fake": 5'))
+    assert compare(whole, "--report-only") == 2
+    assert "has a score of another FD-squeezenet of ant than" in capsys.readouterr().err
+
+
+def test_a_later_evaluation_does_not_change_the_report(whole):
+    before = (whole / "scores.csv").read_bytes()
+    path = whole / "cells" / LABELS[2] / "train" / "metrics.jsonl"
+    last = json.loads(path.read_text().splitlines()[-1])
+    with path.open("a") as file:
+        file.write(json.dumps({**last, "value": -1.0, "n_fake": 9}) + "\n")
+    assert compare(whole, "--report-only") == 0
+    assert (whole / "scores.csv").read_bytes() == before
+
+
+def test_rows_may_start_from_random_or_from_self_aligned_heads(study, in_process, tmp_path):
+    hyper = 'experiment = "hyper-mod-b"\n'
+    aligned = f'{hyper}set = ["modulation.init=align"]\nalign_kimg = 0.008\n'
+    random = f'name = "hyper"\n{hyper}set = ["modulation.init=random"]\n'
+    study(('experiment = "gan-memory"\n', aligned), (f'name = "hyper"\n{hyper}', random))
+    assert compare(tmp_path / "s", "--seeds", "0") == 0
+    aligned, random = (tmp_path / "s" / "cells" / label for label in LABELS[:2])
+    assert (aligned / "align" / "snapshots").is_dir()
+    assert not (random / "align").exists()
+    assert set(cells.read(aligned / "done.json")["minutes"]) == {"align", "train"}
+    assert cells.read(aligned / "done.json")["minutes"]["align"] > 0
+    text = (tmp_path / "s" / "REPORT.md").read_text()
+    assert "0.016 (+0.008)" in text
+    assert "modulation.init=align, self-alignment of 0.008 kimg first" in text
+    scores = [(cell / "train" / "metrics.jsonl").read_text().splitlines()[3] for cell in (aligned, random)]
+    assert json.loads(scores[0])["value"] != json.loads(scores[1])["value"]  # at kimg 0
+
+
+def test_two_at_once_run_every_cell_once(study, tmp_path, monkeypatch):
+    study()
+    wanted = planned(load_study("tiny"))
+    started, gate = [], threading.Barrier(2)
+
+    class Slow:
+        """A cell that takes a moment, and trains nothing."""
+
+        stdin, returncode = None, None
+
+        def __init__(self, folder, output):
+            started.append("/".join(folder.parts[-3:]))
+            self.folder, self.until = folder, time.monotonic() + 0.15
+
+        def poll(self):
+            if self.returncode is None and time.monotonic() > self.until:
+                put_done(self.folder)
+                self.returncode = 0
+            return self.returncode
+
+        def wait(self):
+            return self.returncode
+
+    def put_done(folder):
+        (folder / "train").mkdir()
+        line = {"kimg": 0.016, "metric": "FD-x", "class": "mean", "value": 1.0}
+        (folder / "train" / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+        cells.finish(folder, {"trained": {"G": 1, "D": 1}, "minutes": {"train": 1.0}, "kimg": 0.016, "align_kimg": 0.0})
+
+    def go():
+        gate.wait()
+        with Progress(wanted, tmp_path) as progress:
+            assert run.run_all(wanted, tmp_path, progress) == {}
+
+    monkeypatch.setattr(run, "start", Slow)
+    threads = [threading.Thread(target=go) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(started) == sorted(LABELS)
+    assert all(cells.is_done(cell.folder(tmp_path)) for cell in wanted)
+
+
+def test_several_ranks_are_refused(study, tmp_path, monkeypatch, capsys):
+    study()
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert compare(tmp_path) == 2
+    assert "hmgan compare runs one process per cell; start it once per GPU instead" in capsys.readouterr().err
