@@ -47,7 +47,7 @@ def build(experiment: Experiment, source: Source | None, classes: int) -> Networ
         train_parts(source.backbone, [] if experiment.task == "align" else experiment.train.source)
         generator = transfer_generator(experiment, source, classes)
     else:
-        generator = UnconditionalGenerator(source.backbone)
+        generator = UnconditionalGenerator(fine_tuned(experiment, source))
     return Networks(generator, _discriminator(experiment, source, classes))
 
 
@@ -79,6 +79,20 @@ def train_parts(source: nn.Module, patterns: Sequence[str]) -> None:
             raise UserError(f"train.source {pattern!r} matches nothing in the source; its parts: {', '.join(parts)}")
         for name in matching:
             named[name].requires_grad_(True)
+
+
+def fine_tuned(experiment: Experiment, source: Source) -> Any:
+    """The source's backbone, which trains whole; behind a new miner where there is mining."""
+    if experiment.mining is None:
+        return source.backbone
+    backbone = _component("backbone", fine_tuned_choice(experiment, source))
+    backbone.load_state_dict({**backbone.state_dict(), **source.backbone.state_dict()})
+    return backbone
+
+
+def fine_tuned_choice(experiment: Experiment, source: Source) -> Choice:
+    choice = source.config["backbone"]
+    return Choice(**choice if experiment.mining is None else {**choice, "mined": True})
 
 
 def _discriminator(experiment: Experiment, source: Source, classes: int) -> nn.Module:

@@ -31,7 +31,9 @@ MODULES = (
     "hmgan.modulation.class_nets",
     "hmgan.losses.adversarial",
     "hmgan.losses.barlow_twins",
+    "hmgan.losses.cdc",
     "hmgan.losses.dcl",
+    "hmgan.losses.ewc",
     "hmgan.losses.lecam",
 )
 _REGISTRY: dict[tuple[str, str], type] = {}

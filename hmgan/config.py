@@ -24,6 +24,7 @@ CHOICES = {
     "contrastive": "contrastive",
     "regularizer": "regularizer",
     "augment": "augment",
+    "gen_penalty": "gen-penalty",
 }
 
 
@@ -94,10 +95,17 @@ class Train(Strict):
     checkpoints: int = Field(2, ge=1, description="checkpoints kept")
     contrastive_weight: float = Field(1e-3, ge=0, description="lambda_contr, Eq. 9")
     class_weight: float = Field(1.0, ge=0, description="weight of an auxiliary classifier's loss, for D and for G")
+    gen_penalty_weight: float = Field(1.0, ge=0, description="weight of the penalty on a fine-tuned G")
     freeze: list[str] = Field(default=[], description="parts of D that do not train")
     source: list[str] = Field(default=[], description="parameters of the source that train too, as patterns")
     trackers: list[str] = Field(default=["tensorboard"], description="accelerate trackers")
     threads: int = Field(0, ge=0, description="CPU threads per rank; 0 leaves torch's choice")
+
+
+class Mining(Strict):
+    """MineGAN: a network in front of G's mapping learns which z to ask for, alone at first, then with all of G."""
+
+    kimg: float = Field(gt=0, description="thousands of real images in which only the miner and D train")
 
 
 class Evaluation(Strict):
@@ -134,6 +142,8 @@ class Experiment(Strict):
     contrastive: Choice | None = None
     regularizer: Choice | None = None
     augment: Choice | None = None
+    gen_penalty: Choice | None = None
+    mining: Mining | None = None
     r1: R1 = R1()
     optimizer: Optimizer = Optimizer()
     ema: Ema = Ema()
@@ -160,6 +170,14 @@ class Experiment(Strict):
         if (self.class_net is None) != (self.modulation is None):
             missing, given = ("class_net", "modulation") if self.class_net is None else ("modulation", "class_net")
             raise ValueError(f"{missing} is missing: {given} needs one; leave both out to fine-tune the whole source")
+        for field in ("gen_penalty", "mining"):
+            if getattr(self, field) is not None and (self.task != "transfer" or self.conditional):
+                raise ValueError(
+                    f"{field} is for fine-tuning, which is a transfer without class_net and modulation; "
+                    "leave those out, or it"
+                )
+        if self.gen_penalty is not None and self.discriminator is not None:
+            raise ValueError("gen_penalty looks at the source through its own discriminator; leave discriminator out")
         return self
 
 

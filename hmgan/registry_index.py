@@ -26,6 +26,7 @@ FOLDERS = {
     "contrastive": "contrastives",
     "regularizer": "regularizers",
     "augment": "augments",
+    "gen-penalty": "gen-penalties",
     "dataset": "datasets",
     "source": "sources",
     "extractor": "extractors",

@@ -112,6 +112,15 @@ def test_every_augmentation_pretrains_a_step(augment, shards, tmp_path):
     one_step(tiny.pretraining(shards, f"augment={augment}", "regularizer=lecam"), tmp_path)
 
 
+@pytest.mark.parametrize("backbone", registry_index.known("backbone"))
+@pytest.mark.parametrize("penalty", [NONE, *registry_index.known("gen-penalty")])
+def test_every_backbone_can_be_fine_tuned_under_every_penalty(backbone, penalty, source_of, shards, tmp_path):
+    experiment = tiny.transfer(shards, source_of(backbone), f"gen_penalty={penalty}", name="transfergan")
+    _, stats, moved = one_step(experiment, tmp_path)
+    assert ("loss/gen-penalty" in stats) == (penalty != NONE)
+    assert {name.split(".")[0] for name in moved} == {"G", "D"}
+
+
 @pytest.mark.parametrize("name", registry_index.known("backbone"))
 def test_every_backbone_pretrains_a_step(name, shards, tmp_path):
     _, _, moved = one_step(tiny.pretraining(shards, backbone=name), tmp_path)

@@ -82,6 +82,11 @@ class Block(nn.Module):
         return self.norm2(h, w_BW, edits)
 
 
+def miner(z_dim: int) -> nn.Module:
+    """Two plain linear layers, as their authors have them for StyleGAN. z [B, Z] -> z [B, Z]."""
+    return nn.Sequential(nn.Linear(z_dim, z_dim), nn.ReLU(), nn.Linear(z_dim, z_dim))
+
+
 @register("backbone", "stylegan1")
 class StyleGAN1(nn.Module):
     """Mapping network, synthesis blocks and the last resolution's to-RGB.
@@ -91,6 +96,7 @@ class StyleGAN1(nn.Module):
         channels: width per block, 4 px first; the port's widths (512 ... 16) where left out.
         z_dim: latent and style width, Z = W as in the port.
         mapping_layers: depth of the mapping network.
+        mined: whether a miner stands in front of the mapping and says which z to ask for (MineGAN, Wang et al. 2020).
 
     Raises: UserError for a resolution or widths that do not fit.
     """
@@ -102,6 +108,7 @@ class StyleGAN1(nn.Module):
         channels: list[int] | None = None,
         z_dim: int = 512,
         mapping_layers: int = 8,
+        mined: bool = False,
     ) -> None:
         super().__init__()
         widths = block_widths(resolution, channels)
@@ -110,6 +117,7 @@ class StyleGAN1(nn.Module):
         for _ in range(mapping_layers):
             mapping += [EqualLinear(z_dim, z_dim), nn.LeakyReLU(0.2)]
         self.mapping = nn.Sequential(*mapping)
+        self.miner = miner(z_dim) if mined else nn.Identity()
         self.blocks = nn.ModuleList(
             Block(f"blocks.{i}", widths[max(i - 1, 0)], width, z_dim, self._up(i)) for i, width in enumerate(widths)
         )
@@ -143,10 +151,10 @@ class StyleGAN1(nn.Module):
 
     def styles(self, latents: Latents, truncation: float = 1.0) -> list[Tensor]:
         """One w [B, W] per block; truncated towards the mean w where `truncation` is below 1."""
-        w_BW = self.mapping(latents.z)
+        w_BW = self.mapping(self.miner(latents.z))
         styles = [w_BW] * len(self.blocks)
         if bool((latents.crossover_B < len(self.blocks)).any()):
-            mix_BW = self.mapping(latents.z_mix)
+            mix_BW = self.mapping(self.miner(latents.z_mix))
             styles = [torch.where((latents.crossover_B <= i)[:, None], mix_BW, w_BW) for i in range(len(self.blocks))]
         if truncation == 1.0:
             return styles
@@ -157,7 +165,7 @@ class StyleGAN1(nn.Module):
     def style_samples(self, samples: int = 4096) -> Tensor:
         """[samples, W], w of fixed draws of z."""
         z = torch.randn(samples, self.z_dim, generator=rng.generator(0)).to(self.to_rgb.weight)
-        return self.mapping(z)
+        return self.mapping(self.miner(z))
 
     def mean_style(self) -> Tensor:
         """[W], the mean of w over fixed draws of z: the centre that truncation pulls towards."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from hmgan.assemble import Generator
+from hmgan.assemble import Generator, fine_tuned_choice
 from hmgan.config import Choice
 from hmgan.data.shards import ShardSet
 from hmgan.evaluation import Judge, Verdict
@@ -91,7 +91,7 @@ class Keeper:
         backbone, discriminator = experiment.backbone, experiment.discriminator
         if source is not None:
             notes |= {"source": experiment.source, "source_sha256": source.digest}
-            backbone = Choice(**source.config["backbone"])
+            backbone = fine_tuned_choice(experiment, source)
             if discriminator is None and source.discriminator is not None:
                 discriminator = source.discriminator[0]
         assert backbone is not None

@@ -16,6 +16,7 @@ from hmgan.augment.protocol import Augment
 from hmgan.losses.adversarial import Adversarial
 from hmgan.losses.alignment import alignment_loss
 from hmgan.losses.contrastive import Contrastive, Evidence
+from hmgan.losses.gen_penalty import Adaptation, GenPenalty
 from hmgan.losses.r1 import r1_penalty
 from hmgan.losses.regularizer import Regularizer
 from hmgan.modulation.transfer import TransferGenerator
@@ -58,6 +59,14 @@ class Penalties:
 
 
 @dataclass(frozen=True)
+class Restraint:
+    """What G minimises besides the adversarial loss, where a penalty holds it to its source."""
+
+    penalty: GenPenalty
+    weight: float
+
+
+@dataclass(frozen=True)
 class Draws:
     """The random streams of one step, one key per sample of the global batch: any split over ranks draws the same."""
 
@@ -68,6 +77,10 @@ class Draws:
 
     def keys(self, stream: str) -> list[int]:
         return rng.keys(self.seed, stream, self.first, self.batch)
+
+    def common(self, stream: str) -> int:
+        """One key for the whole step, on every rank the same."""
+        return rng.key(self.seed, stream, self.step)
 
 
 def as_images(images_u8: Tensor) -> Tensor:
@@ -137,10 +150,12 @@ def gen_loss(
     labels: Tensor,
     draws: Draws,
     mixing: float,
+    restraint: Restraint | None = None,
 ) -> tuple[Tensor, Stats]:
-    """The adversarial loss for G (Eq. 8), on fakes of its own, and what its modulation adds."""
-    fake = generator(generator.latents(draws.keys("gen"), mixing), labels).image
-    on_fake = discriminator(rules.shown(fake, draws, "augment-gen"), labels)
+    """The adversarial loss for G (Eq. 8), on fakes of its own, and what its modulation or its source adds."""
+    latents = generator.latents(draws.keys("gen"), mixing)
+    out = generator(latents, labels)
+    on_fake = discriminator(rules.shown(out.image, draws, "augment-gen"), labels)
 
     def reals() -> Tensor:
         with torch.no_grad():
@@ -149,6 +164,9 @@ def gen_loss(
 
     terms = {"loss/G": (1.0, rules.adversarial.gen(runtime.gather(on_fake.logit), reals))}
     terms |= classification({"loss/class-gen": on_fake}, labels, rules.class_weight)
+    if restraint is not None and restraint.weight > 0:
+        phase = Adaptation(latents, out, draws.common("gen-penalty"), runtime.gather)
+        terms["loss/gen-penalty"] = (restraint.weight, restraint.penalty(phase))
     return weighed(terms | {name: (1.0, value) for name, value in generator.penalties().items()})
 
 

@@ -11,6 +11,7 @@ from hmgan.assemble import Networks
 from hmgan.config import Experiment
 from hmgan.errors import UserError
 from hmgan.losses.contrastive import Evidence
+from hmgan.losses.gen_penalty import GenPenalty, Transferred
 from hmgan.train.trainer import freeze, rank_batch
 from hmgan.types import DiscOut
 
@@ -26,6 +27,14 @@ def rehearse(experiment: Experiment, networks: Networks, world: int) -> None:
         return
     freeze(networks.discriminator, settings.freeze)
     out = shapes(networks, batch)
+    held, backbone = experiment.gen_penalty, networks.generator.backbone
+    if held is not None:
+        parts = Transferred(backbone, networks.discriminator, backbone)
+        penalty: GenPenalty = components.build("gen-penalty", held.name, parts, **held.options)
+        if settings.batch < penalty.least:
+            raise UserError(
+                f"{held.name} needs {penalty.least} samples or more, got {settings.batch}; raise train.batch"
+            )
     choice = experiment.contrastive
     if choice is not None and out is not None:
         loss = components.build("contrastive", choice.name, **choice.options)

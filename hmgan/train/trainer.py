@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,12 +17,13 @@ from hmgan.config import Choice, Experiment
 from hmgan.data.loader import batches
 from hmgan.data.shards import ShardSet
 from hmgan.errors import UserError
+from hmgan.losses.gen_penalty import Transferred
 from hmgan.losses.r1 import gamma_heuristic
 from hmgan.modulation.transfer import TransferGenerator
 from hmgan.train import checkpoint, ema, phases
 from hmgan.train.log import RunLog
 from hmgan.train.optim import discriminator_optimizer, generator_optimizer
-from hmgan.train.phases import Draws, Penalties, Rules, Stats
+from hmgan.train.phases import Draws, Penalties, Restraint, Rules, Stats
 from hmgan.train.runtime import Runtime
 from hmgan.types import Batch
 
@@ -62,6 +64,7 @@ class Trainer:
         self._disc_parameters = [p for p in self.discriminator.parameters() if p.requires_grad]
         self.rules = rules(experiment, runtime.device)
         self.penalties = penalties(experiment, self.generator.resolution, runtime.device)
+        self.restraint = restraint(experiment, networks)
         self.gen_optimizer = generator_optimizer(self.generator, experiment.optimizer)
         self.disc_optimizer = discriminator_optimizer(self.discriminator, experiment.optimizer, experiment.r1.every)
         half_life = ema.half_life_kimg(settings.batch) if experiment.ema.kimg == "auto" else experiment.ema.kimg
@@ -143,7 +146,9 @@ class Trainer:
         )
 
     def _gan_step(self, batch: Batch) -> Stats:
-        draws, mixing = self.draws(), self.settings.mixing
+        draws, mixing, mining = self.draws(), self.settings.mixing, self.experiment.mining
+        if mining is not None:
+            miner_alone(self.generator.trained, self.kimg < mining.kimg)
         real = phases.as_images(batch.images.to(self.runtime.device))
         # The fakes take the real batch's labels: D sees the same mixture of classes on both sides.
         labels = batch.labels.to(self.runtime.device)
@@ -164,7 +169,7 @@ class Trainer:
         self.runtime.step(self.discriminator, self.disc_optimizer, loss)
         self._disc_gradients(False)
         loss, more = phases.gen_loss(
-            self.generator, self.discriminator, self.rules, self.runtime, real, labels, draws, mixing
+            self.generator, self.discriminator, self.rules, self.runtime, real, labels, draws, mixing, self.restraint
         )
         self._gen_step(loss)
         return stats | more
@@ -211,6 +216,24 @@ def penalties(experiment: Experiment, resolution: int, device: torch.device) -> 
 def chosen(kind: str, choice: Choice | None, device: torch.device) -> Any:
     """The component that an experiment names, on the device; None where it names none."""
     return None if choice is None else components.build(kind, choice.name, **choice.options).to(device)
+
+
+def restraint(experiment: Experiment, networks: Networks) -> Restraint | None:
+    """G's penalty, with copies of both networks as they are: before the first step, those of the source."""
+    choice = experiment.gen_penalty
+    if choice is None:
+        return None
+    backbone = networks.generator.backbone
+    source, discriminator = (copy.deepcopy(n).requires_grad_(False) for n in (backbone, networks.discriminator))
+    parts = Transferred(source, discriminator, backbone)
+    penalty = components.build("gen-penalty", choice.name, parts, **choice.options)
+    return Restraint(penalty, experiment.train.gen_penalty_weight)
+
+
+def miner_alone(backbone: nn.Module, alone: bool) -> None:
+    """MineGAN's first stage holds all of G but its miner; the second trains everything."""
+    for name, parameter in backbone.named_parameters():
+        parameter.requires_grad_(name.startswith("miner.") or not alone)
 
 
 def rank_batch(batch: int, world: int) -> int:

@@ -25,6 +25,7 @@ STEPS = 3
 COMMON = ("train.batch=8", "train.mixing=0.9", "train.mirror=true", "train.freeze=[]", "r1.every=2", "r1.gamma=3.0")
 # A weight far above the default, so that a wrong contrastive gradient cannot hide in the rounding of the others.
 STRONG = "train.contrastive_weight=1.0"
+FINE_TUNING = (*COMMON, "class_net=none", "modulation=none")
 SCENARIOS = {
     "r1": (*COMMON,),
     "barlow-twins": (*COMMON, "contrastive=barlow-twins", STRONG),
@@ -36,6 +37,10 @@ SCENARIOS = {
     "dual-contrastive": (*COMMON, "adversarial=dual-contrastive", "optimizer.lr=1e-4"),
     "diffaugment": (*COMMON, "augment=diffaugment"),
     "auxiliary-classifier": (*COMMON, "disc_head=auxiliary-classifier"),
+    "ewc": (*FINE_TUNING, "gen_penalty=ewc", "gen_penalty.samples=8", "train.gen_penalty_weight=100.0"),
+    "cdc": (*FINE_TUNING, "gen_penalty=cdc", "train.gen_penalty_weight=1000.0"),
+    # Two of the three steps are of the first stage.
+    "mining": (*FINE_TUNING, "mining.kimg=0.016"),
 }
 
 

@@ -1,0 +1,41 @@
+"""Cross-domain correspondence. N samples over all ranks, D features of one sample."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hmgan.components import register
+from hmgan.losses.gen_penalty import Adaptation, Transferred
+
+
+@register("gen-penalty", "cdc")
+class Correspondence:
+    """KL(source || adapted) of which samples of a batch are like which, in the features of one random block.
+
+    Ojha et al. 2021, arXiv:2104.06820, Eqs. 2-4: for every sample the softmax over the others of the cosine similarity
+    of their features, in the source and in the generator that trains, from the same latents. Averaged over every entry
+    of the N x (N - 1) distributions, as the authors' code does, so that the paper's weight of 1000 is this one's. The
+    block at 4 px, which sees no other resolution, is not drawn.
+    """
+
+    least = 3  # with two samples each has one other, and both distributions are 1
+
+    def __init__(self, transferred: Transferred) -> None:
+        self._source = transferred.source
+
+    def __call__(self, phase: Adaptation) -> Tensor:
+        with torch.no_grad():
+            source = self._source(phase.latents).features
+        block = 1 + phase.key % (len(source) - 1)
+        target, origin = (likeness(phase.gather(maps[block])) for maps in (phase.out.features, source))
+        return (origin.exp() * (origin - target)).mean()
+
+
+def likeness(features_NCHW: Tensor) -> Tensor:
+    """[N, C, H, W] -> [N, N - 1], log softmax over the other samples of the cosine similarities."""
+    unit_ND = F.normalize(features_NCHW.flatten(1), dim=1)
+    samples = len(unit_ND)
+    others_NN = ~torch.eye(samples, dtype=torch.bool, device=unit_ND.device)
+    return (unit_ND @ unit_ND.T)[others_NN].view(samples, samples - 1).log_softmax(1)

@@ -1,0 +1,64 @@
+"""Elastic weight consolidation. P one parameter tensor, N samples of one pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.func import functional_call
+
+from hmgan import rng
+from hmgan.components import register
+from hmgan.errors import UserError
+from hmgan.losses.gen_penalty import Adaptation, Transferred
+
+
+@register("gen-penalty", "ewc")
+class ElasticWeights:
+    """sum_i F_i (theta_i - theta_i^S)^2: what matters to the source's images is held, the rest may go.
+
+    Li et al. 2020, arXiv:2012.02780. F_i = E[(d log p / d theta_i)^2] over the source's own images. A GAN has no
+    likelihood: log sigmoid(D(G(z))) of the source's D stands for it. Each sample's gradient is squared by itself,
+    before the mean; D's minibatch deviation sees the pass that the sample is in.
+
+    Args:
+        samples: source images in the mean.
+        group: samples per pass.
+        seed: of those samples; not the run's, so that runs of all seeds have one Fisher information.
+
+    Raises: UserError unless `group` divides `samples`.
+    """
+
+    least = 1
+
+    def __init__(self, transferred: Transferred, *, samples: int = 256, group: int = 8, seed: int = 0) -> None:
+        if group < 1 or samples < 1 or samples % group:
+            raise UserError(f"ewc needs samples in whole groups, got {samples} samples and group {group}; change one")
+        self._transferred = transferred
+        self._samples, self._group, self._seed = samples, group, seed
+        self._terms: list[tuple[Tensor, Tensor, Tensor]] | None = None
+
+    def __call__(self, phase: Adaptation) -> Tensor:
+        if self._terms is None:  # not in the constructor: a run that is only checked has no use for it
+            source, discriminator, adapted = self._transferred
+            importance = fisher(source, discriminator, self._samples, self._group, self._seed)
+            own, origin = dict(adapted.named_parameters()), dict(source.named_parameters())
+            self._terms = [(own[name], origin[name], value) for name, value in importance.items()]
+        return torch.stack([(f_P * (p_P - o_P).square()).sum() for p_P, o_P, f_P in self._terms]).sum()
+
+
+def fisher(source: Any, discriminator: Any, samples: int, group: int, seed: int) -> dict[str, Tensor]:
+    """Parameter name -> mean over samples of its squared gradient of log sigmoid(D(G(z))); networks stay untouched."""
+    theta = {name: p.detach().requires_grad_() for name, p in source.named_parameters()}
+    total = {name: torch.zeros_like(p) for name, p in theta.items()}
+    for first in range(0, samples, group):
+        latents = source.latents(rng.keys(seed, "fisher", first, group))
+        image = functional_call(source, theta, (latents,)).image
+        labels_N = torch.zeros(group, dtype=torch.long, device=image.device)
+        for likelihood in F.logsigmoid(discriminator(image, labels_N).logit):
+            grads = torch.autograd.grad(likelihood, list(theta.values()), retain_graph=True, materialize_grads=True)
+            for sum_P, grad_P in zip(total.values(), grads, strict=True):
+                sum_P.addcmul_(grad_P, grad_P, value=1 / samples)
+    return total

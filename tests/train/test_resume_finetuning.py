@@ -1,0 +1,35 @@
+"""Fine-tuning resumes exactly: across MineGAN's stages, and with what EWC works out anew."""
+
+from __future__ import annotations
+
+import pytest
+import tiny
+from test_resume import TRANSFER, Interrupted, assert_same_run, interrupt_at, run_of
+
+METHODS = {
+    "transfergan": [],
+    # Steps 0 to 4 are of the first stage: cut in the middle of it, at its last step, and in the second.
+    "minegan": tiny.options(mining__kimg=0.02),
+    "ewc": tiny.options(gen_penalty__samples=8, train__gen_penalty_weight=10.0),
+    "cdc-similarity": [],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "step"),
+    [("transfergan", 5), ("minegan", 3), ("minegan", 4), ("minegan", 7), ("ewc", 5), ("cdc-similarity", 5)],
+)
+def test_a_fine_tuning_interrupted_and_resumed_equals_the_uninterrupted_one(
+    name, step, shards, source, tmp_path, monkeypatch
+):
+    def arguments(outdir):
+        where = ["--data", shards, "--source", source, "--outdir", outdir, "--kimg", 0.032]
+        return ["train", name, *where, *TRANSFER, *METHODS[name]]
+
+    assert tiny.command(*arguments(tmp_path / "whole")) == 0
+    with monkeypatch.context() as patched:
+        interrupt_at(patched, step)
+        with pytest.raises(Interrupted):
+            tiny.command(*arguments(tmp_path / "cut"))
+    assert tiny.command("train", name, "--resume", run_of(tmp_path / "cut")) == 0
+    assert_same_run(run_of(tmp_path / "whole"), run_of(tmp_path / "cut"))
