@@ -39,31 +39,37 @@ def build(experiment: Experiment, source: Source | None, classes: int) -> Networ
     if experiment.task == "pretrain":
         assert experiment.backbone is not None
         assert experiment.discriminator is not None
-        generator = UnconditionalGenerator(_component("backbone", experiment.backbone))
-        return Networks(generator, _component("discriminator", experiment.discriminator, 1, _head(experiment, 1)))
+        backbone = _component("backbone", experiment.backbone)
+        conditional = experiment.conditional
+        generator = (
+            transfer_generator(experiment, backbone, classes) if conditional else UnconditionalGenerator(backbone)
+        )
+        head = _head(experiment, classes)
+        return Networks(generator, _component("discriminator", experiment.discriminator, classes, head))
     assert source is not None
     if experiment.conditional:
         # Alignment pulls the heads to the source, which stands still.
         train_parts(source.backbone, [] if experiment.task == "align" else experiment.train.source)
-        generator = transfer_generator(experiment, source, classes)
+        generator = transfer_generator(experiment, source.backbone, classes)
     else:
         generator = UnconditionalGenerator(fine_tuned(experiment, source))
     return Networks(generator, _discriminator(experiment, source, classes))
 
 
-def transfer_generator(experiment: Experiment, source: Source, classes: int) -> TransferGenerator:
+def transfer_generator(experiment: Experiment, backbone: Any, classes: int) -> TransferGenerator:
+    """The backbone under the experiment's class net and modulation; what requires gradients trains."""
     assert experiment.class_net is not None
     assert experiment.modulation is not None
     class_net = _component("class-net", experiment.class_net, classes)
-    modulation = _component("modulation", experiment.modulation, source.backbone, class_net.dim)
-    convolutions = [site.weight for site in source.backbone.sites().values()]
+    modulation = _component("modulation", experiment.modulation, backbone, class_net.dim)
+    convolutions = [site.weight for site in backbone.sites().values()]
     if experiment.modulation.options.get("live") is False and any(w.requires_grad for w in convolutions):
         raise UserError(
-            f"train.source names convolutions, which modulation {experiment.modulation.name!r} normalises once; "
+            f"convolutions train, which modulation {experiment.modulation.name!r} normalises once; "
             "add --set modulation.live=true"
         )
-    tuned = any(p.requires_grad for p in source.backbone.parameters())
-    return TransferGenerator(source.backbone, class_net, modulation, tuned)
+    tuned = any(p.requires_grad for p in backbone.parameters())
+    return TransferGenerator(backbone, class_net, modulation, tuned)
 
 
 def train_parts(source: nn.Module, patterns: Sequence[str]) -> None:

@@ -29,6 +29,7 @@ MODULES = (
     "hmgan.modulation.adain",
     "hmgan.modulation.cgan_transfer_port",
     "hmgan.modulation.class_nets",
+    "hmgan.modulation.label_to_z",
     "hmgan.losses.adversarial",
     "hmgan.losses.barlow_twins",
     "hmgan.losses.cdc",

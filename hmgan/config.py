@@ -157,8 +157,8 @@ class Experiment(Strict):
 
     @property
     def conditional(self) -> bool:
-        """Whether the source is modulated by classes. A transfer without them fine-tunes it, labels unused."""
-        return self.modulation is not None and self.task != "pretrain"
+        """Whether G is modulated by classes. A transfer without them fine-tunes the source, labels unused."""
+        return self.modulation is not None
 
     @model_validator(mode="after")
     def _whole(self) -> Experiment:

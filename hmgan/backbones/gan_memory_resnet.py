@@ -80,7 +80,7 @@ class GANMemoryResNet(nn.Module):
     def __init__(self, *, resolution: int = 256, channels: list[int] | None = None, z_dim: int = 256) -> None:
         super().__init__()
         widths = residual_widths(resolution, channels)
-        self.resolution, self.z_dim, self.widths = resolution, z_dim, widths
+        self.resolution, self.z_dim, self.label_dim, self.widths = resolution, z_dim, 0, widths
         self.fc = SiteLinear("fc", z_dim, widths[0] * 16)
         self.blocks = nn.ModuleList(
             ResidualBlock(f"blocks.{i}", widths[max(i - 1, 0)], width) for i, width in enumerate(widths)

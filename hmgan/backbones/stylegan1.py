@@ -14,7 +14,7 @@ from hmgan import rng
 from hmgan.components import register
 from hmgan.errors import UserError
 from hmgan.layers import Blur, EqualConv2d, EqualLinear, PixelNorm, he_gain, leaky_relu
-from hmgan.modulation.edits import SOURCE, Edits
+from hmgan.modulation.edits import SOURCE, Edits, per_sample
 from hmgan.modulation.sites import SiteAdaIN, SiteConv2d
 from hmgan.types import GenOut, Latents
 
@@ -97,6 +97,7 @@ class StyleGAN1(nn.Module):
         z_dim: latent and style width, Z = W as in the port.
         mapping_layers: depth of the mapping network.
         mined: whether a miner stands in front of the mapping and says which z to ask for (MineGAN, Wang et al. 2020).
+        label_dim: numbers of a class that the mapping takes beside z, for training with labels from scratch.
 
     Raises: UserError for a resolution or widths that do not fit.
     """
@@ -109,13 +110,14 @@ class StyleGAN1(nn.Module):
         z_dim: int = 512,
         mapping_layers: int = 8,
         mined: bool = False,
+        label_dim: int = 0,
     ) -> None:
         super().__init__()
         widths = block_widths(resolution, channels)
-        self.resolution, self.z_dim, self.widths = resolution, z_dim, widths
+        self.resolution, self.z_dim, self.label_dim, self.widths = resolution, z_dim, label_dim, widths
         mapping: list[nn.Module] = [PixelNorm()]
-        for _ in range(mapping_layers):
-            mapping += [EqualLinear(z_dim, z_dim), nn.LeakyReLU(0.2)]
+        for i in range(mapping_layers):
+            mapping += [EqualLinear(z_dim if i else z_dim + label_dim, z_dim), nn.LeakyReLU(0.2)]
         self.mapping = nn.Sequential(*mapping)
         self.miner = miner(z_dim) if mined else nn.Identity()
         self.blocks = nn.ModuleList(
@@ -150,26 +152,35 @@ class StyleGAN1(nn.Module):
         return Latents(z, maps, z_mix, crossover_B)
 
     def styles(self, latents: Latents, truncation: float = 1.0) -> list[Tensor]:
-        """One w [B, W] per block; truncated towards the mean w where `truncation` is below 1."""
-        w_BW = self.mapping(self.miner(latents.z))
+        """One w [B, W] per block; truncated towards the mean w where `truncation` is below 1.
+
+        A class's `label_dim` numbers stand behind those of z; the mean is then that of the sample's class.
+        """
+        w_BW = self._mapped(latents.z)
         styles = [w_BW] * len(self.blocks)
         if bool((latents.crossover_B < len(self.blocks)).any()):
-            mix_BW = self.mapping(self.miner(latents.z_mix))
+            mix_BW = self._mapped(latents.z_mix)
             styles = [torch.where((latents.crossover_B <= i)[:, None], mix_BW, w_BW) for i in range(len(self.blocks))]
         if truncation == 1.0:
             return styles
-        mean_W = self.mean_style()
-        return [torch.lerp(mean_W.expand_as(w), w, truncation) for w in styles]
+        labels = latents.z[:, self.z_dim :]
+        mean_BW = torch.stack([self.mean_style(label) for label in labels]) if self.label_dim else self.mean_style()
+        return [torch.lerp(mean_BW.expand_as(w), w, truncation) for w in styles]
+
+    def _mapped(self, z: Tensor) -> Tensor:
+        """z, and the class's numbers behind it, -> w [B, W]."""
+        mined, label = self.miner(z[:, : self.z_dim]), z[:, self.z_dim :]
+        return self.mapping(torch.cat([mined, label], 1) if self.label_dim else mined)
 
     @torch.no_grad()
-    def style_samples(self, samples: int = 4096) -> Tensor:
+    def style_samples(self, samples: int = 4096, label_L: Tensor | None = None) -> Tensor:
         """[samples, W], w of fixed draws of z."""
         z = torch.randn(samples, self.z_dim, generator=rng.generator(0)).to(self.to_rgb.weight)
-        return self.mapping(self.miner(z))
+        return self._mapped(z if label_L is None else torch.cat([z, label_L.expand(samples, -1)], 1))
 
-    def mean_style(self) -> Tensor:
+    def mean_style(self, label_L: Tensor | None = None) -> Tensor:
         """[W], the mean of w over fixed draws of z: the centre that truncation pulls towards."""
-        return self.style_samples().mean(0)
+        return self.style_samples(label_L=label_L).mean(0)
 
     def synthesise(self, styles: Sequence[Tensor], noise: Sequence[Tensor], edits: Edits = SOURCE) -> GenOut:
         """Images and every block's output after its last AdaIN, from one style and one noise map per block."""
@@ -181,4 +192,9 @@ class StyleGAN1(nn.Module):
         return GenOut(self.to_rgb(features[-1]), tuple(features))
 
     def forward(self, latents: Latents, edits: Edits = SOURCE, truncation: float = 1.0) -> GenOut:
+        if edits.label_RL is not None:
+            label_BL = per_sample(edits.label_RL, edits.counts)
+            latents = latents._replace(
+                z=torch.cat([latents.z, label_BL], 1), z_mix=torch.cat([latents.z_mix, label_BL], 1)
+            )
         return self.synthesise(self.styles(latents, truncation), latents.noise, edits)

@@ -35,6 +35,7 @@ class Edits:
 
     weights: Mapping[str, WeightEdit] = field(default_factory=dict)
     styles: Mapping[str, StyleEdit] = field(default_factory=dict)
+    label_RL: Tensor | None = None  # what the mapping takes of a class, beside z
     rows: int = 0
     counts: tuple[int, ...] = ()
 

@@ -76,25 +76,25 @@ class Keeper:
     def _keep(self, trainer: Trainer, generator: Generator, folder: Path, kimg: float) -> None:
         experiment, source = self.prepared.experiment, self.prepared.source
         notes = {"kimg": kimg, "experiment": experiment.summary, "data": experiment.data}
+        backbone = experiment.backbone if source is None else Choice(**source.config["backbone"])
+        assert backbone is not None
         if isinstance(generator, TransferGenerator):
-            assert source is not None
             assert experiment.class_net is not None
             assert experiment.modulation is not None
             parts = {
-                "backbone": Choice(**source.config["backbone"]),
+                "backbone": backbone,
                 "class_net": experiment.class_net,
                 "modulation": experiment.modulation,
             }
-            origin = {"source": experiment.source, "source_sha256": source.digest}
+            origin = {} if source is None else {"source": experiment.source, "source_sha256": source.digest}
             save_conditional(folder, generator, parts, self.prepared.classes, {**notes, **origin})
             return
-        backbone, discriminator = experiment.backbone, experiment.discriminator
+        discriminator = experiment.discriminator
         if source is not None:
             notes |= {"source": experiment.source, "source_sha256": source.digest}
             backbone = fine_tuned_choice(experiment, source)
             if discriminator is None and source.discriminator is not None:
                 discriminator = source.discriminator[0]
-        assert backbone is not None
         assert discriminator is not None
         save_source(folder, (backbone, generator.trained), (discriminator, trainer.discriminator), notes)
 

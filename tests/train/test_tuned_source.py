@@ -91,7 +91,7 @@ def test_the_average_and_the_snapshot_hold_the_tuned_source(shards, source, tmp_
         ),
         (
             ('train.source=["*"]',),
-            r"^train\.source names convolutions, which modulation 'adafm' normalises once; add --set modulation\.live",
+            r"^convolutions train, which modulation 'adafm' normalises once; add --set modulation\.live",
         ),
     ],
 )
