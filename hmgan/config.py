@@ -108,6 +108,15 @@ class Mining(Strict):
     kimg: float = Field(gt=0, description="thousands of real images in which only the miner and D train")
 
 
+class Anchors(Strict):
+    """CDC's two measures of realism: whole images near few fixed z at times, and patches from any z otherwise."""
+
+    count: int = Field(10, ge=1, description="fixed z, the anchors")
+    spread: float = Field(0.1, ge=0, description="standard deviation of z around its anchor")
+    every: int = Field(4, ge=1, description="counts steps; one in so many is of whole images near anchors")
+    patch_blocks: int = Field(3, ge=1, description="blocks of D in front of the patch head; 3 at 256 px")
+
+
 class Evaluation(Strict):
     """Scores at every snapshot. per_class 0 computes none."""
 
@@ -144,6 +153,7 @@ class Experiment(Strict):
     augment: Choice | None = None
     gen_penalty: Choice | None = None
     mining: Mining | None = None
+    anchors: Anchors | None = None
     r1: R1 = R1()
     optimizer: Optimizer = Optimizer()
     ema: Ema = Ema()
@@ -170,7 +180,7 @@ class Experiment(Strict):
         if (self.class_net is None) != (self.modulation is None):
             missing, given = ("class_net", "modulation") if self.class_net is None else ("modulation", "class_net")
             raise ValueError(f"{missing} is missing: {given} needs one; leave both out to fine-tune the whole source")
-        for field in ("gen_penalty", "mining"):
+        for field in ("gen_penalty", "mining", "anchors"):
             if getattr(self, field) is not None and (self.task != "transfer" or self.conditional):
                 raise ValueError(
                     f"{field} is for fine-tuning, which is a transfer without class_net and modulation; "

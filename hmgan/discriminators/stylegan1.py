@@ -93,14 +93,19 @@ class StyleGAN1Discriminator(nn.Module):
 
         The images of several batches may go through in one pass; each sample sees its own batch only.
         """
-        h = self.from_rgb(images)
-        if self.rgb_activation:
-            h = leaky_relu(h)
-        for block in self.blocks:
-            h = block(h)
+        h = self.maps(images, len(self.blocks))
         h = leaky_relu(self.conv1(minibatch_stddev(h, self.stddev_group, batches)))
         embedding_BF = leaky_relu(self.conv2(h)).flatten(1)
         return self.head(embedding_BF, labels)
+
+    def maps(self, images: Tensor, blocks: int) -> Tensor:
+        """What the first blocks make of images: [B, 3, H, W] -> [B, C, H / 2^blocks, W / 2^blocks]."""
+        h = self.from_rgb(images)
+        if self.rgb_activation:
+            h = leaky_relu(h)
+        for block in self.blocks[:blocks]:
+            h = block(h)
+        return h
 
     def load_source(self, state: dict[str, Tensor]) -> None:
         """Takes a pretrained state, whose head is one linear layer; the head makes its own of it."""

@@ -9,6 +9,7 @@ from torch.func import functional_call
 from hmgan import components
 from hmgan.assemble import Networks
 from hmgan.config import Experiment
+from hmgan.discriminators.patches import PatchDiscriminator
 from hmgan.errors import UserError
 from hmgan.losses.contrastive import Evidence
 from hmgan.losses.gen_penalty import GenPenalty, Transferred
@@ -35,6 +36,8 @@ def rehearse(experiment: Experiment, networks: Networks, world: int) -> None:
             raise UserError(
                 f"{held.name} needs {penalty.least} samples or more, got {settings.batch}; raise train.batch"
             )
+    if experiment.anchors is not None:
+        PatchDiscriminator(networks.discriminator, experiment.anchors.patch_blocks, settings.seed)
     choice = experiment.contrastive
     if choice is not None and out is not None:
         loss = components.build("contrastive", choice.name, **choice.options)

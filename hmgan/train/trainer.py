@@ -20,7 +20,9 @@ from hmgan.errors import UserError
 from hmgan.losses.gen_penalty import Transferred
 from hmgan.losses.r1 import gamma_heuristic
 from hmgan.modulation.transfer import TransferGenerator
+from hmgan.modulation.unconditional import UnconditionalGenerator
 from hmgan.train import checkpoint, ema, phases
+from hmgan.train.anchors import Turns
 from hmgan.train.log import RunLog
 from hmgan.train.optim import discriminator_optimizer, generator_optimizer
 from hmgan.train.phases import Draws, Penalties, Restraint, Rules, Stats
@@ -60,13 +62,19 @@ class Trainer:
         self.generator = networks.generator.to(runtime.device)
         self.discriminator = networks.discriminator.to(runtime.device)
         freeze(self.discriminator, settings.freeze)
+        # All of D that trains and is kept in checkpoints; with anchors, a patch head beside D's own.
+        self.critic, self.turns = self.discriminator, None
+        if experiment.anchors is not None:
+            assert isinstance(self.generator, UnconditionalGenerator)
+            self.turns = Turns(experiment.anchors, self.generator, self.discriminator, settings.seed)
+            self.critic = self.turns.patches.to(runtime.device)
         # D's trained parameters are switched off in the G phase, so they are listed once, here.
-        self._disc_parameters = [p for p in self.discriminator.parameters() if p.requires_grad]
+        self._disc_parameters = [p for p in self.critic.parameters() if p.requires_grad]
         self.rules = rules(experiment, runtime.device)
         self.penalties = penalties(experiment, self.generator.resolution, runtime.device)
         self.restraint = restraint(experiment, networks)
         self.gen_optimizer = generator_optimizer(self.generator, experiment.optimizer)
-        self.disc_optimizer = discriminator_optimizer(self.discriminator, experiment.optimizer, experiment.r1.every)
+        self.disc_optimizer = discriminator_optimizer(self.critic, experiment.optimizer, experiment.r1.every)
         half_life = ema.half_life_kimg(settings.batch) if experiment.ema.kimg == "auto" else experiment.ema.kimg
         self.ema = ema.moving_average(self.generator.trained, settings.batch, half_life, experiment.ema.power)
 
@@ -84,7 +92,7 @@ class Trainer:
         adaptive = {"regularizer": self.penalties.regularizer, "augment": self.rules.augment}
         return {
             "generator": self.generator.trained,
-            "discriminator": self.discriminator,
+            "discriminator": self.critic,
             "ema": self.ema,
             "gen_optimizer": self.gen_optimizer,
             "disc_optimizer": self.disc_optimizer,
@@ -154,10 +162,15 @@ class Trainer:
         labels = batch.labels.to(self.runtime.device)
         if self.settings.mirror:
             real = phases.mirrored(real, draws.keys("mirror"))
+        generator, discriminator = self.generator, self.discriminator
         self._disc_gradients(True)
+        if self.turns is not None:
+            generator, discriminator, idle = self.turns.at(self.step)
+            for parameter in idle:
+                parameter.requires_grad_(False)
         loss, stats = phases.disc_loss(
-            self.generator,
-            self.discriminator,
+            generator,
+            discriminator,
             self.rules,
             self.penalties,
             self.runtime,
@@ -166,10 +179,10 @@ class Trainer:
             draws,
             mixing,
         )
-        self.runtime.step(self.discriminator, self.disc_optimizer, loss)
+        self.runtime.step(self.critic, self.disc_optimizer, loss)
         self._disc_gradients(False)
         loss, more = phases.gen_loss(
-            self.generator, self.discriminator, self.rules, self.runtime, real, labels, draws, mixing, self.restraint
+            generator, discriminator, self.rules, self.runtime, real, labels, draws, mixing, self.restraint
         )
         self._gen_step(loss)
         return stats | more

@@ -38,7 +38,8 @@ SCENARIOS = {
     "diffaugment": (*COMMON, "augment=diffaugment"),
     "auxiliary-classifier": (*COMMON, "disc_head=auxiliary-classifier"),
     "ewc": (*FINE_TUNING, "gen_penalty=ewc", "gen_penalty.samples=8", "train.gen_penalty_weight=100.0"),
-    "cdc": (*FINE_TUNING, "gen_penalty=cdc", "train.gen_penalty_weight=1000.0"),
+    # The first step is of whole images, the others are of patches.
+    "cdc": (*FINE_TUNING, "gen_penalty=cdc", "train.gen_penalty_weight=1000.0", "anchors.patch_blocks=1"),
     # Two of the three steps are of the first stage.
     "mining": (*FINE_TUNING, "mining.kimg=0.016"),
 }

@@ -11,13 +11,13 @@ METHODS = {
     # Steps 0 to 4 are of the first stage: cut in the middle of it, at its last step, and in the second.
     "minegan": tiny.options(mining__kimg=0.02),
     "ewc": tiny.options(gen_penalty__samples=8, train__gen_penalty_weight=10.0),
-    "cdc-similarity": [],
+    "cdc": [],
 }
 
 
 @pytest.mark.parametrize(
     ("name", "step"),
-    [("transfergan", 5), ("minegan", 3), ("minegan", 4), ("minegan", 7), ("ewc", 5), ("cdc-similarity", 5)],
+    [("transfergan", 5), ("minegan", 3), ("minegan", 4), ("minegan", 7), ("ewc", 5), ("cdc", 5)],
 )
 def test_a_fine_tuning_interrupted_and_resumed_equals_the_uninterrupted_one(
     name, step, shards, source, tmp_path, monkeypatch

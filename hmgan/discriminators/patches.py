@@ -1,0 +1,48 @@
+"""A discriminator on patches: its first blocks, and one logit per place. B batch, P places, F channels there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from hmgan import rng
+from hmgan.errors import UserError
+from hmgan.layers import EqualConv2d
+from hmgan.types import DiscOut
+
+
+class PatchDiscriminator(nn.Module):
+    """D as far as its first blocks, and a 3x3 convolution to one channel (Ojha et al. 2021, section 3.2).
+
+    Args:
+        discriminator: shared, not copied: the whole D goes on beside this one.
+        blocks: of D, before the convolution; the more, the larger the patch that a logit sees.
+        seed: of the convolution.
+
+    Raises: UserError for a D without such blocks, or with fewer.
+    """
+
+    def __init__(self, discriminator: Any, blocks: int, seed: int) -> None:
+        super().__init__()
+        if getattr(discriminator, "maps", None) is None:
+            raise UserError("anchors need a D that can judge patches, as stylegan1 can; leave anchors out")
+        if blocks > len(discriminator.blocks):
+            got = f"got {blocks}, and D has {len(discriminator.blocks)}"
+            raise UserError(f"anchors.patch_blocks counts blocks of D, {got}; lower it")
+        self.discriminator, self.blocks = discriminator, blocks
+        self.patch_head = EqualConv2d(discriminator.blocks[blocks - 1].conv2.weight.shape[0], 1, 3, padding=1)
+        # From its own stream: the same on every rank and on resume.
+        nn.init.normal_(self.patch_head.weight, generator=rng.generator(rng.key(seed, "patch-head", 0)))
+
+    def idle(self, whole: bool) -> list[nn.Parameter]:
+        """What has no part in judging whole images, or patches."""
+        if whole:
+            return list(self.patch_head.parameters())
+        late = [child for name, child in self.discriminator.named_children() if name not in ("from_rgb", "blocks")]
+        return [p for part in (*self.discriminator.blocks[self.blocks :], *late) for p in part.parameters()]
+
+    def forward(self, images: Tensor, labels: Tensor, batches: int = 1) -> DiscOut:
+        """images [B, 3, H, W] -> a logit per patch, [B P], and features [B, F]; patches know no classes."""
+        h = self.discriminator.maps(images, self.blocks)
+        return DiscOut(self.patch_head(h).flatten(), h.mean((2, 3)))
