@@ -58,7 +58,10 @@ def refusal(*overrides, name="hyper-mod-b"):
         ("ema.kimg=x", "ema.kimg should be a valid number or 'auto', got 'x'"),
         ("ema.kimg=0", 'ema.kimg: kimg must be more than 0, or "auto", got 0.0'),
         ("task=trane", "task should be 'pretrain', 'align' or 'transfer', got 'trane'; did you mean 'transfer'?"),
-        ("modulation.init=sorce", "modulation.init should be 'source' or 'align', got 'sorce'; did you mean 'source'?"),
+        (
+            "modulation.init=sorce",
+            "modulation.init should be 'source', 'align' or 'random', got 'sorce'; did you mean 'source'?",
+        ),
         (
             "evaluation.per_class=1",
             "evaluation.per_class: per_class must be 0, which computes no scores, or at least 2, got 1",

@@ -40,5 +40,5 @@ class BarlowTwins(nn.Module):
         self.off_diagonal = off_diagonal
 
     def forward(self, evidence: Evidence) -> Tensor:
-        real = redundancy(*evidence.real_views(), self.off_diagonal)
-        return real + redundancy(*evidence.fake_views(), self.off_diagonal)
+        real, fake = evidence.views()
+        return redundancy(*real, self.off_diagonal) + redundancy(*fake, self.off_diagonal)

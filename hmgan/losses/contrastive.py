@@ -7,16 +7,15 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
-Views = Callable[[], tuple[Tensor, Tensor]]
+Pair = tuple[Tensor, Tensor]
 
 
 class Evidence(NamedTuple):
-    """The D phase's results, gathered over the ranks. Views are functions: they cost D two batches each."""
+    """The D phase's results, gathered over the ranks. Views are a function: they cost D four batches."""
 
     real_logit_B: Tensor
     fake_logit_B: Tensor
-    real_views: Views  # -> embeddings [B, F] of two augmentations of the real images
-    fake_views: Views  # the same of the fakes that the adversarial term saw
+    views: Callable[[], tuple[Pair, Pair]]  # -> embeddings [B, F] of two augmentations of the reals, and of the fakes
 
 
 class Contrastive(Protocol):

@@ -15,7 +15,7 @@ from hmgan.assemble import Generator
 from hmgan.augment.protocol import Augment
 from hmgan.losses.adversarial import Adversarial
 from hmgan.losses.alignment import alignment_loss
-from hmgan.losses.contrastive import Contrastive, Evidence
+from hmgan.losses.contrastive import Contrastive, Evidence, Pair
 from hmgan.losses.gen_penalty import Adaptation, GenPenalty
 from hmgan.losses.r1 import r1_penalty
 from hmgan.losses.regularizer import Regularizer
@@ -124,18 +124,17 @@ def disc_loss(
         terms["loss/regularizer"] = (penalties.regularizer.weight, penalties.regularizer(real_B, fake_B))
     if penalties.contrastive is not None and penalties.contrastive_weight > 0:
 
-        def two_views(images: Tensor, stream: str) -> tuple[Tensor, Tensor]:
+        def views() -> tuple[Pair, Pair]:
             assert penalties.views is not None
-            pair = penalties.views(images.detach(), draws.keys(stream))
-            # Both in one pass, which makes D's effective weights once.
-            embedding_VF = discriminator(torch.cat(pair), labels.repeat(2), batches=2).embedding
-            first, second = embedding_VF.chunk(2)
-            return runtime.gather(first), runtime.gather(second)
+            # Of the images as they came: views are augmentations themselves.
+            reals = penalties.views(real.detach(), draws.keys("views-real"))
+            fakes = penalties.views(fake, draws.keys("views-fake"))
+            # In one pass, which makes D's effective weights once.
+            embedding_VF = discriminator(torch.cat([*reals, *fakes]), labels.repeat(4), batches=4).embedding
+            real_a, real_b, fake_a, fake_b = (runtime.gather(part) for part in embedding_VF.chunk(4))
+            return (real_a, real_b), (fake_a, fake_b)
 
-        # Views are made of the images as they came: they are augmentations themselves.
-        evidence = Evidence(
-            real_B, fake_B, lambda: two_views(real, "views-real"), lambda: two_views(fake, "views-fake")
-        )
+        evidence = Evidence(real_B, fake_B, views)
         terms["loss/contrastive"] = (penalties.contrastive_weight, penalties.contrastive(evidence))
     loss, stats = weighed(terms)
     return loss, stats | {"score/real": real_B.mean(), "score/fake": fake_B.mean()} | rules.observe(real_B, draws.step)

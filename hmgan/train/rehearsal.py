@@ -42,7 +42,8 @@ def rehearse(experiment: Experiment, networks: Networks, world: int) -> None:
     if choice is not None and out is not None:
         loss = components.build("contrastive", choice.name, **choice.options)
         logit_B, embedding_BF = torch.zeros(settings.batch), torch.zeros(settings.batch, out.embedding.shape[1])
-        loss(Evidence(logit_B, logit_B, lambda: (embedding_BF, embedding_BF), lambda: (embedding_BF, embedding_BF)))
+        pair = embedding_BF, embedding_BF
+        loss(Evidence(logit_B, logit_B, lambda: (pair, pair)))
 
 
 def shapes(networks: Networks, batch: int) -> DiscOut | None:

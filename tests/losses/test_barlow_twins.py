@@ -89,11 +89,11 @@ def test_real_and_fake_views_count_alike_and_apart():
     views = [normal(6, 4, seed=i) for i in range(4)]
     logits = normal(6)
     loss = BarlowTwins(off_diagonal=0.1)
-    got = loss(Evidence(logits, logits, lambda: (views[0], views[1]), lambda: (views[2], views[3])))
+    got = loss(Evidence(logits, logits, lambda: ((views[0], views[1]), (views[2], views[3]))))
     expected = naive(views[0], views[1], 0.1) + naive(views[2], views[3], 0.1)
     assert float(got) == pytest.approx(expected, rel=1e-9)
     # The logits take no part in it.
-    again = loss(Evidence(2 * logits, -logits, lambda: (views[0], views[1]), lambda: (views[2], views[3])))
+    again = loss(Evidence(2 * logits, -logits, lambda: ((views[0], views[1]), (views[2], views[3]))))
     assert torch.equal(got, again)
 
 
