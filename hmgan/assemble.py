@@ -14,6 +14,7 @@ from hmgan import components
 from hmgan.config import Choice, Experiment
 from hmgan.discriminators.heads import LOGIT_PER_CLASS
 from hmgan.errors import UserError
+from hmgan.modulation.labelled import LabelledGenerator
 from hmgan.modulation.transfer import TransferGenerator
 from hmgan.modulation.unconditional import UnconditionalGenerator
 from hmgan.sources import Source
@@ -39,11 +40,7 @@ def build(experiment: Experiment, source: Source | None, classes: int) -> Networ
     if experiment.task == "pretrain":
         assert experiment.backbone is not None
         assert experiment.discriminator is not None
-        backbone = _component("backbone", experiment.backbone)
-        conditional = experiment.conditional
-        generator = (
-            transfer_generator(experiment, backbone, classes) if conditional else UnconditionalGenerator(backbone)
-        )
+        generator = _pretrained_generator(experiment, classes)
         head = _head(experiment, classes)
         return Networks(generator, _component("discriminator", experiment.discriminator, classes, head))
     assert source is not None
@@ -54,6 +51,26 @@ def build(experiment: Experiment, source: Source | None, classes: int) -> Networ
     else:
         generator = UnconditionalGenerator(fine_tuned(experiment, source))
     return Networks(generator, _discriminator(experiment, source, classes))
+
+
+def _pretrained_generator(experiment: Experiment, classes: int) -> Generator:
+    """A new backbone: under class net and modulation, with classes of its own, or without labels.
+
+    Raises: UserError if its own classes are not the data's.
+    """
+    assert experiment.backbone is not None
+    backbone = _component("backbone", experiment.backbone)
+    if experiment.modulation is not None:
+        return transfer_generator(experiment, backbone, classes)
+    if not experiment.conditional:
+        return UnconditionalGenerator(backbone)
+    own = max((len(scale_KC) for scale_KC, _ in backbone.old_classes().values()), default=0)
+    if own != classes:
+        raise UserError(
+            f"train.labels gives {classes} classes and backbone {experiment.backbone.name!r} has {own}; "
+            f"use a class-conditional backbone with --set backbone.classes={classes}"
+        )
+    return LabelledGenerator(backbone)
 
 
 def transfer_generator(experiment: Experiment, backbone: Any, classes: int) -> TransferGenerator:

@@ -20,13 +20,16 @@ ENTRY_POINTS = "hmgan.components"
 # Where the built-in components live; importing a module registers what it defines.
 MODULES = (
     "hmgan.augment.diffaugment",
+    "hmgan.backbones.biggan",
     "hmgan.backbones.gan_memory_resnet",
     "hmgan.backbones.stylegan1",
+    "hmgan.discriminators.biggan",
     "hmgan.discriminators.gan_memory_resnet",
     "hmgan.discriminators.heads",
     "hmgan.discriminators.stylegan1",
     "hmgan.modulation.adafm",
     "hmgan.modulation.adain",
+    "hmgan.modulation.cgan_transfer",
     "hmgan.modulation.cgan_transfer_port",
     "hmgan.modulation.class_nets",
     "hmgan.modulation.label_to_z",

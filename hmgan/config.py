@@ -85,6 +85,7 @@ class Train(Strict):
     """How long, how much at once, and what is kept."""
 
     kimg: float = Field(1000.0, gt=0, description="thousands of real images shown")
+    labels: bool = Field(False, description="pretrain a backbone that has classes of its own with labels")
     batch: int = Field(32, ge=1, description="images per step over all ranks")
     seed: int = Field(0, ge=0)
     mixing: float = Field(0.9, ge=0, le=1, description="probability of style mixing")
@@ -167,8 +168,8 @@ class Experiment(Strict):
 
     @property
     def conditional(self) -> bool:
-        """Whether G is modulated by classes. A transfer without them fine-tunes the source, labels unused."""
-        return self.modulation is not None
+        """Whether G has classes. A transfer without a modulation fine-tunes the source, labels unused."""
+        return self.modulation is not None or (self.task == "pretrain" and self.train.labels)
 
     @model_validator(mode="after")
     def _whole(self) -> Experiment:

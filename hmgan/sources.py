@@ -61,7 +61,8 @@ def read_source(folder: Path) -> Source:
     if "discriminator" in config:
         discriminator = read_choice(config, "discriminator", folder), read_tensors(folder / DISCRIMINATOR)
     digest = hashlib.sha256((folder / GENERATOR).read_bytes()).hexdigest()
-    return Source(backbone, discriminator, config, digest)
+    # A backbone with batch statistics keeps those it was trained with.
+    return Source(backbone.eval(), discriminator, config, digest)
 
 
 def read_config(folder: Path) -> dict[str, Any]:

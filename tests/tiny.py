@@ -28,6 +28,7 @@ DISCRIMINATOR = {"resolution": 8, "channels": [8, 8]}
 BACKBONES = {
     "stylegan1": BACKBONE,
     "gan-memory-resnet": {"resolution": 8, "channels": [8, 8], "z_dim": 8},
+    "biggan": {"resolution": 8, "classes": 3, "channels": [8, 8], "z_dim": 8, "shared": 4},
 }
 
 

@@ -95,6 +95,10 @@ class GANMemoryResNet(nn.Module):
         """None."""
         return {}
 
+    def old_classes(self) -> Mapping[str, tuple[Tensor, Tensor]]:
+        """None: it is unconditional."""
+        return {}
+
     def latents(self, keys: Sequence[int], mixing: float = 0.0) -> Latents:
         """One z per key; there is no second style to mix in."""
         z = rng.normal_rows(keys, self.z_dim).to(self.to_rgb.weight.device)

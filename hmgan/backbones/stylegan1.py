@@ -139,6 +139,10 @@ class StyleGAN1(nn.Module):
         """The normalisations that activation edits may change, by name."""
         return {m.name: m for m in self.modules() if isinstance(m, SiteAdaIN)}
 
+    def old_classes(self) -> Mapping[str, tuple[Tensor, Tensor]]:
+        """None: it is unconditional."""
+        return {}
+
     def latents(self, keys: Sequence[int], mixing: float = 0.0) -> Latents:
         """One image's randomness per key: z, noise maps, and with probability `mixing` a second style."""
         device = self.to_rgb.weight.device

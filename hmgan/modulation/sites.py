@@ -34,12 +34,16 @@ class SiteConv2d(nn.Module):
         self.up = up
 
     def site(self) -> Site:
-        return Site(self.weight * self.gain, self.bias, self.gain)
+        return Site(self.effective_weight(), self.bias, self.gain)
+
+    def effective_weight(self) -> Tensor:
+        """[O, I, k, k], as it acts."""
+        return self.weight * self.gain
 
     def forward(self, x: Tensor, edits: Edits) -> Tensor:
         edit = edits.weights.get(self.name)
         if edit is None:
-            return self._conv(x, self.weight * self.gain, self.bias)
+            return self._conv(x, self.effective_weight(), self.bias)
         weight_ROIkk, bias_RO = edit.weights(self.weight, self.bias)
         return self._conv_rows(x, weight_ROIkk, bias_RO, edits.counts)
 

@@ -1,0 +1,162 @@
+"""BigGAN's generator (Brock et al. 2019), the class-conditional source of cGANTransfer.
+
+Legend: B batch, K old classes, E embedding width, Z latent width, W style width (E and a part of z), C channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hmgan import rng
+from hmgan.backbones.gan_memory_resnet import residual_widths
+from hmgan.components import register
+from hmgan.errors import UserError
+from hmgan.modulation.conditional_norm import SiteConditionalNorm
+from hmgan.modulation.edits import SOURCE, Edits
+from hmgan.modulation.sites import SiteConv2d
+from hmgan.spectral import SpectralConv2d, SpectralLinear, attention_at, normalised
+from hmgan.types import GenOut, Latents
+
+
+class SpectralSiteConv2d(SiteConv2d):
+    """A spectrally normalised 3x3 site, orthogonal at first."""
+
+    def __init__(self, name: str, inputs: int, outputs: int) -> None:
+        super().__init__(name, inputs, outputs)
+        self.gain = 1.0
+        nn.init.orthogonal_(self.weight)
+
+    def effective_weight(self) -> Tensor:
+        return normalised(self.weight)
+
+
+class GBlock(nn.Module):
+    """Norm, ReLU, doubling, 3x3, norm, ReLU, 3x3, beside a doubled 1x1 shortcut."""
+
+    def __init__(self, name: str, inputs: int, outputs: int, embedding: int, z_dim: int) -> None:
+        super().__init__()
+        self.norm1 = SiteConditionalNorm(f"{name}.norm1", inputs, embedding, z_dim)
+        self.conv1 = SpectralSiteConv2d(f"{name}.conv1", inputs, outputs)
+        self.norm2 = SiteConditionalNorm(f"{name}.norm2", outputs, embedding, z_dim)
+        self.conv2 = SpectralSiteConv2d(f"{name}.conv2", outputs, outputs)
+        self.shortcut = SpectralConv2d(inputs, outputs, 1)
+
+    def forward(self, x: Tensor, w_BW: Tensor, edits: Edits) -> Tensor:
+        h = F.interpolate(self.norm1(x, w_BW, edits).relu(), scale_factor=2.0)
+        h = self.norm2(self.conv1(h, edits), w_BW, edits).relu()
+        # A 1x1 and nearest up-sampling commute: the small map first.
+        return F.interpolate(self.shortcut(x), scale_factor=2.0) + self.conv2(h, edits)
+
+
+@register("backbone", "biggan")
+class BigGAN(nn.Module):
+    """Residual blocks whose batch norms see a shared class embedding and, each block, a part of z of its own.
+
+    z ends with a weight per old class, one-hot where it is drawn: without labels the source shows a random old class.
+    As a source it keeps the batch statistics of its pretraining, so that a batch equals its samples.
+
+    Args:
+        resolution: output pixels, a power of two from 8 to 1024.
+        classes: K, classes of the data it is pretrained on.
+        channels: width at 4 px and behind every block.
+        z_dim: latent width, divided evenly over the first layer and the blocks.
+        shared: E, width of the class embedding.
+        attention: pixels behind whose block self-attention stands; 0 for none.
+
+    Raises: UserError for a resolution, widths, a latent width or a place of attention that do not fit.
+    """
+
+    def __init__(
+        self,
+        *,
+        resolution: int = 128,
+        classes: int = 1000,
+        channels: list[int] | None = None,
+        z_dim: int = 120,
+        shared: int = 128,
+        attention: int = 0,
+    ) -> None:
+        super().__init__()
+        widths = residual_widths(resolution, channels)
+        parts = len(widths)
+        if resolution < 8 or z_dim % parts:
+            raise UserError(
+                f"biggan at {resolution} px needs 8 px or more and a z_dim of {parts} equal parts, got {z_dim}"
+            )
+        self.resolution, self.z_dim, self.widths, self.part, self.classes = (
+            resolution,
+            z_dim,
+            widths,
+            z_dim // parts,
+            classes,
+        )
+        self.label_dim = 0
+        self.embedding = nn.Embedding(classes, shared)
+        nn.init.orthogonal_(self.embedding.weight)
+        self.fc = SpectralLinear(self.part, widths[0] * 16)
+        self.blocks = nn.ModuleList(
+            GBlock(f"blocks.{i}", widths[i], widths[i + 1], shared, self.part) for i in range(parts - 1)
+        )
+        self.attention = attention_at(attention, [4 << i for i in range(1, parts)], widths[1:])
+        self.norm = nn.BatchNorm2d(widths[-1])
+        self.to_rgb = SpectralConv2d(widths[-1], 3, 3)
+
+    def sites(self) -> Mapping[str, SiteConv2d]:
+        """Both 3x3 of every block."""
+        return {m.name: m for m in self.modules() if isinstance(m, SiteConv2d)}
+
+    def norms(self) -> Mapping[str, SiteConditionalNorm]:
+        """The conditional normalisations of every block."""
+        return {m.name: m for m in self.modules() if isinstance(m, SiteConditionalNorm)}
+
+    def old_classes(self) -> Mapping[str, tuple[Tensor, Tensor]]:
+        """What each old class adds to the scale and to the shift, [K, C] each, by the name that edits it."""
+        return {norm.class_name: norm.class_part(self.embedding.weight) for norm in self.norms().values()}
+
+    def latents(self, keys: Sequence[int], mixing: float = 0.0) -> Latents:
+        """One z and one old class per key; there is no second style to mix in."""
+        device = self.embedding.weight.device
+        z_BZ = rng.normal_rows(keys, self.z_dim).to(device)
+        label_B = (rng.uniform_rows([key ^ 1 for key in keys], 1)[:, 0] * self.classes).long().to(device)
+        z = torch.cat([z_BZ, F.one_hot(label_B, self.classes).to(z_BZ)], 1)
+        return Latents(z, (), z, torch.full((len(keys),), len(self.blocks), device=device))
+
+    def labelled(self, latents: Latents, labels_B: Tensor) -> Latents:
+        """The same latents under given old classes."""
+        one_hot_BK = F.one_hot(labels_B, self.classes).to(latents.z)
+        return latents._replace(z=torch.cat([latents.z[:, : self.z_dim], one_hot_BK], 1))
+
+    def styles(self, latents: Latents, truncation: float = 1.0) -> list[Tensor]:
+        """The first layer's part of z [B, Z / parts], and a style [B, W] per block; z shrinks by `truncation`."""
+        embedding_BE = latents.z[:, self.z_dim :] @ self.embedding.weight
+        first, *rest = (latents.z[:, : self.z_dim] * truncation).split(self.part, 1)
+        return [first, *(torch.cat([embedding_BE, part], 1) for part in rest)]
+
+    def style_samples(self, samples: int = 4096) -> Tensor:
+        """[samples, W], fixed draws of a block's style: an old class, and a part of z."""
+        drawn = rng.generator(0)
+        label = torch.randint(self.classes, (samples,), generator=drawn)
+        z = torch.randn(samples, self.part, generator=drawn)
+        with torch.no_grad():
+            embedding = self.embedding.weight[label.to(self.embedding.weight.device)]
+            return torch.cat([embedding, z.to(embedding)], 1)
+
+    def mean_style(self) -> Tensor:
+        """[W], the mean of a block's style over fixed draws."""
+        return self.style_samples().mean(0)
+
+    def synthesise(self, styles: Sequence[Tensor], noise: Sequence[Tensor] = (), edits: Edits = SOURCE) -> GenOut:
+        """Images, and the maps of every resolution: the first layer's and every block's output."""
+        h = self.fc(styles[0]).unflatten(1, (-1, 4, 4))
+        features = [h]
+        for block, attention, w_BW in zip(self.blocks, self.attention, styles[1:], strict=True):
+            h = attention(block(h, w_BW, edits))
+            features.append(h)
+        return GenOut(self.to_rgb(self.norm(h).relu()).tanh(), tuple(features))
+
+    def forward(self, latents: Latents, edits: Edits = SOURCE, truncation: float = 1.0) -> GenOut:
+        return self.synthesise(self.styles(latents, truncation), latents.noise, edits)

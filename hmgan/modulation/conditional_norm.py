@@ -1,0 +1,76 @@
+"""Class-conditional batch normalisation, as BigGAN has it: scale and shift from a class embedding and a part of z.
+
+Legend: B batch, N samples, K old classes, E embedding width, W style width (E and z's part), C channels, H/W pixels.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hmgan.errors import UserError
+from hmgan.modulation.edits import Edits
+from hmgan.spectral import normalised
+
+
+class SiteConditionalNorm(nn.Module):
+    """Scale 1 + P(c) + Z(z) and shift P'(c) + Z'(z) of a batch norm, linear in the style w = (embedding, part of z).
+
+    Two things may be edited: the class's part alone, under the name `class_name`, and then the whole, under `name`.
+    In training the statistics are the batch's, so samples depend on each other; in evaluation those of the training.
+
+    Shapes: x [B, C, H, W], w [B, W] -> [B, C, H, W].
+    """
+
+    mean_C: Tensor
+    var_C: Tensor
+
+    def __init__(self, name: str, channels: int, embedding: int, z_dim: int) -> None:
+        super().__init__()
+        self.name, self.class_name = name, f"{name}.class"
+        self.channels, self.embedding = channels, embedding
+        self.scale = nn.Parameter(nn.init.orthogonal_(torch.empty(channels, embedding + z_dim)))
+        self.shift = nn.Parameter(nn.init.orthogonal_(torch.empty(channels, embedding + z_dim)))
+        self.register_buffer("mean_C", torch.zeros(channels))
+        self.register_buffer("var_C", torch.ones(channels))
+
+    def matrices(self) -> tuple[Tensor, Tensor]:
+        """Of the scale and of the shift, [C, W] each, spectrally normalised."""
+        return normalised(self.scale), normalised(self.shift)
+
+    def class_part(self, embedding_NE: Tensor) -> tuple[Tensor, Tensor]:
+        """What embeddings add to the scale and to the shift, [N, C] each."""
+        scale_CW, shift_CW = self.matrices()
+        return embedding_NE @ scale_CW[:, : self.embedding].T, embedding_NE @ shift_CW[:, : self.embedding].T
+
+    def style(self, w_NW: Tensor) -> Tensor:
+        """Scale and shift [N, 2 C] of styles."""
+        scale_CW, shift_CW = self.matrices()
+        return torch.cat([1 + w_NW @ scale_CW.T, w_NW @ shift_CW.T], 1)
+
+    def forward(self, x: Tensor, w_BW: Tensor, edits: Edits) -> Tensor:
+        scale_BC, shift_BC = self._style(w_BW, edits)
+        edit = edits.styles.get(self.name)
+        if edit is not None:
+            scale_BC, shift_BC = edit.style(scale_BC, shift_BC, edits.counts)
+        return torch.addcmul(shift_BC[..., None, None], self._normalise(x), scale_BC[..., None, None])
+
+    def _style(self, w_BW: Tensor, edits: Edits) -> tuple[Tensor, Tensor]:
+        scale_CW, shift_CW = self.matrices()
+        edit = edits.styles.get(self.class_name)
+        if edit is None:
+            return 1 + w_BW @ scale_CW.T, w_BW @ shift_CW.T
+        old_BE, z_BZ = w_BW.split([self.embedding, w_BW.shape[1] - self.embedding], 1)
+        of_scale_BC, of_shift_BC = (old_BE @ matrix[:, : self.embedding].T for matrix in (scale_CW, shift_CW))
+        scale_BC, shift_BC = edit.style(of_scale_BC, of_shift_BC, edits.counts)
+        return (
+            1 + scale_BC + z_BZ @ scale_CW[:, self.embedding :].T,
+            shift_BC + z_BZ @ shift_CW[:, self.embedding :].T,
+        )
+
+    def _normalise(self, x: Tensor) -> Tensor:
+        if self.training and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+            raise UserError("batch statistics are those of one process; pretrain this backbone on one rank")
+        return F.batch_norm(x, self.mean_C, self.var_C, None, None, self.training, 0.1, 1e-5)
