@@ -19,6 +19,7 @@ T = TypeVar("T")
 ENTRY_POINTS = "hmgan.components"
 # Where the built-in components live; importing a module registers what it defines.
 MODULES = (
+    "hmgan.augment.ada",
     "hmgan.augment.diffaugment",
     "hmgan.backbones.biggan",
     "hmgan.backbones.gan_memory_resnet",

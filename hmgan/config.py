@@ -237,13 +237,16 @@ def read_extended(name: str) -> dict[str, Any]:
 
 
 def merge(base: dict[str, Any], top: Mapping[str, Any]) -> None:
-    """Lays `top` over `base`, table by table. A new component name starts from that component's own options."""
+    """Lays `top` over `base`, table by table. A new component name starts from that component's own options.
+
+    Options that have no name yet are those of the name that comes to them.
+    """
     for key, value in top.items():
         below = base.get(key)
         below = {"name": below} if isinstance(below, str) and key in CHOICES and isinstance(value, Mapping) else below
         if not isinstance(value, Mapping):
             base[key] = value
-        elif isinstance(below, dict) and value.get("name", below.get("name")) == below.get("name"):
+        elif isinstance(below, dict) and value.get("name", below.get("name")) == below.get("name", value.get("name")):
             merge(below, value)
             base[key] = below
         else:

@@ -32,6 +32,7 @@ def refusal(*overrides, name="hyper-mod-b"):
         ),
         ("regularizer=lecan", "no regularizer named 'lecan'; did you mean 'lecam'? known: lecam"),
         ("disc_head=ac", "no disc-head named 'ac'; known: auxiliary-classifier, logit-per-class, projection"),
+        ("augment=ad", "no augment named 'ad'; did you mean 'ada'? known: ada, diffaugment"),
         ("train.class_weight=-1", "train.class_weight should be greater than or equal to 0, got -1"),
         # keys
         ("trian.kimg=3", f"unknown key 'trian'; did you mean 'train'? known: {TOP}"),
@@ -185,3 +186,10 @@ def test_a_damaged_run_configuration_is_a_clear_error(text, tmp_path):
     with pytest.raises(UserError) as caught:
         config.read_json(tmp_path / "config.json")
     assert "\n" not in str(caught.value)
+
+
+def test_options_that_come_before_their_components_name_are_kept():
+    for overrides in (["augment.kimg=100.0", "augment.name=ada"], ["augment.name=ada", "augment.kimg=100.0"]):
+        assert config.load("hyper-mod-b", overrides).augment.options["kimg"] == 100
+    kept = config.load("hyper-mod-b", ["augment.kimg=100.0"], {"augment": {"name": "ada"}}).augment
+    assert kept.options["kimg"] == 100

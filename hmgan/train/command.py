@@ -21,7 +21,7 @@ PLACES = {
     "seed": ("train", "seed"),
     "workers": ("train", "workers"),
     "gamma": ("r1", "gamma"),
-    "aug": ("augment",),
+    "aug": ("augment", "name"),
     "metrics": ("evaluation", "per_class"),
 }
 VERBS = {"pretrain": "hmgan pretrain", "align": "hmgan align", "transfer": "hmgan train"}

@@ -14,7 +14,14 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-SHORT = {"loss/G": "G", "loss/D": "D", "loss/r1": "r1", "loss/contrastive": "contr", "loss/align": "align"}
+SHORT = {
+    "loss/G": "G",
+    "loss/D": "D",
+    "loss/r1": "r1",
+    "loss/contrastive": "contr",
+    "loss/align": "align",
+    "augment/p": "p",
+}
 
 
 def clock(seconds: float) -> str:

@@ -35,8 +35,8 @@ def test_a_samples_changes_depend_on_its_key_alone():
 
 def test_gradients_reach_the_images_to_second_order():
     x = images(2, 4).requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: DiffAugment()(x, KEYS[:2]), x)
-    assert torch.autograd.gradgradcheck(lambda x: DiffAugment()(x, KEYS[:2]).square(), x)
+    assert torch.autograd.gradcheck(lambda x: DiffAugment()(x, KEYS[:2]), x, fast_mode=True)
+    assert torch.autograd.gradgradcheck(lambda x: DiffAugment()(x, KEYS[:2]).square(), x, fast_mode=True)
 
 
 def test_all_of_it_happens():

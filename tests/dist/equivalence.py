@@ -36,6 +36,8 @@ SCENARIOS = {
     # A constant added to all logits changes nothing here, so some gradients are rounding alone, which Adam enlarges.
     "dual-contrastive": (*COMMON, "adversarial=dual-contrastive", "optimizer.lr=1e-4"),
     "diffaugment": (*COMMON, "augment=diffaugment"),
+    # p moves after every step, by 0.4.
+    "ada": (*COMMON, "augment.name=ada", "augment.start=0.5", "augment.every=1", "augment.kimg=0.02"),
     "auxiliary-classifier": (*COMMON, "disc_head=auxiliary-classifier"),
     "ewc": (*FINE_TUNING, "gen_penalty=ewc", "gen_penalty.samples=8", "train.gen_penalty_weight=100.0"),
     # The first step is of whole images, the others are of patches.

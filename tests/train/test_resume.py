@@ -80,14 +80,14 @@ def lines(path):
     return [{key: value for key, value in row.items() if key not in TIMES} for row in rows]
 
 
-def assert_same_run(one, other):
+def assert_same_run(one, other, *extra):
     """Checkpoint, snapshot, statistics, scores: equal to the last bit."""
     last, also = (checkpoint.newest(run / "checkpoints") for run in (one, other))
     assert last.name == also.name
     a, b = (load_file(folder / checkpoint.TENSORS) for folder in (last, also))
     assert a.keys() == b.keys()
     parts = {name.split("/")[0] for name in a}
-    assert parts == {"generator", "discriminator", "ema", "gen_optimizer", "disc_optimizer"}
+    assert parts == {"generator", "discriminator", "ema", "gen_optimizer", "disc_optimizer", *extra}
     different = [name for name in a if not torch.equal(a[name], b[name])]
     assert not different
     assert json.loads((last / checkpoint.STATE).read_text()) == json.loads((also / checkpoint.STATE).read_text())
@@ -188,6 +188,22 @@ def test_scores_are_not_written_twice(shards, source, tmp_path, monkeypatch):
     # Two metrics of three classes and their mean, at kimg 0, 0.008 and 0.016.
     assert len(lines(cut / "metrics.jsonl")) == 2 * 4 * 3
     assert_same_run(whole, cut)
+
+
+def test_what_the_discriminators_rules_remember_is_resumed(shards, source, tmp_path, monkeypatch):
+    chosen = tiny.options(augment__start=0.5, augment__kimg=0.1, regularizer__name="lecam", disc_head="projection")
+    more = ("--kimg", 0.032, "--aug", "ada", *chosen)
+    assert tiny.command(*transfer_arguments(shards, source, tmp_path / "whole", *more)) == 0
+    with monkeypatch.context() as patched:
+        interrupt_at(patched, 7)  # p changed after step 4; the signs of two steps are in the last checkpoint
+        with pytest.raises(Interrupted):
+            tiny.command(*transfer_arguments(shards, source, tmp_path / "cut", *more))
+    whole, cut = run_of(tmp_path / "whole"), run_of(tmp_path / "cut")
+    assert tiny.command("train", "hyper-mod-c", "--resume", cut) == 0
+    assert_same_run(whole, cut, "regularizer", "augment")
+    p = [line["augment/p"] for line in lines(whole / "stats.jsonl")]
+    assert p[:3] == [0.5] * 3
+    assert len(set(p)) == 3  # it moved twice
 
 
 def raises_from(call):
