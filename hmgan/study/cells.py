@@ -83,7 +83,7 @@ def begin(folder: Path, cell: Cell) -> None:
     """Writes cell.json, under the cell's claim."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / FAILED).unlink(missing_ok=True)
-    put(folder / CELL, {"cell": cell.label, **_table(cell)})
+    put(folder / CELL, {"cell": cell.label, "metrics": cell.metrics, **_table(cell)})
 
 
 def fail(folder: Path, reason: str) -> None:

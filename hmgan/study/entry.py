@@ -24,6 +24,7 @@ class Row(Strict):
 
     name: Name
     experiment: str | None = None
+    source: str | None = Field(None, description="its own source, where its backbone is not that of the targets'")
     set: list[str] = Field(default=[], description="a.b=c overrides of the experiment")
     align_kimg: float = Field(0.0, ge=0, description="kimg of self-alignment before the training; 0 is none")
     paper: str = Field("", description="the paper's name for the row")
@@ -66,6 +67,7 @@ class Study(Strict):
     provenance: str = ""
     kimg: float = Field(gt=0, description="kimg of training in every cell")
     per_class: int = Field(ge=2, description="fakes per class that are scored at every snapshot")
+    metrics: list[str] = Field(["fd", "kd"], min_length=1, description="scored at the end; at snapshots, fd and kd")
     seeds: list[int] = Field(min_length=1)
     set: list[str] = Field(default=[], description="a.b=c overrides of every row's experiment")
     targets: list[Target] = Field(min_length=1)

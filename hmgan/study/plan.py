@@ -20,6 +20,7 @@ class Cell(NamedTuple):
     seed: int
     experiment: Experiment  # as it trains, but for the aligned heads it may start from
     align_kimg: float  # self-alignment before it; 0 is none
+    metrics: tuple[str, ...] = ()  # that its end is scored by
 
     @property
     def label(self) -> str:
@@ -70,19 +71,40 @@ def cells(
         if seed not in study.seeds:
             known = ", ".join(str(s) for s in study.seeds)
             raise UserError(f"--seeds names {seed}, the study has {known}; add it to the study's seeds")
-    return [
+    made = [
         _cell(study, row, target, seed, overrides)
         for seed in study.seeds
         if not seeds or seed in seeds
         for target in wanted_targets
         for row in wanted_rows
     ]
+    _check_metrics(study)
+    _check_alike(made)
+    return made
+
+
+def _check_metrics(study: Study) -> None:
+    from hmgan.evaluation import METRICS  # here, because it takes seconds and the rest of a plan does not
+
+    for name in study.metrics:
+        if name not in METRICS:
+            raise components.unknown("metric", name, METRICS)
+
+
+def _check_alike(made: Sequence[Cell]) -> None:
+    """Raises UserError if some rows train without classes: a score of all images is no mean over classes."""
+    kinds = {cell.experiment.conditional: cell.row for cell in made}
+    if len(kinds) > 1:
+        raise UserError(
+            f"row {kinds[False]!r} trains without classes and row {kinds[True]!r} with them, so their scores cannot "
+            "share a table; give them studies of their own"
+        )
 
 
 def _cell(study: Study, row: Row, target: Target, seed: int, overrides: Sequence[str]) -> Cell:
     fixed = [f"train.kimg={study.kimg}", f"evaluation.per_class={study.per_class}"]
     given = [*study.set, *row.set, *fixed, *overrides]
-    own: dict[str, Any] = {"data": target.data, "source": target.source, "train": {"seed": seed}}
+    own: dict[str, Any] = {"data": target.data, "source": row.source or target.source, "train": {"seed": seed}}
     if target.evaluation is not None:
         own["evaluation"] = {"data": target.evaluation}
     for override in overrides:
@@ -94,4 +116,4 @@ def _cell(study: Study, row: Row, target: Target, seed: int, overrides: Sequence
         experiment = config.anchored(config.load(row.experiment, given, own))
     except UserError as error:
         raise UserError(f"row {row.name!r}: {error}") from None
-    return Cell(target.name, row.name, seed, experiment, row.align_kimg)
+    return Cell(target.name, row.name, seed, experiment, row.align_kimg, tuple(study.metrics))

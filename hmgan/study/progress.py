@@ -63,7 +63,7 @@ class Progress:
         self._done += 1
         lines = read_lines(cell.folder(self.outdir) / cells.TRAIN / "metrics.jsonl")
         means = [line for line in lines if line["class"] == MEAN and line["kimg"] == lines[-1]["kimg"]]
-        scores = "  ".join(f"{line['metric']} {line['value']:.4g}" for line in means)
+        scores = "  ".join(f"{line['metric']} {line['value']:.4g}" for line in means[:2])
         took = duration((time.monotonic() - self._began) / 60)
         self._say(f"{self._count()}  {cell.label}: done in {took}  {scores}")
         self._bar.update(self._cells, completed=self._done, said=self._count())

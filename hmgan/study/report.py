@@ -144,7 +144,7 @@ def _target(findings: Findings, target: Target) -> Section:
     text = [f"From {target.source} to the classes of {target.data}."]
     if target.paper:
         text.append(f"The paper's columns are of {target.paper}: other images, another size, another metric.")
-    given = [tables.scores(study, found, target.name)]
+    given = tables.scores(study, found, target.name)
     metrics = scores.metrics(found)
     if study.claims and found:
         given += [tables.claims(study, found, target.name, metric) for metric in metrics[:2]]

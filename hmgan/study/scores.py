@@ -53,7 +53,9 @@ def results(planned: Sequence[Cell], outdir: Path) -> list[Result]:
     inputs: dict[tuple[str, str], tuple[object, Result]] = {}
     for result in found:
         kept = cells.read(result.run.parent / cells.INPUTS)
-        _agree(inputs, {(result.target, name): digest for name, digest in kept.items()}, result, "was trained from")
+        # Rows may have sources of their own; the images are the target's.
+        places = {"images": result.target, "source": f"{result.target}/{result.row}"}
+        _agree(inputs, {(places[name], name): digest for name, digest in kept.items()}, result, "was trained from")
     protocols: dict[tuple[str, str], tuple[object, Result]] = {}
     for result in found:
         own: dict[tuple[str, str], object] = {

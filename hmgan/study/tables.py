@@ -16,6 +16,7 @@ from hmgan.study.statistics import Verdict, compare, deviation, mean
 MISSING, NONE = "missing", "\N{EN DASH}"
 PLUS_MINUS, MINUS = "\N{PLUS-MINUS SIGN}", "\N{MINUS SIGN}"
 PAPER_SCORE = "mFID"  # the one of the paper's Table 4
+PAPER_DISTANCES = (PAPER_SCORE, "mKID x100")
 SPREAD = (
     f"Mean {PLUS_MINUS} sample standard deviation over the seeds; one seed has none. {measures.arrow('FD')} lower is "
     f"better, {measures.arrow('recall')} higher is better. Columns that begin with paper are the paper's own numbers."
@@ -26,21 +27,34 @@ COST = (
 )
 
 
-def scores(study: Study, found: Sequence[Result], target: str) -> Table:
-    """A row per method: every metric, what it trains and what it costs, as in the paper's Tables 2 and 5."""
+def scores(study: Study, found: Sequence[Result], target: str) -> list[Table]:
+    """The paper's Tables 2 and 5, a row per method: distances with their cost, and other metrics if there are any."""
     own = [result for result in found if result.target == target]
     metrics = collected.metrics(own)
+    low = [metric for metric in metrics if measures.better(metric) == "lower"]
+    high = [metric for metric in metrics if metric not in low]
     of_paper = list(dict.fromkeys(name for row in study.rows for name in row.numbers.get(target, {})))
+    tables = [_scores(study, own, target, low, [name for name in of_paper if name in PAPER_DISTANCES], cost=True)]
+    if high:
+        names = [name for name in of_paper if name not in PAPER_DISTANCES]
+        tables.append(_scores(study, own, target, high, names, cost=False))
+    return tables
+
+
+def _scores(
+    study: Study, own: Sequence[Result], target: str, metrics: Sequence[str], of_paper: Sequence[str], *, cost: bool
+) -> Table:
     columns = [Column("row", False), *(Column(_arrowed(metric)) for metric in metrics)]
     columns += [Column(f"paper {name}") for name in of_paper]
-    columns += [Column(name) for name in ("trained", "kimg", "minutes", "seeds")]
+    columns += [Column(name) for name in ("trained", "kimg", "minutes", "seeds") if cost]
     shown = {metric: _means(study, own, target, metric) for metric in metrics}
     lines = []
     for row in study.rows:
         its = [result for result in own if result.row == row.name]
         cells = [row.name, *(shown[metric][row.name] for metric in metrics), *_of_paper(row, target, of_paper)]
-        lines.append(Line((*cells, *_cost(row, its, len(study.seeds)))))
-    return Table(f"{target}: means over the classes", tuple(columns), tuple(lines), wide=True)
+        lines.append(Line((*cells, *(_cost(row, its, len(study.seeds)) if cost else ()))))
+    what = "means over the classes" if cost else "other means over the classes (the paper's are times 100)"
+    return Table(f"{target}: {what}", tuple(columns), tuple(lines), wide=True)
 
 
 def across(study: Study, found: Sequence[Result], metric: str) -> Table:

@@ -18,7 +18,8 @@ title = "A tiny study"
 summary = "Two methods on insects"
 provenance = "a test"
 kimg = 0.016
-per_class = 4
+per_class = 8
+metrics = ["fd", "kd", "prdc"]
 seeds = [0, 1]
 set = ["train.batch=4", "train.snap=0.004", "train.tick=0.004", "train.trackers=[]", "train.threads=1"]
 

@@ -10,6 +10,7 @@ import time
 
 import pytest
 import tiny
+from safetensors.torch import load_file, save_file
 
 from hmgan.study import cells, run, worker
 from hmgan.study.plan import cells as planned
@@ -54,6 +55,7 @@ def whole(finished, study, in_process, tmp_path):
 
 def test_a_report_holds_what_was_measured_beside_the_papers_numbers(whole):
     text, page = (whole / "REPORT.md").read_text(), (whole / "report.html").read_text()
+    assert all(f"{metric}-squeezenet " in text for metric in ("precision-k3", "recall-k5", "density-k5", "coverage-k5"))
     for row in ("table", "hyper"):
         values = list(finals(whole, row).values())
         mean = sum(values) / 2
@@ -72,11 +74,23 @@ def test_a_report_holds_what_was_measured_beside_the_papers_numbers(whole):
     assert all(name in text for name in names - {"insects-curves-dark.png"})
 
 
+def test_a_row_may_have_a_source_of_its_own(study, source, in_process, tmp_path):
+    tiny.write_source(tmp_path / "own")
+    state = tmp_path / "own" / "model.safetensors"
+    own = f'name = "hyper"\nsource = "{tmp_path / "own"}"\n'
+    save_file({name: value * 1.01 for name, value in load_file(state).items()}, state)
+    study(('name = "hyper"\n', own))
+    assert compare(tmp_path / "s", "--seeds", "0") == 0
+    digests = [cells.read(tmp_path / "s" / "cells" / label / "inputs.json") for label in LABELS[:2]]
+    assert digests[0]["images"] == digests[1]["images"]
+    assert digests[0]["source"] != digests[1]["source"]
+
+
 def test_every_score_is_in_the_csv(whole):
     with (whole / "scores.csv").open() as file:
         rows = list(csv.DictReader(file))
-    # 4 cells, 5 snapshots, 2 metrics, 3 classes and their mean.
-    assert len(rows) == 4 * 5 * 2 * 4
+    # 4 cells; 5 snapshots of 2 metrics and an end of 6 more; 3 classes and their mean.
+    assert len(rows) == 4 * (5 * 2 + 6) * 4
     wanted = {"kimg": "0.016", "class": "mean", "metric": "FD-squeezenet", "row": "hyper"}
     last = [row for row in rows if wanted.items() <= row.items()]
     assert {f"seed{row['seed']}": float(row["value"]) for row in last} == finals(whole, "hyper")
@@ -178,7 +192,7 @@ def test_changed_images_are_never_mixed(whole, in_process, capsys):
 
 def test_scores_of_two_protocols_never_share_a_table(whole, capsys):
     path = whole / "cells" / LABELS[2] / "train" / "metrics.jsonl"
-    path.write_text(path.read_text().replace('"n_fake": 4', '"n_fake": 5'))
+    path.write_text(path.read_text().replace('"n_fake": 8', '"n_fake": 9'))
     assert compare(whole, "--report-only") == 2
     assert "has a score of another FD-squeezenet of ant than" in capsys.readouterr().err
 

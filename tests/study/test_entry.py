@@ -73,6 +73,16 @@ def test_a_row_of_an_unknown_experiment_or_setting_names_the_row(study):
     assert refusal(cells, load_study("tiny")).startswith("row 'table': unknown key 'train.bach'; did you mean")
 
 
+def test_an_unknown_metric_and_rows_without_classes_are_refused(study):
+    study(('"prdc"', '"prdcc"'))
+    assert refusal(cells, load_study("tiny")).startswith("no metric named 'prdcc'; did you mean 'prdc'?")
+    study(('experiment = "hyper-mod-b"', 'experiment = "transfergan"'))
+    assert refusal(cells, load_study("tiny")) == (
+        "row 'hyper' trains without classes and row 'table' with them, so their scores cannot share a table; "
+        "give them studies of their own"
+    )
+
+
 @pytest.mark.parametrize("path", ["data", "source", "train.seed", "evaluation.data"])
 def test_what_the_targets_and_seeds_say_cannot_be_overridden(path, study):
     study()
