@@ -14,6 +14,8 @@ from rich.table import Table
 from hmgan import components, config, registry_index
 from hmgan.errors import UserError
 
+TABLE_COLUMNS = 3  # metrics side by side in a terminal of 80 characters
+
 
 def print_list(kind: str | None) -> None:
     """A table of names and summaries, of one kind or of all."""
@@ -93,7 +95,10 @@ def print_scores(
     verdict = judge(loaded.generator.to(runtime.device), loaded.classes, count, seed, trunc)
     if verdict is None:  # the first rank has it
         return
-    Console().print(scores_table([("score", verdict.scores)]))
+    columns = list(dict.fromkeys(score.metric for score in verdict.scores))
+    for first in range(0, len(columns), TABLE_COLUMNS):
+        shown = columns[first : first + TABLE_COLUMNS]
+        Console().print(scores_table([("score", [s for s in verdict.scores if s.metric in shown])]))
     if not run.is_dir():  # a registry source, which belongs to the package
         return
     snapshot = newest_snapshot(run)

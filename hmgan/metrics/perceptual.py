@@ -5,8 +5,6 @@ B batch, C channels, H/W pixels.
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import torch
 import torch.nn.functional as fn
 from torch import Tensor, nn
@@ -15,18 +13,6 @@ from hmgan.metrics.features import load_squeezenet
 from hmgan.metrics.squeezenet import SqueezeNet
 
 EPSILON = 1e-10
-
-
-class Perceptual(Protocol):
-    """A distance between images, pair by pair, and what it depends on."""
-
-    @property
-    def name(self) -> str: ...  # goes into the metric's name
-    @property
-    def digest(self) -> str: ...  # sha256 of the weights
-    @property
-    def resizer(self) -> str: ...
-    def __call__(self, a_B3HW: Tensor, b_B3HW: Tensor, /) -> Tensor: ...  # float in 0..255 -> [B]
 
 
 class SqueezeLayers(nn.Module):
