@@ -146,7 +146,7 @@ class ReleasedDiscriminator(nn.Module):
             h = leaky_relu(F.avg_pool2d(F.conv2d(h, conv.weight * conv.gain, conv.bias, padding=1), 2))
         h = leaky_relu(ours.conv1(minibatch_stddev(h, ours.stddev_group)))
         embedding_BF = leaky_relu(ours.conv2(h)).flatten(1)
-        return DiscOut(ours.head(embedding_BF).gather(1, labels_B[:, None]).squeeze(1), embedding_BF)
+        return ours.head(embedding_BF, labels_B)
 
 
 def _switch(optimizer: torch.optim.Optimizer, on: bool) -> None:
