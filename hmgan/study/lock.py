@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import tempfile
 import time
 from pathlib import Path
 from typing import Any, Self
@@ -103,12 +104,8 @@ def _owner() -> dict[str, Any]:
 
 def _silence(claim: Path) -> float:
     """Seconds since the last heartbeat, by the file system's own time: the clocks of two machines may differ."""
-    probe = claim.parent / f".now-{socket.gethostname()}-{os.getpid()}"
-    probe.touch()
-    try:
-        return probe.stat().st_mtime - claim.stat().st_mtime
-    finally:
-        probe.unlink()
+    with tempfile.TemporaryFile(dir=claim.parent) as now:
+        return os.fstat(now.fileno()).st_mtime - claim.stat().st_mtime
 
 
 def _started(pid: int) -> str | None:
