@@ -52,9 +52,9 @@ def diversity(subject: Subject) -> list[Score]:
         for label, cls in enumerate(subject.classes):
             values_P = pair_distances(images_of(subject, label), distance, subject.device)
             count = 2 * len(values_P)
-            n_real, n_fake = (0, count) if name == "diversity" else (count, 0)
-            value = float(values_P.double().mean())
-            rows.append(_of_layers(name, cls, value, n_real, n_fake, distance, f"{len(values_P)} disjoint pairs"))
+            counts = (0, count) if name == "diversity" else (count, 0)
+            value, protocol = float(values_P.double().mean()), f"{len(values_P)} disjoint pairs"
+            rows.append(Score.by(distance, f"{name}-{distance.name}", cls, value, counts, protocol))
         scores += with_mean(rows)
     return scores
 
@@ -89,7 +89,8 @@ def path_length(subject: Subject) -> list[Score]:
         protocol = (
             f"{count} pairs, epsilon {EPSILON:g}, t = {at}, class vectors linear, same z and noise, [1%, 99%], float64"
         )
-        scores.append(_of_layers(f"path-{mode}", MEAN, trimmed_mean(lengths_P), 0, 2 * count, distance, protocol))
+        metric = f"path-{mode}-{distance.name}"
+        scores.append(Score.by(distance, metric, MEAN, trimmed_mean(lengths_P), (0, 2 * count), protocol))
     return scores
 
 
@@ -110,16 +111,13 @@ def leakage(subject: Subject) -> list[Score]:
     scores = []
     for name, value_of, real_rows, fake_rows, protocol in values:
         rows = [
-            Score(
-                metric=subject.extractor.metric(name),
-                cls=cls,
-                value=value,
-                n_real=len(real_rows.get(cls, ())),
-                n_fake=len(fake_rows.get(cls, ())),
-                extractor=subject.extractor.name,
-                digest=subject.extractor.digest,
-                resizer=subject.extractor.resizer,
-                protocol=protocol,
+            Score.by(
+                subject.extractor,
+                subject.extractor.metric(name),
+                cls,
+                value,
+                (len(real_rows.get(cls, ())), len(fake_rows.get(cls, ()))),
+                protocol,
             )
             for cls, value in value_of.items()
         ]
@@ -140,22 +138,6 @@ def check_classes(metrics: Iterable[str], classes: int) -> None:
     for name in metrics:
         if name in OF_SEVERAL_CLASSES and classes < 2:
             raise UserError(f"{name} compares classes and needs 2 or more, got {classes}; leave it out of --metrics")
-
-
-def _of_layers(
-    name: str, cls: str, value: float, n_real: int, n_fake: int, distance: SqueezeLayers, protocol: str
-) -> Score:
-    return Score(
-        f"{name}-{distance.name}",
-        cls,
-        value,
-        n_real,
-        n_fake,
-        distance.name,
-        distance.digest,
-        distance.resizer,
-        protocol,
-    )
 
 
 def _fake_images(subject: Subject, label: int) -> Iterator[Tensor]:

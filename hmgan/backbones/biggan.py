@@ -70,6 +70,8 @@ class BigGAN(nn.Module):
     Raises: UserError for a resolution, widths, a latent width or a place of attention that do not fit.
     """
 
+    batch_statistics = True
+
     def __init__(
         self,
         *,

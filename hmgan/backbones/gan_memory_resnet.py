@@ -77,6 +77,8 @@ class GANMemoryResNet(nn.Module):
     Raises: UserError for a resolution or widths that do not fit.
     """
 
+    batch_statistics = False
+
     def __init__(self, *, resolution: int = 256, channels: list[int] | None = None, z_dim: int = 256) -> None:
         super().__init__()
         widths = residual_widths(resolution, channels)

@@ -26,6 +26,7 @@ class Backbone(Protocol):
     """A generator with named sites. Without edits it is the source, exactly."""
 
     resolution: int
+    batch_statistics: bool  # whether samples of a batch depend on each other while it trains
     label_dim: int  # numbers of a class that its mapping takes beside z; usually none
 
     def sites(self) -> Mapping[str, ConvSite]: ...

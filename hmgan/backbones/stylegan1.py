@@ -102,6 +102,8 @@ class StyleGAN1(nn.Module):
     Raises: UserError for a resolution or widths that do not fit.
     """
 
+    batch_statistics = False
+
     def __init__(
         self,
         *,
@@ -167,9 +169,13 @@ class StyleGAN1(nn.Module):
             styles = [torch.where((latents.crossover_B <= i)[:, None], mix_BW, w_BW) for i in range(len(self.blocks))]
         if truncation == 1.0:
             return styles
-        labels = latents.z[:, self.z_dim :]
-        mean_BW = torch.stack([self.mean_style(label) for label in labels]) if self.label_dim else self.mean_style()
+        mean_BW = self._class_means(latents.z[:, self.z_dim :]) if self.label_dim else self.mean_style()
         return [torch.lerp(mean_BW.expand_as(w), w, truncation) for w in styles]
+
+    def _class_means(self, label_BL: Tensor) -> Tensor:
+        """[B, W], the mean style under each sample's class, made once per distinct class."""
+        label_RL, row_B = label_BL.unique(dim=0, return_inverse=True)
+        return torch.stack([self.mean_style(label_L) for label_L in label_RL])[row_B]
 
     def _mapped(self, z: Tensor) -> Tensor:
         """z, and the class's numbers behind it, -> w [B, W]."""

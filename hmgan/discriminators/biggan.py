@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from hmgan.backbones.gan_memory_resnet import residual_widths
 from hmgan.components import register
-from hmgan.discriminators.heads import LogitPerClass, load_with_head
+from hmgan.discriminators.base import Discriminator
+from hmgan.discriminators.heads import LogitPerClass
 from hmgan.spectral import SpectralConv2d, attention_at
 from hmgan.types import DiscOut
 
@@ -31,7 +32,7 @@ class DBlock(nn.Module):
 
 
 @register("discriminator", "biggan")
-class BigGANDiscriminator(nn.Module):
+class BigGANDiscriminator(Discriminator):
     """Residual blocks down to 4 px, a sum over pixels, and a head; the original's is `disc_head = "projection"`.
 
     Args:
@@ -73,7 +74,3 @@ class BigGANDiscriminator(nn.Module):
         for attention, block in zip(self.attention, self.blocks, strict=True):
             h = block(attention(h))
         return self.head(h.relu().sum((2, 3)), labels)
-
-    def load_source(self, state: dict[str, Tensor]) -> None:
-        """Takes a pretrained state; the head makes its own of the source's, a projection a new embedding."""
-        load_with_head(self, state)

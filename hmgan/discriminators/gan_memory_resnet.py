@@ -13,13 +13,14 @@ from torch import Tensor, nn
 
 from hmgan.backbones.gan_memory_resnet import ResidualBlock, residual_widths
 from hmgan.components import register
-from hmgan.discriminators.heads import LogitPerClass, load_with_head
+from hmgan.discriminators.base import Discriminator
+from hmgan.discriminators.heads import LogitPerClass
 from hmgan.layers import leaky_relu
 from hmgan.types import DiscOut
 
 
 @register("discriminator", "gan-memory-resnet")
-class GANMemoryDiscriminator(nn.Module):
+class GANMemoryDiscriminator(Discriminator):
     """A 7x7 from RGB, a residual block per resolution with average pooling between, and a head on the last 4x4 map.
 
     Args:
@@ -57,7 +58,3 @@ class GANMemoryDiscriminator(nn.Module):
         for block in self.blocks[1:]:
             h = block(F.avg_pool2d(h, 3, stride=2, padding=1))
         return self.head(leaky_relu(h).flatten(1), labels)
-
-    def load_source(self, state: dict[str, Tensor]) -> None:
-        """Takes a pretrained state, whose head is one linear layer; the head makes its own of it."""
-        load_with_head(self, state)

@@ -6,7 +6,7 @@ Legend: B batch, F embedding width, N classes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -86,10 +86,3 @@ class AuxiliaryClassifier(EqualLinear):
     def from_source(self, row: Mapping[str, Tensor]) -> State:
         """The pretrained row for real or fake; the classifier is new."""
         return {**row, **{f"classifier.{k}": v for k, v in self.classifier.state_dict().items()}}
-
-
-def load_with_head(network: Any, state: Mapping[str, Tensor]) -> None:
-    """Loads a pretrained discriminator, whose head is one linear layer; the network's head makes its own of that."""
-    row = {k.removeprefix("head."): v for k, v in state.items() if k.startswith("head.")}
-    head = {f"head.{k}": v for k, v in network.head.from_source(row).items()}
-    network.load_state_dict({**state, **head})

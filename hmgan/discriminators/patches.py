@@ -25,7 +25,7 @@ class PatchDiscriminator(nn.Module):
 
     def __init__(self, discriminator: Any, blocks: int, seed: int) -> None:
         super().__init__()
-        if getattr(discriminator, "maps", None) is None:
+        if not getattr(discriminator, "judges_patches", False):  # somebody else's D need not know of patches
             raise UserError("anchors need a D that can judge patches, as stylegan1 can; leave anchors out")
         if blocks > len(discriminator.blocks):
             got = f"got {blocks}, and D has {len(discriminator.blocks)}"

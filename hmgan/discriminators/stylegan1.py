@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from hmgan.backbones.stylegan1 import block_widths
 from hmgan.components import register
-from hmgan.discriminators.heads import LogitPerClass, load_with_head
+from hmgan.discriminators.base import Discriminator
+from hmgan.discriminators.heads import LogitPerClass
 from hmgan.errors import UserError
 from hmgan.layers import Blur, EqualConv2d, leaky_relu, leaky_relu_by_sign
 from hmgan.types import DiscOut
@@ -54,7 +55,7 @@ class DownBlock(nn.Module):
 
 
 @register("discriminator", "stylegan1")
-class StyleGAN1Discriminator(nn.Module):
+class StyleGAN1Discriminator(Discriminator):
     """From-RGB, down-sampling blocks, minibatch standard deviation, and a head.
 
     Args:
@@ -67,6 +68,8 @@ class StyleGAN1Discriminator(nn.Module):
 
     Raises: UserError for a resolution or widths that do not fit.
     """
+
+    judges_patches = True
 
     def __init__(
         self,
@@ -106,7 +109,3 @@ class StyleGAN1Discriminator(nn.Module):
         for block in self.blocks[:blocks]:
             h = block(h)
         return h
-
-    def load_source(self, state: dict[str, Tensor]) -> None:
-        """Takes a pretrained state, whose head is one linear layer; the head makes its own of it."""
-        load_with_head(self, state)

@@ -36,6 +36,17 @@ class LabelledImages(Protocol):
     def __getitem__(self, i: int, /) -> tuple[Tensor, int]: ...  # uint8 [3, H, W], label
 
 
+class Named(Protocol):
+    """A network that scores: an extractor, or a perceptual distance."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def digest(self) -> str: ...
+    @property
+    def resizer(self) -> str: ...
+
+
 class Score(NamedTuple):
     """One number and all that it depends on. Its name carries the extractor; FID and KID are those of Inception."""
 
@@ -48,6 +59,11 @@ class Score(NamedTuple):
     digest: str  # sha256 of the extractor's weights
     resizer: str
     protocol: str = ""  # the metric's own settings, in words
+
+    @classmethod
+    def by(cls, judge: Named, metric: str, of: str, value: float, counts: tuple[int, int], protocol: str) -> Score:
+        """A value for the class `of`, from (real, fake) counts of images, by the network that `judge` is."""
+        return cls(metric, of, value, *counts, judge.name, judge.digest, judge.resizer, protocol)
 
     def line(self) -> dict[str, str | int | float]:
         """As a line of metrics.jsonl."""
@@ -72,16 +88,13 @@ def class_scores(
     scores = []
     for name in measures:
         rows = [
-            Score(
-                metric=extractor.metric(found.metric),
-                cls=cls,
-                value=found.value,
-                n_real=len(real_NF),
-                n_fake=len(fake_features[cls]),
-                extractor=extractor.name,
-                digest=extractor.digest,
-                resizer=extractor.resizer,
-                protocol=found.protocol,
+            Score.by(
+                extractor,
+                extractor.metric(found.metric),
+                cls,
+                found.value,
+                (len(real_NF), len(fake_features[cls])),
+                found.protocol,
             )
             for cls, real_NF in real_features.items()
             for found in FEATURE_MEASURES[name](real_NF, fake_features[cls])

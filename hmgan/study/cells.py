@@ -32,7 +32,7 @@ INDIFFERENT = ("summary", "provenance", "train.threads", "train.workers", "train
 
 
 class State(Enum):
-    TODO = "to do"
+    WAITING = "to do"
     PARTIAL = "begun"
     RUNNING = "running"
     FAILED = "failed"
@@ -58,7 +58,7 @@ def standing(folder: Path, cell: Cell) -> Standing:
         return Standing(State.RUNNING, kimg, holder)
     if (folder / FAILED).is_file():
         return Standing(State.FAILED, kimg, str(read(folder / FAILED)["reason"]))
-    return Standing(State.PARTIAL if (folder / CELL).is_file() else State.TODO, kimg)
+    return Standing(State.PARTIAL if (folder / CELL).is_file() else State.WAITING, kimg)
 
 
 def is_done(folder: Path) -> bool:

@@ -76,6 +76,8 @@ class Keeper:
     def _keep(self, trainer: Trainer, generator: Generator, folder: Path, kimg: float) -> None:
         experiment, source = self.prepared.experiment, self.prepared.source
         notes = {"kimg": kimg, "experiment": experiment.summary, "data": experiment.data}
+        if source is not None:
+            notes |= {"source": experiment.source, "source_sha256": source.digest}
         backbone = experiment.backbone if source is None else Choice(**source.config["backbone"])
         assert backbone is not None
         if isinstance(generator, TransferGenerator):
@@ -86,12 +88,10 @@ class Keeper:
                 "class_net": experiment.class_net,
                 "modulation": experiment.modulation,
             }
-            origin = {} if source is None else {"source": experiment.source, "source_sha256": source.digest}
-            save_conditional(folder, generator, parts, self.prepared.classes, {**notes, **origin})
+            save_conditional(folder, generator, parts, self.prepared.classes, notes)
             return
         discriminator = experiment.discriminator
         if source is not None:
-            notes |= {"source": experiment.source, "source_sha256": source.digest}
             backbone = fine_tuned_choice(experiment, source)
             if discriminator is None and source.discriminator is not None:
                 discriminator = source.discriminator[0]

@@ -24,6 +24,8 @@ def rehearse(experiment: Experiment, networks: Networks, world: int) -> None:
     """
     settings = experiment.train
     batch = rank_batch(settings.batch, world)
+    if experiment.task == "pretrain" and world > 1 and networks.generator.backbone.batch_statistics:
+        raise UserError(f"batch norms of this backbone see one rank's images, got {world} ranks; pretrain it on one")
     if experiment.task == "align":
         return
     freeze(networks.discriminator, settings.freeze)
@@ -54,7 +56,7 @@ def shapes(networks: Networks, batch: int) -> DiscOut | None:
     images = torch.empty(batch, 3, resolution, resolution, device="meta")
     try:
         return functional_call(network, empty, (images, torch.zeros(batch, dtype=torch.long, device="meta")))
-    except NotImplementedError:
+    except NotImplementedError:  # an operation without shapes of its own: the first step will check this D
         return None
     except RuntimeError as error:
         reason = str(error).splitlines()[0]

@@ -10,6 +10,7 @@ from hmgan.data.loader import batches
 from hmgan.errors import UserError
 from hmgan.generators import load_generator
 from hmgan.train import session
+from hmgan.train.rehearsal import rehearse
 
 SCRATCH = ("class_net=one-hot", "modulation=label-to-z", "backbone.label_dim=4")
 LIVE = ("class_net=embedding", "modulation.name=adafm", "modulation.live=true")
@@ -57,6 +58,23 @@ def test_truncation_pulls_towards_the_mean_of_the_samples_own_class(shards):
             drawn._replace(noise=tuple(n[:1].expand_as(n) for n in drawn.noise)), torch.ones(3).long(), 0.0
         )
     assert not torch.allclose(alike.image[0], other.image[0])
+
+
+def test_truncation_makes_a_mean_once_per_class(shards, monkeypatch):
+    generator = built(shards, *SCRATCH).generator
+    made, mean_style = [], generator.source.mean_style
+    monkeypatch.setattr(generator.source, "mean_style", lambda label: made.append(label) or mean_style(label))
+    generator(generator.latents(range(6)), torch.tensor([2, 0, 2, 2, 0, 2]), 0.5)
+    assert len(made) == 2
+
+
+def test_a_backbone_with_batch_statistics_is_refused_on_several_ranks_before_a_run_is_made(shards):
+    experiment = tiny.pretraining(shards, backbone="biggan")
+    networks = session.prepare(experiment).networks
+    with pytest.raises(
+        UserError, match=r"^batch norms of this backbone see one rank's images, got 2 ranks; pretrain it"
+    ):
+        rehearse(experiment, networks, 2)
 
 
 def test_a_snapshot_from_scratch_is_whole_and_a_resumed_run_equals_the_uninterrupted_one(shards, tmp_path):

@@ -1,0 +1,21 @@
+"""What every discriminator is: a trunk, and a head on its embedding."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+
+class Discriminator(nn.Module):
+    """images [B, 3, H, W], labels [B] -> DiscOut. Its last layer, `head`, is a component of its own."""
+
+    head: Any
+    judges_patches = False  # whether `maps(images, blocks)` gives what its first blocks make of images
+
+    def load_source(self, state: Mapping[str, Tensor]) -> None:
+        """Takes a pretrained state, whose head is one linear layer; the head makes its own of it."""
+        row = {k.removeprefix("head."): v for k, v in state.items() if k.startswith("head.")}
+        head = {f"head.{k}": v for k, v in self.head.from_source(row).items()}
+        self.load_state_dict({**state, **head})
