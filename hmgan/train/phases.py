@@ -124,17 +124,16 @@ def disc_loss(
         terms["loss/regularizer"] = (penalties.regularizer.weight, penalties.regularizer(real_B, fake_B))
     if penalties.contrastive is not None and penalties.contrastive_weight > 0:
 
-        def views() -> tuple[Pair, Pair]:
+        def two_views(images: Tensor, stream: str) -> Pair:
             assert penalties.views is not None
             # Of the images as they came: views are augmentations themselves.
-            reals = penalties.views(real.detach(), draws.keys("views-real"))
-            fakes = penalties.views(fake, draws.keys("views-fake"))
-            # In one pass, which makes D's effective weights once.
-            embedding_VF = discriminator(torch.cat([*reals, *fakes]), labels.repeat(4), batches=4).embedding
-            real_a, real_b, fake_a, fake_b = (runtime.gather(part) for part in embedding_VF.chunk(4))
-            return (real_a, real_b), (fake_a, fake_b)
+            pair = penalties.views(images.detach(), draws.keys(stream))
+            # Two in a pass, which makes D's effective weights once for both. Four would hold larger gradients at once.
+            embedding_VF = discriminator(torch.cat(pair), labels.repeat(2), batches=2).embedding
+            first, second = embedding_VF.chunk(2)
+            return runtime.gather(first), runtime.gather(second)
 
-        evidence = Evidence(real_B, fake_B, views)
+        evidence = Evidence(real_B, fake_B, lambda: (two_views(real, "views-real"), two_views(fake, "views-fake")))
         terms["loss/contrastive"] = (penalties.contrastive_weight, penalties.contrastive(evidence))
     loss, stats = weighed(terms)
     return loss, stats | {"score/real": real_B.mean(), "score/fake": fake_B.mean()} | rules.observe(real_B, draws.step)
