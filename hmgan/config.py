@@ -178,6 +178,8 @@ class Experiment(Strict):
         for field in wanted:
             if getattr(self, field) is None:
                 raise ValueError(f"{field} is missing: {self.task} needs one; name it in the experiment or with --set")
+        if self.task == "pretrain" and self.source is not None:
+            raise ValueError(f"source is for a transfer, got {self.source!r} for pretrain; leave it out")
         if (self.class_net is None) != (self.modulation is None):
             missing, given = ("class_net", "modulation") if self.class_net is None else ("modulation", "class_net")
             raise ValueError(f"{missing} is missing: {given} needs one; leave both out to fine-tune the whole source")

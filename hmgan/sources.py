@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from hmgan import components, registry_index
-from hmgan.config import Choice
+from hmgan.config import Choice, Experiment
 from hmgan.errors import UserError
 from hmgan.files import write_atomically
 
@@ -49,6 +49,11 @@ def source_folder(name: str) -> Path:
 def load_source(name: str) -> Source:
     """The source of that name or in that folder. Raises UserError if a file is missing or does not fit."""
     return read_source(source_folder(name))
+
+
+def source_of(experiment: Experiment) -> Source | None:
+    """What an experiment starts from; None for training from scratch. Raises UserError as `load_source` does."""
+    return None if experiment.source is None else load_source(experiment.source)
 
 
 def read_source(folder: Path) -> Source:

@@ -84,6 +84,12 @@ def test_a_wrong_override_is_one_line(override, text):
     assert refusal(override) == text
 
 
+def test_training_from_scratch_refuses_a_source():
+    assert (
+        refusal("source=mine", name="hyper-mod-s") == "source is for a transfer, got 'mine' for pretrain; leave it out"
+    )
+
+
 def test_a_wrong_experiment_shows_the_nearest():
     assert refusal(name="hyper-mod-bb").startswith("no experiment named 'hyper-mod-bb'; did you mean 'hyper-mod-b'? kn")
 

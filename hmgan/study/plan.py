@@ -104,7 +104,7 @@ def _check_alike(made: Sequence[Cell]) -> None:
 def _cell(study: Study, row: Row, target: Target, seed: int, overrides: Sequence[str]) -> Cell:
     fixed = [f"train.kimg={study.kimg}", f"evaluation.per_class={study.per_class}"]
     given = [*study.set, *row.set, *fixed, *overrides]
-    own: dict[str, Any] = {"data": target.data, "source": row.source or target.source, "train": {"seed": seed}}
+    own: dict[str, Any] = {"data": target.data, "train": {"seed": seed}}
     if target.evaluation is not None:
         own["evaluation"] = {"data": target.evaluation}
     for override in overrides:
@@ -113,6 +113,8 @@ def _cell(study: Study, row: Row, target: Target, seed: int, overrides: Sequence
             raise UserError(f"--set {path} would be one for all cells; targets and seeds of the study say it")
     assert row.experiment is not None
     try:
+        if config.read_extended(row.experiment).get("task") != "pretrain":  # which starts from nothing
+            own["source"] = row.source or target.source
         experiment = config.anchored(config.load(row.experiment, given, own))
     except UserError as error:
         raise UserError(f"row {row.name!r}: {error}") from None

@@ -17,7 +17,7 @@ from rich.table import Table
 from hmgan import assemble, registry_index
 from hmgan.datasets import open_data
 from hmgan.errors import UserError
-from hmgan.sources import load_source
+from hmgan.sources import source_of
 from hmgan.study import cells, lock
 from hmgan.study.cells import State
 from hmgan.study.plan import Cell, load_study
@@ -173,7 +173,7 @@ def print_plan(wanted: Sequence[Cell], outdir: Path) -> None:
 def trained(cell: Cell) -> tuple[str, str]:
     """How many of G's parameters a cell trains, and why that cannot be told."""
     try:
-        data, source = open_data(cell.experiment.data), load_source(str(cell.experiment.source))
+        data, source = open_data(cell.experiment.data), source_of(cell.experiment)
         classes = len(data.classes) if cell.experiment.conditional else 1
         network = assemble.build(cell.experiment, source, classes).generator
     except UserError as error:

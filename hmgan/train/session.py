@@ -16,7 +16,7 @@ from hmgan.errors import UserError
 from hmgan.evaluation import Judge
 from hmgan.metrics.extractors import load_extractor
 from hmgan.report.images import save_png
-from hmgan.sources import load_source
+from hmgan.sources import source_of
 from hmgan.train import checkpoint, rundir
 from hmgan.train.keeper import Keeper, class_grid, first_images
 from hmgan.train.log import RunLog
@@ -37,7 +37,7 @@ def prepare(experiment: Experiment, classes: tuple[str, ...] | None = None) -> P
             data = open_data(experiment.data)
         data = data if experiment.conditional else data.unlabelled()
         classes = data.classes
-    source = None if experiment.task == "pretrain" else load_source(str(experiment.source))
+    source = source_of(experiment)
     networks = assemble.build(experiment, source, len(classes))
     resolution = networks.generator.resolution
     if data is not None and data.resolution != resolution:

@@ -101,6 +101,13 @@ def test_the_first_seed_of_everything_comes_first_and_the_commands_settings_go_o
     }
 
 
+def test_a_row_from_scratch_is_given_no_source(study):
+    study(('experiment = "gan-memory"', 'experiment = "hyper-mod-s"'))
+    sources = {cell.row: cell.experiment.source for cell in cells(load_study("tiny"))}
+    assert sources["table"] is None
+    assert sources["hyper"] is not None
+
+
 def test_studies_are_listed_and_shown(study, capsys):
     study()
     assert tiny.command("list", "studies") == 0
