@@ -85,9 +85,8 @@ def test_a_wrong_override_is_one_line(override, text):
 
 
 def test_training_from_scratch_refuses_a_source():
-    assert (
-        refusal("source=mine", name="hyper-mod-s") == "source is for a transfer, got 'mine' for pretrain; leave it out"
-    )
+    wanted = "source is for a transfer, got 'mine' for pretrain; leave it out"
+    assert refusal("source=mine", name="hyper-mod-s") == wanted
 
 
 def test_a_wrong_experiment_shows_the_nearest():
