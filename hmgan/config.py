@@ -8,10 +8,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
 from hmgan import components, registry_index
 from hmgan.errors import UserError
+from hmgan.settings import R1, Anchors, Ema, Evaluation, Mining, Optimizer, Strict, Train
 
 # The fields of an experiment that name a component, and the kind each must be of.
 CHOICES = {
@@ -28,10 +29,6 @@ CHOICES = {
 }
 
 
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
 class Choice(BaseModel):
     """A component by name, and its options beside it."""
 
@@ -41,97 +38,6 @@ class Choice(BaseModel):
     @property
     def options(self) -> dict[str, Any]:
         return dict(self.model_extra or {})
-
-
-class R1(Strict):
-    """The gradient penalty on real images. gamma "auto" is 0.0002 * resolution^2 / batch."""
-
-    gamma: float | Literal["auto"] = Field("auto", union_mode="left_to_right")
-    every: int = Field(16, ge=0, description="counts D steps; 0 turns the penalty off")
-
-    @field_validator("gamma")
-    @classmethod
-    def _positive(cls, gamma: float | str) -> float | str:
-        if not isinstance(gamma, str) and gamma < 0:
-            raise ValueError(f'gamma must be 0 or more, or "auto", got {gamma}')
-        return gamma
-
-
-class Optimizer(Strict):
-    """Adam for both networks."""
-
-    lr: float = Field(0.002, gt=0)
-    beta1: float = Field(0.0, ge=0, lt=1)
-    beta2: float = Field(0.99, ge=0, lt=1)
-    class_net_mult: float = Field(0.01, ge=0, description="learning rate of the class net, times lr")
-    mapping_mult: float = Field(0.01, ge=0, description="learning rate of a trained mapping network, times lr")
-
-
-class Ema(Strict):
-    """Moving average of the trained parts of G. kimg "auto" is a half-life of batch * 10 / 32 kimg."""
-
-    kimg: float | Literal["auto"] = Field("auto", union_mode="left_to_right")
-    power: float = Field(0.75, gt=0, description="warm-up: the average is at most 1 - (1 + step)^-power")
-
-    @field_validator("kimg")
-    @classmethod
-    def _positive(cls, kimg: float | str) -> float | str:
-        if not isinstance(kimg, str) and kimg <= 0:
-            raise ValueError(f'kimg must be more than 0, or "auto", got {kimg}')
-        return kimg
-
-
-class Train(Strict):
-    """How long, how much at once, and what is kept."""
-
-    kimg: float = Field(1000.0, gt=0, description="thousands of real images shown")
-    labels: bool = Field(False, description="pretrain a backbone that has classes of its own with labels")
-    batch: int = Field(32, ge=1, description="images per step over all ranks")
-    seed: int = Field(0, ge=0)
-    mixing: float = Field(0.9, ge=0, le=1, description="probability of style mixing")
-    mirror: bool = Field(False, description="flip half of the real images")
-    workers: int = Field(0, ge=0, description="loader processes per rank")
-    tick: float = Field(1.0, gt=0, description="kimg between status lines")
-    snap: float = Field(50.0, gt=0, description="kimg between snapshots, grids and checkpoints")
-    checkpoints: int = Field(2, ge=1, description="checkpoints kept")
-    contrastive_weight: float = Field(1e-3, ge=0, description="lambda_contr, Eq. 9")
-    class_weight: float = Field(1.0, ge=0, description="weight of an auxiliary classifier's loss, for D and for G")
-    gen_penalty_weight: float = Field(1.0, ge=0, description="weight of the penalty on a fine-tuned G")
-    freeze: list[str] = Field(default=[], description="parts of D that do not train")
-    source: list[str] = Field(default=[], description="parameters of the source that train too, as patterns")
-    trackers: list[str] = Field(default=["tensorboard"], description="accelerate trackers")
-    threads: int = Field(0, ge=0, description="CPU threads per rank; 0 leaves torch's choice")
-
-
-class Mining(Strict):
-    """MineGAN: a network in front of G's mapping learns which z to ask for, alone at first, then with all of G."""
-
-    kimg: float = Field(gt=0, description="thousands of real images in which only the miner and D train")
-
-
-class Anchors(Strict):
-    """CDC's two measures of realism: whole images near few fixed z at times, and patches from any z otherwise."""
-
-    count: int = Field(10, ge=1, description="fixed z, the anchors")
-    spread: float = Field(0.1, ge=0, description="standard deviation of z around its anchor")
-    every: int = Field(4, ge=1, description="counts steps; one in so many is of whole images near anchors")
-    patch_blocks: int = Field(3, ge=1, description="blocks of D in front of the patch head; 3 at 256 px")
-
-
-class Evaluation(Strict):
-    """Scores at every snapshot. per_class 0 computes none."""
-
-    data: str | None = Field(None, description="images to score against; left out: those held out, or the training set")
-    extractor: str = "squeezenet"
-    per_class: int = Field(0, ge=0, description="fakes per class")
-    seed: int = Field(1_000_000, ge=0, description="the fakes' own seed, so that scores are comparable over time")
-
-    @field_validator("per_class")
-    @classmethod
-    def _enough(cls, per_class: int) -> int:
-        if per_class == 1:
-            raise ValueError("per_class must be 0, which computes no scores, or at least 2, got 1")
-        return per_class
 
 
 class Experiment(Strict):

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 from hmgan.assemble import Networks
 from hmgan.backbones.stylegan1 import StyleGAN1
-from hmgan.config import R1, Choice, Experiment, Train
+from hmgan.config import Choice, Experiment
 from hmgan.discriminators.stylegan1 import StyleGAN1Discriminator
 from hmgan.modulation.adafm import AdaFMHeads, SiteHeads
 from hmgan.modulation.class_nets import ClassMLP
@@ -40,6 +40,7 @@ from hmgan.modulation.edits import SOURCE, Edits
 from hmgan.modulation.sites import SiteConv2d
 from hmgan.modulation.transfer import TransferGenerator
 from hmgan.modulation.unconditional import UnconditionalGenerator
+from hmgan.settings import R1, Train
 from hmgan.train.runtime import Runtime
 from hmgan.train.trainer import Trainer
 from hmgan.types import Batch

@@ -6,7 +6,7 @@ from torch import nn
 from torch.optim import Adam
 
 from hmgan.assemble import Generator
-from hmgan.config import Optimizer
+from hmgan.settings import Optimizer
 
 
 def generator_optimizer(generator: Generator, settings: Optimizer) -> Adam:
