@@ -18,8 +18,9 @@ from hmgan.fakes import fakes, fakes_of_shared_style
 from hmgan.metrics.evaluate import MEAN, LabelledImages, Score, extract, with_mean
 from hmgan.metrics.features import Extractor
 from hmgan.metrics.leakage import RIDGE, class_kept, class_kept_of_reals, style_kept
+from hmgan.metrics.networks import load_perceptual
 from hmgan.metrics.paths import EPSILON, path_lengths, trimmed_mean
-from hmgan.metrics.perceptual import SqueezeLayers, load_squeeze_layers
+from hmgan.metrics.perceptual import Perceptual
 from hmgan.modulation.transfer import TransferGenerator
 
 PAIRS = 500  # of images per class, for diversity
@@ -37,6 +38,7 @@ class Subject(NamedTuple):
     real_features: Mapping[str, Tensor]
     fake_features: Mapping[str, Tensor]
     extractor: Extractor
+    perceptual: str  # a name of `load_perceptual`
     per_class: int
     seed: int
     truncation: float
@@ -45,7 +47,7 @@ class Subject(NamedTuple):
 
 def diversity(subject: Subject) -> list[Score]:
     """Mean perceptual distance over disjoint pairs of one class, of fakes and of reals, drawn by seed."""
-    distance = load_squeeze_layers().to(subject.device)
+    distance = load_perceptual(subject.perceptual).to(subject.device)
     scores = []
     for name, images_of in (("diversity", _fake_images), ("diversity-reals", _real_images)):
         rows = []
@@ -59,7 +61,7 @@ def diversity(subject: Subject) -> list[Score]:
     return scores
 
 
-def pair_distances(batches: Iterable[Tensor], distance: SqueezeLayers, device: torch.device) -> Tensor:
+def pair_distances(batches: Iterable[Tensor], distance: Perceptual, device: torch.device) -> Tensor:
     """[P], of the first and second image, the third and fourth, and so on; a last image without a partner is left."""
     images_B3HW = torch.cat(list(batches))
     last = len(images_B3HW) // 2 * 2
@@ -70,7 +72,7 @@ def pair_distances(batches: Iterable[Tensor], distance: SqueezeLayers, device: t
 
 def path_length(subject: Subject) -> list[Score]:
     """Perceptual path length from class to class, full and end: one number each, over all pairs of classes."""
-    distance = load_squeeze_layers(torch.float64).to(subject.device)
+    distance = load_perceptual(subject.perceptual, torch.float64).to(subject.device)
     count = min(PATHS, subject.per_class * len(subject.classes))
     generator = subject.generator
     assert isinstance(generator, TransferGenerator)
@@ -87,7 +89,8 @@ def path_length(subject: Subject) -> list[Score]:
         )
         at = "0" if mode == "end" else "U(0,1)"
         protocol = (
-            f"{count} pairs, epsilon {EPSILON:g}, t = {at}, class vectors linear, same z and noise, [1%, 99%], float64"
+            f"{count} pairs, epsilon {EPSILON:g}, t = {at}, class vectors linear, same z and noise, [1%, 99%], "
+            "generator in float64"
         )
         metric = f"path-{mode}-{distance.name}"
         scores.append(Score.by(distance, metric, MEAN, trimmed_mean(lengths_P), (0, 2 * count), protocol))

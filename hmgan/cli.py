@@ -180,11 +180,12 @@ def evaluate(
     metrics: Annotated[
         str, typer.Option(help="Any of fd,kd,kd-subsets,prdc,diversity,ppl,leakage, joined by commas.")
     ] = "fd,kd",
+    perceptual: Annotated[str, typer.Option(help="Network of diversity and ppl.")] = "squeezenet-layers",
 ) -> None:
     """Scores per class and their means; left to itself, Frechet and kernel distance."""
     from hmgan.inspection import print_scores
 
-    print_scores(run, data, per_class, seed, trunc, extractor, metrics.split(","))
+    print_scores(run, data, per_class, seed, trunc, extractor, metrics.split(","), perceptual)
 
 
 @app.command()

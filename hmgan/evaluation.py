@@ -15,8 +15,8 @@ from hmgan.behaviour import BEHAVIOURS, Subject, check_classes
 from hmgan.data.shards import ShardSet
 from hmgan.fakes import fakes
 from hmgan.metrics.evaluate import Score, class_scores, extract, intra_class_distance, real_features
-from hmgan.metrics.extractors import load_extractor
 from hmgan.metrics.measures import DEFAULT, FEATURE_MEASURES
+from hmgan.metrics.networks import load_extractor
 from hmgan.metrics.sharding import Ranks, sharded
 
 METRICS = (*FEATURE_MEASURES, *BEHAVIOURS)
@@ -34,8 +34,9 @@ class Judge:
     Made and called on every rank: features are shared work, and the first rank scores them.
 
     Args:
+        extractor, perceptual: names of networks, or NAME:PATH.
         metrics: names of METRICS.
-    Raises: UserError for an unknown metric.
+    Raises: UserError for an unknown metric or network.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Judge:
         cache: Path | None,
         ranks: Ranks,
         metrics: Sequence[str] = DEFAULT,
+        perceptual: str = "squeezenet-layers",
     ) -> None:
         for name in metrics:
             if name not in METRICS:
@@ -52,6 +54,7 @@ class Judge:
         self.metrics = tuple(dict.fromkeys(metrics))
         check_classes(self.metrics, len(reals.classes))
         self.extractor = load_extractor(extractor).to(ranks.device)
+        self.perceptual = perceptual
         self.ranks = ranks
         self.images = reals
         self.data = reals.digest
@@ -80,6 +83,7 @@ class Judge:
             real_features=self.reals,
             fake_features=features,
             extractor=self.extractor,
+            perceptual=self.perceptual,
             per_class=per_class,
             seed=seed,
             truncation=truncation,

@@ -67,6 +67,7 @@ def print_scores(
     trunc: float,
     extractor: str,
     metrics: Sequence[str],
+    perceptual: str,
 ) -> None:
     """Scores the newest snapshot of a run, prints a table and adds to its metrics.jsonl.
 
@@ -90,7 +91,7 @@ def print_scores(
             f"the data has classes {', '.join(reals.classes)}, the generator {', '.join(loaded.classes)}; "
             "give --data with the same classes in the same order"
         )
-    judge = Judge(reals, extractor, cache_folder() / "features", runtime, metrics)
+    judge = Judge(reals, extractor, cache_folder() / "features", runtime, metrics, perceptual)
     count = per_class or min(max(reals.counts), 10_000)
     verdict = judge(loaded.generator.to(runtime.device), loaded.classes, count, seed, trunc)
     if verdict is None:  # the first rank has it

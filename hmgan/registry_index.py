@@ -30,10 +30,11 @@ FOLDERS = {
     "dataset": "datasets",
     "source": "sources",
     "extractor": "extractors",
+    "perceptual": "perceptuals",
     "experiment": "experiments",
     "study": "studies",
 }
-DATA_ONLY = ("dataset", "source", "extractor", "experiment", "study")
+DATA_ONLY = ("dataset", "source", "extractor", "perceptual", "experiment", "study")
 _extra: list[Path] = []
 
 
@@ -80,26 +81,35 @@ class SourceEntry(Entry):
         return self
 
 
-class ExtractorEntry(Entry):
+class NetworkEntry(Entry):
     """A network for scores: among the package's own files, or a TorchScript file by path or URL, which is code.
 
-    So a file's hash must be here, and its number of features.
+    So a file's hash must be here.
     """
 
     asset: str | None = None
     path: str | None = None
     url: str | None = None
     sha256: str | None = None
+
+    @model_validator(mode="after")
+    def _one_place(self) -> NetworkEntry:
+        if [self.asset, self.path, self.url].count(None) != 2:
+            raise ValueError("needs one of asset, path and url")
+        if self.asset is None and not re.fullmatch("[0-9a-f]{64}", self.sha256 or ""):
+            raise ValueError("needs sha256 in 64 hexadecimal digits: the file is code, and only this one is run")
+        return self
+
+
+class ExtractorEntry(NetworkEntry):
+    """A network for scores that gives features; of a file, how many."""
+
     dim: int | None = None
 
     @model_validator(mode="after")
-    def _one_place(self) -> ExtractorEntry:
-        if [self.asset, self.path, self.url].count(None) != 2:
-            raise ValueError("needs one of asset, path and url")
-        if self.asset is None and (self.dim is None or not re.fullmatch("[0-9a-f]{64}", self.sha256 or "")):
-            raise ValueError(
-                "needs dim, and sha256 in 64 hexadecimal digits: the file is code, and only this one is run"
-            )
+    def _counted(self) -> ExtractorEntry:
+        if self.asset is None and self.dim is None:
+            raise ValueError("needs dim, the number of features")
         return self
 
 
@@ -107,6 +117,7 @@ ENTRIES: dict[str, type[BaseModel]] = {
     "dataset": DatasetEntry,
     "source": SourceEntry,
     "extractor": ExtractorEntry,
+    "perceptual": NetworkEntry,
     "study": Study,
 }
 

@@ -1,18 +1,36 @@
-"""A perceptual distance from the embedded SqueezeNet's layers. It is not LPIPS: it has no heads fitted to people.
+"""Perceptual distances: the embedded SqueezeNet's layers, which are not LPIPS, and LPIPS from a TorchScript file.
 
-B batch, C channels, H/W pixels.
+B batch, C channels, F features, H/W pixels.
 """
 
 from __future__ import annotations
+
+from typing import Protocol
 
 import torch
 import torch.nn.functional as fn
 from torch import Tensor, nn
 
+from hmgan.errors import UserError
 from hmgan.metrics.features import load_squeezenet
 from hmgan.metrics.squeezenet import SqueezeNet
 
 EPSILON = 1e-10
+LARGEST = 256  # pixels of a side that LPIPS is asked about
+
+
+class Perceptual(Protocol):
+    """How different two images look. Its name is part of the metric's."""
+
+    name: str
+    digest: str  # sha256 of its weights
+
+    @property
+    def resizer(self) -> str: ...
+
+    def __call__(self, a_B3HW: Tensor, b_B3HW: Tensor, /) -> Tensor: ...
+
+    def to(self, device: torch.device, /) -> Perceptual: ...
 
 
 class SqueezeLayers(nn.Module):
@@ -53,6 +71,39 @@ class SqueezeLayers(nn.Module):
         size = (self.side, self.side)
         scaled = fn.interpolate(images_B3HW, size, mode="bicubic", antialias=True, align_corners=False)
         return [unit_length(x) for x in self.trunk.layers(scaled)]
+
+
+class ScriptedLPIPS(nn.Module):
+    """A file's features, whose squared distance is LPIPS (Zhang et al. 2018), in the file's float32.
+
+    Images above 256 px are averaged down to 256 first, as for StyleGAN's path lengths; smaller ones stay as they are.
+
+    Args:
+        script: [B, 3, H, W] in 0..255, resize_images=False, return_lpips=True -> [B, F].
+
+    Shapes: two of [B, 3, H, W], float RGB in 0..255 (beyond it is not clamped) -> [B].
+    Raises: UserError if the script gives something else.
+    """
+
+    resizer = f"area-above-{LARGEST}"
+
+    def __init__(self, script: nn.Module, *, name: str, digest: str) -> None:
+        super().__init__()
+        self.script, self.name, self.digest = script, name, digest
+
+    def forward(self, a_B3HW: Tensor, b_B3HW: Tensor) -> Tensor:
+        a_BF, b_BF = self.features(a_B3HW), self.features(b_B3HW)
+        return (a_BF - b_BF).square().sum(dim=1)
+
+    def features(self, images_B3HW: Tensor) -> Tensor:
+        images_B3HW = images_B3HW.float()
+        if max(images_B3HW.shape[2:]) > LARGEST:
+            images_B3HW = fn.interpolate(images_B3HW, (LARGEST, LARGEST), mode="area")
+        features_BF = self.script(images_B3HW, resize_images=False, return_lpips=True)
+        if features_BF.ndim != 2 or len(features_BF) != len(images_B3HW):
+            got = list(features_BF.shape)
+            raise UserError(f"perceptual {self.name} gave {got} for {len(images_B3HW)} images, wanted a row for each")
+        return features_BF
 
 
 def unit_length(x_BCHW: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from hmgan.data.shards import ShardSet
 from hmgan.datasets import cache_folder, held_out, open_data
 from hmgan.errors import UserError
 from hmgan.evaluation import Judge
-from hmgan.metrics.extractors import load_extractor
+from hmgan.metrics.networks import load_extractor
 from hmgan.report.images import save_png
 from hmgan.sources import source_of
 from hmgan.train import checkpoint, rundir

@@ -14,7 +14,7 @@ from hmgan import registry_index
 from hmgan.errors import UserError
 from hmgan.metrics import inception
 from hmgan.metrics.evaluate import class_scores
-from hmgan.metrics.extractors import load_extractor
+from hmgan.metrics.networks import load_extractor
 
 
 class TinyInception(nn.Module):
@@ -103,7 +103,7 @@ def test_a_download_of_another_file_or_of_none_leaves_nothing_behind(script, tmp
     with pytest.raises(UserError, match=r"hashes to .*, the entry says 000000000000; it was not kept"):
         load_extractor("tiny")
     script.unlink()
-    with pytest.raises(UserError, match=r"could not be downloaded .* give --extractor NAME:PATH"):
+    with pytest.raises(UserError, match=r"could not be downloaded .* give NAME:PATH"):
         load_extractor("tiny")
     assert not list((tmp_path / "cache" / "extractors").iterdir())
 
@@ -138,8 +138,9 @@ def test_wrong_entries_files_and_widths_are_user_errors(raw, script, tmp_path) -
         load_extractor("tiny")
     for table, text in (
         ({"path": "a", "url": "b"}, "needs one of asset, path and url"),
-        ({"path": "a", "dim": 12}, "needs dim, and sha256 in 64 hexadecimal digits"),
-        ({"path": "a", "dim": 12, "sha256": "abc"}, "needs dim, and sha256 in 64 hexadecimal digits"),
+        ({"path": "a", "dim": 12}, "needs sha256 in 64 hexadecimal digits"),
+        ({"path": "a", "dim": 12, "sha256": "abc"}, "needs sha256 in 64 hexadecimal digits"),
+        ({"path": "a", "sha256": "0" * 64}, "needs dim, the number of features"),
     ):
         entry.write_text(tomli_w.dumps(table))
         with pytest.raises(UserError, match=text):

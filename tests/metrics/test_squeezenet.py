@@ -11,8 +11,8 @@ from safetensors.numpy import load_file
 
 from hmgan.errors import UserError
 from hmgan.metrics import features
-from hmgan.metrics.extractors import load_extractor
 from hmgan.metrics.features import ASSETS, Extractor
+from hmgan.metrics.networks import load_extractor
 
 FOLDER = ASSETS / "squeezenet"
 

@@ -1,0 +1,75 @@
+"""TorchScript networks by path and URL.
+
+A TorchScript archive is code: loading one runs what its author wrote. So the file's hash is first compared with the one
+in the registry entry, and the bytes that were hashed are the bytes that are loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import warnings
+from pathlib import Path
+from urllib.request import urlopen
+
+import torch
+from torch import nn
+
+from hmgan.errors import UserError
+from hmgan.files import write_atomically
+
+TIMEOUT = 30  # seconds without a byte
+
+
+def load_torchscript(path: Path, what: str, sha256: str) -> nn.Module:
+    """The network in a file, on the CPU, if it is the very file that `sha256` says.
+
+    Args:
+        what: kind and name of its entry, for the errors.
+    Raises: UserError where the file is missing, another one, or no TorchScript.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{what}: {path} cannot be read ({error.strerror}); give NAME:PATH of its file") from None
+    digest = hashlib.sha256(raw).hexdigest()
+    if digest != sha256:
+        raise UserError(
+            f"{what}: {path} hashes to {digest[:12]}, the entry says {sha256[:12]}; it was not loaded, "
+            "for a TorchScript file is code that runs; get the right file, or write an entry for this one"
+        )
+    try:
+        with warnings.catch_warnings():
+            # The file's format is given; that newer ones are advised helps nobody here.
+            warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)
+            script: nn.Module = torch.jit.load(io.BytesIO(raw), map_location="cpu")
+    except RuntimeError as error:
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(f"{what}: {path} is no TorchScript file ({reason})") from None
+    return script
+
+
+def download(url: str, sha256: str, folder: Path) -> Path:
+    """The file behind `url`, kept in `folder` under its hash. What has another hash is not kept.
+
+    Raises: UserError where it cannot be had, or is another file.
+    """
+    path = folder / f"{sha256}.pt"
+    if path.exists():
+        return path
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, lambda part: _fetch(url, sha256, part))
+    return path
+
+
+def _fetch(url: str, sha256: str, part: Path) -> None:
+    digest = hashlib.sha256()
+    try:
+        with urlopen(url, timeout=TIMEOUT) as answer, part.open("wb") as file:
+            while chunk := answer.read(1 << 20):
+                digest.update(chunk)
+                file.write(chunk)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{url} could not be downloaded ({error}); fetch it elsewhere and give NAME:PATH") from None
+    if digest.hexdigest() != sha256:
+        raise UserError(f"{url} hashes to {digest.hexdigest()[:12]}, the entry says {sha256[:12]}; it was not kept")
