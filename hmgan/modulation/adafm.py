@@ -69,6 +69,8 @@ class SiteHeads(nn.Module):
 class _Heads(Modulation):
     """Heads for every convolution of a backbone. v [R, E] -> Edits with R rows."""
 
+    edits_weights = True
+
     def __init__(
         self, backbone: Backbone, dim: int, init: Init, epsilon: float, live: bool, table: TableHead = full_table
     ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -12,6 +13,8 @@ from hmgan.errors import UserError
 
 class Modulation(nn.Module):
     """g(v; Phi): class vectors [R, E] -> Edits with R rows."""
+
+    edits_weights: ClassVar[bool] = False  # whether there are gamma, beta and b to take apart
 
     def penalties(self) -> Mapping[str, Tensor]:
         """What G minimises besides the adversarial loss, weighted, by name; most schemes add nothing."""

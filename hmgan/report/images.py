@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -57,23 +57,24 @@ def labelled_grid(rows: Mapping[str, Tensor], scale: int = 1) -> Image.Image:
         raise ValueError(f"all rows must share one image size, got {sorted(sizes)}")
     columns = max(len(images_NCHW) for images_NCHW in rows.values())
     pad = 2 * scale
-    strips = [
-        grid(repeat(images, "n c h w -> n c (h a) (w b)", a=scale, b=scale), columns, pad)
-        for images in (_fill(images, columns) for images in rows.values())
-    ]
-    strip_height = strips[0].height - pad  # Neighbouring strips share a margin.
-    size = max(12, min(28, strip_height // 4))
+    images = torch.cat([_fill(images, columns) for images in rows.values()])
+    sheet = grid(repeat(images, "n c h w -> n c (h a) (w b)", a=scale, b=scale), columns, pad)
+    pitch = (sheet.height - pad) // len(rows)
+    middles = [i * pitch + (pitch + pad) // 2 for i in range(len(rows))]
+    return with_row_names(sheet, list(rows), middles, max(12, min(28, pitch // 4)))
+
+
+def with_row_names(sheet: Image.Image, names: Sequence[str], middles: Sequence[int], size: int) -> Image.Image:
+    """The sheet, and left of it each name, `size` pixels high, centred on its row's middle."""
     font = ImageFont.load_default(size=size)
-    boxes = [font.getbbox(name) for name in rows]
-    margin = math.ceil(max(right for _, _, right, _ in boxes)) + size
-    sheet = Image.new("RGB", (margin + strips[0].width, strip_height * len(strips) + pad), "white")
-    draw = ImageDraw.Draw(sheet)
-    for i, (name, strip) in enumerate(zip(rows, strips, strict=True)):
-        sheet.paste(strip, (margin, i * strip_height))
+    margin = math.ceil(max(font.getbbox(name)[2] for name in names)) + size
+    whole = Image.new("RGB", (margin + sheet.width, sheet.height), "white")
+    whole.paste(sheet, (margin, 0))
+    draw = ImageDraw.Draw(whole)
+    for name, middle in zip(names, middles, strict=True):
         # "rm": right-aligned at the images, centred on the row.
-        middle = i * strip_height + strips[0].height // 2
         draw.text((margin - size / 2, middle), name, fill="black", font=font, anchor="rm")
-    return sheet
+    return whole
 
 
 def save_png(image: Image.Image, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Pictures of a conditional generator's classes: between them, and side by side.
+"""Pictures of a conditional generator's classes: between them, side by side, and taken apart.
 
 Legend: K columns of the strip, E class-vector width, H/W pixels.
 """
@@ -13,12 +13,15 @@ from einops import rearrange
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from hmgan.modulation.edits import SOURCE, Edits
+from hmgan.modulation.parts import partly
 from hmgan.modulation.transfer import TransferGenerator
-from hmgan.report.images import grid, labelled_grid, to_uint8
+from hmgan.report.images import grid, labelled_grid, to_uint8, with_row_names
 
 CELL = 64  # screen pixels that a small image is enlarged to
 STRIP_WIDTH = 1800  # screen pixels that a strip should not pass
 MOST_STEPS, COLUMNS = 8, 16  # steps from class to class unless asked for, fewer where they fill so many columns
+PARTS_COLUMNS = 20  # of a sheet of parts, at most, unless there are more classes
 AT_ONCE = 8  # class vectors whose edits are in memory together
 INK, FAINT = "#1c1e21", "#8a9099"
 
@@ -62,7 +65,7 @@ def interpolation_strip(
     sheet = grid(_enlarge(images, scale), columns, pad)
     pitch = size * scale + pad
     centres = [pad + i * steps * pitch + size * scale // 2 for i in range(len(classes))]
-    return _with_headings(sheet, classes, centres)
+    return _with_headings(sheet, classes, centres, steps * pitch)
 
 
 @torch.no_grad()
@@ -89,6 +92,51 @@ def style_grid(
     return labelled_grid(rows, max(1, CELL // generator.resolution))
 
 
+@torch.no_grad()
+def parts_sheet(
+    generator: TransferGenerator, classes: Sequence[str], *, seeds: Sequence[int] = (0, 1, 2, 3)
+) -> Image.Image:
+    """A block per class, a column per seed: the source, gamma, beta and b of the class each alone, and all three.
+
+    All blocks and rows share their latents. Where there are many classes, only the first of the seeds are drawn.
+
+    Raises: ValueError without classes or seeds.
+    """
+    if not classes or not seeds:
+        raise ValueError(f"a sheet of parts needs classes and seeds, got {len(classes)} and {len(seeds)}")
+    count = max(1, min(len(seeds), PARTS_COLUMNS // len(classes)))
+    latents = generator.latents(list(seeds[:count]))
+    row_B = torch.zeros_like(latents.crossover_B)
+    size = generator.resolution
+    scale = max(1, min(CELL // size, STRIP_WIDTH // (count * len(classes) * size)))
+    blocks, names = [], []
+    for label in range(len(classes)):
+        variants = _variants(generator, generator.edits(row_B.new_tensor([label])))
+        images = [to_uint8(generator.render(latents, each, row_B).image) for each in variants.values()]
+        blocks.append(grid(_enlarge(torch.cat(images), scale), count, pad=scale))
+        names = list(variants)
+    width, gap = blocks[0].width, size * scale // 4
+    sheet = Image.new("RGB", ((width + gap) * len(blocks) - gap, blocks[0].height), "white")
+    for i, block in enumerate(blocks):
+        sheet.paste(block, (i * (width + gap), 0))
+    headed = _with_headings(sheet, classes, [i * (width + gap) + width // 2 for i in range(len(blocks))], width)
+    pitch = (size + 1) * scale
+    middles = [headed.height - sheet.height + i * pitch + (pitch + scale) // 2 for i in range(len(names))]
+    return with_row_names(headed, names, middles, max(12, min(20, pitch // 3)))
+
+
+def _variants(generator: TransferGenerator, edits: Edits) -> dict[str, Edits]:
+    """What each row of a sheet of parts is drawn under."""
+    sites = generator.source.sites()
+    return {
+        "source": SOURCE,
+        "gamma alone": partly(edits, sites, gamma=True),
+        "beta alone": partly(edits, sites, beta=True),
+        "b alone": partly(edits, sites, b=True),
+        "all three": edits,
+    }
+
+
 def chain(vectors_CE: Tensor, steps: int) -> Tensor:
     """[C, E] -> [(C - 1) * steps + 1, E]: straight lines between neighbours; every `steps`-th row is a class's own."""
     weights_S = torch.arange(steps, device=vectors_CE.device, dtype=vectors_CE.dtype) / steps
@@ -100,11 +148,11 @@ def _enlarge(images_NCHW: Tensor, scale: int) -> Tensor:
     return images_NCHW.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
 
 
-def _with_headings(sheet: Image.Image, names: Sequence[str], centres: Sequence[int]) -> Image.Image:
-    """The sheet below a line of names, each over its column and joined to it by a tick."""
+def _with_headings(sheet: Image.Image, names: Sequence[str], centres: Sequence[int], pitch: int) -> Image.Image:
+    """The sheet below a line of names, each over its column and joined to it by a tick; `pitch` pixels apart."""
     size = max(12, min(30, sheet.width // 60))
     font = ImageFont.load_default(size=size)
-    room = (centres[1] - centres[0]) - size / 2
+    room = pitch - size / 2
     top, tick = math.ceil(size * 1.9), size // 3
     whole = Image.new("RGB", (sheet.width, top + sheet.height), "white")
     whole.paste(sheet, (0, top))

@@ -59,6 +59,20 @@ class Claim(Strict):
     paper: str = Field("", description="the paper's figures")
 
 
+class Figures(Strict):
+    """Which rows the report's figures of single rows show, at their first seed. What is left out is not drawn."""
+
+    parts: str | None = Field(None, description="gamma, beta and b each on its own (Fig. 2); the row edits weights")
+    between: list[str] = Field([], description="walks between the classes, one row under the other (Fig. 3; Table 3)")
+    styles: str | None = Field(None, description="classes by styles (Fig. 10)")
+
+    @property
+    def rows(self) -> dict[str, list[str]]:
+        """figure -> its rows."""
+        one = {name: [row] if row else [] for name, row in (("parts", self.parts), ("styles", self.styles))}
+        return {"parts": one["parts"], "between": self.between, "styles": one["styles"]}
+
+
 class Study(Strict):
     """A matrix of rows, targets and seeds. Every cell trains for the same kimg and is scored in the same way."""
 
@@ -73,6 +87,7 @@ class Study(Strict):
     targets: list[Target] = Field(min_length=1)
     rows: list[Row] = Field(min_length=1)
     claims: list[Claim] = []
+    figures: Figures = Figures()
 
     @model_validator(mode="after")
     def _fits_together(self) -> Study:
@@ -85,7 +100,11 @@ class Study(Strict):
         for claim in self.claims:
             for side in (claim.better, claim.worse):
                 _known("row", side, rows, f"claim {claim.name!r}")
-        if not any(row.experiment for row in self.rows):
+        run = [row.name for row in self.rows if row.experiment]
+        for figure, names in self.figures.rows.items():
+            for name in names:
+                _known("row with an experiment", name, run, f"figures.{figure}")
+        if not run:
             raise ValueError("no row has an experiment, so there is nothing to run; give one to a row")
         return self
 

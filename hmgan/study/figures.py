@@ -1,16 +1,22 @@
-"""The pictures of a study's report: curves over kimg with a band over seeds, and a grid per row."""
+"""The pictures of a study's report: curves over kimg with a band over seeds, a grid per row, figures of single rows."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from PIL import Image
 
+from hmgan.generators import load_generator
 from hmgan.metrics import measures
+from hmgan.metrics.evaluate import MEAN
+from hmgan.modulation.transfer import TransferGenerator
 from hmgan.report import curves
 from hmgan.report.document import PAGE, Picture
 from hmgan.report.images import save_png
+from hmgan.report.strips import interpolation_strip, parts_sheet, style_grid
 from hmgan.report.transfer import newest_fakes
 from hmgan.study import scores
 from hmgan.study.entry import Study
@@ -19,26 +25,73 @@ from hmgan.study.statistics import deviation, mean
 
 FOLDER = "pictures"
 PANELS = 4  # metrics that are drawn at most
+STYLES = tuple(range(10))  # seeds of the grid of classes by styles
+
+
+class Drawn(NamedTuple):
+    """A figure of one row."""
+
+    draw: Callable[[TransferGenerator, Sequence[str]], Image.Image]
+    caption: str
+    classes: int = 1  # at least
+
+
+DRAWN = {
+    "parts": Drawn(
+        parts_sheet,
+        "what gamma, beta and b of a class do, each alone, the others as in the source (the paper's Fig. 2). "
+        "The columns of a block are draws of z and noise, the same in every row and block.",
+    ),
+    "between": Drawn(
+        interpolation_strip,
+        "from class to class, the class vector in straight lines from each class to the next (the paper's Fig. 3). "
+        "A row per draw of z and noise, the same for every method.",
+        classes=2,
+    ),
+    "styles": Drawn(
+        partial(style_grid, seeds=STYLES),
+        "classes by styles (the paper's Fig. 10): a row per class, a column per draw of z and noise.",
+    ),
+}
 
 
 def pictures(study: Study, found: Sequence[Result], target: str, outdir: Path) -> list[Picture]:
-    """Curves, real images, and the images of every row's first seed, all below `outdir`."""
+    """Curves, real images, the images of every row's first seed, and the figures of single rows; below `outdir`."""
     if not found:
         return []
     shown = _curves(study, found, target, outdir)
-    first = found[0]
-    shown += _copied(first.run / "reals.png", outdir, f"{target}-reals", "Real images, a row per class.")
-    for row in study.rows:
-        its = [result for result in found if result.row == row.name]
-        newest = newest_fakes(its[0].run) if its else None
-        if newest is None:
-            continue
-        caption = (
-            f"{row.name}, seed {its[0].seed}, after {its[0].kimg:g} kimg: a row per class. "
-            "Along a column z and noise are the same, in this and in the other rows' pictures."
-        )
-        shown += _copied(its[0].run / newest, outdir, f"{target}-{row.name}", caption)
+    firsts = {result.row: result for result in reversed(found)}  # each row's first seed
+    several = len({line["class"] for line in found[0].lines} - {MEAN}) > 1
+    caption = "Real images, a row per class." if several else "Real images."
+    shown += _copied(found[0].run / "reals.png", outdir, f"{target}-reals", caption)
+    alike = "a row per class. Along a column" if several else "at any place"
+    for row in (row.name for row in study.rows if row.name in firsts):
+        newest = newest_fakes(firsts[row].run)
+        if newest is not None:
+            same = f"{alike} z and noise are the same, in this and in the other rows' pictures"
+            caption = f"{_which(firsts[row])}: {same}."
+            shown += _copied(firsts[row].run / newest, outdir, f"{target}-{row}", caption)
+    return shown + _of_single_rows(study, firsts, target, outdir)
+
+
+def _of_single_rows(study: Study, firsts: Mapping[str, Result], target: str, outdir: Path) -> list[Picture]:
+    """What the study's `figures` name, drawn by the newest snapshots."""
+    shown = []
+    for figure, rows in study.figures.rows.items():
+        for row in (row for row in rows if row in firsts):
+            loaded, drawn = load_generator(firsts[row].run), DRAWN[figure]
+            assert isinstance(loaded.generator, TransferGenerator)
+            if len(loaded.classes) >= drawn.classes:
+                # No row's name has an underscore, so none of the rows' own pictures is called so.
+                path = f"{FOLDER}/{target}-{row}_{figure}.png"
+                save_png(drawn.draw(loaded.generator, loaded.classes), outdir / path)
+                caption = f"{_which(firsts[row])}: {drawn.caption}"
+                shown.append(Picture(path, caption, caption))
     return shown
+
+
+def _which(result: Result) -> str:
+    return f"{result.row}, seed {result.seed}, after {result.kimg:g} kimg"
 
 
 def _curves(study: Study, found: Sequence[Result], target: str, outdir: Path) -> list[Picture]:

@@ -80,6 +80,7 @@ def cells(
     ]
     _check_metrics(study)
     _check_alike(made)
+    _check_figures(study, made)
     return made
 
 
@@ -101,6 +102,20 @@ def _check_alike(made: Sequence[Cell]) -> None:
         )
 
 
+def _check_figures(study: Study, made: Sequence[Cell]) -> None:
+    """Raises UserError for a row that cannot be drawn in a figure that names it."""
+    for row, modulation in {cell.row: cell.experiment.modulation for cell in made}.items():
+        for figure in (figure for figure, rows in study.figures.rows.items() if row in rows):
+            if modulation is None:
+                raise UserError(f"figures.{figure} is drawn from a modulation, and row {row!r} has none; name another")
+            scheme: Any = components.get("modulation", modulation.name)
+            if figure == "parts" and not scheme.edits_weights:
+                raise UserError(
+                    f"figures.parts takes weight edits apart, and row {row!r} has modulation {modulation.name!r}, "
+                    "which edits none; name a row with adafm"
+                )
+
+
 def _cell(study: Study, row: Row, target: Target, seed: int, overrides: Sequence[str]) -> Cell:
     fixed = [f"train.kimg={study.kimg}", f"evaluation.per_class={study.per_class}"]
     given = [*study.set, *row.set, *fixed, *overrides]
@@ -118,4 +133,8 @@ def _cell(study: Study, row: Row, target: Target, seed: int, overrides: Sequence
         experiment = config.anchored(config.load(row.experiment, given, own))
     except UserError as error:
         raise UserError(f"row {row.name!r}: {error}") from None
+    if experiment.task == "pretrain" and row.align_kimg:
+        raise UserError(
+            f"row {row.name!r} trains from scratch, and there is no source to align to; leave out align_kimg"
+        )
     return Cell(target.name, row.name, seed, experiment, row.align_kimg, tuple(study.metrics))

@@ -92,9 +92,11 @@ def _rows(findings: Findings) -> Section:
     """What each row is."""
     study = findings.study
     columns = tuple(Column(title, False) for title in ("row", "the paper's row", "experiment", "changes to it"))
+    from_scratch = {cell.row for cell in findings.planned if cell.experiment.task == "pretrain"}
     lines = []
     for row in study.rows:
         changes = [*row.set, *([f"self-alignment of {row.align_kimg:g} kimg first"] if row.align_kimg else [])]
+        changes += ["from scratch, without the source"] if row.name in from_scratch else []
         lines.append(Line((row.name, row.paper, row.experiment or "not run here", ", ".join(changes))))
     given = f"Every row has these settings over those of its experiment: {', '.join(study.set)}." if study.set else ""
     return Section(

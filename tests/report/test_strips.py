@@ -10,9 +10,10 @@ from PIL import Image
 from hmgan.backbones.stylegan1 import StyleGAN1
 from hmgan.modulation.adafm import AdaFMHeads
 from hmgan.modulation.class_nets import Embedding
+from hmgan.modulation.parts import partly
 from hmgan.modulation.transfer import TransferGenerator
 from hmgan.report.images import to_uint8
-from hmgan.report.strips import CELL, chain, interpolation_strip, style_grid
+from hmgan.report.strips import CELL, PARTS_COLUMNS, chain, interpolation_strip, parts_sheet, style_grid
 
 CLASSES = ("sandal", "bag", "boot")
 SIZE = 8  # pixels
@@ -100,6 +101,37 @@ def test_a_column_of_the_style_grid_shares_its_latents(generator):
             assert np.abs(cell.astype(int) - pure(generator, seed, label)).max() <= 1
     with pytest.raises(ValueError, match="needs classes and seeds, got 3 and 0"):
         style_grid(generator, CLASSES, seeds=[])
+
+
+def test_a_sheet_of_parts_shows_every_part_of_a_class_on_the_same_latents(generator):
+    seeds = (4, 9)
+    sheet = np.asarray(parts_sheet(generator, CLASSES, seeds=seeds))
+    scale, pitch = CELL // SIZE, CELL + CELL // SIZE
+    width, gap = 2 * pitch + scale, CELL // 4
+    left, top = sheet.shape[1] - 3 * width - 2 * gap + scale, sheet.shape[0] - 5 * pitch
+    latents, row_B = generator.latents(seeds), torch.zeros(2).long()
+    for label in range(3):
+        with torch.no_grad():
+            edits, sites = generator.edits(torch.tensor([label])), generator.source.sites()
+            parts = [partly(edits, sites, **{part: True}) for part in ("gamma", "beta", "b")]
+            images = [generator.source(latents).image, *(generator.render(latents, e, row_B).image for e in parts)]
+        expected = [*map(to_uint8, images), torch.tensor(np.stack([pure(generator, seed, label) for seed in seeds]))]
+        for row, column in np.ndindex(5, 2):
+            y, x = top + row * pitch, left + label * (width + gap) + column * pitch
+            drawn = sheet[y : y + CELL : scale, x : x + CELL : scale].transpose(2, 0, 1)
+            assert np.abs(drawn.astype(int) - expected[row][column].numpy()).max() <= 1
+        assert all((expected[0] != other).any() for other in expected[1:])
+
+
+def test_a_sheet_of_parts_fits_one_class_and_draws_fewer_seeds_of_many(generator):
+    one, few = (parts_sheet(generator, CLASSES[:n]).width for n in (1, 3))
+    assert few == one + 2 * (4 * (CELL + 8) + 8 + CELL // 4)
+    many = StyleGAN1(resolution=SIZE, channels=[6, 6], z_dim=8, mapping_layers=1)
+    heads = TransferGenerator(many, Embedding(15, dim=4), AdaFMHeads(many, 4))
+    assert PARTS_COLUMNS == 20
+    assert parts_sheet(heads, "abcdefghijklmno").width < 15 * (CELL + 16 + CELL // 4) + 200  # one column each
+    with pytest.raises(ValueError, match="needs classes and seeds, got 3 and 0"):
+        parts_sheet(generator, CLASSES, seeds=[])
 
 
 def test_drawing_leaves_no_gradients_and_the_random_state_alone(generator):

@@ -23,6 +23,11 @@ metrics = ["fd", "kd", "prdc"]
 seeds = [0, 1]
 set = ["train.batch=4", "train.snap=0.004", "train.tick=0.004", "train.trackers=[]", "train.threads=1"]
 
+[figures]
+parts = "hyper"
+between = ["table", "hyper"]
+styles = "hyper"
+
 [[targets]]
 name = "insects"
 data = "{data}"

@@ -70,7 +70,8 @@ def test_a_report_holds_what_was_measured_beside_the_papers_numbers(whole):
     assert f"hmgan compare tiny --outdir {whole.parent / 'first'}" in text
     names = {path.name for path in (whole / "pictures").iterdir()}
     assert names == {"insects-curves.png", "insects-curves-dark.png", "insects-reals.png",
-                     "insects-table.png", "insects-hyper.png"}  # fmt: skip
+                     "insects-table.png", "insects-hyper.png", "insects-hyper_parts.png",
+                     "insects-table_between.png", "insects-hyper_between.png", "insects-hyper_styles.png"}  # fmt: skip
     assert all(name in text for name in names - {"insects-curves-dark.png"})
 
 
@@ -223,6 +224,27 @@ def test_rows_may_start_from_random_or_from_self_aligned_heads(study, in_process
     assert "modulation.init=align, self-alignment of 0.008 kimg first" in text
     scores = [(cell / "train" / "metrics.jsonl").read_text().splitlines()[3] for cell in (aligned, random)]
     assert json.loads(scores[0])["value"] != json.loads(scores[1])["value"]  # at kimg 0
+
+
+def test_a_row_from_scratch_has_no_source_and_stands_in_the_same_report(study, in_process, tmp_path, capsys):
+    scratch = (
+        'experiment = "hyper-mod-s"\nset = ["backbone.resolution=8", "backbone.channels=[8, 8]", "backbone.z_dim=8", '
+    )
+    scratch += '"discriminator.resolution=8", "discriminator.channels=[8, 8]"]'
+    study(('experiment = "gan-memory"', scratch))
+    assert compare(tmp_path / "s", "--seeds", "0", "--dry-run") == 0
+    assert "insects/table/seed0  to do" in capsys.readouterr().out
+    assert compare(tmp_path / "s", "--seeds", "0") == 0
+    cell = tmp_path / "s" / "cells" / LABELS[0]
+    assert cells.read(cell / "inputs.json")["source"] is None
+    assert len(cells.read(cell / "inputs.json")["images"]) == 64
+    text = (tmp_path / "s" / "REPORT.md").read_text()
+    assert "from scratch, without the source |" in text
+    assert f"| {cells.read(cell / 'done.json')['trained']['G']:,} | 0.016 |" in text
+    assert (tmp_path / "s" / "pictures" / "insects-table_between.png").is_file()
+    capsys.readouterr()
+    assert compare(tmp_path / "s", "--seeds", "0", "--dry-run") == 0
+    assert "2 cells: 2 done" in capsys.readouterr().out
 
 
 def test_two_at_once_run_every_cell_once(study, tmp_path, monkeypatch):

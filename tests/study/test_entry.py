@@ -32,6 +32,9 @@ def test_every_study_of_the_package_resolves_to_cells_of_equal_kimg(name):
         ("[0, 1]", "[0, 0]", "two seeds are 0; each must be there once"),
         ('name = "hyper"', 'name = "table"', "two rows are 'table'; each must be there once"),
         ('worse = "table"', 'worse = "tabel"', "claim 'hyper over table': no row named 'tabel'; did you mean 'table'?"),
+        ('styles = "hyper"', 'styles = "hypr"', "figures.styles: no row with an experiment named 'hypr'; did you mean"),
+        ('"table", "hyper"', '"table", "other"', "figures.between: no row with an experiment named 'other'"),
+        ('parts = "hyper"', 'part = "hyper"', "unknown key 'figures.part'; did you mean 'parts'?"),
         ("numbers.insects = {{ mFID = 45.28 }}", "numbers.insect = {{ mFID = 1.0 }}", "did you mean 'insects'?"),
         ('experiment = "gan-memory"', 'experimnt = "gan-memory"', "unknown key 'rows.0.experimnt'; did you mean 'exp"),
         ('name = "insects"', 'name = "in/sects"', "targets.0.name should"),
@@ -80,6 +83,26 @@ def test_an_unknown_metric_and_rows_without_classes_are_refused(study):
     assert refusal(cells, load_study("tiny")) == (
         "row 'hyper' trains without classes and row 'table' with them, so their scores cannot share a table; "
         "give them studies of their own"
+    )
+
+
+def test_a_figure_of_a_row_that_cannot_be_drawn_in_it_is_refused_before_anything_runs(study):
+    study(('experiment = "hyper-mod-b"', 'experiment = "adain"'))
+    assert refusal(cells, load_study("tiny")) == (
+        "figures.parts takes weight edits apart, and row 'hyper' has modulation 'adain', which edits none; "
+        "name a row with adafm"
+    )
+    unlabelled = [(f'experiment = "{name}"', 'experiment = "transfergan"') for name in ("gan-memory", "hyper-mod-b")]
+    study(*unlabelled, ('parts = "hyper"\n', ""))
+    assert refusal(cells, load_study("tiny")) == (
+        "figures.between is drawn from a modulation, and row 'table' has none; name another"
+    )
+
+
+def test_a_row_from_scratch_has_nothing_to_align_to(study):
+    study(('experiment = "gan-memory"', 'experiment = "hyper-mod-s"\nalign_kimg = 1.0'))
+    assert refusal(cells, load_study("tiny")) == (
+        "row 'table' trains from scratch, and there is no source to align to; leave out align_kimg"
     )
 
 
