@@ -24,7 +24,6 @@ PLACES = {
     "aug": ("augment", "name"),
     "metrics": ("evaluation", "per_class"),
 }
-VERBS = {"pretrain": "hmgan pretrain", "align": "hmgan align", "transfer": "hmgan train"}
 
 
 def train(task: str, options: dict[str, Any]) -> Path:
@@ -40,7 +39,7 @@ def train(task: str, options: dict[str, Any]) -> Path:
     given = placed(options) | ({"task": task} if task == "align" else {})
     experiment = config.anchored(config.load(name, options["set_"] or [], given))
     if experiment.task != task:
-        raise UserError(f"experiment {name!r} is for {VERBS[experiment.task]}, got {VERBS[task]}")
+        raise UserError(f"experiment {name!r} is for {session.VERBS[experiment.task]}, got {session.VERBS[task]}")
     prepared = session.prepare(experiment)
     if options["dry_run"]:
         dryrun.print_plan(prepared)
@@ -57,7 +56,7 @@ def resume(folder: Path, task: str, options: dict[str, Any]) -> Path:
     """Goes on with a run, under its own configuration; --kimg may lengthen it."""
     kept = rundir.read_config(folder)
     if kept.task != task:
-        raise UserError(f"{folder} is a run of {VERBS[kept.task]}, got {VERBS[task]}")
+        raise UserError(f"{folder} is a run of {session.VERBS[kept.task]}, got {session.VERBS[task]}")
     changes = {key: value for key, value in placed(options).items() if key != "train"} or options["set_"]
     extra = set(placed(options).get("train", {})) - {"kimg"}
     if changes or extra:

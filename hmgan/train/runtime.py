@@ -13,6 +13,7 @@ from accelerate.utils import LoggerType, ProjectConfiguration
 from torch import Tensor, nn
 
 from hmgan import components
+from hmgan.train.signals import Stop
 
 
 class _Gather(torch.autograd.Function):
@@ -50,6 +51,7 @@ class Runtime:
         directories = ProjectConfiguration(project_dir=".", logging_dir=".")
         cpu = not torch.cuda.is_available()
         self.accelerator = Accelerator(cpu=cpu, log_with=list(trackers) or None, project_config=directories)
+        self.stop = Stop()
 
     def track(self, folder: Path) -> None:
         """Opens the trackers in a run directory."""
@@ -81,15 +83,20 @@ class Runtime:
         optimizer.zero_grad(set_to_none=True)
 
     def average_gradients(self, network: nn.Module) -> None:
-        """The mean over ranks of every trained parameter's gradient; a missing one counts as zero."""
+        """The mean over ranks of every trained parameter's gradient; a missing one counts as zero.
+
+        What ranks must agree on rides along: whether any of them was told to stop.
+        """
         if self.world == 1:
+            self.stop.agreed = self.stop.requested
             return
         parameters = [p for p in network.parameters() if p.requires_grad]
         grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-        flat = torch.cat([g.flatten() for g in grads])
+        flat = torch.cat([*(g.flatten() for g in grads), grads[0].new_tensor([float(self.stop.requested)])])
         dist.all_reduce(flat)
+        self.stop.agreed |= bool(flat[-1] > 0)
         flat /= self.world
-        for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+        for parameter, part in zip(parameters, flat[:-1].split([p.numel() for p in parameters]), strict=True):
             parameter.grad = part.view_as(parameter)
 
     def gather(self, x: Tensor) -> Tensor:

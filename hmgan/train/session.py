@@ -25,6 +25,8 @@ from hmgan.train.rehearsal import rehearse
 from hmgan.train.runtime import Runtime
 from hmgan.train.trainer import CHECKPOINTS, Trainer
 
+VERBS = {"pretrain": "hmgan pretrain", "align": "hmgan align", "transfer": "hmgan train"}
+
 
 def prepare(experiment: Experiment, classes: tuple[str, ...] | None = None) -> Prepared:
     """Opens the data and builds the networks. Raises UserError for anything that does not fit; writes no run."""
@@ -76,11 +78,14 @@ def scored_against(experiment: Experiment, runtime: Runtime, classes: tuple[str,
 
 
 def run(prepared: Prepared, folder: Path, resume: bool = False, console: Console | None = None) -> Path:
-    """Trains in `folder`, which exists, and returns it."""
+    """Trains in `folder`, which exists, and returns it.
+
+    Raises: SystemExit where a signal stopped the run, with the code that launchers start it again on.
+    """
     experiment, runtime = prepared.experiment, prepared.runtime
     shown = folder if runtime.main else None
     runtime.track(folder)
-    with RunLog(shown, experiment.train.kimg, console) as log:
+    with RunLog(shown, experiment.train.kimg, console) as log, runtime.stop.listening():
         judge = make_judge(prepared)
         keeper = Keeper(prepared, folder, log, judge)
         trainer = Trainer(
@@ -94,9 +99,20 @@ def run(prepared: Prepared, folder: Path, resume: bool = False, console: Console
             if prepared.data is not None and runtime.main:
                 save_png(class_grid(first_images(prepared.data, prepared.classes)), folder / "reals.png")
         trainer.train(log)
-        log.say(f"finished {folder}")
+        finished = trainer.step >= trainer.last
+        log.say(f"finished {folder}" if finished else stopped_line(trainer, folder))
     runtime.accelerator.end_training()
+    if not finished:
+        raise SystemExit(runtime.stop.code)
     return folder
+
+
+def stopped_line(trainer: Trainer, folder: Path) -> str:
+    verb, saved = VERBS[trainer.experiment.task], f"checkpoint {trainer.step:09d} is saved"
+    return (
+        f"stopped  by {trainer.runtime.stop.reason} at kimg {trainer.kimg:.3f}; {saved}; "
+        f"to go on: {verb} EXPERIMENT --resume {folder}"
+    )
 
 
 def goes_on_from(trainer: Trainer, folder: Path, log: RunLog) -> None:

@@ -83,6 +83,11 @@ class Trainer:
         return self.step * self.settings.batch / 1000
 
     @property
+    def last(self) -> int:
+        """Steps of the whole schedule."""
+        return math.ceil(1000 * self.settings.kimg / self.settings.batch)
+
+    @property
     def averaged(self) -> Generator:
         """G with the moving average of its trained parts: what is shown, scored and kept."""
         return self.generator.with_trained(self.ema.ema_model)
@@ -104,23 +109,26 @@ class Trainer:
         self.step = checkpoint.load(folder, self.parts())["step"]
 
     def train(self, log: RunLog) -> None:
-        """Trains to the end of the schedule."""
+        """Trains to the end of the schedule, or to the step after which all ranks agree to stop."""
         settings = self.settings
-        last = math.ceil(1000 * settings.kimg / settings.batch)
         log.start(self.kimg)
         if self.step == 0:
             self.on_snapshot(self, 0.0)
         stream = self._stream()
-        while self.step < last:
+        while self.step < self.last:
             stats = self._align_step() if self.data is None else self._gan_step(next(stream))
             self.step += 1
             log.advance(self.kimg)
-            if self._crossed(settings.tick) or self.step == last:
+            if self._crossed(settings.tick) or self.step == self.last:
                 means = self.runtime.mean(stats)
                 self.runtime.accelerator.log(log.tick(self.kimg, means), step=int(self.kimg))
-            if self._crossed(settings.snap) or self.step == last:
+            due = self._crossed(settings.snap) or self.step == self.last
+            if due:
                 self.on_snapshot(self, self.kimg)
+            if due or self.runtime.stop.agreed:
                 self.save()
+            if self.runtime.stop.agreed:
+                return
 
     def _crossed(self, kimg: float) -> bool:
         """Whether the last step reached or passed a multiple of `kimg`."""

@@ -1,0 +1,80 @@
+"""What SIGTERM, SIGUSR1 and Ctrl-C do to a run: finish the step, save, leave. A second one leaves at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+REQUEUE = 85  # exit code: saved, start me again
+INTERRUPTED = 130  # the usual one of Ctrl-C
+CODES = {signal.SIGTERM: REQUEUE, signal.SIGUSR1: REQUEUE, signal.SIGINT: INTERRUPTED}
+# Launchers pass a signal on that the same sender has sent to the ranks as well: within this time it is one request.
+ECHO = 1.0  # seconds
+
+
+class Stop:
+    """Whether this rank was told to stop, and whether all ranks know: only then do they, after the same step."""
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+        self.agreed = False
+
+    @property
+    def requested(self) -> bool:
+        return self.signal is not None
+
+    @property
+    def code(self) -> int:
+        """The exit code."""
+        return REQUEUE if self.signal is None else CODES[self.signal]
+
+    @property
+    def reason(self) -> str:
+        return "another rank" if self.signal is None else self.signal.name
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Takes the signals over while the run lasts; off the main thread, where Python allows no handlers, nothing.
+
+        A thread reads them from a pipe: Python's own handlers wait for the main thread, which may be held up in a
+        collective for ever.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        read, write = os.pipe()
+        os.set_blocking(write, False)
+        before = {number: signal.signal(number, _left_to_the_pipe) for number in CODES}
+        wakeup = signal.set_wakeup_fd(write)
+        reader = threading.Thread(target=self._read, args=(read,), name="signals", daemon=True)
+        reader.start()
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(wakeup)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            os.close(write)  # ends the reader
+            reader.join()
+            os.close(read)
+
+    def _read(self, pipe: int) -> None:
+        first = 0.0
+        while number := os.read(pipe, 1):
+            if number[0] not in CODES:
+                continue
+            received, now = signal.Signals(number[0]), time.monotonic()
+            if self.signal is None:
+                self.signal, first = received, now
+            elif now - first > ECHO:
+                print(f"{received.name} again: leaving at once; what was saved is whole", file=sys.stderr, flush=True)
+                os._exit(128 + received)
+
+
+def _left_to_the_pipe(number: int, frame: object) -> None:
+    """In place of the default, which would end the process."""

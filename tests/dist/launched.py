@@ -1,0 +1,102 @@
+"""Runs of `hmgan` as real processes, one rank each. A server that has imported everything once forks them off."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["tiny", "hmgan.train.command", "torch.distributed", "accelerate.tracking"])
+DEADLINE = 120  # seconds
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def start(arguments: list[object], ranks: int, output: Path, prepare: Callable[[], object] | None = None) -> Ranks:
+    """`hmgan ARGUMENTS` as so many ranks; each calls `prepare` first."""
+    output.mkdir(parents=True, exist_ok=True)
+    common = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "HMGAN_CACHE": os.environ["HMGAN_CACHE"]}
+    common |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(ranks)}
+    common |= {"LOCAL_WORLD_SIZE": str(ranks)}
+    words = list(map(str, arguments))
+    processes = [
+        CONTEXT.Process(target=_rank, args=(words, common | _own(rank), output / f"rank{rank}.txt", prepare))
+        for rank in range(ranks)
+    ]
+    for process in processes:
+        process.start()
+    return Ranks(processes, output)
+
+
+def _own(rank: int) -> dict[str, str]:
+    return {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+
+
+def _rank(arguments: list[str], environment: dict[str, str], output: Path, prepare: Callable[[], object] | None) -> None:
+    os.environ.update(environment)
+    if environment["WORLD_SIZE"] == "1":
+        del os.environ["WORLD_SIZE"]
+    handle = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(handle, 1)
+    os.dup2(handle, 2)
+    sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))
+    import torch
+
+    from hmgan.cli import main
+
+    torch.set_num_threads(1)
+    if prepare is not None:
+        prepare()
+    sys.argv = ["hmgan", *arguments]
+    try:
+        main()
+    except Exception:  # multiprocessing would say it on the tests' own stderr
+        traceback.print_exc()
+        sys.exit(1)
+
+
+class Ranks:
+    """Running ranks."""
+
+    def __init__(self, processes: list[BaseProcess], output: Path) -> None:
+        self.processes, self._output = processes, output
+
+    def signal(self, rank: int, number: int) -> None:
+        pid = self.processes[rank].pid
+        assert pid is not None
+        os.kill(pid, number)
+
+    def said(self) -> list[str]:
+        paths = (self._output / f"rank{rank}.txt" for rank in range(len(self.processes)))
+        return [path.read_text() if path.exists() else "" for path in paths]
+
+    def until(self, condition: Callable[[], object]) -> None:
+        """Waits for it while all of them run."""
+        deadline = time.monotonic() + DEADLINE
+        while not condition():
+            assert all(process.is_alive() for process in self.processes), self.said()
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+
+    def codes(self, timeout: float = DEADLINE, of: slice = slice(None)) -> list[int | None]:
+        """Their exit codes, once they have ended; None for one that has not."""
+        deadline = time.monotonic() + timeout
+        for process in self.processes[of]:
+            process.join(max(0.0, deadline - time.monotonic()))
+        return [process.exitcode for process in self.processes[of]]
+
+    def kill(self) -> None:
+        for process in self.processes:
+            process.kill()
+            process.join()

@@ -1,0 +1,125 @@
+"""A signal stops a run after a whole step, with a checkpoint; resumed, it is the run that was not stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+import tiny
+import torch
+from safetensors.torch import load_file
+
+from hmgan.train import checkpoint, signals
+from hmgan.train.trainer import Trainer
+
+SETTINGS = tiny.options(train__batch=4, train__tick=0.004, train__snap=0.02, train__trackers="[]", train__threads=1)
+
+
+def arguments(shards, source, outdir):
+    return ["train", "hyper-mod-b", "--data", shards, "--source", source, "--outdir", outdir, "--kimg", 0.04, *SETTINGS]
+
+
+def signalled_in(monkeypatch, step, number):
+    """A signal arrives in the middle of that step."""
+    original = Trainer._gen_step
+
+    def act(self, loss):
+        if self.step == step:
+            os.kill(os.getpid(), number)
+            deadline = time.monotonic() + 10
+            while not self.runtime.stop.requested:  # a thread takes it from the pipe
+                assert time.monotonic() < deadline
+                time.sleep(0.001)
+        return original(self, loss)
+
+    monkeypatch.setattr(Trainer, "_gen_step", act)
+
+
+def newest(outdir):
+    (folder,) = outdir.iterdir()
+    return checkpoint.newest(folder / "checkpoints")
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 85), (signal.SIGUSR1, 85), (signal.SIGINT, 130)], ids=lambda x: str(int(x))
+)
+def test_a_signal_finishes_the_step_and_saves(number, code, shards, source, tmp_path, monkeypatch, capsys):
+    before = signal.getsignal(number)
+    with monkeypatch.context() as patched:
+        signalled_in(patched, 2, number)
+        assert tiny.command(*arguments(shards, source, tmp_path / "cut")) == code
+    (folder,) = (tmp_path / "cut").iterdir()
+    name = signal.Signals(number).name
+    line = (
+        f"stopped  by {name} at kimg 0.012; checkpoint 000000003 is saved; "
+        f"to go on: hmgan train EXPERIMENT --resume {folder}"
+    )
+    assert capsys.readouterr().err.splitlines()[-1] == line
+    assert (folder / "log.txt").read_text().splitlines()[-1] == line
+    assert newest(tmp_path / "cut").name == "000000003"
+    assert signal.getsignal(number) is before
+
+
+def test_a_stopped_and_resumed_run_equals_the_whole_one(shards, source, tmp_path, monkeypatch):
+    assert tiny.command(*arguments(shards, source, tmp_path / "whole")) == 0
+    with monkeypatch.context() as patched:
+        signalled_in(patched, 6, signal.SIGTERM)
+        assert tiny.command(*arguments(shards, source, tmp_path / "cut")) == 85
+    (folder,) = (tmp_path / "cut").iterdir()
+    assert tiny.command("train", "hyper-mod-b", "--resume", folder) == 0
+    whole, cut = (newest(tmp_path / name) for name in ("whole", "cut"))
+    assert json.loads((whole / checkpoint.STATE).read_text()) == json.loads((cut / checkpoint.STATE).read_text())
+    a, b = (load_file(path / checkpoint.TENSORS) for path in (whole, cut))
+    assert not [name for name in a if not torch.equal(a[name], b[name])]
+
+
+def test_a_signal_in_the_last_step_changes_nothing(shards, source, tmp_path, monkeypatch):
+    signalled_in(monkeypatch, 9, signal.SIGTERM)
+    assert tiny.command(*arguments(shards, source, tmp_path)) == 0
+    assert newest(tmp_path).name == "000000010"
+
+
+def test_off_the_main_thread_signals_are_left_alone():
+    seen = []
+
+    def listen():
+        with signals.Stop().listening():
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=listen)
+    thread.start()
+    thread.join()
+    assert seen == [signal.getsignal(signal.SIGTERM)]
+
+
+STUCK = """
+import ctypes
+from hmgan.train.signals import Stop
+lock, libc = ctypes.create_string_buffer(64), ctypes.CDLL(None)
+with Stop().listening():
+    print("ready", flush=True)
+    while True:  # as in a collective: the second time it never returns, whatever signal comes
+        libc.pthread_mutex_lock(lock)
+"""
+
+
+def test_an_echo_is_the_same_request_and_a_second_signal_leaves_at_once_even_from_a_call_that_hangs():
+    process = subprocess.Popen([sys.executable, "-c", STUCK], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGTERM)
+        time.sleep(signals.ECHO + 0.3)
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=5)
+    finally:
+        process.kill()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert said == "SIGTERM again: leaving at once; what was saved is whole\n"
