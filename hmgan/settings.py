@@ -68,6 +68,10 @@ class Train(Strict):
     freeze: list[str] = Field(default=[], description="parts of D that do not train")
     source: list[str] = Field(default=[], description="parameters of the source that train too, as patterns")
     trackers: list[str] = Field(default=["tensorboard"], description="accelerate trackers")
+    on_nonfinite: Literal["stop", "skip"] = Field(
+        "stop", description="what a loss or gradient that is not finite does: end the run, or leave that phase out"
+    )
+    nonfinite_row: int = Field(5, ge=1, description="steps in a row with a phase left out, at most")
     threads: int = Field(0, ge=0, description="CPU threads per rank; 0 leaves torch's choice")
 
 

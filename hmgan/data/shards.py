@@ -103,6 +103,11 @@ class ShardSet(Dataset[tuple[Tensor, int]]):
     def __del__(self) -> None:
         self.close()
 
+    def place(self, i: int) -> tuple[str, str]:
+        """The shard that holds an image, and its key in there; where it starts, if its tar header is damaged."""
+        row = self._rows[i]
+        return self.index.shards[self.index.shard[row]].name, self._key(row) or f"byte {self.index.offset[row]}"
+
     def close(self) -> None:
         """Close the shards; a later read opens them again."""
         files: OrderedDict[int, int] = self.__dict__.get("_files", OrderedDict())
@@ -130,14 +135,19 @@ class ShardSet(Dataset[tuple[Tensor, int]]):
         return rows, place[index.label[rows]]
 
     def _where(self, row: int) -> str:
-        """Shard and key, the key read from the tar header in front of the image."""
-        name = self.index.shards[self.index.shard[row]].name
+        """Shard and key."""
+        name, key = self.index.shards[self.index.shard[row]].name, self._key(row)
+        if not key:
+            return f"image at byte {self.index.offset[row]} in shard {name} (its tar header is damaged too)"
+        return f"image {key} in shard {name}"
+
+    def _key(self, row: int) -> str:
+        """From the tar header in front of the image; empty if that is damaged."""
         header = self._pread(row, int(self.index.offset[row]) - HEADER, HEADER)
         try:
-            member = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape").name
+            return tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape").name.rpartition(".")[0]
         except tarfile.HeaderError:
-            return f"image at byte {self.index.offset[row]} in shard {name} (its tar header is damaged too)"
-        return f"image {member.rpartition('.')[0]} in shard {name}"
+            return ""
 
     def _read(self, row: int) -> bytes:
         length = int(self.index.length[row])

@@ -21,6 +21,7 @@ SHORT = {
     "loss/contrastive": "contr",
     "loss/align": "align",
     "augment/p": "p",
+    "nonfinite/skipped": "skipped",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.utils import LoggerType, ProjectConfiguration
 from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
 
 from hmgan import components
 from hmgan.train.signals import Stop
@@ -74,30 +76,41 @@ class Runtime:
     def main(self) -> bool:
         return self.accelerator.is_main_process
 
-    def step(self, network: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-        """Backward of the whole phase's loss, averaged over ranks, and the optimiser's step."""
+    def step(self, network: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor) -> bool:
+        """Backward of the whole phase's loss, averaged over ranks, and the optimiser's step.
+
+        Returns whether that step was left out, on all ranks, because the loss or a gradient of any is not finite.
+        """
         loss.backward()
-        self.average_gradients(network)
-        optimizer.step()
+        spoilt = not math.isfinite(self.average_gradients(network, loss.detach()))
+        if not spoilt:
+            optimizer.step()
         # Here, not before the next backward: the other network's phase has its activations in that memory.
         optimizer.zero_grad(set_to_none=True)
+        return spoilt
 
-    def average_gradients(self, network: nn.Module) -> None:
+    def average_gradients(self, network: nn.Module, loss: Tensor) -> float:
         """The mean over ranks of every trained parameter's gradient; a missing one counts as zero.
 
-        What ranks must agree on rides along: whether any of them was told to stop.
+        What ranks must agree on rides along: their losses, and whether any of them was told to stop.
+
+        Returns the norm of gradients and loss, as large as what Adam squares: it is finite where all of them are. One
+        look at the device, for the phase.
         """
+        parameters = [p for p in network.parameters() if p.requires_grad]
         if self.world == 1:
             self.stop.agreed = self.stop.requested
-            return
-        parameters = [p for p in network.parameters() if p.requires_grad]
+            return float(get_total_norm([loss, *(p.grad for p in parameters if p.grad is not None)]))
         grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-        flat = torch.cat([*(g.flatten() for g in grads), grads[0].new_tensor([float(self.stop.requested)])])
+        stop = torch.full_like(loss, float(self.stop.requested))
+        flat = torch.cat([*(g.flatten() for g in grads), torch.stack([loss, stop]).to(grads[0])])
         dist.all_reduce(flat)
-        self.stop.agreed |= bool(flat[-1] > 0)
         flat /= self.world
-        for parameter, part in zip(parameters, flat[:-1].split([p.numel() for p in parameters]), strict=True):
+        for parameter, part in zip(parameters, flat[:-2].split([p.numel() for p in parameters]), strict=True):
             parameter.grad = part.view_as(parameter)
+        norm, stops = torch.stack([torch.linalg.vector_norm(flat), flat[-1]]).tolist()
+        self.stop.agreed |= stops > 0
+        return norm
 
     def gather(self, x: Tensor) -> Tensor:
         """[B, ...] of every rank along the first axis, in rank order, with exact gradients under averaging."""

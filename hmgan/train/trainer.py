@@ -24,6 +24,7 @@ from hmgan.modulation.unconditional import UnconditionalGenerator
 from hmgan.train import checkpoint, ema, phases
 from hmgan.train.anchors import Turns
 from hmgan.train.log import RunLog
+from hmgan.train.nonfinite import Nonfinite
 from hmgan.train.optim import discriminator_optimizer, generator_optimizer
 from hmgan.train.phases import Draws, Penalties, Restraint, Rules, Stats
 from hmgan.train.runtime import Runtime
@@ -73,6 +74,7 @@ class Trainer:
         self.rules = rules(experiment, runtime.device)
         self.penalties = penalties(experiment, self.generator.resolution, runtime.device)
         self.restraint = restraint(experiment, networks)
+        self.nonfinite = Nonfinite(settings, data)
         self.gen_optimizer = generator_optimizer(self.generator, experiment.optimizer)
         self.disc_optimizer = discriminator_optimizer(self.critic, experiment.optimizer, experiment.r1.every)
         half_life = ema.half_life_kimg(settings.batch) if experiment.ema.kimg == "auto" else experiment.ema.kimg
@@ -106,7 +108,9 @@ class Trainer:
 
     def resume(self, folder: Path) -> None:
         """Goes on from a checkpoint, exactly."""
-        self.step = checkpoint.load(folder, self.parts())["step"]
+        state = checkpoint.load(folder, self.parts())
+        self.step = state["step"]
+        self.nonfinite.load(state.get("nonfinite", self.nonfinite.state()))  # older checkpoints have none
 
     def train(self, log: RunLog) -> None:
         """Trains to the end of the schedule, or to the step after which all ranks agree to stop."""
@@ -119,8 +123,10 @@ class Trainer:
             stats = self._align_step() if self.data is None else self._gan_step(next(stream))
             self.step += 1
             log.advance(self.kimg)
+            for line in self.nonfinite.news():
+                log.say(line)
             if self._crossed(settings.tick) or self.step == self.last:
-                means = self.runtime.mean(stats)
+                means = self.runtime.mean(stats) | self.nonfinite.counts()
                 self.runtime.accelerator.log(log.tick(self.kimg, means), step=int(self.kimg))
             due = self._crossed(settings.snap) or self.step == self.last
             if due:
@@ -139,7 +145,8 @@ class Trainer:
         """Writes a checkpoint and drops the oldest; rank 0 only, the others wait."""
         if self.runtime.main:
             folder = self.folder / CHECKPOINTS
-            checkpoint.save(folder / f"{self.step:09d}", self.parts(), {"step": self.step, "kimg": self.kimg})
+            state = {"step": self.step, "kimg": self.kimg, "nonfinite": self.nonfinite.state()}
+            checkpoint.save(folder / f"{self.step:09d}", self.parts(), state)
             checkpoint.prune(folder, self.settings.checkpoints)
         self.runtime.wait()
 
@@ -172,6 +179,7 @@ class Trainer:
             real = phases.mirrored(real, draws.keys("mirror"))
         generator, discriminator = self.generator, self.discriminator
         self._disc_gradients(True)
+        undo = self._undo()
         if self.turns is not None:
             generator, discriminator, idle = self.turns.at(self.step)
             for parameter in idle:
@@ -187,12 +195,15 @@ class Trainer:
             draws,
             mixing,
         )
-        self.runtime.step(self.critic, self.disc_optimizer, loss)
+        if self.runtime.step(self.critic, self.disc_optimizer, loss):
+            self._leave_out("D", stats, undo)
         self._disc_gradients(False)
+        undo = self._undo()
         loss, more = phases.gen_loss(
             generator, discriminator, self.rules, self.runtime, real, labels, draws, mixing, self.restraint
         )
-        self._gen_step(loss)
+        if self._gen_step(loss):
+            self._leave_out("G", more, undo)
         return stats | more
 
     def _align_step(self) -> Stats:
@@ -200,13 +211,27 @@ class Trainer:
         uniform_B = rng.uniform_rows(draws.keys("label"), 1)[:, 0]
         labels_B = (uniform_B * self.classes).long().to(self.runtime.device)
         assert isinstance(self.generator, TransferGenerator)
+        undo = self._undo()
         loss, stats = phases.align_loss(self.generator, labels_B, draws)
-        self._gen_step(loss)
+        if self._gen_step(loss):
+            self._leave_out("align", stats, undo)
         return stats
 
-    def _gen_step(self, loss: Tensor) -> None:
-        self.runtime.step(self.generator, self.gen_optimizer, loss)
-        self.ema.update()
+    def _gen_step(self, loss: Tensor) -> bool:
+        """Whether it was left out, and the average with it."""
+        spoilt = self.runtime.step(self.generator, self.gen_optimizer, loss)
+        if not spoilt:
+            self.ema.update()
+        return spoilt
+
+    def _undo(self) -> Callable[[], None]:
+        adaptive = (self.penalties.regularizer, self.rules.augment)
+        modules = (self.generator.trained, self.critic, *adaptive)
+        return self.nonfinite.undo(module for module in modules if isinstance(module, nn.Module))
+
+    def _leave_out(self, phase: str, stats: Stats, undo: Callable[[], None]) -> None:
+        self.nonfinite.met(phase, self.step, self.runtime.mean(stats))
+        undo()
 
     def _disc_gradients(self, on: bool) -> None:
         for parameter in self._disc_parameters:

@@ -55,12 +55,13 @@ class Recording(Runtime):
         self.tensors: dict[str, Tensor] = {}
         self.phase = 0
 
-    def average_gradients(self, network: nn.Module) -> None:
-        super().average_gradients(network)
+    def average_gradients(self, network: nn.Module, loss: Tensor) -> float:
+        norm = super().average_gradients(network, loss)
         for name, parameter in network.named_parameters():
             if parameter.requires_grad and parameter.grad is not None:
                 self.tensors[f"phase{self.phase}/{name}"] = parameter.grad.clone()
         self.phase += 1
+        return norm
 
 
 @contextmanager

@@ -205,7 +205,8 @@ def test_a_gradient_missing_on_this_rank_counts_as_zero_in_the_average(monkeypat
     # The other rank has the same gradients: a sum of two.
     monkeypatch.setattr(torch.distributed, "all_reduce", lambda flat: flat.mul_(2))
     network = torch.nn.ModuleDict({"used": torch.nn.Linear(2, 1), "unused": torch.nn.Linear(2, 1)})
-    network["used"](torch.ones(1, 2)).sum().backward()
-    runtime.average_gradients(network)
+    loss = network["used"](torch.ones(1, 2)).sum()
+    loss.backward()
+    runtime.average_gradients(network, loss.detach())
     assert network["used"].weight.grad.tolist() == [[1, 1]]
     assert network["unused"].weight.grad.tolist() == [[0, 0]]

@@ -1,0 +1,159 @@
+"""A loss or gradient that is not finite never reaches an optimiser; the run stops, or leaves the phase out."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+
+import pytest
+import tiny
+import torch
+
+from hmgan.data.order import Order
+from hmgan.data.shards import ShardSet
+from hmgan.errors import UserError
+from hmgan.train import phases
+from hmgan.train.runtime import Runtime
+
+SKIP = 'train.on_nonfinite="skip"'
+
+
+def spoil(monkeypatch, phase, steps, how="loss"):
+    """The phase's loss is nan, or its gradient alone is, in those steps."""
+    name = {"D": "disc_loss", "G": "gen_loss", "align": "align_loss"}[phase]
+    original = getattr(phases, name)
+
+    def spoilt(*args, **kwargs):
+        loss, stats = original(*args, **kwargs)
+        draws = next(arg for arg in args if type(arg) is phases.Draws)
+        if draws.step in steps:
+            # The square root of zero: a value of 0, and a slope that is not finite.
+            loss = loss * torch.nan if how == "loss" else loss + (0 * loss).abs().sqrt()
+            stats = {key: value * torch.nan for key, value in stats.items()} if how == "loss" else stats
+        return loss, stats
+
+    monkeypatch.setattr(phases, name, spoilt)
+
+
+def weights(*networks):
+    return [copy.deepcopy(network.state_dict()) for network in networks]
+
+
+def same(a, b):
+    return all(torch.equal(x[name], y[name]) for x, y in zip(a, b, strict=True) for name in x)
+
+
+@pytest.fixture
+def trainer(shards, source, tmp_path):
+    def make(*overrides, **extra):
+        return tiny.make_trainer(tiny.transfer(shards, source, *overrides, **extra), tmp_path)
+
+    return make
+
+
+@pytest.mark.parametrize("how", ["loss", "gradient"])
+@pytest.mark.parametrize("phase", ["D", "G"])
+def test_a_spoilt_phase_stops_the_run_and_names_phase_step_and_images(phase, how, trainer, shards, monkeypatch):
+    spoil(monkeypatch, phase, {0}, how)
+    trainer = trainer("train.seed=3")
+    network = trainer.critic if phase == "D" else trainer.generator.trained
+    before = weights(network)
+    with pytest.raises(UserError) as caught:
+        trainer._gan_step(next(trainer._stream()))
+    assert same(before, weights(network))
+    text = str(caught.value)
+    assert "\n" not in text
+    what = "loss/[DG] is nan.*" if how == "loss" else "the gradient is not finite"
+    advice = 'lower optimizer.lr, or leave such phases out with train.on_nonfinite = "skip"'
+    images = re.fullmatch(rf"step 0, {phase} phase: {what}; images (.*); {advice}", text)[1]
+    data = ShardSet(shards)
+    for i in Order(len(data), seed=3).indices(0, batch_per_rank=4, rank=0, world=1):
+        shard, key = data.place(i)
+        assert f"image {key} in shard {shard}" == data._where(i)
+        assert re.search(rf"{shard}: [^,]*{key}", images)
+
+
+def test_an_alignment_has_no_images_to_name(trainer, monkeypatch):
+    spoil(monkeypatch, "align", {0})
+    with pytest.raises(UserError, match=r"^step 0, align phase: loss/align is nan; lower"):
+        trainer(task="align")._align_step()
+
+
+@pytest.mark.parametrize("phase", ["D", "G"])
+def test_a_phase_that_is_left_out_leaves_no_trace_and_the_other_is_trained(phase, trainer, monkeypatch):
+    spoil(monkeypatch, phase, {1})
+    more = ("regularizer=lecam", "augment.name=ada", "augment.start=0.5", "augment.every=1", "augment.kimg=0.02")
+    trainer = trainer(SKIP, *more)
+    stream = trainer._stream()
+    trainer._gan_step(next(stream))
+    trainer.step += 1
+    disc = (trainer.critic, trainer.disc_optimizer, trainer.penalties.regularizer, trainer.rules.augment)
+    gen = (trainer.generator.trained, trainer.gen_optimizer, trainer.ema)
+    spoilt, other = (disc, gen) if phase == "D" else (gen, disc)
+    before, before_other = weights(*spoilt[::2], *spoilt[3:]), weights(other[0])
+    moments = {k: v["step"].clone() for k, v in spoilt[1].state_dict()["state"].items()}
+    trainer._gan_step(next(stream))
+    assert same(before, weights(*spoilt[::2], *spoilt[3:]))
+    assert {k: v["step"] for k, v in spoilt[1].state_dict()["state"].items()} == moments
+    assert not same(before_other, weights(other[0]))
+    assert trainer.nonfinite.counts() == {"nonfinite/skipped": 1}
+
+
+def test_what_is_skipped_is_said_counted_and_resumed(shards, source, tmp_path, monkeypatch, capsys):
+    spoil(monkeypatch, "G", {1, 4})
+    settings = tiny.options(train__batch=4, train__tick=0.004, train__snap=0.012, train__trackers='["tensorboard"]')
+    where = ["--data", shards, "--source", source, "--set", SKIP, *settings]
+    assert tiny.command("train", "hyper-mod-b", *where, "--outdir", tmp_path, "--kimg", 0.012) == 0
+    (folder,) = tmp_path.iterdir()
+    assert tiny.command("train", "hyper-mod-b", "--resume", folder, "--kimg", 0.024) == 0
+    lines = [json.loads(line) for line in (folder / "stats.jsonl").read_text().splitlines()]
+    assert [line["nonfinite/skipped"] for line in lines] == [0, 1, 1, 1, 2, 2]
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning")]
+    assert [
+        re.match(r"warning: step (\d), G phase: loss/G is nan; images .*; left out$", line)[1] for line in said
+    ] == [
+        "1",
+        "4",
+    ]
+
+
+def test_too_many_in_a_row_stop_the_run(trainer, monkeypatch):
+    spoil(monkeypatch, "D", {0, 2, 3, 4})
+    trainer = trainer(SKIP, "train.nonfinite_row=2")
+    stream = trainer._stream()
+    for _ in range(4):
+        trainer._gan_step(next(stream))
+        trainer.step += 1
+    with pytest.raises(UserError, match=r"^step 4, D phase: .*; train.nonfinite_row allows 2 such steps in a row$"):
+        trainer._gan_step(next(stream))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("place", [0, -2], ids=["gradient", "loss"])
+def test_what_is_not_finite_on_another_rank_is_left_out_here_too(value, place, monkeypatch):
+    runtime = Runtime()
+    monkeypatch.setattr(Runtime, "world", 2)
+
+    def from_both(flat):
+        flat.mul_(2)
+        flat[place] = value
+
+    monkeypatch.setattr(torch.distributed, "all_reduce", from_both)
+    network = torch.nn.Linear(2, 1)
+    before = weights(network)
+    optimizer = torch.optim.Adam(network.parameters(), fused=True)
+    assert runtime.step(network, optimizer, network(torch.ones(1, 2)).sum())
+    assert same(before, weights(network))
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda flat: flat.mul_(2))
+    assert not runtime.step(network, optimizer, network(torch.ones(1, 2)).sum())
+    assert not same(before, weights(network))
+
+
+def test_only_the_first_images_of_a_large_batch_are_named(trainer, monkeypatch):
+    spoil(monkeypatch, "D", {0})
+    trainer = trainer("train.batch=72")
+    with pytest.raises(UserError) as caught:
+        trainer._gan_step(next(trainer._stream()))
+    images = re.search(r"; images (.*) and 8 more; ", str(caught.value))[1]
+    assert len(re.findall(r"(?:ant|bee|cat)\S*", images)) == 64
