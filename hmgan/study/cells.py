@@ -7,6 +7,7 @@ align/, train/ run directories, as `hmgan align` and `hmgan train` leave them
 output.txt     what the run said
 failed.json    why it stopped, if it failed
 done.json      written last: the cell is finished, and belongs to cell.json
+paths.jsonl    path lengths, measured afterwards of the rows that the paper's Table 3 compares
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from hmgan.study import lock
 from hmgan.study.plan import Cell
 
 CELL, INPUTS, DONE, FAILED = "cell.json", "inputs.json", "done.json", "failed.json"
-ALIGN, TRAIN, CLAIMS, OUTPUT = "align", "train", "claims", "output.txt"
+ALIGN, TRAIN, CLAIMS, OUTPUT, PATHS = "align", "train", "claims", "output.txt", "paths.jsonl"
 # What a cell's result does not depend on: words, and settings of the machine. (Threads change a sum's last digits.)
 INDIFFERENT = ("summary", "provenance", "train.threads", "train.workers", "train.trackers", "train.checkpoints")
 

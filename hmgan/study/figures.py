@@ -11,7 +11,6 @@ from PIL import Image
 
 from hmgan.generators import load_generator
 from hmgan.metrics import measures
-from hmgan.metrics.evaluate import MEAN
 from hmgan.modulation.transfer import TransferGenerator
 from hmgan.report import curves
 from hmgan.report.document import PAGE, Picture
@@ -61,7 +60,7 @@ def pictures(study: Study, found: Sequence[Result], target: str, outdir: Path) -
         return []
     shown = _curves(study, found, target, outdir)
     firsts = {result.row: result for result in reversed(found)}  # each row's first seed
-    several = len({line["class"] for line in found[0].lines} - {MEAN}) > 1
+    several = scores.several_classes(found)
     caption = "Real images, a row per class." if several else "Real images."
     shown += _copied(found[0].run / "reals.png", outdir, f"{target}-reals", caption)
     alike = "a row per class. Along a column" if several else "at any place"

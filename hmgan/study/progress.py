@@ -40,7 +40,7 @@ class Progress:
     def __enter__(self) -> Self:
         self._bar.start()
         if self._done:
-            self._say(f"{self._done} of {self._total} cells are done already")
+            self.say(f"{self._done} of {self._total} cells are done already")
         return self
 
     def __exit__(self, *problem: object) -> None:
@@ -49,7 +49,7 @@ class Progress:
     def started(self, cell: Cell) -> None:
         self._began = time.monotonic()
         kimg = cells.progress(cell.folder(self.outdir))
-        self._say(f"{self._count()}  {cell.label}: " + (f"goes on at kimg {kimg:g}" if kimg else "starts"))
+        self.say(f"{self._count()}  {cell.label}: " + (f"goes on at kimg {kimg:g}" if kimg else "starts"))
         total = cell.experiment.train.kimg
         self._bar.reset(self._cell, description=cell.label, total=total, completed=int(kimg), visible=True)
 
@@ -65,23 +65,23 @@ class Progress:
         means = [line for line in lines if line["class"] == MEAN and line["kimg"] == lines[-1]["kimg"]]
         scores = "  ".join(f"{line['metric']} {line['value']:.4g}" for line in means[:2])
         took = duration((time.monotonic() - self._began) / 60)
-        self._say(f"{self._count()}  {cell.label}: done in {took}  {scores}")
+        self.say(f"{self._count()}  {cell.label}: done in {took}  {scores}")
         self._bar.update(self._cells, completed=self._done, said=self._count())
 
     def failed(self, cell: Cell, reason: str) -> None:
-        self._say(f"{self._count()}  {cell.label}: failed: {reason}")
+        self.say(f"{self._count()}  {cell.label}: failed: {reason}")
 
     def lost(self, cell: Cell) -> None:
-        self._say(f"{self._count()}  {cell.label}: taken over by another process while this one was suspended")
+        self.say(f"{self._count()}  {cell.label}: taken over by another process while this one was suspended")
 
     def left_to_others(self, rest: Sequence[Cell]) -> None:
         """Says which cells other processes run."""
         held = [cell.label for cell in rest if not cells.is_done(cell.folder(self.outdir))]
         if held:
-            self._say(f"{len(held)} cells are being run by other processes: {', '.join(held)}")
+            self.say(f"{len(held)} cells are being run by other processes: {', '.join(held)}")
 
     def _count(self) -> str:
         return f"{self._done}/{self._total}"
 
-    def _say(self, text: str) -> None:
+    def say(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -53,14 +53,15 @@ def study_report(study: Study, planned: Sequence[Cell], outdir: Path, command: s
     ]
     report = Report(
         title=study.title,
-        lead=_lead(findings),
+        lead=lead(findings),
         facts=_facts(findings),
         sections=tuple(section for section in sections if any(section[1:])),
     )
     write_report(report, outdir)
 
 
-def _lead(findings: Findings) -> str:
+def lead(findings: Findings) -> str:
+    """What was trained, and how much of it is finished."""
     study, done, whole = findings.study, len(findings.found), len(findings.planned)
     rows, names = sum(row.experiment is not None for row in study.rows), [target.name for target in study.targets]
     text = (
@@ -152,12 +153,15 @@ def _target(findings: Findings, target: Target) -> Section:
         given += [tables.claims(study, found, target.name, metric) for metric in metrics[:2]]
     if not found:
         text.append("No training of this target is finished.")
-    notes = [tables.SPREAD, tables.COST, *(_protocol(found))]
+    notes = [tables.SPREAD, tables.COST, *protocols(found)]
+    if scores.path_metrics(found):
+        given.append(tables.path_lengths(study, found, target.name))
+        notes += tables.path_protocols(found)
     pictures = figures.pictures(study, found, target.name, findings.outdir)
     return Section(f"Target: {target.name}", tuple(text), tuple(given), tuple(notes), tuple(pictures))
 
 
-def _protocol(found: Sequence[Result]) -> list[str]:
+def protocols(found: Sequence[Result]) -> list[str]:
     """How a target's scores were made; a line per extractor."""
     said = {}
     for result in found:

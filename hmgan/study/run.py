@@ -18,7 +18,7 @@ from hmgan import assemble, registry_index
 from hmgan.datasets import open_data
 from hmgan.errors import UserError
 from hmgan.sources import source_of
-from hmgan.study import cells, lock
+from hmgan.study import cells, later, lock
 from hmgan.study.cells import State
 from hmgan.study.plan import Cell, load_study
 from hmgan.study.plan import cells as planned
@@ -38,6 +38,7 @@ class Order(NamedTuple):
     targets: Sequence[str] | None = None
     seeds: Sequence[int] | None = None
     overrides: Sequence[str] = ()
+    paths: bool = False  # measure path lengths, too
 
     def line(self) -> str:
         """The command that makes the whole study, as the report quotes it."""
@@ -66,6 +67,10 @@ def compare(order: Order, *, report_only: bool = False, dry_run: bool = False) -
         outdir = order.outdir.absolute()
         with Progress(wanted, outdir) as progress:
             failures = run_all(wanted, outdir, progress)
+            for cell in wanted if order.paths else ():
+                if later.lacks_paths(cell, cell.folder(outdir)):
+                    progress.say(f"path lengths of {cell.label}")
+                    later.measure_paths(cell, cell.folder(outdir))
     study_report(study, whole, order.outdir, order.line())
     console = Console()
     console.print(f"report in {order.outdir / 'report.html'}", highlight=False, soft_wrap=True)

@@ -29,6 +29,7 @@ class Result(NamedTuple):
     run: Path  # its run directory
     lines: tuple[Mapping[str, Any], ...]  # of metrics.jsonl
     facts: Mapping[str, Any]  # done.json
+    paths: tuple[Mapping[str, Any], ...] = ()  # lines of paths.jsonl
 
     @property
     def kimg(self) -> float:
@@ -40,8 +41,9 @@ class Result(NamedTuple):
 
     def final(self, metric: str) -> float | None:
         """The mean over the classes at the end."""
-        end = [line for line in self.lines if line["kimg"] == self.kimg and line["class"] == MEAN]
-        return next((float(line["value"]) for line in end if line["metric"] == metric), None)
+        lines = (line for line in (*self.lines, *self.paths) if line["metric"] == metric)
+        end = (line for line in lines if line["kimg"] == self.kimg and line["class"] == MEAN)
+        return next((float(line["value"]) for line in end), None)
 
 
 def results(planned: Sequence[Cell], outdir: Path) -> list[Result]:
@@ -60,7 +62,7 @@ def results(planned: Sequence[Cell], outdir: Path) -> list[Result]:
     for result in found:
         own: dict[tuple[str, str], object] = {
             (result.target, f"{line['metric']} of {line['class']}"): [line.get(key) for key in PROTOCOL]
-            for line in result.lines
+            for line in (*result.lines, *result.paths)
         }
         _agree(protocols, own, result, "has a score of")
     return found
@@ -84,12 +86,24 @@ def _result(cell: Cell, folder: Path) -> Result:
     for line in read_lines(folder / cells.TRAIN / "metrics.jsonl"):
         lines.setdefault((line["kimg"], line["metric"], line["class"]), line)
     facts = cells.read(folder / cells.DONE)
-    return Result(cell.target, cell.row, cell.seed, folder / cells.TRAIN, tuple(lines.values()), facts)
+    paths = tuple(read_lines(folder / cells.PATHS))
+    return Result(cell.target, cell.row, cell.seed, folder / cells.TRAIN, tuple(lines.values()), facts, paths)
 
 
 def metrics(found: Sequence[Result]) -> list[str]:
     """The metrics that have a mean over the classes, in the order they were scored."""
     return list(dict.fromkeys(line["metric"] for result in found for line in result.lines if line["class"] == MEAN))
+
+
+def path_metrics(found: Sequence[Result]) -> list[str]:
+    """The path lengths, wherever they were measured."""
+    lines = [line for result in found for line in (*result.lines, *result.paths)]
+    return list(dict.fromkeys(line["metric"] for line in lines if line["metric"].startswith("path-")))
+
+
+def several_classes(found: Sequence[Result]) -> bool:
+    """Whether the means are over more than one class."""
+    return len({line["class"] for result in found for line in result.lines} - {MEAN}) > 1
 
 
 def by_seed(found: Sequence[Result], target: str, row: str, metric: str) -> dict[int, float]:
@@ -118,7 +132,7 @@ def write_csv(found: Sequence[Result], folder: Path) -> None:
             table.writerow([*FIELDS, "generator_trained", "discriminator_trained", "minutes"])
             for result in found:
                 sizes = result.facts["trained"]
-                for line in result.lines:
+                for line in (*result.lines, *result.paths):
                     # The line's own seed is that of the fakes, one for the whole study.
                     own = {**line, "target": result.target, "row": result.row, "seed": result.seed}
                     cost = [sizes["G"], sizes["D"], f"{result.minutes:.2f}"]

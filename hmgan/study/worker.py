@@ -5,7 +5,6 @@ The cell is resumed from its checkpoints; `run.py` holds the claim.
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import shutil
@@ -19,16 +18,12 @@ import torch
 
 from hmgan import config, registry_index
 from hmgan.config import Experiment
-from hmgan.datasets import cache_folder, held_out, open_data
 from hmgan.errors import UserError
-from hmgan.evaluation import Judge
-from hmgan.generators import load_generator, newest_snapshot
 from hmgan.metrics.measures import DEFAULT
 from hmgan.report.scores import read_lines
-from hmgan.study import cells
+from hmgan.study import cells, later
 from hmgan.train import checkpoint, rundir, session
 from hmgan.train.dryrun import parameters
-from hmgan.train.runtime import Runtime
 from hmgan.train.trainer import CHECKPOINTS, freeze
 
 
@@ -45,7 +40,9 @@ def run_cell(folder: Path) -> None:
     facts = stage(folder, cells.TRAIN, experiment)
     more = [name for name in table["metrics"] if name not in DEFAULT]
     if more:
-        score(folder / cells.TRAIN, experiment, more)
+        lines = later.scored(folder / cells.TRAIN, experiment, more)
+        with (folder / cells.TRAIN / "metrics.jsonl").open("a") as file:
+            file.write(lines)
     spent = {name: minutes(folder / name) for name in (cells.ALIGN, cells.TRAIN)}
     cells.finish(folder, {**facts, "kimg": experiment.train.kimg, "align_kimg": align_kimg, "minutes": spent})
 
@@ -79,20 +76,6 @@ def stage(folder: Path, name: str, experiment: Experiment) -> dict[str, Any]:
         "torch": torch.__version__,
         "finished": time.time(),
     }
-
-
-def score(run: Path, experiment: Experiment, metrics: list[str]) -> None:
-    """Adds metrics that snapshots are not scored by, of the newest one, as `hmgan evaluate` would."""
-    settings, loaded, runtime = experiment.evaluation, load_generator(run), Runtime()
-    reals = open_data(settings.data or held_out(experiment.data))
-    reals = reals if experiment.conditional else reals.unlabelled()
-    judge = Judge(reals, settings.extractor, cache_folder() / "features", runtime, metrics)
-    verdict = judge(loaded.generator.to(runtime.device), loaded.classes, settings.per_class, settings.seed)
-    assert verdict is not None
-    kimg, snapshot = loaded.config["kimg"], newest_snapshot(run).name
-    lines = [judge.line(each, kimg, snapshot, settings.seed) for each in verdict.scores]
-    with (run / "metrics.jsonl").open("a") as file:
-        file.write("".join(f"{json.dumps(line)}\n" for line in lines))
 
 
 def minutes(folder: Path) -> float:

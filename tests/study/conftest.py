@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
+import tiny
 
 from hmgan import registry_index
 from hmgan.errors import UserError
@@ -108,3 +110,20 @@ def study(tmp_path: Path, shards: Path, source: Path) -> Write:
         return folder
 
     return write
+
+
+@pytest.fixture(scope="session")
+def finished() -> dict[str, Path]:
+    """Where the tiny study was run, once. Read only."""
+    return {}
+
+
+@pytest.fixture
+def whole(finished: dict[str, Path], study: Write, in_process: list[str], tmp_path: Path) -> Path:
+    """The tiny study, finished, in a folder of the test's own."""
+    study()
+    if not finished:
+        assert tiny.command("compare", "tiny", "--outdir", tmp_path / "first") == 0
+        finished["folder"] = tmp_path / "first"
+        in_process.clear()
+    return shutil.copytree(finished["folder"], tmp_path / "study")

@@ -35,25 +35,7 @@ def finals(outdir, row, metric="FD-squeezenet"):
     return values
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory, shards, source):
-    """A finished study. Read only; copy it to change it."""
-    return {}
-
-
-@pytest.fixture
-def whole(finished, study, in_process, tmp_path):
-    """A finished study in a folder of the test's own."""
-    study()
-    if "folder" not in finished:
-        finished["folder"] = tmp_path / "first"
-        assert compare(finished["folder"]) == 0
-        assert in_process == LABELS
-        in_process.clear()
-    return shutil.copytree(finished["folder"], tmp_path / "study")
-
-
-def test_a_report_holds_what_was_measured_beside_the_papers_numbers(whole):
+def test_a_report_holds_what_was_measured_beside_the_papers_numbers(finished, whole):
     text, page = (whole / "REPORT.md").read_text(), (whole / "report.html").read_text()
     assert all(f"{metric}-squeezenet " in text for metric in ("precision-k3", "recall-k5", "density-k5", "coverage-k5"))
     for row in ("table", "hyper"):
@@ -67,7 +49,7 @@ def test_a_report_holds_what_was_measured_beside_the_papers_numbers(whole):
     assert f"| other | {NONE} | {NONE} | 112.64 | {NONE} | {NONE} | {NONE} | {NONE} | {NONE} |" in text
     assert "61.84" in text
     assert "All of them are finished." in text
-    assert f"hmgan compare tiny --outdir {whole.parent / 'first'}" in text
+    assert f"hmgan compare tiny --outdir {finished['folder']}" in text
     names = {path.name for path in (whole / "pictures").iterdir()}
     assert names == {"insects-curves.png", "insects-curves-dark.png", "insects-reals.png",
                      "insects-table.png", "insects-hyper.png", "insects-hyper_parts.png",

@@ -1,0 +1,43 @@
+"""Scores of a finished training that its snapshots do not have: the study's other metrics, and path lengths."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hmgan.config import Experiment
+from hmgan.datasets import cache_folder, held_out, open_data
+from hmgan.evaluation import Judge
+from hmgan.files import write_atomically
+from hmgan.generators import load_generator, newest_snapshot
+from hmgan.study import cells
+from hmgan.study.plan import Cell
+from hmgan.train.runtime import Runtime
+
+PATH_LENGTHS = "ppl"  # the metric's name
+
+
+def scored(run: Path, experiment: Experiment, metrics: Sequence[str]) -> str:
+    """Lines of metrics.jsonl: these metrics of the newest snapshot, as `hmgan evaluate` would."""
+    settings, loaded, runtime = experiment.evaluation, load_generator(run), Runtime()
+    reals = open_data(settings.data or held_out(experiment.data))
+    reals = reals if experiment.conditional else reals.unlabelled()
+    judge = Judge(reals, settings.extractor, cache_folder() / "features", runtime, metrics)
+    verdict = judge(loaded.generator.to(runtime.device), loaded.classes, settings.per_class, settings.seed)
+    assert verdict is not None
+    kimg, snapshot = loaded.config["kimg"], newest_snapshot(run).name
+    lines: list[dict[str, Any]] = [judge.line(each, kimg, snapshot, settings.seed) for each in verdict.scores]
+    return "".join(f"{json.dumps(line)}\n" for line in lines)
+
+
+def lacks_paths(cell: Cell, folder: Path) -> bool:
+    """Whether a cell is finished and its path lengths are not."""
+    return cells.is_done(folder) and PATH_LENGTHS not in cell.metrics and not (folder / cells.PATHS).is_file()
+
+
+def measure_paths(cell: Cell, folder: Path) -> None:
+    """Keeps a finished cell's path lengths beside it, and not among the scores that every row has."""
+    text = scored(folder / cells.TRAIN, cell.experiment, [PATH_LENGTHS])
+    write_atomically(folder / cells.PATHS, lambda part: part.write_text(text))

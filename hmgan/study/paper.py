@@ -1,0 +1,115 @@
+"""The paper's tables by their numbers, each from the part of a study that it needs: `python scripts/table1.py`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import typer
+
+from hmgan.errors import UserError
+from hmgan.files import write_atomically
+from hmgan.metrics import measures
+from hmgan.report.document import Report, Section, Table, markdown
+from hmgan.study import scores, tables
+from hmgan.study.entry import Study
+from hmgan.study.plan import cells as planned
+from hmgan.study.plan import load_study
+from hmgan.study.report import Findings, lead, protocols
+from hmgan.study.run import Order, compare
+from hmgan.study.scores import Result
+
+
+class PaperTable(NamedTuple):
+    """One of the paper's tables, of any study."""
+
+    title: str
+    make: Callable[[Study, Sequence[Result]], list[Table]]
+    paths: bool = False  # of the rows between whose classes the study walks, and of their path lengths
+    metric: str = "fd"  # that the study must score
+    notes: tuple[str, ...] = ()
+
+
+def _by_target(study: Study, found: Sequence[Result]) -> list[Table]:
+    return [tables.across(study, found, metric) for metric in scores.metrics(found)[:1]]
+
+
+def _distances_by_target(study: Study, found: Sequence[Result]) -> list[Table]:
+    low = [metric for metric in scores.metrics(found) if measures.better(metric) == "lower"]
+    return [tables.across(study, found, metric) for metric in low]
+
+
+def _distances(study: Study, found: Sequence[Result]) -> list[Table]:
+    return [tables.scores(study, found, target.name)[0] for target in study.targets]
+
+
+def _path_lengths(study: Study, found: Sequence[Result]) -> list[Table]:
+    return [tables.path_lengths(study, found, target.name) for target in study.targets]
+
+
+def _everything(study: Study, found: Sequence[Result]) -> list[Table]:
+    return [table for target in study.targets for table in tables.scores(study, found, target.name)]
+
+
+TABLES = {
+    1: PaperTable("Table 1: transfer without classes", _distances_by_target),
+    2: PaperTable("Table 2: what each part of the method adds", _distances, notes=(tables.COST,)),
+    3: PaperTable(
+        "Table 3: path lengths from class to class, without and with the class MLP", _path_lengths, paths=True
+    ),
+    4: PaperTable("Table 4: methods across targets", _by_target),
+    5: PaperTable("Table 5: all methods and all scores", _everything, metric="prdc", notes=(tables.COST,)),
+}
+
+
+def make(number: int, name: str, outdir: Path, report_only: bool = False) -> int:
+    """Trains what is missing, prints the table and writes table<number>.md beside the report; how many cells failed.
+
+    Raises: UserError for a study that does not have what the table shows.
+    """
+    table, study = TABLES[number], load_study(name)
+    if table.metric not in study.metrics:
+        raise UserError(f"table {number} shows {table.metric}, and study {name!r} has it not in metrics; add it there")
+    rows = study.figures.between if table.paths else None
+    if table.paths and not rows:
+        raise UserError(f"table {number} shows the rows of figures.between, and study {name!r} has none; name them")
+    failed = compare(Order(name, outdir, rows=rows, paths=table.paths), report_only=report_only)
+    cells = planned(study, rows=rows)
+    study = study.model_copy(update={"rows": [row for row in study.rows if rows is None or row.name in rows]})
+    found = scores.results(cells, outdir)
+    text = markdown(_report(table, Findings(study, cells, found, outdir)))
+    write_atomically(outdir / f"table{number}.md", lambda part: part.write_text(text, encoding="utf-8"))
+    print(text)
+    return failed
+
+
+def _report(table: PaperTable, findings: Findings) -> Report:
+    study, found = findings.study, findings.found
+    notes = [tables.SPREAD]
+    for target in study.targets:
+        own = [result for result in found if result.target == target.name]
+        notes += [f"{target.name}: {said}" for said in protocols(own)]
+    notes += tables.path_protocols(found) if table.paths else table.notes
+    section = Section(study.title, tables=tuple(table.make(study, found)), notes=tuple(notes))
+    return Report(title=table.title, lead=lead(findings), facts={}, sections=(section,))
+
+
+def script(number: int, study_name: str) -> None:
+    """The command line of scripts/table<number>.py."""
+
+    def main(
+        study: Annotated[str, typer.Option(help="A name of `hmgan list studies`.")] = study_name,
+        outdir: Annotated[Path | None, typer.Option(help="Folder of the study; left out: studies/STUDY.")] = None,
+        report_only: Annotated[bool, typer.Option("--report-only", help="Run nothing; show what is finished.")] = False,
+    ) -> None:
+        if make(number, study, outdir or Path("studies") / study, report_only):
+            raise SystemExit(1)
+
+    main.__doc__ = f"{TABLES[number].title}: runs what is missing of it, prints it, and writes table{number}.md."
+    try:
+        typer.run(main)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None

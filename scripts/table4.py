@@ -1,0 +1,11 @@
+"""The paper's Table 4: methods by targets.
+
+    python scripts/table4.py        # of the study embedded; --study names another, --outdir its folder
+
+Trains what of it is not finished, or goes on with it; prints the table, and writes it as table4.md beside the report.
+"""
+
+from hmgan.study.paper import script
+
+if __name__ == "__main__":
+    script(4, "embedded")
