@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,12 +10,9 @@ from hmgan import components, registry_index
 from hmgan.data.embedded import embedded
 from hmgan.data.pack import pack
 from hmgan.data.shards import ShardSet
+from hmgan.data.stores import is_url
 from hmgan.errors import UserError
-
-
-def cache_folder() -> Path:
-    """Where packed registry data sets and features are kept: HMGAN_CACHE, or ~/.cache/hmgan."""
-    return Path(os.environ.get("HMGAN_CACHE") or Path.home() / ".cache" / "hmgan")
+from hmgan.files import cache_folder
 
 
 def open_data(name: str | None, report: Callable[[str], None] = print) -> ShardSet:
@@ -31,6 +27,8 @@ def open_data(name: str | None, report: Callable[[str], None] = print) -> ShardS
         if "path" in table:
             return ShardSet(registry_index.place("dataset", name).parent / table["path"])
         return ShardSet(_packed(name, report))
+    if is_url(name):
+        return ShardSet(name)
     if not Path(name).exists() and "/" not in name:
         raise components.unknown("dataset", name, registry_index.entries("dataset"))
     return ShardSet(name)

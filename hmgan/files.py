@@ -10,6 +10,11 @@ from pathlib import Path
 MODE = 0o644  # safetensors writes files that only their owner can read
 
 
+def cache_folder() -> Path:
+    """Where packed registry data sets, shards and features are kept: HMGAN_CACHE, or ~/.cache/hmgan."""
+    return Path(os.environ.get("HMGAN_CACHE") or Path.home() / ".cache" / "hmgan")
+
+
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Calls `write` with a temporary sibling, flushes it to disk and renames it to `path`."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")

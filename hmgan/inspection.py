@@ -73,8 +73,9 @@ def print_scores(
 
     Raises: UserError if there is no generator, or its classes are not those of the data.
     """
-    from hmgan.datasets import cache_folder, held_out, open_data
+    from hmgan.datasets import held_out, open_data
     from hmgan.evaluation import Judge
+    from hmgan.files import cache_folder
     from hmgan.generators import load_generator, newest_snapshot
     from hmgan.metrics.evaluate import scores_table
     from hmgan.modulation.transfer import TransferGenerator

@@ -59,6 +59,8 @@ class Train(Strict):
     mixing: float = Field(0.9, ge=0, le=1, description="probability of style mixing")
     mirror: bool = Field(False, description="flip half of the real images")
     workers: int = Field(0, ge=0, description="loader processes per rank")
+    on_corrupt: Literal["stop", "skip"] = Field("stop", description="what a damaged training image does to the run")
+    corrupt_share: float = Field(0.001, ge=0, lt=1, description="of the set that skip leaves out before it stops too")
     tick: float = Field(1.0, gt=0, description="kimg between status lines")
     snap: float = Field(50.0, gt=0, description="kimg between snapshots, grids and checkpoints")
     checkpoints: int = Field(2, ge=1, description="checkpoints kept")
@@ -73,6 +75,11 @@ class Train(Strict):
     )
     nonfinite_row: int = Field(5, ge=1, description="steps in a row with a phase left out, at most")
     threads: int = Field(0, ge=0, description="CPU threads per rank; 0 leaves torch's choice")
+
+    @property
+    def tolerated(self) -> float:
+        """Share of the images that may be damaged."""
+        return self.corrupt_share if self.on_corrupt == "skip" else 0.0
 
 
 class Mining(Strict):

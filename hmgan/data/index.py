@@ -5,32 +5,33 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 
+from hmgan.data.cache import sha256_of
+from hmgan.data.folders import AGAIN, File, Folder, open_folder
 from hmgan.errors import UserError
+from hmgan.files import write_atomically
 
 FORMAT = "hmgan-shards/1"
 JSON, ARRAYS = "index.json", "index.safetensors"
 DTYPES = {"shard": np.int32, "offset": np.int64, "length": np.int32, "label": np.int32}
-AGAIN = "pack the data again with `hmgan pack`"
+CODES = {name: (f"I{8 * np.dtype(dtype).itemsize}", dtype) for name, dtype in DTYPES.items()}  # of safetensors
+CHUNK = 1 << 20  # samples looked at together: an index may be larger than memory
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shard:
+class Shard(File):
     """One tar file."""
 
-    name: str
-    bytes: int
-    sha256: str
     samples: int
 
 
@@ -38,10 +39,11 @@ class Shard:
 class Index:
     """A packed data set.
 
-    Shapes: shard, offset, length, label are [N]; offset and length speak of the image's bytes inside its tar.
+    Shapes: shard, offset, length, label are [N], in the order of the shards; they may be views of a file on the disk.
+    offset and length speak of the image's bytes inside its tar.
     """
 
-    root: Path
+    folder: Folder
     resolution: int
     classes: tuple[str, ...]
     counts: tuple[int, ...]  # samples of each class
@@ -64,24 +66,22 @@ class Index:
         head = [FORMAT, self.resolution, self.classes, [(s.bytes, s.sha256, s.samples) for s in self.shards]]
         digest = hashlib.sha256(json.dumps(head).encode())
         for name, array in self.arrays().items():
-            digest.update(name.encode() + array.astype(array.dtype.newbyteorder("<")).tobytes())
+            digest.update(name.encode())
+            for chunk in _chunks(array):
+                digest.update(chunk.astype(array.dtype.newbyteorder("<")).tobytes())
         return digest.hexdigest()
 
 
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write through a temporary file, so that PATH holds either its old content or all of the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+def write_index(index: Index, folder: Path) -> None:
+    """Write both files; the JSON comes last, so its presence says that all is there."""
+    arrays, head = index_files(index)
+    write_atomically(folder / ARRAYS, lambda path: path.write_bytes(arrays))
+    write_atomically(folder / JSON, lambda path: path.write_bytes(head))
 
 
-def write_index(index: Index) -> None:
-    """Write both files into `index.root`; the JSON comes last, so its presence says that all is there."""
+def index_files(index: Index) -> tuple[bytes, bytes]:
+    """The contents of index.safetensors and of index.json."""
     arrays = safetensors.numpy.save({k: np.ascontiguousarray(v, DTYPES[k]) for k, v in index.arrays().items()})
-    write_atomic(index.root / ARRAYS, arrays)
     head = {
         "format": FORMAT,
         "resolution": index.resolution,
@@ -91,56 +91,65 @@ def write_index(index: Index) -> None:
         "arrays_sha256": hashlib.sha256(arrays).hexdigest(),
         "shards": [asdict(shard) for shard in index.shards],
     }
-    write_atomic(index.root / JSON, (json.dumps(head, indent=1) + "\n").encode())
+    return arrays, (json.dumps(head, indent=1) + "\n").encode()
 
 
-def read_index(path: str | Path) -> Index:
-    """Read the index in the folder PATH, and check that its parts and the shards' sizes agree.
+def read_index(place: str | Path) -> Index:
+    """Read the index in the folder at a path or URL, and check that its parts and the shards' sizes agree.
 
     Raises: UserError if a file is missing, damaged, of another format, or does not fit the others.
     """
-    root = Path(path)
-    head = _read_head(root)
-    index = _assemble(root, head, _read_arrays(root, head))
+    folder = open_folder(place)
+    head = _read_head(folder)
+    index = _assemble(folder, head, _map_arrays(folder, head))
     _check(index)
+    folder.check(index.shards)
     return index
 
 
-def _read_head(root: Path) -> Mapping[str, Any]:
+def _read_head(folder: Folder) -> Mapping[str, Any]:
     try:
-        head = json.loads((root / JSON).read_bytes())
+        head = json.loads(folder.read(JSON))
     except OSError as error:
-        reason = "no such folder" if not root.exists() else f"no readable {JSON} in it"
-        raise UserError(f"{root} is not a packed data set: {reason}; run `hmgan pack SRC {root}` first") from error
+        raise UserError(
+            f"{folder} is not a packed data set: no readable {JSON} in it; run `hmgan pack SRC {folder}` first"
+        ) from error
     except ValueError as error:
-        raise UserError(f"{root / JSON} is damaged: {error}; {AGAIN}") from error
+        raise UserError(f"{folder}/{JSON} is damaged: {error}; {AGAIN}") from error
     found = head.get("format") if isinstance(head, dict) else type(head).__name__
     if found != FORMAT:
-        raise UserError(f"{root / JSON} must be of format {FORMAT!r}, got {found!r}; {AGAIN}, or update hmgan")
+        raise UserError(f"{folder}/{JSON} must be of format {FORMAT!r}, got {found!r}; {AGAIN}, or update hmgan")
     return head
 
 
-def _read_arrays(root: Path, head: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+def _map_arrays(folder: Folder, head: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    """The arrays as views of their file, which is read where it is looked at."""
+    sha256 = str(head.get("arrays_sha256"))
     try:
-        content = (root / ARRAYS).read_bytes()
+        size = folder.size(ARRAYS)
     except OSError as error:
-        raise UserError(f"{root} is incomplete: no readable {ARRAYS} beside {JSON}; {AGAIN}") from error
-    if hashlib.sha256(content).hexdigest() != head.get("arrays_sha256"):
-        raise UserError(f"{root / ARRAYS} is damaged or belongs to another {JSON}: its sha256 differs; {AGAIN}")
-    try:
-        arrays = safetensors.numpy.load(content)
-    except SafetensorError as error:
-        raise UserError(f"{root / ARRAYS} is damaged: {error}; {AGAIN}") from error
-    for name, dtype in DTYPES.items():
-        if name not in arrays or arrays[name].dtype != dtype:
-            raise UserError(f"{root / ARRAYS} must hold {name} as {np.dtype(dtype)}; {AGAIN}")
-    return arrays
+        raise UserError(f"{folder} is incomplete: no readable {ARRAYS} beside {JSON}; {AGAIN}") from error
+    with os.fdopen(folder.open(File(name=ARRAYS, bytes=size, sha256=sha256)), "rb") as file:
+        if sha256_of(file.fileno(), size) != sha256:
+            raise UserError(f"{folder}/{ARRAYS} is damaged or belongs to another {JSON}: its sha256 differs; {AGAIN}")
+        # The safetensors format: the length of a JSON header, the header, then the arrays.
+        start = 8 + int.from_bytes(file.read(8), "little")
+        entries = json.loads(file.read(start - 8))
+        for name, (code, dtype) in CODES.items():
+            if entries.get(name, {}).get("dtype") != code:
+                raise UserError(f"{folder}/{ARRAYS} must hold {name} as {np.dtype(dtype)}; {AGAIN}")
+        return {
+            name: np.asarray(
+                np.memmap(file, dtype, "r", start + entries[name]["data_offsets"][0], tuple(entries[name]["shape"]))
+            )
+            for name, (_, dtype) in CODES.items()
+        }
 
 
-def _assemble(root: Path, head: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Index:
+def _assemble(folder: Folder, head: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Index:
     try:
         return Index(
-            root=root,
+            folder=folder,
             resolution=int(head["resolution"]),
             classes=tuple(head["classes"]),
             counts=tuple(head["counts"]),
@@ -149,20 +158,30 @@ def _assemble(root: Path, head: Mapping[str, Any], arrays: Mapping[str, NDArray[
             **{name: arrays[name] for name in DTYPES},
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{root / JSON} is incomplete: {type(error).__name__} {error}; {AGAIN}") from error
+        raise UserError(f"{folder}/{JSON} is incomplete: {type(error).__name__} {error}; {AGAIN}") from error
 
 
 def _check(index: Index) -> None:
     lengths = {name: len(array) for name, array in index.arrays().items()}
     lengths["counts"], lengths["shards"] = sum(index.counts), sum(shard.samples for shard in index.shards)
     if len(set(lengths.values())) != 1:
-        raise UserError(f"{index.root}: the parts of the index disagree on the number of samples {lengths}; {AGAIN}")
+        raise UserError(f"{index.folder}: the parts of the index disagree on the number of samples {lengths}; {AGAIN}")
     if len(index.counts) != len(index.classes):
         got = f"{len(index.classes)} classes and {len(index.counts)} counts"
-        raise UserError(f"{index.root / JSON} must hold one count per class, got {got}; {AGAIN}")
-    for shard in index.shards:
-        path = index.root / shard.name
-        if not path.is_file():
-            raise UserError(f"{index.root} is incomplete: shard {shard.name} is missing; copy it there, or {AGAIN}")
-        if (size := path.stat().st_size) != shard.bytes:
-            raise UserError(f"shard {path} must be {shard.bytes} bytes, got {size}; copy it again, or {AGAIN}")
+        raise UserError(f"{index.folder}/{JSON} must hold one count per class, got {got}; {AGAIN}")
+    bounds = np.cumsum([0, *(shard.samples for shard in index.shards)])
+    for number, (first, end) in enumerate(pairwise(bounds.tolist())):
+        if first < end and not index.shard[first] == index.shard[end - 1] == number:
+            raise UserError(f"{index.folder}: samples {first} to {end - 1} must be of shard {number}; {AGAIN}")
+    counts = np.zeros(len(index.classes), np.int64)
+    for labels in _chunks(index.label):
+        if len(labels) and not 0 <= labels.min() <= labels.max() < len(counts):
+            got = f"{labels.min()} to {labels.max()} with {len(counts)} classes"
+            raise UserError(f"{index.folder}: labels must be numbers of classes, got {got}; {AGAIN}")
+        counts += np.bincount(labels, minlength=len(counts))
+    if tuple(counts.tolist()) != index.counts:
+        raise UserError(f"{index.folder}/{JSON} counts {index.counts}, the labels {tuple(counts.tolist())}; {AGAIN}")
+
+
+def _chunks(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    return (array[first : first + CHUNK] for first in range(0, len(array), CHUNK))

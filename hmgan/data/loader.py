@@ -2,22 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import count
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import count, repeat
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from hmgan.data.order import Order
+from hmgan.data.order import WINDOW, Order
 from hmgan.data.shards import ShardSet
-from hmgan.errors import UserError
+from hmgan.errors import DamageError, UserError
 from hmgan.types import Batch
 
 
+@dataclass(frozen=True, kw_only=True)
+class Tolerance:
+    """How many images of the set may be damaged before a run stops; 0 stops it at the first.
+
+    The image that follows in the order is shown in the place of a damaged one, so that every other place stays as it
+    is: the order needs no memory of what was damaged.
+
+    Args:
+        share: of the images of the set, for each rank.
+        report: takes a line for everything damaged, the first time that it is met.
+    """
+
+    share: float = 0.0
+    report: Callable[[str], None] = print
+
+
+STRICT = Tolerance()
+
+
 def batches(
-    data: ShardSet, *, batch_per_rank: int, rank: int, world: int, seed: int, start_step: int = 0, workers: int = 0
+    data: ShardSet,
+    *,
+    batch_per_rank: int,
+    rank: int,
+    world: int,
+    seed: int,
+    start_step: int = 0,
+    workers: int = 0,
+    tolerance: Tolerance = STRICT,
 ) -> Iterator[Batch]:
     """Training batches without end, images uint8 [B, 3, H, W].
 
@@ -26,9 +55,10 @@ def batches(
 
     Args:
         start_step: steps already taken; the first batch is that of this step.
-        workers: processes that read ahead; 0 reads in this one.
+        workers: processes that decode ahead; 0 decodes in this one. Only this one asks an object store for anything.
+        tolerance: of damaged images.
 
-    Raises: UserError for counts out of range, or an image that cannot be read.
+    Raises: UserError for counts out of range, a store that fails, or more damaged images than tolerated.
     """
     for name, value, least in (
         ("data.batch_per_rank", batch_per_rank, 1),
@@ -39,13 +69,7 @@ def batches(
             raise UserError(f"{name} must be at least {least}, got {value}; raise it")
     if not 0 <= rank < world:
         raise ValueError(f"rank must lie in 0..{world - 1}, got {rank}")
-    order = Order(len(data), seed=seed)
-
-    def steps() -> Iterator[list[int]]:
-        for step in count(start_step):
-            yield order.indices(step, batch_per_rank=batch_per_rank, rank=rank, world=world)
-
-    return _read_ahead(data, steps(), workers) if workers else (_collate([data[i] for i in ids]) for ids in steps())
+    return _batches(_Steps(data, seed, batch_per_rank, rank, world), start_step, workers, tolerance)
 
 
 def all_of_class(
@@ -58,6 +82,7 @@ def all_of_class(
         rank, world: this rank takes every world-th image, beginning with its own number.
     """
     chosen = torch.nonzero(data.labels == label).flatten()[:limit][rank::world].tolist()
+    data.read_ahead([[shard] for shard in dict.fromkeys(map(data.shard_of, chosen))])
     for first in range(0, len(chosen), batch):
         yield torch.stack([data[i][0] for i in chosen[first : first + batch]])
 
@@ -66,33 +91,90 @@ def _collate(samples: Sequence[tuple[Tensor, int]]) -> Batch:
     return Batch(torch.stack([image for image, _ in samples]), torch.tensor([label for _, label in samples]))
 
 
+class _Steps:
+    """The images of every step of one rank."""
+
+    def __init__(self, data: ShardSet, seed: int, batch: int, rank: int, world: int) -> None:
+        self.data, self.batch, self.rank, self.world = data, batch, rank, world
+        self.order = Order(data.shard_sizes, seed=seed, window=WINDOW)
+        self._ahead_until = -1  # position at which the window ends whose shards are at hand or on their way
+
+    def positions(self, step: int) -> range:
+        first = (step * self.world + self.rank) * self.batch
+        return range(first, first + self.batch)
+
+    def images(self, step: int) -> list[int]:
+        """The images of a step, once reading ahead has gone on as far as they need."""
+        positions = self.positions(step)
+        if positions[-1] >= self._ahead_until:
+            self._ahead_until, shards = self.order.window(positions[-1])
+            _, following = self.order.window(self._ahead_until)
+            self.data.read_ahead([self._rotated(shards), self._rotated(following)])
+        return [self.order[c] for c in positions]
+
+    def _rotated(self, shards: list[int]) -> list[int]:
+        """Ranks of one machine share a cache: each begins elsewhere, and finds there what the others have fetched."""
+        first = len(shards) * self.rank // self.world
+        return shards[first:] + shards[:first]
+
+
+def _batches(steps: _Steps, start: int, workers: int, tolerance: Tolerance) -> Iterator[Batch]:
+    damaged: set[int] = set()
+    told: set[str] = set()
+
+    def sample(position: int) -> tuple[Tensor, int]:
+        """The image at a position of the order, or of the next one that is whole."""
+        for place in count(position):
+            image = steps.order[place]
+            try:
+                return steps.data[image]
+            except DamageError as error:
+                damaged.add(image)
+                if len(damaged) > tolerance.share * len(steps.data):
+                    raise
+                if str(error) not in told:
+                    told.add(str(error))
+                    tolerance.report(f"left out, {len(damaged)} of {len(steps.data)} images by now: {error}")
+        raise AssertionError
+
+    ahead = _decoded_ahead(steps, start, workers) if workers else repeat(None)
+    for step, batch in zip(count(start), ahead, strict=False):
+        if not workers:
+            steps.images(step)
+        yield _collate([sample(c) for c in steps.positions(step)]) if batch is None else batch
+
+
 class _Reader:
-    """Reads a batch at a time in a worker. An error comes back as a value: DataLoader would add a traceback to it."""
+    """Reads a batch at a time in a worker; None stands for one that cannot be read there."""
 
     def __init__(self, data: ShardSet) -> None:
         self._data = data
 
-    def __getitems__(self, ids: list[int]) -> Batch | UserError:
+    def __getitems__(self, images: list[int]) -> Batch | None:
         try:
-            return _collate([self._data[i] for i in ids])
-        except UserError as error:
-            return error
+            return _collate([self._data[i] for i in images])
+        except UserError:
+            return None
 
 
 def _as_read(result: Any) -> Any:
     return result
 
 
-def _read_ahead(data: ShardSet, steps: Iterable[list[int]], workers: int) -> Iterator[Batch]:
-    loader: Iterable[Batch | UserError] = DataLoader(
-        _Reader(data),  # type: ignore[arg-type]
-        batch_sampler=steps,
+def _decoded_ahead(steps: _Steps, start: int, workers: int) -> Iterator[Batch | None]:
+    def at_hand() -> Iterator[list[int]]:
+        for step in count(start):
+            images = steps.images(step)
+            with suppress(DamageError):  # told when its turn comes
+                steps.data.fetch(images)
+            yield images
+
+    loader: Iterable[Batch | None] = DataLoader(
+        _Reader(steps.data),  # type: ignore[arg-type]
+        batch_sampler=at_hand(),
         num_workers=workers,
         collate_fn=_as_read,
         # Its own generator: DataLoader seeds its workers from the global one otherwise, and shifts every other draw.
         generator=torch.Generator(),
     )
-    for result in loader:
-        if isinstance(result, UserError):
-            raise result
-        yield result
+    yield from loader

@@ -1,49 +1,116 @@
-"""The global order of the images: a formula, the same for every number of ranks. n images, W ranks of B."""
+"""The global order of the images: a formula, the same for every number of ranks. n images, S shards, W ranks of B."""
 
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_right
 from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from typing import NamedTuple, TypeVar
 
+import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+
+WINDOW = 1 << 16  # images that are mixed with each other; a set of no more than this is permuted as a whole
+KEPT = 2  # a batch may lie across two windows, and across two epochs
+
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class _Epoch(NamedTuple):
+    """The shards in one epoch's order, cut into windows."""
+
+    shards: NDArray[np.int64]  # [S]
+    shard_cuts: list[int]  # window w holds shards[shard_cuts[w] : shard_cuts[w + 1]]
+    position_cuts: list[int]  # and the positions from position_cuts[w] on
 
 
 class Order:
     """Which image the c-th one shown is, counted over all ranks and steps.
 
-    Epoch, k = divmod(c, n); index = randperm(n, generator(seed, epoch))[k]. Any position is found at once, and
+    Epoch, k = divmod(c, n). The shards are permuted and cut into windows of about `window` images; position k then is
+    an image of its window, whose images are permuted in turn. So any position is found at once, a window needs its own
+    shards only, and memory is 8 bytes a shard and an image of a window, whatever n is. Where one window holds all, as
+    it does up to `window` images, the order is randperm(n, generator(seed, epoch)).
+
     c = step * W * B + rank * B + j cuts the same sequence into steps and ranks, whatever W and B are.
 
     Args:
-        n: images in the set, at least 1.
+        sizes_S: images of each shard; those of shard s are numbered from sum(sizes_S[:s]) on.
         seed: another seed gives another order.
+        window: images; a window is up to one shard larger or smaller.
     """
 
-    def __init__(self, n: int, *, seed: int) -> None:
-        if n < 1:
-            raise ValueError(f"an order needs 1 image or more, got {n}")
-        self.n, self.seed = n, seed
-        self._permutations: OrderedDict[int, Tensor] = OrderedDict()
+    def __init__(self, sizes_S: Sequence[int] | NDArray[np.int64], *, seed: int, window: int = WINDOW) -> None:
+        self._bounds = np.concatenate([[0], np.cumsum(np.asarray(sizes_S, np.int64))])
+        self.n, self.seed = int(self._bounds[-1]), seed
+        if self.n < 1:
+            raise ValueError(f"an order needs 1 image or more, got {self.n}")
+        self._windows = -(-self.n // window)
+        self._epochs: OrderedDict[int, _Epoch] = OrderedDict()
+        self._permutations: OrderedDict[tuple[int, int], NDArray[np.int64]] = OrderedDict()
 
     def __getitem__(self, c: int) -> int:
-        epoch, k = divmod(c, self.n)
-        return int(self._permutation(epoch)[k])
+        epoch, window, offset = self._place(c)
+        return int(_kept(self._permutations, (epoch, window), lambda: self._permutation(epoch, window))[offset])
 
     def indices(self, step: int, *, batch_per_rank: int, rank: int, world: int) -> list[int]:
         """The `batch_per_rank` images of one rank in one step."""
         first = (step * world + rank) * batch_per_rank
         return [self[c] for c in range(first, first + batch_per_rank)]
 
-    def _permutation(self, epoch: int) -> Tensor:
-        if epoch not in self._permutations:
-            rng = torch.Generator().manual_seed(_key(self.seed, epoch))
-            self._permutations[epoch] = torch.randperm(self.n, generator=rng)
-            if len(self._permutations) > 2:  # a batch may lie across two epochs
-                self._permutations.popitem(last=False)
-        return self._permutations[epoch]
+    def window(self, c: int) -> tuple[int, list[int]]:
+        """The window that position c lies in: the position after its last one, and its shards in rising order."""
+        epoch, window, offset = self._place(c)
+        plan = self._epoch(epoch)
+        length = plan.position_cuts[window + 1] - plan.position_cuts[window]
+        return c - offset + length, self._shards(epoch, window).tolist()
+
+    def _place(self, c: int) -> tuple[int, int, int]:
+        """Epoch, window of the epoch, and offset in the window."""
+        epoch, k = divmod(c, self.n)
+        cuts = self._epoch(epoch).position_cuts
+        window = bisect_right(cuts, k) - 1
+        return epoch, window, k - cuts[window]
+
+    def _epoch(self, epoch: int) -> _Epoch:
+        return _kept(self._epochs, epoch, lambda: self._cut(epoch))
+
+    def _cut(self, epoch: int) -> _Epoch:
+        filled = np.flatnonzero(np.diff(self._bounds))
+        shards = filled[_randperm(len(filled), f"shards/{self.seed}/{epoch}")]
+        ends = np.cumsum(self._bounds[shards + 1] - self._bounds[shards])
+        starts = np.concatenate([[0], ends[:-1]])
+        # The window of a shard follows from where it starts, so that windows are of one size, the last one too.
+        _, firsts = np.unique(starts * self._windows // self.n, return_index=True)
+        return _Epoch(shards, [*firsts.tolist(), len(shards)], [*starts[firsts].tolist(), self.n])
+
+    def _shards(self, epoch: int, window: int) -> NDArray[np.int64]:
+        plan = self._epoch(epoch)
+        return np.sort(plan.shards[plan.shard_cuts[window] : plan.shard_cuts[window + 1]])
+
+    def _permutation(self, epoch: int, window: int) -> NDArray[np.int64]:
+        """The images of a window in the order shown."""
+        shards = self._shards(epoch, window)
+        images = np.concatenate([np.arange(self._bounds[s], self._bounds[s + 1]) for s in shards])
+        # The first window's key is that of an epoch without windows: results from before there were any stay the same.
+        suffix = f"/{window}" if window else ""
+        return images[_randperm(len(images), f"order/{self.seed}/{epoch}{suffix}")]
 
 
-def _key(seed: int, epoch: int) -> int:
+def _kept(cache: OrderedDict[K, V], key: K, make: Callable[[], V]) -> V:
+    if key not in cache:
+        cache[key] = make()
+        if len(cache) > KEPT:
+            cache.popitem(last=False)
+    cache.move_to_end(key)
+    return cache[key]
+
+
+def _randperm(n: int, key: str) -> NDArray[np.int64]:
     # Hashed: torch's CPU generator uses the low 32 bits of a seed only, and seed + epoch would repeat across seeds.
-    return int.from_bytes(hashlib.sha256(f"order/{seed}/{epoch}".encode()).digest()[:8], "little") >> 1
+    seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "little") >> 1
+    return torch.randperm(n, generator=torch.Generator().manual_seed(seed)).numpy()

@@ -11,7 +11,6 @@ import sys
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +21,7 @@ from rich.console import Console
 from rich.progress import track
 from webdataset import TarWriter
 
+from hmgan.data.folders import LocalFolder
 from hmgan.data.index import Index, Shard, write_index
 from hmgan.data.sources import Item, open_source
 from hmgan.errors import UserError
@@ -68,15 +68,15 @@ def pack(
         size = _power_of_two(_common_size(src, items, pad) if resolution is None else resolution)
         damaged: list[str] = []
         samples = _samples(src, items, source.classes, size, pad, damaged, report)
-        index = _write(folder, samples, source.classes, size, shard_samples, name, damaged)
+        index = _write(folder, LocalFolder(out), samples, source.classes, size, shard_samples, name, damaged)
         for label, count in zip(index.classes, index.counts, strict=True):
             if not count:
                 raise UserError(
                     f"class {label!r} of {src} has no readable image: {len(damaged)} of {len(items)} images are "
                     f"damaged, such as {damaged[0]}; replace them"
                 )
-        write_index(index)
-    return replace(index, root=out)
+        write_index(index, folder)
+    return index
 
 
 def _samples(
@@ -103,6 +103,7 @@ def _samples(
 
 def _write(
     folder: Path,
+    final: LocalFolder,
     samples: Iterator[_Sample],
     classes: Sequence[str],
     resolution: int,
@@ -129,7 +130,7 @@ def _write(
         shards.append(Shard(name=path.name, bytes=len(content), sha256=digest, samples=len(labels)))
     table = np.array(rows, np.int64).reshape(-1, 4)
     return Index(
-        root=folder,
+        folder=final,
         resolution=resolution,
         classes=tuple(classes),
         counts=tuple(np.bincount(table[:, 3], minlength=len(classes)).tolist()),

@@ -8,7 +8,7 @@ import io
 import os
 import tarfile
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from hmgan.data.folders import AGAIN
 from hmgan.data.index import Index, read_index
 from hmgan.data.sources import UNLABELLED
-from hmgan.errors import UserError
+from hmgan.errors import DamageError, UserError
 
 try:
     import simplejpeg
@@ -36,12 +37,13 @@ class ShardSet(Dataset[tuple[Tensor, int]]):
     """N images with their labels.
 
     Args:
-        source: the folder that `pack` wrote, or its index.
+        source: the path or URL of a folder that `pack` wrote, or its index.
         resolution: pixels that the images must have; left out: any.
         classes: use these only, relabelled 0, 1, ... in this order; left out: all.
 
     Shapes: item i is (uint8 [3, H, W], int); labels is int64 [N].
-    Raises: UserError if the set does not fit the arguments, or when an image cannot be read.
+    Raises: UserError if the set does not fit the arguments, or when an image cannot be read; DamageError if it never
+        can.
 
     Reads are `os.pread`, which moves no shared position: forked and spawned workers can read at once. Not for threads.
     """
@@ -53,15 +55,27 @@ class ShardSet(Dataset[tuple[Tensor, int]]):
         self._files: OrderedDict[int, int] = OrderedDict()
         if resolution not in (None, self.index.resolution):
             raise UserError(
-                f"the data in {self.index.root} is {self.index.resolution} px, the network wants {resolution} px; "
+                f"the data in {self.index.folder} is {self.index.resolution} px, the network wants {resolution} px; "
                 f"pack the data again with --resolution {resolution}, or choose a network of that size"
             )
         self.resolution = self.index.resolution
         self.classes = self.index.classes if classes is None else tuple(classes)
         self._chosen = () if self.classes == self.index.classes else self.classes  # for the digest
-        self._rows, labels = self._select()
-        self.labels = torch.from_numpy(labels)
-        self.counts = tuple(np.bincount(labels, minlength=len(self.classes)).tolist())
+        self._label_of = self._relabelled()
+        self._rows = None if not self._chosen else np.flatnonzero(self._label_of[self.index.label] >= 0)
+        self.counts = tuple(self.index.counts[self.index.classes.index(name)] for name in self.classes)
+
+    @property
+    def labels(self) -> Tensor:
+        """Made anew each time: they are not kept for a large set."""
+        labels = self.index.label if self._rows is None else self.index.label[self._rows]
+        return torch.from_numpy(self._label_of[labels])
+
+    @property
+    def shard_sizes(self) -> NDArray[np.int64]:
+        """[S] images of each shard."""
+        bounds = np.cumsum([0, *(shard.samples for shard in self.index.shards)])
+        return np.diff(bounds if self._rows is None else np.searchsorted(self._rows, bounds))
 
     @property
     def digest(self) -> str:
@@ -75,26 +89,40 @@ class ShardSet(Dataset[tuple[Tensor, int]]):
         if self.classes == (UNLABELLED,):
             return self
         view = copy.copy(self)
-        view.classes, view.counts, view.labels = (UNLABELLED,), (len(self),), torch.zeros_like(self.labels)
+        view.classes, view.counts = (UNLABELLED,), (len(self),)
+        view._label_of = np.zeros_like(self._label_of)
         view._chosen = (*self._chosen, "", UNLABELLED)  # no class has an empty name
         return view
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return sum(self.counts)
 
     def __getitem__(self, i: int) -> tuple[Tensor, int]:
-        row = self._rows[i]
+        row = self._row(i)
+        content = self._read(row)
         try:
-            image = _decode(self._read(row))
+            image = _decode(content)
         except Exception as error:
-            if isinstance(error, UserError):
-                raise
-            raise UserError(f"{self._where(row)} cannot be decoded: {error}; pack the data again") from error
+            raise DamageError(f"{self._where(row)} cannot be decoded: {error}; {AGAIN}") from error
         if image.shape[1:] != (self.resolution, self.resolution):
             got = f"{image.shape[2]} x {image.shape[1]}"
             want = f"{self.resolution} x {self.resolution}"
-            raise UserError(f"{self._where(row)} must be {want} px, got {got}; pack the data again")
-        return image, int(self.labels[i])
+            raise DamageError(f"{self._where(row)} must be {want} px, got {got}; {AGAIN}")
+        return image, int(self._label_of[self.index.label[row]])
+
+    def shard_of(self, i: int) -> int:
+        """The number of the shard that an image lies in."""
+        return int(self.index.shard[self._row(i)])
+
+    def read_ahead(self, windows: Sequence[Sequence[int]]) -> None:
+        """Have shards at hand soon: those of the first window, then those of the next."""
+        self.index.folder.read_ahead([[self.index.shards[shard] for shard in window] for window in windows])
+
+    def fetch(self, items: Iterable[int]) -> None:
+        """Have the shards of these images at hand, for processes that cannot fetch them themselves."""
+        for shard in sorted(set(map(self.shard_of, items))):
+            if shard not in self._files:
+                self._open(shard)
 
     def __getstate__(self) -> dict[str, Any]:
         # A spawned worker opens its own files: descriptors are numbers that mean nothing there.
@@ -105,7 +133,7 @@ class ShardSet(Dataset[tuple[Tensor, int]]):
 
     def place(self, i: int) -> tuple[str, str]:
         """The shard that holds an image, and its key in there; where it starts, if its tar header is damaged."""
-        row = self._rows[i]
+        row = self._row(i)
         return self.index.shards[self.index.shard[row]].name, self._key(row) or f"byte {self.index.offset[row]}"
 
     def close(self) -> None:
@@ -114,25 +142,24 @@ class ShardSet(Dataset[tuple[Tensor, int]]):
         while files:
             os.close(files.popitem()[1])
 
-    def _select(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Rows of the index in use, and their labels as positions in `self.classes`."""
+    def _relabelled(self) -> NDArray[np.int64]:
+        """[classes of the index] positions in `self.classes`; -1 where a class is not in use."""
         index = self.index
         if repeated := [name for name in self.classes if self.classes.count(name) > 1]:
             raise UserError(f"classes must differ from each other, got {repeated[0]!r} twice; name each once")
         if unknown := [name for name in self.classes if name not in index.classes]:
             known = ", ".join(index.classes)
-            raise UserError(f"no class {unknown[0]!r} in {index.root}; its classes: {known}")
+            raise UserError(f"no class {unknown[0]!r} in {index.folder}; its classes: {known}")
         if not self.classes:
             raise UserError(f"classes must name at least one class, got none; its classes: {', '.join(index.classes)}")
-        wrong = np.flatnonzero((index.label < 0) | (index.label >= len(index.classes)))
-        if len(wrong):
-            row = int(wrong[0])
-            got = f"{index.label[row]} with {len(index.classes)} classes"
-            raise UserError(f"the label of {self._where(row)} must be one of the index's classes, got {got}")
         place = np.full(len(index.classes), -1, np.int64)
         place[[index.classes.index(name) for name in self.classes]] = np.arange(len(self.classes))
-        rows = np.flatnonzero(place[index.label] >= 0)
-        return rows, place[index.label[rows]]
+        return place
+
+    def _row(self, i: int) -> int:
+        if not 0 <= i < len(self):
+            raise IndexError(i)
+        return i if self._rows is None else int(self._rows[i])
 
     def _where(self, row: int) -> str:
         """Shard and key."""
@@ -154,21 +181,20 @@ class ShardSet(Dataset[tuple[Tensor, int]]):
         content = self._pread(row, int(self.index.offset[row]), length)
         if len(content) != length:
             got = f"{len(content)} of {length} bytes"
-            raise UserError(f"{self._where(row)} is cut off: got {got}; copy the shard again or pack the data again")
+            raise DamageError(f"{self._where(row)} is cut off: got {got}; copy the shard again, or {AGAIN}")
         return content
 
     def _pread(self, row: int, offset: int, length: int) -> bytes:
         shard = int(self.index.shard[row])
         if shard not in self._files:
-            path = self.index.root / self.index.shards[shard].name
-            try:
-                self._files[shard] = os.open(path, os.O_RDONLY)
-            except OSError as error:
-                raise UserError(f"cannot open shard {path}: {error.strerror}; restore it") from error
-            if len(self._files) > OPEN_FILES:
-                os.close(self._files.popitem(last=False)[1])
+            self._open(shard)
         self._files.move_to_end(shard)
         return os.pread(self._files[shard], length, offset)
+
+    def _open(self, shard: int) -> None:
+        self._files[shard] = self.index.folder.open(self.index.shards[shard])
+        if len(self._files) > OPEN_FILES:
+            os.close(self._files.popitem(last=False)[1])
 
 
 def _decode(content: bytes) -> Tensor:

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from hmgan import components, registry_index
-from hmgan.datasets import cache_folder
 from hmgan.errors import UserError
+from hmgan.files import cache_folder
 from hmgan.metrics.features import Extractor, load_squeezenet
 from hmgan.metrics.inception import TorchScriptExtractor
 from hmgan.metrics.perceptual import Perceptual, ScriptedLPIPS, load_squeeze_layers

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from hmgan.config import Experiment
-from hmgan.datasets import cache_folder, held_out, open_data
+from hmgan.datasets import held_out, open_data
 from hmgan.evaluation import Judge
-from hmgan.files import write_atomically
+from hmgan.files import cache_folder, write_atomically
 from hmgan.generators import load_generator, newest_snapshot
 from hmgan.study import cells
 from hmgan.study.plan import Cell

@@ -71,7 +71,7 @@ class Nonfinite:
         """Shard and key of the images of a step, of all ranks."""
         if self._data is None:
             return ""
-        order, batch = Order(len(self._data), seed=self._settings.seed), self._settings.batch
+        order, batch = Order(self._data.shard_sizes, seed=self._settings.seed), self._settings.batch
         shards: dict[str, list[str]] = {}
         for i in order.indices(step, batch_per_rank=batch, rank=0, world=1)[:NAMED]:
             shard, key = self._data.place(i)

@@ -11,9 +11,10 @@ from hmgan import assemble
 from hmgan.aligned import start_aligned
 from hmgan.config import Experiment
 from hmgan.data.shards import ShardSet
-from hmgan.datasets import cache_folder, held_out, open_data
+from hmgan.datasets import held_out, open_data
 from hmgan.errors import UserError
 from hmgan.evaluation import Judge
+from hmgan.files import cache_folder
 from hmgan.metrics.networks import load_extractor
 from hmgan.report.images import save_png
 from hmgan.sources import source_of

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from hmgan import components, rng
 from hmgan.assemble import Generator, Networks
 from hmgan.config import Choice, Experiment
-from hmgan.data.loader import batches
+from hmgan.data.loader import Tolerance, batches
 from hmgan.data.shards import ShardSet
 from hmgan.errors import UserError
 from hmgan.losses.gen_penalty import Transferred
@@ -23,7 +23,7 @@ from hmgan.modulation.transfer import TransferGenerator
 from hmgan.modulation.unconditional import UnconditionalGenerator
 from hmgan.train import checkpoint, ema, phases
 from hmgan.train.anchors import Turns
-from hmgan.train.log import RunLog
+from hmgan.train.log import RunLog, warn
 from hmgan.train.nonfinite import Nonfinite
 from hmgan.train.optim import discriminator_optimizer, generator_optimizer
 from hmgan.train.phases import Draws, Penalties, Restraint, Rules, Stats
@@ -118,7 +118,7 @@ class Trainer:
         log.start(self.kimg)
         if self.step == 0:
             self.on_snapshot(self, 0.0)
-        stream = self._stream()
+        stream = self._stream(log.say if self.runtime.main else warn)
         while self.step < self.last:
             stats = self._align_step() if self.data is None else self._gan_step(next(stream))
             self.step += 1
@@ -128,8 +128,7 @@ class Trainer:
             if self._crossed(settings.tick) or self.step == self.last:
                 means = self.runtime.mean(stats) | self.nonfinite.counts()
                 self.runtime.accelerator.log(log.tick(self.kimg, means), step=int(self.kimg))
-            due = self._crossed(settings.snap) or self.step == self.last
-            if due:
+            if due := self._crossed(settings.snap) or self.step == self.last:
                 self.on_snapshot(self, self.kimg)
             if due or self.runtime.stop.agreed:
                 self.save()
@@ -155,7 +154,7 @@ class Trainer:
         first = self.step * self.settings.batch + self.runtime.rank * self.batch_per_rank
         return Draws(self.settings.seed, self.step, first, self.batch_per_rank)
 
-    def _stream(self) -> Iterator[Batch]:
+    def _stream(self, report: Callable[[str], None] = warn) -> Iterator[Batch]:
         if self.data is None:
             return iter(())
         return batches(
@@ -166,6 +165,7 @@ class Trainer:
             seed=self.settings.seed,
             start_step=self.step,
             workers=self.settings.workers,
+            tolerance=Tolerance(share=self.settings.tolerated, report=report),
         )
 
     def _gan_step(self, batch: Batch) -> Stats:

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from hmgan.data.index import read_index
+from hmgan.data.index import read_index, write_index
 from hmgan.data.pack import pack
 from hmgan.errors import UserError
 
@@ -72,3 +74,21 @@ def test_a_missing_or_cut_off_shard_is_named(out):
     assert "pets-000000.tar must be" in refused(out)
     tar.unlink()
     assert "shard pets-000000.tar is missing" in refused(out)
+
+
+def test_labels_that_are_no_classes_are_refused(out):
+    index = read_index(out)
+    write_index(replace(index, label=np.where(np.arange(9) == 6, 2, index.label)), out)
+    assert "labels must be numbers of classes, got 0 to 2 with 2 classes" in refused(out)
+
+
+def test_labels_that_disagree_with_the_counts_are_refused(out):
+    index = read_index(out)
+    write_index(replace(index, label=1 - index.label), out)
+    assert "counts (5, 4), the labels (4, 5)" in refused(out)
+
+
+def test_samples_that_do_not_lie_shard_after_shard_are_refused(out):
+    index = read_index(out)
+    write_index(replace(index, shard=index.shard + 1), out)
+    assert "samples 0 to 8 must be of shard 0" in refused(out)

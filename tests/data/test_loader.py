@@ -65,7 +65,7 @@ def test_loading_leaves_the_global_random_stream_alone(data, workers):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_bad_image_is_told_in_one_line_whoever_reads_it(data, workers):
     for row in range(len(data)):
-        with open(data.index.root / data.index.shards[data.index.shard[row]].name, "r+b") as file:
+        with open(data.index.folder.path / data.index.shards[data.index.shard[row]].name, "r+b") as file:
             file.seek(data.index.offset[row])
             file.write(b"\0" * 20)
     with pytest.raises(UserError, match=r"^image \S+ in shard pets-00000\d.tar cannot be decoded[^\n]*$"):

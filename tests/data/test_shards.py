@@ -3,7 +3,6 @@ from __future__ import annotations
 import io
 import os
 import pickle
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -30,13 +29,13 @@ def message(action) -> str:
 
 def overwrite(index, row: int, content: bytes) -> None:
     """Put `content` in the place of an image, in the shard on the disk."""
-    with open(index.root / index.shards[index.shard[row]].name, "r+b") as file:
+    with open(index.folder.path / index.shards[index.shard[row]].name, "r+b") as file:
         file.seek(index.offset[row])
         file.write(content)
 
 
 def key_of(index, row: int) -> str:
-    with open(index.root / index.shards[index.shard[row]].name, "rb") as file:
+    with open(index.folder.path / index.shards[index.shard[row]].name, "rb") as file:
         file.seek(index.offset[row] - 512)
         return file.read(100).split(b".png")[0].decode()
 
@@ -89,17 +88,9 @@ def test_unreadable_bytes_are_named_with_their_shard(index, garbage):
     assert f"image {key_of(index, 5)} in shard pets-000001.tar cannot be decoded" in text
 
 
-def test_a_label_outside_the_classes_is_named_with_its_shard(index):
-    label = index.label.copy()
-    label[6] = 2
-    text = message(lambda: ShardSet(replace(index, label=label)))
-    assert f"image {key_of(index, 6)} in shard pets-000001.tar" in text
-    assert "got 2 with 2 classes" in text
-
-
 def test_a_shard_cut_off_after_opening_is_named(index):
     data = ShardSet(index)
-    os.truncate(index.root / "pets-000002.tar", int(index.offset[8]) + 10)
+    os.truncate(index.folder.path / "pets-000002.tar", int(index.offset[8]) + 10)
     assert f"image {key_of(index, 8)} in shard pets-000002.tar is cut off: got 10 of" in message(lambda: data[8])
 
 

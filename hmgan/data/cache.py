@@ -1,0 +1,141 @@
+"""A folder of downloaded files on the local disk, shared by all processes of a machine."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from hmgan.errors import UserError
+
+PARTIAL, ROOM = ".partial", ".room"
+CHUNK = 1 << 22
+
+
+def sha256_of(descriptor: int, size: int) -> str:
+    """Of the first `size` bytes of an open file."""
+    digest = hashlib.sha256()
+    for offset in range(0, size, CHUNK):
+        digest.update(os.pread(descriptor, min(CHUNK, size - offset), offset))
+    return digest.hexdigest()
+
+
+class DiskCache:
+    """Files named after their sha256, the least recently used dropped first.
+
+    A file appears under its name once it is whole and on the disk. Its bytes are compared with its name when a process
+    opens it for the first time, so that what a disk lost is downloaded again. Only one process at a time downloads a
+    file: its `.partial` is locked meanwhile, and the lock goes with the process that held it.
+
+    Args:
+        limit: bytes in all.
+    """
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        self.folder, self.limit = folder, limit
+        self._trusted: set[str] = set()
+
+    def open(self, sha256: str, size: int) -> int | None:
+        """A descriptor of the file, or None if it is not here."""
+        path = self.folder / sha256
+        try:
+            descriptor = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:
+            return None
+        if sha256 not in self._trusted:
+            if os.fstat(descriptor).st_size != size or sha256_of(descriptor, size) != sha256:
+                os.close(descriptor)
+                path.unlink(missing_ok=True)
+                return None
+            self._trusted.add(sha256)
+        os.utime(descriptor)
+        return descriptor
+
+    def fetch(self, sha256: str, size: int, download: Callable[[BinaryIO], None]) -> None:
+        """Has the file here. `download` writes it and makes sure that it is right.
+
+        Raises: UserError if the file is larger than the limit, or the disk is full.
+        """
+        path = self.folder / sha256
+        if size > self.limit:
+            raise UserError(
+                f"the cache {self.folder} may hold {self.limit} bytes, one file has {size}; raise HMGAN_CACHE_GIB"
+            )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(path.name + PARTIAL)
+        with _locked(partial) as file:
+            try:
+                os.utime(path)  # another process was faster; the file is in use again
+                partial.unlink()
+                return
+            except FileNotFoundError:
+                pass
+            try:
+                self._make_room(file, size)
+                download(file)
+                file.flush()
+                os.fsync(file.fileno())
+                os.replace(partial, path)
+            except OSError as error:
+                partial.unlink(missing_ok=True)
+                raise UserError(
+                    f"cannot write to the cache {self.folder}: {error.strerror}; make room there"
+                ) from error
+            except BaseException:
+                partial.unlink(missing_ok=True)
+                raise
+
+    def _make_room(self, file: BinaryIO, size: int) -> None:
+        """Drops old files until `size` more bytes fit, and reserves them in `file`."""
+        with _locked(self.folder / ROOM):
+            os.ftruncate(file.fileno(), 0)
+            found = sorted(_files(self.folder))
+            total = sum(bytes_ for _, bytes_, _ in found) + size
+            for _, bytes_, path in found:
+                if total <= self.limit:
+                    break
+                if path.suffix != PARTIAL or _abandoned(path):
+                    path.unlink(missing_ok=True)
+                    total -= bytes_
+            os.ftruncate(file.fileno(), size)
+
+
+def _files(folder: Path) -> Iterator[tuple[float, int, Path]]:
+    """Time of the last use, bytes and path of each."""
+    for entry in os.scandir(folder):
+        if entry.name == ROOM:
+            continue
+        try:
+            status = entry.stat()
+        except FileNotFoundError:
+            continue
+        yield status.st_mtime, status.st_size, Path(entry.path)
+
+
+def _abandoned(partial: Path) -> bool:
+    """Whether the process that wrote it is gone: locks do not outlive their holder."""
+    try:
+        with open(partial, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+    except (BlockingIOError, FileNotFoundError):
+        return False
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[BinaryIO]:
+    """The file, open for writing, and nobody else's meanwhile."""
+    while True:
+        with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                mine = os.fstat(file.fileno()).st_ino == os.stat(path).st_ino
+            except FileNotFoundError:
+                mine = False
+            if mine:  # and not renamed or dropped while this process waited
+                yield file
+                return

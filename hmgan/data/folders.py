@@ -1,0 +1,214 @@
+"""Where the files of a packed set lie: on a disk, or in an object store with a cache on the disk."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+from hmgan.data.ahead import Ahead
+from hmgan.data.cache import DiskCache
+from hmgan.data.stores import MissingError, Store, is_url, open_store
+from hmgan.errors import DamageError, UserError
+from hmgan.files import cache_folder
+
+BLOCK = 1 << 22  # bytes per Range request: what a broken transfer costs at most
+DOWNLOADS = 3  # of a file whose checksum is wrong
+THREADS = 6  # that read ahead
+CACHE_GIB = 32.0
+AGAIN = "pack the data again with `hmgan pack`"
+
+
+@dataclass(frozen=True, kw_only=True)
+class File:
+    """A file as the index knows it."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+class Folder(Protocol):
+    """The files of one packed set. `str(folder)` is how a user knows it."""
+
+    def size(self, name: str) -> int: ...  # raises FileNotFoundError
+    def read(self, name: str) -> bytes: ...  # raises FileNotFoundError
+
+    def open(self, file: File, /) -> int:
+        """A descriptor for `os.pread`, the caller's to close. Raises DamageError."""
+
+    def check(self, files: Iterable[File], /) -> None:
+        """Sees that the files are there, as far as that is cheap. Raises DamageError."""
+
+    def read_ahead(self, windows: Sequence[Sequence[File]], /) -> None:
+        """Has the files at hand soon: those of the first window, then those of the others."""
+
+    def fetch(self, file: File, /) -> None:
+        """Has the file at hand, for processes that cannot fetch it themselves."""
+
+
+class LocalFolder:
+    """A folder of this machine."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def size(self, name: str) -> int:
+        return (self.path / name).stat().st_size
+
+    def read(self, name: str) -> bytes:
+        return (self.path / name).read_bytes()
+
+    def open(self, file: File) -> int:
+        try:
+            return os.open(self.path / file.name, os.O_RDONLY)
+        except OSError as error:
+            raise DamageError(f"cannot open shard {self.path / file.name}: {error.strerror}; restore it") from error
+
+    def check(self, files: Iterable[File]) -> None:
+        for file in files:
+            path = self.path / file.name
+            if not path.is_file():
+                raise DamageError(f"{self} is incomplete: shard {file.name} is missing; copy it there, or {AGAIN}")
+            if (size := path.stat().st_size) != file.bytes:
+                raise DamageError(f"shard {path} must be {file.bytes} bytes, got {size}; copy it again, or {AGAIN}")
+
+    def read_ahead(self, windows: Sequence[Sequence[File]]) -> None: ...
+
+    def fetch(self, file: File) -> None: ...
+
+
+class RemoteFolder:
+    """A folder in an object store. Its files are downloaded whole, into the cache, and read there.
+
+    Only the process that made it downloads: a forked worker has neither the client's threads nor its connections, and
+    reads what is in the cache.
+    """
+
+    def __init__(self, store: Store, cache: DiskCache) -> None:
+        self._store, self._cache = store, cache
+        self._owner = os.getpid()
+        self._damaged: dict[str, DamageError] = {}  # so that each is found out once
+        self._ahead: Ahead[File] = Ahead(self._have, THREADS)
+
+    def __str__(self) -> str:
+        return self._store.url
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return open_folder, (self._store.url,)  # a spawned process has a client of its own
+
+    def size(self, name: str) -> int:
+        try:
+            return self._store.size(name)
+        except MissingError:
+            raise FileNotFoundError(f"{self}/{name}") from None
+
+    def read(self, name: str) -> bytes:
+        return self._store.get(name, 0, self.size(name))
+
+    def open(self, file: File) -> int:
+        for _ in range(DOWNLOADS):
+            if (descriptor := self._cache.open(file.sha256, file.bytes)) is not None:
+                return descriptor
+            self.fetch(file)
+        raise UserError(f"{self}/{file.name} does not stay whole in the cache {self._cache.folder}; check that disk")
+
+    def check(self, files: Iterable[File]) -> None:
+        """Nothing: a request for every shard would take long and cost money. They are checked when they are read."""
+
+    def read_ahead(self, windows: Sequence[Sequence[File]]) -> None:
+        """The first window must fit into the cache; the others are read ahead as far as they fit whole."""
+        wanted: list[File] = []
+        for number, window in enumerate(windows):
+            total = sum(file.bytes for file in {file.name: file for file in (*wanted, *window)}.values())
+            if total > self._cache.limit:
+                if number == 0:
+                    raise UserError(
+                        f"the cache {self._cache.folder} may hold {self._cache.limit / 2**30:.3g} GiB and the images "
+                        f"that are mixed with each other need {total / 2**30:.3g}; set HMGAN_CACHE_GIB to twice that"
+                    )
+                break
+            wanted += window
+        self._ahead.want(wanted)
+
+    def fetch(self, file: File) -> None:
+        if os.getpid() != self._owner:
+            raise UserError(f"{self}/{file.name} is not in the cache of this machine; open the data in this process")
+        if file.name in self._damaged:
+            raise self._damaged[file.name]
+        self._have(file)
+
+    def _have(self, file: File) -> None:
+        self._cache.fetch(file.sha256, file.bytes, partial(self._download, file))
+
+    def _download(self, file: File, target: BinaryIO) -> None:
+        try:
+            self._compare_size(file)
+            for _ in range(DOWNLOADS):
+                if self._copy(file, target) == file.sha256:
+                    return
+            raise DamageError(
+                f"{self}/{file.name} has not the sha256 that the index says, {DOWNLOADS} times over; "
+                "upload that shard again, or the index that belongs to it"
+            )
+        except DamageError as error:
+            self._damaged[file.name] = error
+            raise
+
+    def _compare_size(self, file: File) -> None:
+        try:
+            size = self._store.size(file.name)
+        except MissingError:
+            raise DamageError(f"{self}/{file.name} is missing; upload that shard again, or {AGAIN}") from None
+        if size != file.bytes:
+            raise DamageError(
+                f"{self}/{file.name} must be {file.bytes} bytes, got {size}: it ends at byte {size}; "
+                f"upload that shard again, or {AGAIN}"
+            )
+
+    def _copy(self, file: File, target: BinaryIO) -> str:
+        """Downloads block by block; a block that breaks is asked for again, those before it are kept."""
+        digest = hashlib.sha256()
+        target.seek(0)
+        for start in range(0, file.bytes, BLOCK):
+            try:
+                block = self._store.get(file.name, start, min(start + BLOCK, file.bytes))
+            except MissingError:
+                raise DamageError(f"{self}/{file.name} vanished at byte {start}; upload that shard again") from None
+            digest.update(block)
+            target.write(block)
+        return digest.hexdigest()
+
+
+def open_folder(place: str | Path) -> Folder:
+    """The folder at a path or URL.
+
+    Raises: UserError for a path that is no folder, or a URL that cannot be read here.
+    """
+    name = str(place)
+    if name.startswith("file://"):
+        name = name.removeprefix("file://")
+    if is_url(name):
+        return RemoteFolder(open_store(name), DiskCache(cache_folder() / "shards", _limit()))
+    if not Path(name).is_dir():
+        raise UserError(f"{name} is not a packed data set: no such folder; run `hmgan pack SRC {name}` first")
+    return LocalFolder(Path(name))
+
+
+def _limit() -> int:
+    """Bytes of the cache."""
+    text = os.environ.get("HMGAN_CACHE_GIB") or str(CACHE_GIB)
+    try:
+        gib = float(text)
+    except ValueError:
+        gib = 0.0
+    if not gib > 0:
+        raise UserError(f"HMGAN_CACHE_GIB must be a number of GiB more than 0, got {text!r}")
+    return int(gib * 2**30)

@@ -1,0 +1,191 @@
+"""Object stores behind URLs. Requests that fail are tried again here, and nowhere below or above."""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Protocol, TypeVar
+from urllib.parse import urlsplit
+
+from hmgan.errors import UserError
+
+NATIVE = ("s3", "s3a", "gs", "az", "azure", "abfs", "abfss", "http", "https")  # what obstore reads
+TIMEOUT, CONNECT_TIMEOUT = 30.0, 5.0  # seconds for a whole request, and for its connection
+GIVE_UP = 120.0  # seconds without a success
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 10.0
+REFUSALS = 3  # credentials that renew themselves may be a moment late; more tries can lock an account
+CREDENTIAL_CODES = ("ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch", "AccessDenied")
+
+T = TypeVar("T")
+
+
+class MissingError(Exception):
+    """There is no object of that name."""
+
+
+class _RefusedError(Exception):
+    """The store does not accept the credentials, or they do not allow this."""
+
+
+class Client(Protocol):
+    """One store's requests, each tried once. Raises whatever its library raises, but FileNotFoundError for nothing."""
+
+    def size(self, name: str) -> int: ...
+    def get(self, name: str, start: int, stop: int) -> bytes: ...
+    def put(self, name: str, content: bytes) -> None: ...
+    def names(self) -> list[str]: ...  # of the folder itself, without its subfolders
+
+
+class Store:
+    """A folder in an object store, by its URL.
+
+    Raises, in every method: MissingError; UserError, without a secret in it, once the store fails for `give_up` seconds
+    or refuses the credentials.
+    """
+
+    def __init__(self, url: str, client: Client, give_up: float) -> None:
+        self.url, self._client, self._give_up = url.rstrip("/"), client, give_up
+        self._random = random.Random()  # not the global stream, which belongs to the run
+
+    def size(self, name: str) -> int:
+        return self._tried(lambda: self._client.size(name), name)
+
+    def get(self, name: str, start: int, stop: int) -> bytes:
+        """Exactly the bytes from `start` to `stop`."""
+        return self._tried(partial(self._whole, name, start, stop), f"{name} at byte {start}")
+
+    def put(self, name: str, content: bytes) -> None:
+        self._tried(lambda: self._client.put(name, content), name)
+
+    def names(self) -> list[str]:
+        return sorted(self._tried(self._client.names, ""))
+
+    def _whole(self, name: str, start: int, stop: int) -> bytes:
+        content = self._client.get(name, start, stop)
+        if len(content) != stop - start:
+            raise ConnectionError(f"body cut off after {len(content)} of {stop - start} bytes")
+        return content
+
+    def _tried(self, action: Callable[[], T], what: str) -> T:
+        began, refusals, pause = time.monotonic(), 0, FIRST_PAUSE
+        while True:
+            try:
+                with _sorted_out():
+                    return action()
+            except _RefusedError as error:
+                refusals += 1
+                if refusals == REFUSALS:
+                    raise UserError(
+                        f"{self.url}/{what}: the store refuses access ({error}); renew the credentials in the "
+                        "environment or allow them to read this, then resume"
+                    ) from None
+            except ConnectionError as error:
+                if (seconds := time.monotonic() - began) + pause > self._give_up:
+                    raise UserError(
+                        f"{self.url}/{what}: the store failed for {seconds:.0f} seconds ({error}); "
+                        "see whether it can be reached, then resume"
+                    ) from None
+            # Jitter: clients that failed together must not come back together.
+            time.sleep(pause * self._random.uniform(0.5, 1))
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+
+@contextmanager
+def _sorted_out() -> Iterator[None]:
+    """Turns what clients raise into MissingError, _RefusedError or ConnectionError, in words of its own.
+
+    Theirs hold the request and the server's answer, and with them names of keys, and signatures.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise MissingError from None
+    except Exception as error:
+        text = f"{type(error).__name__} {error}"
+        code = re.search(r"<Code>(\w{1,60})</Code>", text)
+        status = re.search(r"status code: ([1-5]\d\d)\b", text)
+        kind = re.search(
+            r"kind: (Connect|Timeout|Request|Interrupted|Decode|Body)\b|(body cut off after [\d of]+)", text
+        )
+        words = [found[found.lastindex or 0] for found in (status, code, kind) if found]
+        reason = " ".join(words) or type(error).__name__
+        refused = isinstance(error, PermissionError) or (status and status[1] in ("401", "403"))
+        if refused or (code and code[1] in CREDENTIAL_CODES):
+            raise _RefusedError(reason) from None
+        raise ConnectionError(reason) from None
+
+
+class Native:
+    """obstore: S3, Google Cloud, Azure and HTTP, with their standard credential chains."""
+
+    def __init__(self, url: str, timeout: float) -> None:
+        try:
+            from obstore.store import from_url
+        except ImportError:
+            raise UserError(f"reading {url} needs obstore; install hmgan[s3]") from None
+        options: Any = {"allow_http": True, "timeout": f"{timeout}s", "connect_timeout": f"{CONNECT_TIMEOUT}s"}
+        self._store: Any = from_url(url, client_options=options, retry_config={"max_retries": 0})
+
+    def size(self, name: str) -> int:
+        return int(self._store.head(name)["size"])
+
+    def get(self, name: str, start: int, stop: int) -> bytes:
+        return bytes(self._store.get_range(name, start=start, end=stop))
+
+    def put(self, name: str, content: bytes) -> None:
+        self._store.put(name, content, mode="overwrite")
+
+    def names(self) -> list[str]:
+        return [entry["path"] for entry in self._store.list_with_delimiter(None)["objects"]]
+
+
+class Fsspec:
+    """Every other URL that fsspec knows."""
+
+    def __init__(self, url: str) -> None:
+        import fsspec
+
+        try:
+            self._files, self._root = fsspec.core.url_to_fs(url)
+        except (ImportError, ValueError) as error:
+            raise UserError(f"{url} cannot be opened: {error}") from None
+
+    def size(self, name: str) -> int:
+        return int(self._files.info(f"{self._root}/{name}")["size"])
+
+    def get(self, name: str, start: int, stop: int) -> bytes:
+        return bytes(self._files.cat_file(f"{self._root}/{name}", start=start, end=stop))
+
+    def put(self, name: str, content: bytes) -> None:
+        self._files.makedirs(self._root, exist_ok=True)
+        self._files.pipe_file(f"{self._root}/{name}", content)
+
+    def names(self) -> list[str]:
+        entries = self._files.ls(self._root, detail=True)
+        return [entry["name"].rpartition("/")[2] for entry in entries if entry["type"] == "file"]
+
+
+def is_url(name: str) -> bool:
+    return "://" in name
+
+
+def checked(url: str) -> str:
+    """The URL. Raises UserError, which does not repeat it, for one that carries a password or a token."""
+    parts = urlsplit(url)
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        bare = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        raise UserError(
+            f"a URL of data must hold no user, password or query, got one before or after {bare}; "
+            "put credentials into the environment, such as AWS_ACCESS_KEY_ID"
+        )
+    return url
+
+
+def open_store(url: str) -> Store:
+    """The store behind a URL. Raises UserError if no library here can read it."""
+    scheme = urlsplit(checked(url)).scheme
+    return Store(url, Native(url, TIMEOUT) if scheme in NATIVE else Fsspec(url), GIVE_UP)

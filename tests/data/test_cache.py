@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import multiprocessing
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from hmgan.data.cache import PARTIAL, DiskCache
+from hmgan.errors import UserError
+
+
+def content(number: int) -> bytes:
+    return bytes([number]) * 1000
+
+
+def name(number: int) -> str:
+    return hashlib.sha256(content(number)).hexdigest()
+
+
+class Downloads:
+    """Counts what is downloaded."""
+
+    def __init__(self, folder: Path, limit: int = 3500) -> None:
+        self.cache, self.done = DiskCache(folder, limit), []
+
+    def __call__(self, number: int) -> None:
+        def write(file) -> None:
+            self.done.append(number)
+            file.write(content(number))
+
+        self.cache.fetch(name(number), 1000, write)
+
+    def read(self, number: int) -> bytes | None:
+        descriptor = self.cache.open(name(number), 1000)
+        if descriptor is None:
+            return None
+        found = os.pread(descriptor, 2000, 0)
+        os.close(descriptor)
+        return found
+
+
+@pytest.fixture
+def downloads(tmp_path):
+    return Downloads(tmp_path / "cache")
+
+
+def aged(downloads: Downloads) -> None:
+    """Every file as if last used a minute earlier than it was."""
+    for path in downloads.cache.folder.iterdir():
+        status = path.stat()
+        os.utime(path, (status.st_atime - 60, status.st_mtime - 60))
+
+
+def test_a_file_is_downloaded_once(downloads):
+    assert downloads.read(1) is None
+    for _ in range(2):
+        downloads(1)
+    assert downloads.read(1) == content(1)
+    assert downloads.done == [1]
+
+
+def test_the_least_recently_used_files_go_first(downloads):
+    for number in (1, 2, 3):
+        downloads(number)
+        aged(downloads)
+    downloads.read(1)
+    aged(downloads)
+    downloads(4)
+    assert [downloads.read(number) is not None for number in (1, 2, 3, 4)] == [True, False, True, True]
+    size = sum(path.stat().st_size for path in downloads.cache.folder.iterdir())
+    assert size <= downloads.cache.limit
+
+
+def test_a_file_that_is_open_stays_readable_when_it_goes(downloads):
+    downloads(1)
+    descriptor = downloads.cache.open(name(1), 1000)
+    for number in (2, 3, 4, 5):
+        aged(downloads)
+        downloads(number)
+    assert downloads.read(1) is None
+    assert os.pread(descriptor, 1000, 0) == content(1)
+    os.close(descriptor)
+
+
+@pytest.mark.parametrize("damage", [lambda f: f[:-1], lambda f: b"x" + f[1:]])
+def test_what_the_disk_lost_is_downloaded_again(downloads, damage):
+    downloads(1)
+    path = downloads.cache.folder / name(1)
+    path.write_bytes(damage(path.read_bytes()))
+    later = Downloads(downloads.cache.folder)  # another process
+    assert later.read(1) is None
+    later(1)
+    assert later.read(1) == content(1)
+
+
+def test_a_failed_download_leaves_nothing(downloads):
+    def fails(file) -> None:
+        file.write(b"half")
+        raise UserError("broken")
+
+    with pytest.raises(UserError, match="broken"):
+        downloads.cache.fetch(name(1), 1000, fails)
+    assert [path.name for path in downloads.cache.folder.iterdir()] == [".room"]
+
+
+def test_what_a_killed_process_left_makes_room_and_what_a_living_one_writes_stays(downloads):
+    downloads.cache.folder.mkdir()
+    for number in (8, 9):
+        (downloads.cache.folder / (name(number) + PARTIAL)).write_bytes(content(number))
+    with open(downloads.cache.folder / (name(9) + PARTIAL), "rb") as living:
+        fcntl.flock(living, fcntl.LOCK_EX)
+        aged(downloads)
+        for number in (1, 2, 3):
+            downloads(number)
+        left = {path.name.removesuffix(PARTIAL) for path in downloads.cache.folder.glob("*" + PARTIAL)}
+        assert left == {name(9)}
+        assert downloads.read(1) is None
+
+
+def test_a_file_larger_than_the_limit_is_refused(tmp_path):
+    with pytest.raises(UserError, match="may hold 10 bytes, one file has 1000; raise HMGAN_CACHE_GIB"):
+        Downloads(tmp_path, limit=10)(1)
+
+
+def test_a_full_disk_is_told(downloads):
+    def full(file) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(UserError, match=r"cannot write to the cache .*: No space left on device; make room"):
+        downloads.cache.fetch(name(1), 1000, full)
+
+
+def _ranks_work(folder: Path, log: Path, begin: threading.Barrier) -> None:
+    downloads = Downloads(folder, limit=4000)
+    begin.wait()
+    for turn in range(40):
+        number = turn * 7 % 5
+        while (found := downloads.read(number)) is None:
+            downloads(number)
+        assert found == content(number)
+    log.write_text(str(len(downloads.done)))
+
+
+def test_processes_share_a_cache_that_is_too_small_for_them(tmp_path):
+    context = multiprocessing.get_context("fork")
+    begin = context.Barrier(3)
+    logs = [tmp_path / f"log{i}" for i in range(3)]
+    processes = [context.Process(target=_ranks_work, args=(tmp_path / "cache", log, begin)) for log in logs]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert all(int(log.read_text()) > 0 for log in logs) or sum(int(log.read_text()) for log in logs) >= 5

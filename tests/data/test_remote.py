@@ -1,0 +1,311 @@
+"""Packed sets in object stores: the same as local ones, whatever the store does in between."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import random
+import re
+from collections import Counter
+from itertools import islice
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import faulty_s3
+import pytest
+import torch
+
+from hmgan.data import folders, loader, stores
+from hmgan.data.loader import Tolerance, all_of_class, batches
+from hmgan.data.order import Order
+from hmgan.data.pack import pack
+from hmgan.data.shards import ShardSet
+from hmgan.data.stores import open_store
+from hmgan.errors import DamageError, UserError
+
+IMAGES = 24
+
+
+@pytest.fixture
+def local(folder, tmp_path, monkeypatch):
+    """24 images in 5 shards; blocks and windows small enough that there are several."""
+    monkeypatch.setattr(folders, "BLOCK", 1500)
+    pack(folder(cat=12, dog=12), tmp_path / "out", shard_samples=5, name="pets")
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def fresh(tmp_path, monkeypatch):
+    """A cache that nothing is in."""
+    monkeypatch.setenv("HMGAN_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache/shards"
+
+
+def upload(local: Path, url: str) -> str:
+    store = open_store(url)
+    for path in sorted(local.iterdir()):
+        store.put(path.name, path.read_bytes())
+    return url
+
+
+@pytest.fixture
+def url(local, s3, fresh, tmp_path):
+    return upload(local, f"s3://{faulty_s3.BUCKET}/{tmp_path.name}")
+
+
+def shown(data: ShardSet, images: int, *, workers: int = 0, batch: int = 2, start: int = 0, **options) -> list:
+    options = dict(batch_per_rank=batch, rank=0, world=1, seed=1, start_step=start, workers=workers) | options
+    steps = islice(batches(data, **options), images // batch)
+    return [(image.numpy().tobytes(), int(label)) for step in steps for image, label in zip(*step, strict=True)]
+
+
+def names(data: ShardSet, whole: Path, images: int, **options) -> list[int]:
+    """Which images of the set were shown."""
+    known = ShardSet(whole)
+    number = {known[i][0].numpy().tobytes(): i for i in range(len(known))}
+    return [number[content] for content, _ in shown(data, images, **options)]
+
+
+def told(action) -> str:
+    with pytest.raises(UserError) as error:
+        action()
+    text = str(error.value)
+    assert "\n" not in text
+    assert faulty_s3.SECRET not in text
+    assert faulty_s3.KEY not in text
+    return text
+
+
+def only_tars(fault: str | None):
+    return lambda method, path, start: fault if path.endswith(".tar") else None
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_set_in_s3_is_shown_like_the_local_one(local, url, workers, monkeypatch):
+    monkeypatch.setattr(loader, "WINDOW", 8)
+    here, there = ShardSet(local), ShardSet(url)
+    assert (there.digest, there.counts, there.classes) == (here.digest, here.counts, here.classes)
+    assert torch.equal(there.labels, here.labels)
+    assert shown(there, 3 * IMAGES, workers=workers) == shown(here, 3 * IMAGES)
+    assert shown(there, IMAGES, workers=workers, start=7) == shown(here, IMAGES, start=7)
+
+
+@pytest.mark.parametrize("scheme", ["memory", "file"])
+def test_other_urls_are_read_too(local, fresh, scheme, tmp_path):
+    url = f"memory://{tmp_path.name}" if scheme == "memory" else f"file://{local}"
+    if scheme == "memory":
+        upload(local, url)
+    for workers in (0, 1):
+        assert shown(ShardSet(url), IMAGES, workers=workers) == shown(ShardSet(local), IMAGES)
+
+
+def test_a_second_reader_asks_only_for_the_index(url, proxied):
+    list(shown(ShardSet(url), IMAGES))
+    first = [path for _, path, _ in proxied.asked if path.endswith(".tar")]
+    assert len(first) > 5
+    proxied.asked.clear()
+    list(shown(ShardSet(url), IMAGES))
+    assert {Path(urlsplit(path).path).suffix for _, path, _ in proxied.asked} <= {".json", ".safetensors"}
+
+
+def test_all_images_of_a_class_come_from_a_store_too(local, url):
+    here, there = (torch.cat(list(all_of_class(ShardSet(place), 1))) for place in (local, url))
+    assert torch.equal(here, there)
+
+
+def test_what_is_mixed_with_each_other_must_fit_into_the_cache(url, monkeypatch):
+    monkeypatch.setenv("HMGAN_CACHE_GIB", "0.00001")
+    assert "set HMGAN_CACHE_GIB to twice that" in told(lambda: shown(ShardSet(url), 2))
+    monkeypatch.setenv("HMGAN_CACHE_GIB", "much")
+    assert "HMGAN_CACHE_GIB must be a number of GiB more than 0, got 'much'" in told(lambda: ShardSet(url))
+
+
+def test_an_epoch_goes_through_a_cache_that_holds_one_window_at_a_time(local, url, monkeypatch):
+    monkeypatch.setattr(loader, "WINDOW", 8)
+    data = ShardSet(url)
+    data.index.folder._cache.limit = 3 * max(shard.bytes for shard in data.index.shards)
+    for workers in (0, 2):
+        assert sorted(names(data, local, IMAGES, workers=workers)) == list(range(IMAGES))
+
+
+def test_a_resumed_run_asks_for_no_shard_that_it_does_not_need(url, proxied, monkeypatch):
+    monkeypatch.setattr(loader, "WINDOW", 5)
+    data = ShardSet(url)
+    plan = Order(data.shard_sizes, seed=1, window=5)
+    _, wanted = plan.window(20)
+    monkeypatch.setattr(ShardSet, "read_ahead", lambda *_: None)
+    list(shown(data, 2, start=10))
+    asked = {path.rpartition("/")[2] for _, path, _ in proxied.asked if path.endswith(".tar")}
+    assert asked <= {data.index.shards[shard].name for shard in wanted}
+
+
+@pytest.mark.parametrize("fault", ["500", "503", "slow", "cut", "reset", "flip"])
+def test_a_fault_that_passes_is_healed(local, url, proxied, fault):
+    seen = Counter()
+
+    def plan(method, path, start):
+        seen[method, path, start] += 1
+        return fault if seen[method, path, start] == 1 and (start > 0 or fault != "flip") else None
+
+    proxied.plan = plan
+    assert shown(ShardSet(url), IMAGES) == shown(ShardSet(local), IMAGES)
+    assert proxied.faults.count(fault) >= 5
+
+
+def test_a_stalled_answer_is_not_waited_for(local, url, proxied, monkeypatch):
+    monkeypatch.setattr(stores, "TIMEOUT", 0.5)
+    proxied.plan = lambda method, path, start: "stall" if start == 1500 and len(proxied.faults) < 2 else None
+    proxied.stall = 60.0
+    assert torch.equal(ShardSet(url)[0][0], ShardSet(local)[0][0])
+    assert proxied.faults == ["stall", "stall"]
+
+
+def test_a_body_that_is_cut_is_gone_on_with_by_range(url, proxied):
+    seen = Counter()
+
+    def plan(method, path, start):
+        seen[path, start] += 1
+        return "cut" if path.endswith(".tar") and start == 3000 and seen[path, start] == 1 else None
+
+    proxied.plan = plan
+    data = ShardSet(url)
+    proxied.asked.clear()
+    data[0]
+    starts = [start for method, path, start in proxied.asked if method == "GET"]
+    assert starts[:4] == [0, 1500, 3000, 3000]
+    assert starts.count(0) == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "text"),
+    [
+        ("503", r"the store failed for \d seconds \(503 SlowDown\); see whether"),
+        ("reset", r"the store failed for \d seconds \("),
+        ("expired", r"the store refuses access \(400 ExpiredToken\); renew the credentials"),
+    ],
+)
+def test_a_fault_that_stays_is_told_with_its_place_and_in_time(url, proxied, fault, text, monkeypatch):
+    monkeypatch.setattr(stores, "GIVE_UP", 0.5)
+    data = ShardSet(url)
+    proxied.plan = lambda method, path, start: fault if start >= 1500 else None
+    assert re.search(rf"^{url}/pets-000000\.tar at byte 1500: {text}", told(lambda: data[0]))
+    assert proxied.faults.count("expired") in (0, 3)
+
+
+def test_wrong_credentials_are_told_without_a_secret(url, monkeypatch, caplog, capfd):
+    for name, value in faulty_s3.environment(os.environ["AWS_ENDPOINT_URL"], "another-secret").items():
+        monkeypatch.setenv(name, value)
+    with caplog.at_level(logging.DEBUG):
+        text = told(lambda: ShardSet(url))
+    assert "refuses access (403" in text
+    said = caplog.text + "".join(capfd.readouterr())
+    assert "another-secret" not in text + said
+    assert faulty_s3.KEY not in text + said
+
+
+@pytest.mark.parametrize("bad", ["s3://me:hidden@bucket/x", "https://host/x?token=hidden", "s3://hidden@bucket/x"])
+def test_a_url_with_a_secret_in_it_is_refused_without_repeating_it(bad):
+    text = told(lambda: ShardSet(bad))
+    assert "must hold no user, password or query" in text
+    assert "hidden" not in text
+
+
+def test_a_missing_shard_is_named(url, proxied):
+    data = ShardSet(url)
+    proxied.plan = only_tars("missing")
+    assert f"{url}/pets-000000.tar is missing; upload that shard again" in told(lambda: data[0])
+
+
+def test_a_truncated_shard_is_named(local, url):
+    content = (local / "pets-000001.tar").read_bytes()
+    open_store(url).put("pets-000001.tar", content[:4000])
+    text = told(lambda: ShardSet(url)[5])
+    assert f"{url}/pets-000001.tar must be {len(content)} bytes, got 4000: it ends at byte 4000" in text
+
+
+def test_flipped_bytes_that_stay_are_named_and_found_out_once(local, url, proxied):
+    content = bytearray((local / "pets-000001.tar").read_bytes())
+    content[2000] ^= 1
+    open_store(url).put("pets-000001.tar", bytes(content))
+    data = ShardSet(url)
+    proxied.asked.clear()
+    text = told(lambda: data[5])
+    assert f"{url}/pets-000001.tar has not the sha256 that the index says, 3 times over" in text
+    before = len(proxied.asked)
+    assert told(lambda: data[6]) == text
+    assert len(proxied.asked) == before
+
+
+def test_an_index_of_other_shards_is_told(local, url, tmp_path):
+    head = json.loads((local / "index.json").read_text())
+    head["shards"][2]["sha256"] = head["shards"][1]["sha256"]
+    head["shards"][3]["samples"] += 1
+    open_store(url).put("index.json", json.dumps(head).encode())
+    assert "disagree on the number of samples" in told(lambda: ShardSet(url))
+    head["shards"][3]["samples"] -= 1
+    open_store(url).put("index.json", json.dumps(head).encode())
+    assert "pets-000002.tar has not the sha256" in told(lambda: ShardSet(url)[10])
+
+
+def test_a_url_without_an_index_is_told(s3, fresh):
+    assert f"s3://{faulty_s3.BUCKET}/nothing is not a packed data set" in told(
+        lambda: ShardSet(f"s3://{faulty_s3.BUCKET}/nothing")
+    )
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_damage_up_to_a_share_is_left_out_and_told(local, url, workers):
+    open_store(url).put("pets-000001.tar", b"")
+    data, said = ShardSet(url), []
+    whole = names(ShardSet(local), local, 2 * IMAGES)
+    tolerance = Tolerance(share=0.3, report=said.append)
+    got = names(data, local, 2 * IMAGES, workers=workers, tolerance=tolerance)
+    lost = set(range(5, 10))
+    assert not lost & set(got)
+    for place, image in enumerate(whole):  # every other place is as it was
+        if image not in lost:
+            assert got[place] == image
+    assert len(said) == 1
+    assert said[0].startswith(f"left out, 1 of 24 images by now: {url}/pets-000001.tar must be")
+    with pytest.raises(DamageError, match=r"pets-000001\.tar must be"):
+        shown(data, 2 * IMAGES, workers=workers, tolerance=Tolerance(share=0.2, report=said.append))
+
+
+def inject(url: str, proxied, faults: int, monkeypatch) -> None:
+    """Whole epochs while half of the answers are broken, until so many were: every image once in each."""
+    draw, flipped = random.Random(1), Counter()
+
+    def plan(method, path, start):
+        if not path.endswith(".tar") or draw.random() < 0.5:
+            return None
+        fault = draw.choices(["500", "503", "cut", "reset", "slow", "stall", "flip"], [5, 5, 5, 5, 5, 0.1, 1])[0]
+        flipped[path] += fault == "flip"
+        return None if fault == "flip" and flipped[path] % 8 != 1 else fault
+
+    monkeypatch.setattr(loader, "WINDOW", 8)
+    monkeypatch.setattr(folders, "DOWNLOADS", 20)
+    data = ShardSet(url)
+    known = {data[i][0].numpy().tobytes(): (i, data[i][1]) for i in range(IMAGES)}
+    proxied.plan, proxied.stall = plan, 4.0
+    cache = data.index.folder._cache.folder
+    epoch = 0
+    while len(proxied.faults) < faults:
+        workers = epoch % 3
+        data.close()
+        for path in cache.iterdir():
+            path.unlink()  # each epoch begins with nothing
+        got = shown(data, IMAGES, workers=workers, start=epoch * IMAGES // 2)
+        assert sorted(known[content][0] for content, _ in got) == list(range(IMAGES))
+        assert all(known[content][1] == label for content, label in got)
+        epoch += 1
+    assert {"500", "503", "cut", "reset", "slow", "flip"} <= set(proxied.faults)
+
+
+def test_no_image_is_repeated_dropped_or_halved_under_60_faults(url, proxied, monkeypatch):
+    inject(url, proxied, 60, monkeypatch)
+
+
+@pytest.mark.slow
+def test_no_image_is_repeated_dropped_or_halved_under_1000_faults(url, proxied, monkeypatch):
+    inject(url, proxied, 1000, monkeypatch)

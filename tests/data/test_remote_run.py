@@ -1,0 +1,56 @@
+"""`hmgan train` from an object store: killed, resumed, and the same as from the disk."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import faulty_s3
+import pytest
+import tiny
+from safetensors.numpy import load_file
+
+from hmgan.data.stores import open_store
+
+
+def hmgan(*words: object) -> list[str]:
+    return [sys.executable, "-m", "hmgan", "train", *map(str, words)]
+
+
+def train(data, source, outdir) -> list[str]:
+    options = tiny.options(
+        data=data, source=source, train__batch=4, train__kimg=0.12, train__tick=0.06, train__snap=0.04,
+        train__workers=1, train__trackers="[]", train__threads=1,
+    )  # fmt: skip
+    return hmgan("hyper-mod-b", "--outdir", outdir, *options)
+
+
+@pytest.mark.slow
+def test_a_run_from_s3_that_is_killed_and_resumed_equals_the_local_run(s3, shards, source, tmp_path, monkeypatch):
+    monkeypatch.setenv("HMGAN_CACHE", str(tmp_path / "cache"))
+    url = f"s3://{faulty_s3.BUCKET}/{tmp_path.name}"
+    for path in sorted(shards.iterdir()):
+        open_store(url).put(path.name, path.read_bytes())
+    subprocess.run(train(shards, source, tmp_path / "local"), check=True, timeout=300)
+    with subprocess.Popen(train(url, source, tmp_path / "remote")) as process:
+        deadline = time.monotonic() + 300
+        while not list(tmp_path.glob("remote/*/checkpoints/0*")):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        os.kill(process.pid, signal.SIGKILL)
+    (tmp_path / "cache").rename(tmp_path / "lost")  # on another machine
+    subprocess.run(hmgan("hyper-mod-b", "--outdir", tmp_path / "remote", "--resume", "latest"), check=True, timeout=300)
+    local, remote = (next(tmp_path.glob(f"{kind}/*")) for kind in ("local", "remote"))
+    assert "resumed" in (remote / "log.txt").read_text()
+    wanted, got = (sorted((run / "snapshots").iterdir())[-1] for run in (local, remote))
+    assert wanted.name == got.name
+    wanted, got = load_file(wanted / "model.safetensors"), load_file(got / "model.safetensors")
+    assert wanted.keys() == got.keys()
+    assert all((wanted[name] == got[name]).all() for name in wanted)
+    for path in remote.rglob("*.json*"):
+        assert faulty_s3.SECRET not in path.read_text()
+        assert faulty_s3.KEY not in path.read_text()
