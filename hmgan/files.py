@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
+
+from hmgan.errors import UserError
+
+FULL = re.compile(rf"(Errno|os error) ({errno.ENOSPC}|{errno.EDQUOT})\b")
 MODE = 0o644  # safetensors writes files that only their owner can read
 
 
@@ -45,6 +53,18 @@ def write_folder_atomically(folder: Path, write: Callable[[Path], object]) -> No
         sync(folder.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def named_if_full(folder: Path) -> Iterator[None]:
+    """Raises UserError where a write fails for want of room."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        if FULL.search(str(error)):  # safetensors has no error number, only the text of one
+            text = f"no room left for {folder}; checkpoints written before are whole: make room, and --resume"
+            raise UserError(text) from error
+        raise
 
 
 def sync(path: Path) -> None:

@@ -70,6 +70,7 @@ class Train(Strict):
     freeze: list[str] = Field(default=[], description="parts of D that do not train")
     source: list[str] = Field(default=[], description="parameters of the source that train too, as patterns")
     trackers: list[str] = Field(default=["tensorboard"], description="accelerate trackers")
+    timeout: float = Field(1800.0, gt=0, description="seconds that a rank may take to move on, before all give up")
     on_nonfinite: Literal["stop", "skip"] = Field(
         "stop", description="what a loss or gradient that is not finite does: end the run, or leave that phase out"
     )

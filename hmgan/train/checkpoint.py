@@ -10,9 +10,10 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -20,41 +21,62 @@ from hmgan.errors import UserError
 from hmgan.files import write_folder_atomically
 
 TENSORS, STATE = "state.safetensors", "state.json"
+Parts = Mapping[str, nn.Module | torch.optim.Optimizer]
 
 
-def save(folder: Path, parts: Mapping[str, nn.Module | torch.optim.Optimizer], state: Mapping[str, Any]) -> None:
-    """Writes a checkpoint of named networks and optimisers, whole or not at all."""
+class DamagedError(UserError):
+    """Its files are not what was written."""
+
+
+class Copy(NamedTuple):
+    """What a checkpoint holds, on the CPU and apart from the networks."""
+
+    tensors: dict[str, Tensor]
+    groups: dict[str, Any]
+
+
+def copy_of(parts: Parts) -> Copy:
+    """Of named networks and optimisers."""
     tensors: dict[str, Tensor] = {}
     groups: dict[str, Any] = {}
     for name, part in parts.items():
         if isinstance(part, torch.optim.Optimizer):
             flat, groups[name] = _flatten(part)
-            tensors |= {f"{name}/{key}": value for key, value in flat.items()}
         else:
-            tensors |= {f"{name}/{key}": value for key, value in part.state_dict().items()}
-    # Clones: safetensors refuses tensors that share memory, as expanded or tied ones do.
-    owned = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
-
-    def write(partial: Path) -> None:
-        save_file(owned, partial / TENSORS)
-        digest = hashlib.sha256((partial / TENSORS).read_bytes()).hexdigest()
-        (partial / STATE).write_text(json.dumps({**state, "groups": groups, "sha256": digest}) + "\n")
-
-    write_folder_atomically(folder, write)
+            flat = part.state_dict()
+        # Into memory of their own: safetensors refuses tensors that share it, as expanded or tied ones do.
+        tensors |= {f"{name}/{key}": torch.empty(x.shape, dtype=x.dtype).copy_(x) for key, x in flat.items()}
+    return Copy(tensors, groups)
 
 
-def load(folder: Path, parts: Mapping[str, nn.Module | torch.optim.Optimizer]) -> dict[str, Any]:
+def write(folder: Path, copy: Copy, state: Mapping[str, Any]) -> None:
+    """A checkpoint, whole or not at all. Raises UserError if it cannot be written."""
+
+    def fill(partial: Path) -> None:
+        save_file(copy.tensors, partial / TENSORS)
+        whole = {**state, "groups": copy.groups, "sha256": digest(partial / TENSORS)}
+        (partial / STATE).write_text(json.dumps(whole) + "\n")
+
+    try:
+        write_folder_atomically(folder, fill)
+    except (OSError, SafetensorError) as error:
+        raise UserError(
+            f"checkpoint {folder} cannot be written: {error}; those before it are whole: make room, and --resume"
+        ) from error
+
+
+def load(folder: Path, parts: Parts) -> dict[str, Any]:
     """Restores the parts in place and returns the saved state.
 
-    Raises: UserError if the checkpoint is damaged or of other networks.
+    Raises: DamagedError, with nothing changed; UserError for a checkpoint of other networks.
     """
     try:
         state = json.loads((folder / STATE).read_text())
-        whole = hashlib.sha256((folder / TENSORS).read_bytes()).hexdigest() == state["sha256"]
+        whole = digest(folder / TENSORS) == state["sha256"]
     except (OSError, ValueError, KeyError, TypeError):
         whole = False
     if not whole:
-        raise UserError(f"{folder} is damaged: its checksum does not match; remove it to resume from the one before")
+        raise DamagedError(f"checkpoint {folder} is damaged: its checksum does not match")
     tensors = load_file(folder / TENSORS)
     for name, part in parts.items():
         own = {key.removeprefix(f"{name}/"): value for key, value in tensors.items() if key.startswith(f"{name}/")}
@@ -68,15 +90,33 @@ def load(folder: Path, parts: Mapping[str, nn.Module | torch.optim.Optimizer]) -
     return state
 
 
+def digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def stored(folder: Path) -> list[Path]:
+    """A run's checkpoints, the newest first. What a killed run left half written is none: its name is hidden."""
+    return sorted(folder.glob("[0-9]*"), reverse=True)
+
+
 def newest(folder: Path) -> Path | None:
-    """The newest whole checkpoint below a run's checkpoint folder."""
-    whole = [path for path in sorted(folder.glob("[0-9]*")) if (path / STATE).is_file()]
-    return whole[-1] if whole else None
+    """The newest checkpoint below a run's checkpoint folder, unread."""
+    return next((path for path in stored(folder) if (path / STATE).is_file()), None)
+
+
+def put_aside(folder: Path) -> Path:
+    """Renames a damaged checkpoint, so that it is neither resumed from nor counted; its new name."""
+    aside = folder.with_name(f"damaged-{folder.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    return folder.rename(aside)
 
 
 def prune(folder: Path, keep: int) -> None:
     """Removes all but the newest `keep` checkpoints, and what a killed run left half written."""
-    for path in (*sorted(folder.glob("[0-9]*"))[:-keep], *folder.glob(".*.partial")):
+    for path in stored(folder)[keep:]:
+        path.rename(path.with_name(f".{path.name}.old.partial"))  # a removal that is cut short leaves no half of one
+    for path in folder.glob(".*.partial"):
         shutil.rmtree(path)
 
 

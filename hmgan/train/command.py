@@ -40,16 +40,17 @@ def train(task: str, options: dict[str, Any]) -> Path:
     experiment = config.anchored(config.load(name, options["set_"] or [], given))
     if experiment.task != task:
         raise UserError(f"experiment {name!r} is for {session.VERBS[experiment.task]}, got {session.VERBS[task]}")
-    prepared = session.prepare(experiment)
-    if options["dry_run"]:
-        dryrun.print_plan(prepared)
-        return outdir
-    made = None
-    if prepared.runtime.main:
-        data = Path(str(experiment.data)).name
-        resolution, world = prepared.networks.generator.resolution, prepared.runtime.world
-        made = rundir.create(outdir, name, data, resolution, world, experiment)
-    return session.run(prepared, prepared.runtime.share(made))
+    runtime = session.runtime_of(experiment)
+    with runtime.watched():
+        prepared = session.prepare(experiment, runtime)
+        if options["dry_run"]:
+            dryrun.print_plan(prepared)
+            return outdir
+        made = outdir
+        if runtime.main:
+            data, resolution = Path(str(experiment.data)).name, prepared.networks.generator.resolution
+            made = rundir.create(outdir, name, data, resolution, runtime.world, experiment)
+        return session.run(prepared, runtime.share(made))
 
 
 def resume(folder: Path, task: str, options: dict[str, Any]) -> Path:
@@ -66,13 +67,15 @@ def resume(folder: Path, task: str, options: dict[str, Any]) -> Path:
         table = config.to_table(kept)
         config.merge(table, placed(options))
         experiment = config.resolve(table)
-    prepared = session.prepare(experiment)
-    if options["dry_run"]:
-        dryrun.print_plan(prepared)
-        return folder
-    if prepared.runtime.main and experiment != kept:
-        rundir.keep_config(folder, experiment)
-    return session.run(prepared, folder, resume=True)
+    runtime = session.runtime_of(experiment)
+    with runtime.watched():
+        prepared = session.prepare(experiment, runtime)
+        if options["dry_run"]:
+            dryrun.print_plan(prepared)
+            return folder
+        if runtime.main and experiment != kept:
+            rundir.keep_config(folder, experiment)
+        return session.run(prepared, folder, resume=True)
 
 
 def placed(options: dict[str, Any]) -> dict[str, Any]:

@@ -4,38 +4,45 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
-from accelerate.utils import LoggerType, ProjectConfiguration
+from accelerate.utils import InitProcessGroupKwargs, LoggerType, ProjectConfiguration
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
 from hmgan import components
 from hmgan.train.signals import Stop
+from hmgan.train.watch import SILENCE, Progress, Watch
+
+T = TypeVar("T")
 
 
 class _Gather(torch.autograd.Function):
     """All ranks' rows, in rank order. Every rank's loss depends on them, so their gradients are summed."""
 
     @staticmethod
-    def forward(x: Tensor) -> Tensor:
+    def forward(x: Tensor, progress: Progress) -> Tensor:
+        progress.meet()
         parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
         dist.all_gather(parts, x.contiguous())
         return torch.cat(parts)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        ctx.rows = len(inputs[0])
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Progress], output: Tensor) -> None:
+        ctx.rows, ctx.progress = len(inputs[0]), inputs[1]
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         total = grad.clone()
+        ctx.progress.meet()
         dist.all_reduce(total)
-        return total.narrow(0, dist.get_rank() * ctx.rows, ctx.rows)
+        return total.narrow(0, dist.get_rank() * ctx.rows, ctx.rows), None
 
 
 class Runtime:
@@ -44,7 +51,7 @@ class Runtime:
     A wrapper per network would reduce in every backward, and R1's double backward is what wrappers get wrong.
     """
 
-    def __init__(self, *, trackers: Sequence[str] = ()) -> None:
+    def __init__(self, *, trackers: Sequence[str] = (), timeout: float = 1800.0) -> None:
         tracking = [str(each.value) for each in LoggerType]
         for name in trackers:
             if name not in tracking:
@@ -52,8 +59,19 @@ class Runtime:
         # The run directory is made only once everything is checked; `track` moves the trackers there.
         directories = ProjectConfiguration(project_dir=".", logging_dir=".")
         cpu = not torch.cuda.is_available()
-        self.accelerator = Accelerator(cpu=cpu, log_with=list(trackers) or None, project_config=directories)
-        self.stop = Stop()
+        # A collective gives up by itself only where the watch, which can say who it waits for, has failed to.
+        patience = InitProcessGroupKwargs(timeout=timedelta(seconds=timeout + SILENCE))
+        self.accelerator = Accelerator(
+            cpu=cpu, log_with=list(trackers) or None, project_config=directories, kwargs_handlers=[patience]
+        )
+        self.stop, self.progress, self._timeout = Stop(), Progress(), timeout
+
+    def watched(self) -> AbstractContextManager[object]:
+        """Around everything that ranks do together: what ends one of them ends all."""
+        if self.world == 1:
+            return nullcontext()
+        loud = self.accelerator.is_local_main_process
+        return Watch(self.progress, self.rank, self.world, self.share, loud, self._timeout)
 
     def track(self, folder: Path) -> None:
         """Opens the trackers in a run directory."""
@@ -104,6 +122,7 @@ class Runtime:
         grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
         stop = torch.full_like(loss, float(self.stop.requested))
         flat = torch.cat([*(g.flatten() for g in grads), torch.stack([loss, stop]).to(grads[0])])
+        self.progress.meet()
         dist.all_reduce(flat)
         flat /= self.world
         for parameter, part in zip(parameters, flat[:-2].split([p.numel() for p in parameters]), strict=True):
@@ -114,22 +133,25 @@ class Runtime:
 
     def gather(self, x: Tensor) -> Tensor:
         """[B, ...] of every rank along the first axis, in rank order, with exact gradients under averaging."""
-        return x if self.world == 1 else _Gather.apply(x)
+        return x if self.world == 1 else _Gather.apply(x, self.progress)
 
     def mean(self, stats: Mapping[str, Tensor]) -> dict[str, float]:
         """The mean over ranks of each scalar."""
         values = torch.stack([value.detach().float() for value in stats.values()])
         if self.world > 1:
+            self.progress.meet()
             dist.all_reduce(values)
             values /= self.world
         return dict(zip(stats, values.tolist(), strict=True))
 
-    def share(self, folder: Path | None) -> Path:
-        """Rank 0's folder, on every rank."""
-        shared = [str(folder)]
+    def share(self, value: T) -> T:
+        """Rank 0's value, on every rank."""
+        shared = [value]
         if self.world > 1:
+            self.progress.meet()
             dist.broadcast_object_list(shared)
-        return Path(shared[0])
+        return shared[0]
 
     def wait(self) -> None:
+        self.progress.meet()
         self.accelerator.wait_for_everyone()

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from hmgan import assemble
+from hmgan import assemble, files
 from hmgan.aligned import start_aligned
 from hmgan.config import Experiment
 from hmgan.data.shards import ShardSet
@@ -29,21 +29,24 @@ from hmgan.train.trainer import CHECKPOINTS, Trainer
 VERBS = {"pretrain": "hmgan pretrain", "align": "hmgan align", "transfer": "hmgan train"}
 
 
-def prepare(experiment: Experiment, classes: tuple[str, ...] | None = None) -> Prepared:
-    """Opens the data and builds the networks. Raises UserError for anything that does not fit; writes no run."""
+def runtime_of(experiment: Experiment) -> Runtime:
+    """This process among the ranks, as the experiment wants it."""
     if experiment.train.threads:
         torch.set_num_threads(experiment.train.threads)
-    runtime = Runtime(trackers=experiment.train.trackers)
-    data = None
-    if experiment.task != "align" or classes is None:
-        with runtime.accelerator.main_process_first():  # rank 0 packs a registry set, the others find it there
-            data = open_data(experiment.data)
-        data = data if experiment.conditional else data.unlabelled()
-        classes = data.classes
+    return Runtime(trackers=experiment.train.trackers, timeout=experiment.train.timeout)
+
+
+def prepare(experiment: Experiment, runtime: Runtime | None = None) -> Prepared:
+    """Opens the data and builds the networks. Raises UserError for anything that does not fit; writes no run."""
+    runtime = runtime or runtime_of(experiment)
+    with runtime.accelerator.main_process_first():  # rank 0 packs a registry set, the others find it there
+        data = open_data(experiment.data)
+    data = data if experiment.conditional else data.unlabelled()
+    classes = data.classes
     source = source_of(experiment)
     networks = assemble.build(experiment, source, len(classes))
     resolution = networks.generator.resolution
-    if data is not None and data.resolution != resolution:
+    if data.resolution != resolution:
         raise UserError(
             f"data {experiment.data} is {data.resolution} px and the generator {resolution} px; "
             f"pack it again with hmgan pack --resolution {resolution}"
@@ -51,9 +54,8 @@ def prepare(experiment: Experiment, classes: tuple[str, ...] | None = None) -> P
     start_aligned(networks.generator, experiment, source, len(classes))
     rehearse(experiment, networks, runtime.world)
     reals = scored_against(experiment, runtime, classes)
-    if experiment.task == "align":
-        data = None
-    return Prepared(experiment, runtime, networks, data, classes, source, reals)
+    shown = None if experiment.task == "align" else data
+    return Prepared(experiment, runtime, networks, shown, classes, source, reals)
 
 
 def scored_against(experiment: Experiment, runtime: Runtime, classes: tuple[str, ...]) -> ShardSet | None:
@@ -99,7 +101,8 @@ def run(prepared: Prepared, folder: Path, resume: bool = False, console: Console
             log.say(opening_line(trainer))
             if prepared.data is not None and runtime.main:
                 save_png(class_grid(first_images(prepared.data, prepared.classes)), folder / "reals.png")
-        trainer.train(log)
+        with files.named_if_full(folder):
+            trainer.train(log)
         finished = trainer.step >= trainer.last
         log.say(f"finished {folder}" if finished else stopped_line(trainer, folder))
     runtime.accelerator.end_training()
@@ -117,14 +120,33 @@ def stopped_line(trainer: Trainer, folder: Path) -> str:
 
 
 def goes_on_from(trainer: Trainer, folder: Path, log: RunLog) -> None:
-    """Restores the newest checkpoint, if there is one, and cuts the logs back to it."""
-    newest = checkpoint.newest(folder / CHECKPOINTS)
-    if newest is not None:
-        trainer.resume(newest)
+    """Restores the newest whole checkpoint, if there is any, and cuts the logs back to it."""
+    runtime = trainer.runtime
+    # Rank 0 chooses: what another rank reads from a shared disk may already be another answer.
+    chosen = runtime.share(newest_whole(trainer, folder, log) if runtime.main else None)
+    if chosen is not None and not runtime.main:
+        trainer.resume(chosen)
     if log.folder is not None:
         for name in ("stats.jsonl", "metrics.jsonl"):
-            rundir.drop_after(folder / name, trainer.kimg if newest is not None else -1.0)
+            rundir.drop_after(folder / name, trainer.kimg if chosen is not None else -1.0)
     log.say(f"resumed  {folder} at kimg {trainer.kimg:.3f}")
+
+
+def newest_whole(trainer: Trainer, folder: Path, log: RunLog) -> Path | None:
+    """Restores it, and puts damaged ones that are newer aside; None for a run without checkpoints.
+
+    Raises: UserError if all of them are damaged.
+    """
+    stored = checkpoint.stored(folder / CHECKPOINTS)
+    for path in stored:
+        try:
+            trainer.resume(path)
+            return path
+        except checkpoint.DamagedError as error:
+            log.say(f"warning: {error}; renamed to {checkpoint.put_aside(path).name}, trying the one before")
+    if stored:
+        raise UserError(f"no whole checkpoint is left in {folder / CHECKPOINTS}; restore one, or start a new run")
+    return None
 
 
 def opening_line(trainer: Trainer) -> str:

@@ -28,6 +28,7 @@ from hmgan.train.nonfinite import Nonfinite
 from hmgan.train.optim import discriminator_optimizer, generator_optimizer
 from hmgan.train.phases import Draws, Penalties, Restraint, Rules, Stats
 from hmgan.train.runtime import Runtime
+from hmgan.train.saver import Saver
 from hmgan.types import Batch
 
 CHECKPOINTS = "checkpoints"
@@ -75,6 +76,7 @@ class Trainer:
         self.penalties = penalties(experiment, self.generator.resolution, runtime.device)
         self.restraint = restraint(experiment, networks)
         self.nonfinite = Nonfinite(settings, data)
+        self.saver = Saver(folder / CHECKPOINTS, settings.checkpoints)
         self.gen_optimizer = generator_optimizer(self.generator, experiment.optimizer)
         self.disc_optimizer = discriminator_optimizer(self.critic, experiment.optimizer, experiment.r1.every)
         half_life = ema.half_life_kimg(settings.batch) if experiment.ema.kimg == "auto" else experiment.ema.kimg
@@ -114,40 +116,44 @@ class Trainer:
 
     def train(self, log: RunLog) -> None:
         """Trains to the end of the schedule, or to the step after which all ranks agree to stop."""
-        settings = self.settings
         log.start(self.kimg)
         if self.step == 0:
-            self.on_snapshot(self, 0.0)
+            self._snapshot()
         stream = self._stream(log.say if self.runtime.main else warn)
-        while self.step < self.last:
-            stats = self._align_step() if self.data is None else self._gan_step(next(stream))
-            self.step += 1
-            log.advance(self.kimg)
-            for line in self.nonfinite.news():
-                log.say(line)
-            if self._crossed(settings.tick) or self.step == self.last:
-                means = self.runtime.mean(stats) | self.nonfinite.counts()
-                self.runtime.accelerator.log(log.tick(self.kimg, means), step=int(self.kimg))
-            if due := self._crossed(settings.snap) or self.step == self.last:
-                self.on_snapshot(self, self.kimg)
-            if due or self.runtime.stop.agreed:
-                self.save()
-            if self.runtime.stop.agreed:
-                return
+        with self.saver:
+            while self.step < self.last and not self.runtime.stop.agreed:
+                stats = self._align_step() if self.data is None else self._gan_step(next(stream))
+                self.step += 1
+                self._after_step(stats, log)
 
-    def _crossed(self, kimg: float) -> bool:
-        """Whether the last step reached or passed a multiple of `kimg`."""
+    def _after_step(self, stats: Stats, log: RunLog) -> None:
+        """Status, snapshot, checkpoint."""
+        self.saver.check()
+        log.advance(self.kimg)
+        for line in self.nonfinite.news():
+            log.say(line)
+        if self._due(self.settings.tick):
+            means = self.runtime.mean(stats) | self.nonfinite.counts()
+            self.runtime.accelerator.log(log.tick(self.kimg, means), step=int(self.kimg))
+        if self._due(self.settings.snap):
+            self._snapshot()
+        if self._due(self.settings.snap) or self.runtime.stop.agreed:
+            self.save()
+
+    def _due(self, kimg: float) -> bool:
+        """Whether the last step reached or passed a multiple of `kimg`, or ended the run."""
         images, every = self.step * self.settings.batch, max(1, round(1000 * kimg))
-        return images // every > (images - self.settings.batch) // every
+        return images // every > (images - self.settings.batch) // every or self.step == self.last
+
+    def _snapshot(self) -> None:
+        self.runtime.progress.at(f"snapshot after step {self.step}")
+        self.on_snapshot(self, self.kimg)
 
     def save(self) -> None:
-        """Writes a checkpoint and drops the oldest; rank 0 only, the others wait."""
+        """Begins to write a checkpoint, on rank 0: every rank holds the same."""
         if self.runtime.main:
-            folder = self.folder / CHECKPOINTS
             state = {"step": self.step, "kimg": self.kimg, "nonfinite": self.nonfinite.state()}
-            checkpoint.save(folder / f"{self.step:09d}", self.parts(), state)
-            checkpoint.prune(folder, self.settings.checkpoints)
-        self.runtime.wait()
+            self.saver.save(self.step, self.parts(), state)
 
     def draws(self) -> Draws:
         """This rank's part of the step's random streams."""
@@ -179,7 +185,7 @@ class Trainer:
             real = phases.mirrored(real, draws.keys("mirror"))
         generator, discriminator = self.generator, self.discriminator
         self._disc_gradients(True)
-        undo = self._undo()
+        undo = self._begin("D")
         if self.turns is not None:
             generator, discriminator, idle = self.turns.at(self.step)
             for parameter in idle:
@@ -198,7 +204,7 @@ class Trainer:
         if self.runtime.step(self.critic, self.disc_optimizer, loss):
             self._leave_out("D", stats, undo)
         self._disc_gradients(False)
-        undo = self._undo()
+        undo = self._begin("G")
         loss, more = phases.gen_loss(
             generator, discriminator, self.rules, self.runtime, real, labels, draws, mixing, self.restraint
         )
@@ -211,7 +217,7 @@ class Trainer:
         uniform_B = rng.uniform_rows(draws.keys("label"), 1)[:, 0]
         labels_B = (uniform_B * self.classes).long().to(self.runtime.device)
         assert isinstance(self.generator, TransferGenerator)
-        undo = self._undo()
+        undo = self._begin("align")
         loss, stats = phases.align_loss(self.generator, labels_B, draws)
         if self._gen_step(loss):
             self._leave_out("align", stats, undo)
@@ -224,7 +230,9 @@ class Trainer:
             self.ema.update()
         return spoilt
 
-    def _undo(self) -> Callable[[], None]:
+    def _begin(self, phase: str) -> Callable[[], None]:
+        """The result undoes what the phase's forward passes will have changed."""
+        self.runtime.progress.at(f"step {self.step}, {phase} phase")
         adaptive = (self.penalties.regularizer, self.rules.augment)
         modules = (self.generator.trained, self.critic, *adaptive)
         return self.nonfinite.undo(module for module in modules if isinstance(module, nn.Module))

@@ -13,7 +13,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tiny", "hmgan.train.command", "torch.distributed", "accelerate.tracking"])
+CONTEXT.set_forkserver_preload(["tiny", "hmgan.train.command", "torch.distributed", "torch._dynamo", "accelerate.tracking"])
 DEADLINE = 120  # seconds
 
 
@@ -27,7 +27,8 @@ def start(arguments: list[object], ranks: int, output: Path, prepare: Callable[[
     """`hmgan ARGUMENTS` as so many ranks; each calls `prepare` first."""
     output.mkdir(parents=True, exist_ok=True)
     common = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "HMGAN_CACHE": os.environ["HMGAN_CACHE"]}
-    common |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(ranks)}
+    port = free_port()
+    common |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(ranks)}
     common |= {"LOCAL_WORLD_SIZE": str(ranks)}
     words = list(map(str, arguments))
     processes = [
@@ -36,7 +37,7 @@ def start(arguments: list[object], ranks: int, output: Path, prepare: Callable[[
     ]
     for process in processes:
         process.start()
-    return Ranks(processes, output)
+    return Ranks(processes, output, port)
 
 
 def _own(rank: int) -> dict[str, str]:
@@ -69,8 +70,8 @@ def _rank(arguments: list[str], environment: dict[str, str], output: Path, prepa
 class Ranks:
     """Running ranks."""
 
-    def __init__(self, processes: list[BaseProcess], output: Path) -> None:
-        self.processes, self._output = processes, output
+    def __init__(self, processes: list[BaseProcess], output: Path, port: int) -> None:
+        self.processes, self._output, self.port = processes, output, port
 
     def signal(self, rank: int, number: int) -> None:
         pid = self.processes[rank].pid

@@ -35,7 +35,7 @@ def equal(a, b):
 @pytest.fixture
 def saved(tmp_path):
     folder = tmp_path / "checkpoints" / "000000007"
-    checkpoint.save(folder, parts(), {"step": 7})
+    checkpoint.write(folder, checkpoint.copy_of(parts()), {"step": 7})
     return folder
 
 
@@ -70,7 +70,7 @@ def test_a_damaged_checkpoint_is_a_clear_error_and_changes_nothing(spoil, saved)
     else:
         state.unlink()
     other = parts(seed=1)
-    expected = f"{saved} is damaged: its checksum does not match; remove it to resume from the one before"
+    expected = f"checkpoint {saved} is damaged: its checksum does not match"
     assert refusal(saved, other) == expected
     assert equal(other, parts(seed=1))
 
@@ -81,26 +81,21 @@ def test_a_checkpoint_of_other_networks_is_a_clear_error(saved):
 
 def dying(monkeypatch, name):
     def die(*_, **__):
-        raise OSError("no space left on device")
+        raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(checkpoint, name, die)
 
 
-@pytest.mark.parametrize("name", ["save_file", "hashlib"])
-def test_a_failed_write_leaves_the_old_checkpoints_and_no_other(name, saved, monkeypatch):
-    if name == "hashlib":  # between the two files
-
-        class Dying:
-            @staticmethod
-            def sha256(_):
-                raise OSError("no space left on device")
-
-        monkeypatch.setattr(checkpoint, name, Dying)
-    else:
-        dying(monkeypatch, name)
+@pytest.mark.parametrize("name", ["save_file", "digest"])
+def test_a_failed_write_is_one_line_and_leaves_the_old_checkpoints_and_no_other(name, saved, monkeypatch):
+    dying(monkeypatch, name)  # at the first file, or between the two
     for folder in (saved, saved.with_name("000000009")):
-        with pytest.raises(OSError, match="no space"):
-            checkpoint.save(folder, parts(seed=2), {"step": 9})
+        with pytest.raises(UserError) as caught:
+            checkpoint.write(folder, checkpoint.copy_of(parts(seed=2)), {"step": 9})
+        assert str(caught.value) == (
+            f"checkpoint {folder} cannot be written: [Errno 28] No space left on device; "
+            "those before it are whole: make room, and --resume"
+        )
     monkeypatch.undo()
     assert [path.name for path in saved.parent.iterdir()] == [saved.name]
     assert checkpoint.newest(saved.parent) == saved
@@ -129,8 +124,25 @@ def test_the_newest_whole_checkpoint_is_taken(saved):
 
 def test_pruning_keeps_the_newest(tmp_path):
     for step in (2, 4, 10, 100):
-        checkpoint.save(tmp_path / f"{step:09d}", parts(), {"step": step})
+        checkpoint.write(tmp_path / f"{step:09d}", checkpoint.copy_of(parts()), {"step": step})
     checkpoint.prune(tmp_path, 2)
     kept = sorted(path.name for path in tmp_path.iterdir())
     assert kept == ["000000010", "000000100"]
     assert json.loads((tmp_path / kept[1] / checkpoint.STATE).read_text())["step"] == 100
+
+
+def test_a_copy_is_apart_from_the_networks():
+    live = parts()
+    copy = checkpoint.copy_of(live)
+    before = {name: value.clone() for name, value in copy.tensors.items()}
+    with torch.no_grad():
+        for parameter in live["network"].parameters():
+            parameter.zero_()
+    assert all(torch.equal(value, before[name]) for name, value in copy.tensors.items())
+
+
+def test_a_damaged_checkpoint_is_put_aside_out_of_the_way_of_resume_and_pruning(saved):
+    aside = checkpoint.put_aside(saved)
+    assert checkpoint.stored(saved.parent) == []
+    checkpoint.prune(saved.parent, 1)
+    assert [path.name for path in saved.parent.iterdir()] == [aside.name] == ["damaged-000000007"]

@@ -178,12 +178,10 @@ def test_scores_are_not_written_twice(shards, source, tmp_path, monkeypatch):
     assert tiny.command(*transfer_arguments(shards, source, tmp_path / "whole", "--kimg", 0.016, *scored)) == 0
     with monkeypatch.context() as patched:
         # Scores of the second snapshot are in the file and its checkpoint is not: the worst moment to die.
-        patched.setattr(checkpoint, "prune", raises_from(2))
+        patched.setattr(Trainer, "save", save_until(4))
         with pytest.raises(Interrupted):
             tiny.command(*transfer_arguments(shards, source, tmp_path / "cut", "--kimg", 0.016, *scored))
     whole, cut = run_of(tmp_path / "whole"), run_of(tmp_path / "cut")
-    newest = checkpoint.newest(cut / "checkpoints")
-    newest.rename(newest.with_name(f".{newest.name}.gone"))
     assert tiny.command("train", "hyper-mod-c", "--resume", cut) == 0
     # Two metrics of three classes and their mean, at kimg 0, 0.008 and 0.016.
     assert len(lines(cut / "metrics.jsonl")) == 2 * 4 * 3
@@ -206,15 +204,16 @@ def test_what_the_discriminators_rules_remember_is_resumed(shards, source, tmp_p
     assert len(set(p)) == 3  # it moved twice
 
 
-def raises_from(call):
-    """Does nothing until its `call`-th call."""
-    calls = iter(range(1, 1000))
+def save_until(step):
+    """In place of `Trainer.save`; dies at that step."""
+    original = Trainer.save
 
-    def act(*_):
-        if next(calls) >= call:
+    def save(self):
+        if self.step == step:
             raise Interrupted
+        original(self)
 
-    return act
+    return save
 
 
 def test_a_line_cut_short_by_the_kill_is_dropped(tmp_path):
@@ -235,6 +234,37 @@ def four_steps(shards, source, tmp_path_factory):
 def finished(four_steps, tmp_path):
     """A run of four steps, to do with as a test likes."""
     return Path(shutil.copytree(four_steps, tmp_path / four_steps.name))
+
+
+def spoil(folder):
+    """One bit of a checkpoint's tensors turns."""
+    path = folder / checkpoint.TENSORS
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+
+def test_a_damaged_newest_checkpoint_is_told_and_the_one_before_is_gone_on_with(finished, four_steps, capsys):
+    before, newest = sorted((finished / "checkpoints").iterdir())
+    spoil(newest)
+    capsys.readouterr()
+    assert tiny.command("train", "hyper-mod-c", "--resume", finished) == 0
+    said = capsys.readouterr().err.splitlines()
+    assert said[:2] == [
+        f"warning: checkpoint {newest} is damaged: its checksum does not match; renamed to damaged-{newest.name}, "
+        "trying the one before",
+        f"resumed  {finished} at kimg 0.008",
+    ]
+    names = {path.name for path in (finished / "checkpoints").iterdir()}
+    assert names == {before.name, newest.name, f"damaged-{newest.name}"}
+    assert_same_run(four_steps, finished)
+
+
+def test_a_run_without_a_whole_checkpoint_is_not_begun_anew(finished, capsys):
+    for folder in (finished / "checkpoints").iterdir():
+        spoil(folder)
+    assert tiny.command("train", "hyper-mod-c", "--resume", finished) == 2
+    expected = f"error: no whole checkpoint is left in {finished / 'checkpoints'}; restore one, or start a new run"
+    assert capsys.readouterr().err.splitlines()[-1] == expected
 
 
 def test_kimg_lengthens_a_finished_run(finished, shards, source, tmp_path):
