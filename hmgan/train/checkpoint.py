@@ -24,7 +24,7 @@ TENSORS, STATE = "state.safetensors", "state.json"
 Parts = Mapping[str, nn.Module | torch.optim.Optimizer]
 
 
-class DamagedError(UserError):
+class CheckpointError(UserError):
     """Its files are not what was written."""
 
 
@@ -68,7 +68,7 @@ def write(folder: Path, copy: Copy, state: Mapping[str, Any]) -> None:
 def load(folder: Path, parts: Parts) -> dict[str, Any]:
     """Restores the parts in place and returns the saved state.
 
-    Raises: DamagedError, with nothing changed; UserError for a checkpoint of other networks.
+    Raises: CheckpointError, with nothing changed; UserError for a checkpoint of other networks.
     """
     try:
         state = json.loads((folder / STATE).read_text())
@@ -76,7 +76,7 @@ def load(folder: Path, parts: Parts) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError):
         whole = False
     if not whole:
-        raise DamagedError(f"checkpoint {folder} is damaged: its checksum does not match")
+        raise CheckpointError(f"checkpoint {folder} is damaged: its checksum does not match")
     tensors = load_file(folder / TENSORS)
     for name, part in parts.items():
         own = {key.removeprefix(f"{name}/"): value for key, value in tensors.items() if key.startswith(f"{name}/")}

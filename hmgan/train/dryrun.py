@@ -12,7 +12,8 @@ from hmgan.assemble import Generator
 from hmgan.data.loader import batches
 from hmgan.modulation.transfer import TransferGenerator
 from hmgan.train.prepared import Prepared
-from hmgan.train.trainer import freeze, penalties
+from hmgan.train.terms import penalties
+from hmgan.train.trainer import freeze
 
 BYTES = 4  # float32
 

@@ -142,7 +142,7 @@ def newest_whole(trainer: Trainer, folder: Path, log: RunLog) -> Path | None:
         try:
             trainer.resume(path)
             return path
-        except checkpoint.DamagedError as error:
+        except checkpoint.CheckpointError as error:
             log.say(f"warning: {error}; renamed to {checkpoint.put_aside(path).name}, trying the one before")
     if stored:
         raise UserError(f"no whole checkpoint is left in {folder / CHECKPOINTS}; restore one, or start a new run")

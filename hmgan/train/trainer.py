@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from hmgan import components, rng
 from hmgan.assemble import Generator, Networks
-from hmgan.config import Choice, Experiment
+from hmgan.config import Experiment
 from hmgan.data.loader import Tolerance, batches
 from hmgan.data.shards import ShardSet
 from hmgan.errors import UserError
-from hmgan.losses.gen_penalty import Transferred
-from hmgan.losses.r1 import gamma_heuristic
 from hmgan.modulation.transfer import TransferGenerator
 from hmgan.modulation.unconditional import UnconditionalGenerator
 from hmgan.train import checkpoint, ema, phases
@@ -26,9 +22,10 @@ from hmgan.train.anchors import Turns
 from hmgan.train.log import RunLog, warn
 from hmgan.train.nonfinite import Nonfinite
 from hmgan.train.optim import discriminator_optimizer, generator_optimizer
-from hmgan.train.phases import Draws, Penalties, Restraint, Rules, Stats
+from hmgan.train.phases import Draws, Stats
 from hmgan.train.runtime import Runtime
 from hmgan.train.saver import Saver
+from hmgan.train.terms import penalties, restraint, rules
 from hmgan.types import Batch
 
 CHECKPOINTS = "checkpoints"
@@ -244,44 +241,6 @@ class Trainer:
     def _disc_gradients(self, on: bool) -> None:
         for parameter in self._disc_parameters:
             parameter.requires_grad_(on)
-
-
-def rules(experiment: Experiment, device: torch.device) -> Rules:
-    """The objective, and what D is shown."""
-    adversarial = chosen("adversarial", experiment.adversarial, device)
-    return Rules(adversarial, experiment.train.class_weight, chosen("augment", experiment.augment, device))
-
-
-def penalties(experiment: Experiment, resolution: int, device: torch.device) -> Penalties:
-    """D's penalties with gamma worked out."""
-    r1 = experiment.r1
-    gamma = gamma_heuristic(resolution, experiment.train.batch) if r1.gamma == "auto" else float(r1.gamma)
-    regularizer = chosen("regularizer", experiment.regularizer, device)
-    if experiment.contrastive is None:
-        return Penalties(gamma, r1.every, regularizer=regularizer)
-    # Here, not above: kornia takes seconds to import, and only contrastive losses need it.
-    from hmgan.data.views import Views
-
-    contrastive = chosen("contrastive", experiment.contrastive, device)
-    weight = experiment.train.contrastive_weight
-    return Penalties(gamma, r1.every, contrastive, weight, Views().to(device), regularizer)
-
-
-def chosen(kind: str, choice: Choice | None, device: torch.device) -> Any:
-    """The component that an experiment names, on the device; None where it names none."""
-    return None if choice is None else components.build(kind, choice.name, **choice.options).to(device)
-
-
-def restraint(experiment: Experiment, networks: Networks) -> Restraint | None:
-    """G's penalty, with copies of both networks as they are: before the first step, those of the source."""
-    choice = experiment.gen_penalty
-    if choice is None:
-        return None
-    backbone = networks.generator.backbone
-    source, discriminator = (copy.deepcopy(n).requires_grad_(False) for n in (backbone, networks.discriminator))
-    parts = Transferred(source, discriminator, backbone)
-    penalty = components.build("gen-penalty", choice.name, parts, **choice.options)
-    return Restraint(penalty, experiment.train.gen_penalty_weight)
 
 
 def miner_alone(backbone: nn.Module, alone: bool) -> None:
