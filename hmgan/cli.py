@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from hmgan.data import commands
 from hmgan.errors import UserError
 
 # What a mistake on the command line itself raises: UsageError, which typer does not export by name.
@@ -69,23 +70,9 @@ def show(name: str, set_: Set = None) -> None:
     print_entry(name, set_ or [])
 
 
-@app.command()
-def pack(
-    src: Annotated[Path, typer.Argument(help="A folder per class, or a StyleGAN ZIP with dataset.json.")],
-    out: Annotated[Path, typer.Argument(help="A new folder for shards and index.")],
-    resolution: Annotated[int | None, typer.Option(help="Pixels, a power of two; left out: the images' own.")] = None,
-    pad: Annotated[int, typer.Option(help="Pixels of border on every side, in place of resizing.")] = 0,
-    shard_samples: Annotated[int, typer.Option(help="Images per shard.")] = 1000,
-    name: Annotated[str | None, typer.Option(help="Name of the shards; left out: the folder's.")] = None,
-) -> None:
-    """Turns images into WebDataset shards with an index."""
-    from hmgan.data.pack import pack as pack_images
-
-    index = pack_images(src, out, resolution=resolution, pad=pad, shard_samples=shard_samples, name=name)
-    counts = ", ".join(f"{cls} {count}" for cls, count in zip(index.classes, index.counts, strict=True))
-    typer.echo(f"{out}: {sum(index.counts)} images of {index.resolution} px in {len(index.shards)} shards ({counts})")
-    if index.skipped:
-        typer.echo(f"{index.skipped} images could not be read and were left out; they are named above", err=True)
+app.command()(commands.pack)
+app.command()(commands.index)
+app.add_typer(commands.looks, name="data")
 
 
 @app.command("import")

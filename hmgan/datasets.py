@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hmgan import components, registry_index
+from hmgan.data.cache import locked
 from hmgan.data.embedded import embedded
 from hmgan.data.pack import pack
 from hmgan.data.shards import ShardSet
@@ -49,7 +50,8 @@ def _packed(name: str, report: Callable[[str], None]) -> Path:
     for path in sorted(images.iterdir()):
         digest.update(path.read_bytes())
     out = cache_folder() / "data" / f"{name}-{digest.hexdigest()[:12]}"
-    if not out.exists():
-        out.parent.mkdir(parents=True, exist_ok=True)
-        pack(images, out, pad=table.get("pad", 0), name=name, report=report)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with locked(out.with_suffix(".lock")):  # several processes may need it at once
+        if not out.exists():
+            pack(images, out, pad=table.get("pad", 0), name=name, report=report)
     return out

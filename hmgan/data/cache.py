@@ -67,7 +67,7 @@ class DiskCache:
             )
         self.folder.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(path.name + PARTIAL)
-        with _locked(partial) as file:
+        with locked(partial) as file:
             try:
                 os.utime(path)  # another process was faster; the file is in use again
                 partial.unlink()
@@ -91,7 +91,7 @@ class DiskCache:
 
     def _make_room(self, file: BinaryIO, size: int) -> None:
         """Drops old files until `size` more bytes fit, and reserves them in `file`."""
-        with _locked(self.folder / ROOM):
+        with locked(self.folder / ROOM):
             os.ftruncate(file.fileno(), 0)
             found = sorted(_files(self.folder))
             total = sum(bytes_ for _, bytes_, _ in found) + size
@@ -127,7 +127,7 @@ def _abandoned(partial: Path) -> bool:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[BinaryIO]:
+def locked(path: Path) -> Iterator[BinaryIO]:
     """The file, open for writing, and nobody else's meanwhile."""
     while True:
         with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+b") as file:

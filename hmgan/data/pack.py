@@ -4,35 +4,72 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import re
-import shutil
 import sys
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from rich.console import Console
 from rich.progress import track
 from webdataset import TarWriter
 
-from hmgan.data.folders import LocalFolder
-from hmgan.data.index import Index, Shard, write_index
-from hmgan.data.sources import Item, open_source
+from hmgan.data import pictures
+from hmgan.data.destinations import Destination, Journal, open_destination
+from hmgan.data.index import Index, Shard
+from hmgan.data.kinds import Columns, open_source
+from hmgan.data.sources import Item
 from hmgan.errors import UserError
 
 SEED = 0  # of the order of the samples over the shards
+AT_ONCE = 64  # images in the threads' hands
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How the images are brought into the shards."""
+
+    pad: int = 0
+    fit: str = "crop"
+    extension: str = "png"
+    quality: int = 95
+    shard_samples: int = 1000
+
+    def check(self) -> None:
+        if self.shard_samples < 1:
+            raise UserError(f"shard_samples counts images and must be at least 1, got {self.shard_samples}")
+        if self.pad < 0:
+            raise UserError(f"--pad counts pixels on each side and must be at least 0, got {self.pad}")
+        for name, value, known in (
+            ("--fit", self.fit, pictures.FITS),
+            ("--format", self.extension, pictures.ENCODERS),
+        ):
+            if value not in known:
+                raise UserError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+        if not 1 <= self.quality <= 100:
+            raise UserError(f"--quality must lie in 1..100, got {self.quality}")
 
 
 class _Sample(NamedTuple):
+    """An encoded image, or why there is none."""
+
+    position: int  # of the item
     key: str
+    name: str  # in the source
     label: int
-    png: bytes
+    image: bytes
+    error: str
 
 
 def pack(
@@ -40,113 +77,148 @@ def pack(
     out: str | Path,
     *,
     resolution: int | None = None,
-    pad: int = 0,
-    shard_samples: int = 1000,
     name: str | None = None,
+    columns: Columns | None = None,
+    threads: int | None = None,
     report: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
+    pad: int = 0,
+    fit: str = "crop",
+    extension: str = "png",
+    quality: int = 95,
+    shard_samples: int = 1000,
 ) -> Index:
-    """Write the images of SRC as shards into the new folder OUT.
+    """Write the images of SRC as shards into the new folder OUT, or to a URL.
+
+    A packing that was killed goes on with the next call of the same arguments; what is finished is verified and kept.
 
     Args:
-        src: any kind that `sources.SOURCES` lists.
+        src: any kind that `kinds.SOURCES` and `kinds.TABLES` list.
         resolution: pixels; a power of two. Left out: the size that all the images share.
-        pad: pixels added on every side in the border's colour, in place of resizing (28 -> 32: 2).
-        shard_samples: images per shard.
         name: the shards are called NAME-000000.tar and so on; left out: OUT's own name.
-        report: takes one line for every image that is left out because it cannot be read.
+        columns: of a table, in which the image and the label are.
+        threads: that decode and encode; left out: one per core. They change no byte.
+        report: takes one line for every image that is left out because it cannot be read, or is there twice.
+        pad: pixels added on every side in the border's colour, in place of resizing (28 -> 32: 2).
+        fit: how images become squares: "crop" takes the middle, "pad" adds a border.
+        extension: "png", "jpg" or "webp".
+        quality: of JPEG and WebP.
+        shard_samples: images per shard.
 
-    Raises: UserError if SRC, an option, or OUT does not do; OUT is then not there.
+    Raises: UserError if SRC, an option, or OUT does not do; a folder OUT is then not there.
     """
-    src, out = Path(src), Path(out)
-    if shard_samples < 1:
-        raise UserError(f"shard_samples counts images and must be at least 1, got {shard_samples}")
-    if pad < 0:
-        raise UserError(f"--pad counts pixels on each side and must be at least 0, got {pad}")
+    src = Path(src)
+    options = Options(pad=pad, fit=fit, extension=extension, quality=quality, shard_samples=shard_samples)
+    options.check()
     name = _shard_name(name, out)
-    with closing(open_source(src)) as source, _new_folder(out) as folder:
+    with closing(open_source(src, columns)) as source, open_destination(out) as (target, journal_file):
         items = _interleaved(list(source))
-        size = _power_of_two(_common_size(src, items, pad) if resolution is None else resolution)
-        damaged: list[str] = []
-        samples = _samples(src, items, source.classes, size, pad, damaged, report)
-        index = _write(folder, LocalFolder(out), samples, source.classes, size, shard_samples, name, damaged)
+        size = _power_of_two(_common_size(src, items, options) if resolution is None else resolution)
+        plan = json.dumps([[key, item.label] for key, item in items]) + repr((name, size, options))
+        journal = Journal(journal_file, hashlib.sha256(plan.encode()).hexdigest(), target)
+        begin = journal.lines[-1]["next"] if journal.lines else 0
+        encode = partial(_encode, src, {label: i for i, label in enumerate(source.classes)}, size, options)
+        samples = _encoded(items[begin:], begin, encode, threads or os.cpu_count() or 1, f"packing {src.name}")
+        _write(samples, target, journal, options, name, lambda line: report(f"{line} in {src}"))
+        index = _index(journal, target, source.classes, size)
         for label, count in zip(index.classes, index.counts, strict=True):
             if not count:
+                damaged = [key for line in journal.lines for key in line["damaged"]]
                 raise UserError(
                     f"class {label!r} of {src} has no readable image: {len(damaged)} of {len(items)} images are "
                     f"damaged, such as {damaged[0]}; replace them"
                 )
-        write_index(index, folder)
+        target.finish(index)
     return index
 
 
-def _samples(
-    src: Path,
-    items: Sequence[tuple[str, Item]],
-    classes: Sequence[str],
-    resolution: int,
-    pad: int,
-    damaged: list[str],
-    report: Callable[[str], None],
+def _encode(
+    src: Path, label_of: dict[str, int], size: int, options: Options, position: int, key: str, item: Item
+) -> _Sample:
+    try:
+        image = pictures.decode(item.read())
+    except Exception as error:  # on damaged bytes, decoders raise nearly anything
+        return _Sample(position, key, item.key, 0, b"", str(error) or type(error).__name__)
+    square = pictures.FITS[options.fit](image)
+    content = pictures.encode(
+        pictures.fitted(square, size, options.pad, f"{item.key} in {src}"), options.extension, options.quality
+    )
+    return _Sample(position, key, item.key, label_of[item.label], content, "")
+
+
+def _encoded(
+    items: Sequence[tuple[str, Item]], begin: int, encode: Callable[..., _Sample], threads: int, what: str
 ) -> Iterator[_Sample]:
-    """The readable images as PNG; the others are told to `report` and added to `damaged`."""
-    label_of = {name: label for label, name in enumerate(classes)}
-    for key, item in _progress(items, f"packing {src.name}"):
-        try:
-            image = _decode(item.read())
-        except Exception as error:  # on damaged bytes, decoders raise nearly anything
-            report(f"cannot read image {item.key} in {src}: {str(error) or type(error).__name__}; left out")
-            damaged.append(item.key)
-            continue
-        fitted = _fit(image, resolution, pad, f"{item.key} in {src}")
-        yield _Sample(key, label_of[item.label], _png(fitted))
+    """In the order of the items, whatever the number of threads."""
+    with ThreadPoolExecutor(threads) as pool:
+        for first in _progress(range(0, len(items), AT_ONCE), what):
+            part = items[first : first + AT_ONCE]
+            positions = range(begin + first, begin + first + len(part))
+            yield from pool.map(encode, positions, [key for key, _ in part], [item for _, item in part])
 
 
 def _write(
-    folder: Path,
-    final: LocalFolder,
     samples: Iterator[_Sample],
-    classes: Sequence[str],
-    resolution: int,
-    shard_samples: int,
+    target: Destination,
+    journal: Journal,
+    options: Options,
     name: str,
-    damaged: Sequence[str],
-) -> Index:
-    """Fill tar after tar; `damaged` is counted once all the samples are through."""
-    shards: list[Shard] = []
-    rows: list[tuple[int, int, int, int]] = []
+    report: Callable[[str], None],
+) -> None:
+    """Fill tar after tar."""
+    first_of = {digest: key for line in journal.lines for digest, key in line["seen"].items()}
     following = next(samples, None)
     while following is not None:
-        path = folder / f"{name}-{len(shards):06d}.tar"
+        path = target.work / f"{name}-{len(journal.lines):06d}.tar"
         labels: list[int] = []
+        damaged: list[str] = []
+        seen: dict[str, str] = {}
+        position = 0
         # Fixed owner and time: the bytes then depend on the images only.
         with open(path, "wb") as file, TarWriter(file, "hmgan", "hmgan", mtime=0, encoder=False) as tar:
-            while following is not None and len(labels) < shard_samples:
-                tar.write({"__key__": following.key, "png": following.png, "cls": str(following.label).encode()})
-                labels.append(following.label)
+            while following is not None and (len(labels) < options.shard_samples or following.error):
+                sample, position = following, following.position + 1
                 following = next(samples, None)
-        rows += [(len(shards), *place, label) for place, label in zip(_places(path), labels, strict=True)]
+                if sample.error:
+                    report(f"left out, cannot be read: {sample.name} ({sample.error})")
+                    damaged.append(sample.name)
+                    continue
+                label = str(sample.label).encode()
+                tar.write({"__key__": sample.key, options.extension: sample.image, "cls": label})
+                labels.append(sample.label)
+                digest = hashlib.blake2b(sample.image, digest_size=12).hexdigest()
+                if digest in first_of:
+                    report(f"the same image twice: {first_of[digest]} and {sample.name}")
+                else:
+                    seen[digest] = first_of[digest] = sample.name
         content = path.read_bytes()
-        digest = hashlib.sha256(content).hexdigest()
-        shards.append(Shard(name=path.name, bytes=len(content), sha256=digest, samples=len(labels)))
-    table = np.array(rows, np.int64).reshape(-1, 4)
+        sha256 = hashlib.sha256(content).hexdigest()
+        shard = Shard(name=path.name, bytes=len(content), sha256=sha256, samples=len(labels))
+        rows = [(*place, label) for place, label in zip(_places(content, options), labels, strict=True)]
+        journal.add(shard, rows=rows, damaged=damaged, seen=seen, next=position)
+
+
+def _index(journal: Journal, target: Destination, classes: Sequence[str], resolution: int) -> Index:
+    shards = [Shard(**line["shard"]) for line in journal.lines]
+    rows = np.array([row for line in journal.lines for row in line["rows"]], np.int64).reshape(-1, 3)
     return Index(
-        folder=final,
+        folder=target.folder,
         resolution=resolution,
         classes=tuple(classes),
-        counts=tuple(np.bincount(table[:, 3], minlength=len(classes)).tolist()),
-        skipped=len(damaged),
+        counts=tuple(np.bincount(rows[:, 2], minlength=len(classes)).tolist()),
+        skipped=sum(len(line["damaged"]) for line in journal.lines),
         shards=tuple(shards),
-        shard=table[:, 0].astype(np.int32),
-        offset=table[:, 1],
-        length=table[:, 2].astype(np.int32),
-        label=table[:, 3].astype(np.int32),
+        shard=np.repeat(np.arange(len(shards)), [shard.samples for shard in shards]).astype(np.int32),
+        offset=rows[:, 0],
+        length=rows[:, 1].astype(np.int32),
+        label=rows[:, 2].astype(np.int32),
     )
 
 
-def _places(path: Path) -> list[tuple[int, int]]:
+def _places(content: bytes, options: Options) -> list[tuple[int, int]]:
     """Offset and length of every image in a tar, in order."""
-    with tarfile.open(path) as tar:
-        return [(member.offset_data, member.size) for member in tar if member.name.endswith(".png")]
+    with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+        ending = f".{options.extension}"
+        return [(member.offset_data, member.size) for member in tar if member.name.endswith(ending)]
 
 
 def _interleaved(items: list[Item]) -> list[tuple[str, Item]]:
@@ -170,9 +242,9 @@ def _key(name: str, taken: set[str]) -> str:
     return key
 
 
-def _shard_name(name: str | None, out: Path) -> str:
+def _shard_name(name: str | None, out: str | Path) -> str:
     if name is None:
-        return re.sub(r"[^A-Za-z0-9_-]", "_", out.resolve().name)
+        return re.sub(r"[^A-Za-z0-9_-]", "_", Path(out).resolve().name)
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
         raise UserError(f"the shards' name may hold letters, digits, _ and -, got {name!r}; choose another")
     return name
@@ -188,12 +260,12 @@ def _power_of_two(resolution: int) -> int:
     return resolution
 
 
-def _common_size(src: Path, items: Sequence[tuple[str, Item]], pad: int) -> int:
+def _common_size(src: Path, items: Sequence[tuple[str, Item]], options: Options) -> int:
     """The one size of all the readable images, padding included."""
     sizes: dict[int, str] = {}
     for _, item in _progress(items, f"measuring {src.name}"):
-        if side := _side(item):
-            sizes.setdefault(side + 2 * pad, item.key)
+        if side := _side(item, options.fit):
+            sizes.setdefault(side + 2 * options.pad, item.key)
     if not sizes:
         raise UserError(
             f"none of the {len(items)} images in {src} can be read, such as {items[0][1].key}; replace them"
@@ -204,73 +276,15 @@ def _common_size(src: Path, items: Sequence[tuple[str, Item]], pad: int) -> int:
     return next(iter(sizes))
 
 
-def _side(item: Item) -> int | None:
-    """The shorter side, from the image's header only; None if it cannot be read."""
+def _side(item: Item, fit: str) -> int | None:
+    """The side of the square that it becomes, from the image's header only; None if it cannot be read."""
     try:
         with Image.open(io.BytesIO(item.read())) as image:
-            return min(image.size)
+            return max(image.size) if fit == "pad" else min(image.size)
     except Exception:  # damaged: told and counted when the image is packed
         return None
 
 
-def _decode(content: bytes) -> Image.Image:
-    with Image.open(io.BytesIO(content)) as image:
-        image.load()
-        upright = ImageOps.exif_transpose(image)
-    if upright.mode.startswith("I;16"):  # Pillow's own conversion would clip 16 bits to white
-        upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-    return upright.convert("RGB")
-
-
-def _fit(image: Image.Image, resolution: int, pad: int, what: str) -> Image.Image:
-    """Cut the square out of the middle, then pad or resize it to `resolution`."""
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    square = image.crop((left, top, left + side, top + side))
-    if pad:
-        if side + 2 * pad != resolution:
-            got = f"{side} px with --pad {pad} for --resolution {resolution}"
-            raise UserError(f"{what}: the size and twice the pad must give the resolution, got {got}; change --pad")
-        return _bordered(np.asarray(square), pad)
-    if side == resolution:
-        return square
-    return square.resize((resolution, resolution), Image.Resampling.LANCZOS)
-
-
-def _bordered(pixels: NDArray[np.uint8], pad: int) -> Image.Image:
-    """[H, W, 3] framed in the median of its outermost pixels, so that an object at the edge is not smeared."""
-    outermost = np.concatenate([pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1]])
-    height, width = pixels.shape[0] + 2 * pad, pixels.shape[1] + 2 * pad
-    framed = np.empty((height, width, 3), np.uint8)
-    framed[:] = np.sort(outermost, axis=0)[len(outermost) // 2]
-    framed[pad:-pad, pad:-pad] = pixels
-    return Image.fromarray(framed)
-
-
-def _png(image: Image.Image) -> bytes:
-    file = io.BytesIO()
-    image.save(file, "PNG")
-    return file.getvalue()
-
-
-def _progress(items: Sequence[tuple[str, Item]], what: str) -> Iterator[tuple[str, Item]]:
+def _progress(items: Sequence[T], what: str) -> Iterator[T]:
     console = Console(stderr=True)
     yield from track(items, what, console=console, transient=True, disable=not console.is_terminal)
-
-
-@contextmanager
-def _new_folder(out: Path) -> Iterator[Path]:
-    """A temporary folder that becomes OUT at the end, and vanishes on an error: OUT is whole or not there."""
-    if out.is_file() or (out.is_dir() and any(out.iterdir())):
-        raise UserError(f"{out} exists already; choose another folder or remove it")
-    temporary = out.resolve().with_name(f".{out.resolve().name}.{os.getpid()}")
-    try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        for path in (*temporary.iterdir(), temporary):
-            descriptor = os.open(path, os.O_RDONLY)
-            os.fsync(descriptor)
-            os.close(descriptor)
-        os.replace(temporary, out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""What can be packed: each kind of source is a class here and one line in SOURCES.
+"""Sources that are folders and ZIPs of images; tables.py has the others, kinds.py tells them apart.
 
 A source lists its items in a fixed order; the bytes of an image are read only when its `read` is called.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, Protocol
@@ -60,6 +60,10 @@ def _images(folder: Path) -> list[str]:
 
 def _folders(path: Path) -> list[Path]:
     return sorted(d for d in path.iterdir() if d.is_dir() and not d.name.startswith("."))
+
+
+def has_folders(path: Path) -> bool:
+    return path.is_dir() and bool(_folders(path))
 
 
 class ClassFolders:
@@ -202,24 +206,3 @@ def _stylegan_labels(path: Path, pairs: Any) -> dict[str, str]:
             raise UserError(f"labels of {LABELS} in {path} must be pairs [file name, whole number], got {pair!r:.80}")
         labels[pair[0]] = str(pair[1])
     return labels
-
-
-# The first match wins.
-SOURCES: Sequence[tuple[Callable[[Path], bool], Callable[[Path], Source]]] = [
-    (lambda path: path.is_file(), StyleGanZip),
-    (lambda path: (path / SHEETS).is_file(), ContactSheets),
-    (lambda path: (path / LABELS).is_file(), StyleGanFolder),
-    (lambda path: path.is_dir() and bool(_folders(path)), ClassFolders),
-    (lambda path: path.is_dir(), LooseImages),
-]
-
-
-def open_source(path: str | Path) -> Source:
-    """The source at PATH; its `close` is the caller's to call.
-
-    Raises: UserError if there is nothing at PATH, or nothing that can be packed.
-    """
-    for matches, kind in SOURCES:
-        if matches(Path(path)):
-            return kind(Path(path))
-    raise UserError(f"{path} does not exist; give a folder of images, a folder per class, or a StyleGAN ZIP")

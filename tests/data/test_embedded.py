@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from hmgan.data.embedded import PAD, embedded, embedded_names
-from hmgan.data.pack import _decode, pack
+from hmgan.data.kinds import open_source
+from hmgan.data.pack import pack
+from hmgan.data.pictures import decode
 from hmgan.data.shards import ShardSet
-from hmgan.data.sources import open_source
 from hmgan.errors import UserError
 
 CLOSE = ("ankle-boot", "bag", "sandal", "sneaker")
@@ -24,7 +25,7 @@ WANTED = {
 
 
 def tiles(name: str) -> set[bytes]:
-    return {np.asarray(_decode(item.read())).tobytes() for item in open_source(embedded(name))}
+    return {np.asarray(decode(item.read())).tobytes() for item in open_source(embedded(name))}
 
 
 @pytest.mark.parametrize("name", WANTED)

@@ -163,7 +163,7 @@ def test_an_error_half_way_leaves_nothing(folder, tmp_path, monkeypatch):
     def full(*_):
         raise OSError("no space left")
 
-    monkeypatch.setattr("hmgan.data.pack.write_index", full)
+    monkeypatch.setattr("hmgan.data.destinations.write_index", full)
     with pytest.raises(OSError, match="no space"):
         pack(folder(), tmp_path / "out")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["src"]

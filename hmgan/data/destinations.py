@@ -1,0 +1,160 @@
+"""Where packed shards go: a folder of this machine that is whole or not there, or an object store."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+from hmgan.data.cache import sha256_of
+from hmgan.data.folders import Folder, LocalFolder, open_folder
+from hmgan.data.index import ARRAYS, JSON, Index, Shard, index_files, write_index
+from hmgan.data.stores import MissingError, Store, checked, is_url, open_store
+from hmgan.errors import UserError
+from hmgan.files import cache_folder, sync
+
+JOURNAL = "journal.jsonl"
+
+
+class Destination(Protocol):
+    """`work` is a folder of this machine; shards are written there, and stay or go with `keep`."""
+
+    work: Path
+    folder: Folder  # once all is finished
+
+    def keep(self, shard: Shard, /) -> None: ...
+    def has(self, shard: Shard, /) -> bool: ...
+    def finish(self, index: Index, /) -> None: ...
+    def give_up(self) -> None: ...
+
+
+class LocalDestination:
+    """Shards gather in a hidden folder beside OUT, which is renamed to OUT at the end."""
+
+    def __init__(self, out: Path) -> None:
+        if out.is_file() or (out.is_dir() and any(out.iterdir())):
+            raise UserError(f"{out} exists already; choose another folder or remove it")
+        self._out = out
+        self.work = out.resolve().with_name(f".{out.resolve().name}.packing")
+        self.folder: Folder = LocalFolder(out)
+
+    def keep(self, shard: Shard) -> None:
+        sync(self.work / shard.name)
+
+    def has(self, shard: Shard) -> bool:
+        try:
+            with open(self.work / shard.name, "rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                return size == shard.bytes and sha256_of(file.fileno(), size) == shard.sha256
+        except FileNotFoundError:
+            return False
+
+    def finish(self, index: Index) -> None:
+        write_index(index, self.work)
+        names = {JSON, ARRAYS, *(shard.name for shard in index.shards)}
+        for path in self.work.iterdir():
+            if path.name not in names:
+                path.unlink()
+        sync(self.work)
+        os.replace(self.work, self._out)
+        sync(self._out.resolve().parent)
+
+    def give_up(self) -> None:
+        shutil.rmtree(self.work, ignore_errors=True)
+
+
+class RemoteDestination:
+    """Shards are uploaded one by one, the index last: until then there is no data set at the URL."""
+
+    def __init__(self, url: str) -> None:
+        self._store: Store = open_store(url)
+        self.work = cache_folder() / "packing" / hashlib.sha256(url.encode()).hexdigest()[:16]
+        try:
+            self._store.size(JSON)
+        except MissingError:
+            pass
+        else:
+            raise UserError(f"{url} holds a packed data set already; choose another URL or remove it")
+        self.folder = open_folder(url)
+
+    def keep(self, shard: Shard) -> None:
+        path = self.work / shard.name
+        self._store.put(shard.name, path.read_bytes())
+        path.unlink()
+
+    def has(self, shard: Shard) -> bool:
+        try:
+            return self._store.size(shard.name) == shard.bytes
+        except MissingError:
+            return False
+
+    def finish(self, index: Index) -> None:
+        arrays, head = index_files(index)
+        self._store.put(ARRAYS, arrays)
+        self._store.put(JSON, head)
+        shutil.rmtree(self.work)
+
+    def give_up(self) -> None:
+        """What is uploaded stays, and the journal of it: the next try goes on from there."""
+
+
+class Journal:
+    """What is finished, a line per shard, so that a packing that was killed goes on.
+
+    Args:
+        plan: identifies the images and options; a journal of another plan is dropped.
+    """
+
+    def __init__(self, file: BinaryIO, plan: str, destination: Destination) -> None:
+        self._file, self._destination = file, destination
+        self.lines: list[dict[str, Any]] = []
+        file.seek(0)
+        kept = file.read().split(b"\n")[:-1]  # what follows the last line's end was being written
+        if kept and json.loads(kept[0]) == {"plan": plan}:
+            for line in map(json.loads, kept[1:]):
+                if not destination.has(Shard(**line["shard"])):
+                    break
+                self.lines.append(line)
+        file.truncate(0)
+        for line in ({"plan": plan}, *self.lines):
+            self._write(line)
+
+    def add(self, shard: Shard, **facts: Any) -> None:
+        """A finished shard, and what is needed to go on behind it."""
+        self._destination.keep(shard)
+        self.lines.append({"shard": asdict(shard), **facts})
+        self._write(self.lines[-1])
+
+    def _write(self, line: dict[str, Any]) -> None:
+        self._file.seek(0, os.SEEK_END)
+        self._file.write(json.dumps(line).encode() + b"\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+
+@contextmanager
+def open_destination(out: str | Path) -> Iterator[tuple[Destination, BinaryIO]]:
+    """The destination, and its journal's file, this process's alone.
+
+    An error drops what is in a local folder; a kill or Ctrl-C leaves it, to go on with.
+    """
+    name = str(out).removeprefix("file://")
+    target: Destination = RemoteDestination(checked(name)) if is_url(name) else LocalDestination(Path(name))
+    target.work.mkdir(parents=True, exist_ok=True)
+    with open(target.work / JOURNAL, "a+b") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{out} is being packed by another process; wait for it or choose another folder") from None
+        try:
+            yield target, file
+        except Exception:
+            target.give_up()
+            raise

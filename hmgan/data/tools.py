@@ -1,0 +1,144 @@
+"""What one can do with packed data but train: index the shards of others, look at a set, check every byte of it."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from hmgan.data.cache import sha256_of
+from hmgan.data.folders import BLOCK, File, LocalFolder
+from hmgan.data.index import ARRAYS, JSON, Index, Shard, index_files, read_index, write_index
+from hmgan.data.shards import ShardSet
+from hmgan.data.sources import class_order
+from hmgan.data.stores import is_url, open_store
+from hmgan.data.tables import tar_samples
+from hmgan.errors import DamageError, UserError
+
+
+def make_index(place: str, classes: Sequence[str] | None = None, report: Callable[[str], None] = print) -> Index:
+    """Index the WebDataset shards at a path or URL, and write the index beside them.
+
+    Args:
+        classes: names of the classes 0, 1, ..., for shards whose .cls are numbers; left out: what the .cls say.
+
+    Raises: UserError if there are no shards, a sample is not whole, or images differ in size.
+    """
+    found: list[tuple[Shard, list[tuple[str, int, int]]]] = []
+    sizes: dict[tuple[int, int], str] = {}
+    for name, tar in _tars(place):
+        try:
+            samples = tar_samples(tar)
+        except (tarfile.TarError, ValueError) as error:
+            raise UserError(f"{place}/{name} cannot be indexed: {error}; upload it again") from error
+        with open(tar, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            shard = Shard(name=name, bytes=size, sha256=sha256_of(file.fileno(), size), samples=len(samples))
+            for key, _, offset, length in samples:
+                sizes.setdefault(_size(os.pread(file.fileno(), length, offset), f"{key} in {place}/{name}"), key)
+        found.append((shard, [(label, offset, length) for _, label, offset, length in samples]))
+        report(f"{name}: {len(samples)} images")
+    if not found:
+        raise UserError(f"{place} holds no .tar shards; give the folder that they lie in")
+    if len(sizes) > 1 or next(iter(sizes))[0] != next(iter(sizes))[1]:
+        some = ", ".join(f"{w} x {h} ({key})" for (w, h), key in list(sizes.items())[:2])
+        raise UserError(f"the images in {place} must be squares of one size, got {some}; hmgan pack brings them there")
+    labels = [label for _, samples in found for label, _, _ in samples]
+    names = class_order(labels)
+    if classes is not None and names != tuple(map(str, range(len(classes)))):
+        raise UserError(f"--classes names {len(classes)} classes, the shards have {', '.join(names)}; name each")
+    place_of = {name: number for number, name in enumerate(names)}
+    label = np.array([place_of[name] for name in labels], np.int32)
+    index = Index(
+        folder=LocalFolder(Path(place)),
+        resolution=next(iter(sizes))[0],
+        classes=tuple(classes) if classes is not None else names,
+        counts=tuple(np.bincount(label, minlength=len(names)).tolist()),
+        skipped=0,
+        shards=tuple(shard for shard, _ in found),
+        shard=np.repeat(np.arange(len(found)), [shard.samples for shard, _ in found]).astype(np.int32),
+        offset=np.array([offset for _, samples in found for _, offset, _ in samples], np.int64),
+        length=np.array([length for _, samples in found for _, _, length in samples], np.int32),
+        label=label,
+    )
+    if is_url(place):
+        arrays, head = index_files(index)
+        store = open_store(place)
+        store.put(ARRAYS, arrays)
+        store.put(JSON, head)
+    else:
+        write_index(index, Path(place))
+    return read_index(place)
+
+
+def _tars(place: str) -> Iterator[tuple[str, Path]]:
+    """Name of every shard, and the file while it is looked at."""
+    if not is_url(place):
+        yield from ((path.name, path) for path in sorted(Path(place).glob("*.tar")))
+        return
+    store = open_store(place)
+    for name in store.names():
+        if name.endswith(".tar"):
+            with tempfile.NamedTemporaryFile() as file:
+                size = store.size(name)
+                for start in range(0, size, BLOCK):
+                    file.write(store.get(name, start, min(start + BLOCK, size)))
+                file.flush()
+                yield name, Path(file.name)
+
+
+def _size(content: bytes, what: str) -> tuple[int, int]:
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            return image.size
+    except Exception as error:
+        raise UserError(f"image {what} cannot be read: {error}; mend it or pack the shards anew") from error
+
+
+def verify(place: str, report: Callable[[str], None] = print) -> list[str]:
+    """Read every byte of a set, and decode every image. Returns a line for everything wrong."""
+    data = ShardSet(read_index(place))
+    wrong: list[str] = []
+    first = 0
+    for number, shard in enumerate(data.index.shards):
+        items = range(first, first := first + shard.samples)
+        before = len(wrong)
+        try:
+            if (found := _sha256(data, shard)) != shard.sha256:
+                wrong.append(f"{place}/{shard.name} has the sha256 {found[:12]}, the index says {shard.sha256[:12]}")
+        except DamageError as error:
+            wrong.append(str(error))
+            continue
+        for i in items:
+            try:
+                data[i]
+            except DamageError as error:
+                wrong.append(str(error))
+        report(f"{number + 1}/{len(data.index.shards)} {shard.name} {'ok' if len(wrong) == before else 'WRONG'}")
+    return wrong
+
+
+def _sha256(data: ShardSet, file: File) -> str:
+    descriptor = data.index.folder.open(file)
+    try:
+        return sha256_of(descriptor, os.fstat(descriptor).st_size)
+    finally:
+        os.close(descriptor)
+
+
+def described(data: ShardSet) -> Iterator[str]:
+    """Lines about a set: its size, and a histogram of its classes."""
+    index = data.index
+    total = sum(shard.bytes for shard in index.shards)
+    yield f"{index.folder}: {len(data)} images of {index.resolution} px in {len(index.shards)} shards"
+    yield f"{total / 2**20:.1f} MiB, {total / max(1, len(data)) / 1024:.1f} KiB an image; {index.skipped} were left out"
+    yield f"digest {data.digest}"
+    widest = max(map(len, data.classes))
+    for name, count in zip(data.classes, data.counts, strict=True):
+        yield f"{name:{widest}} {count:>9} {'#' * round(40 * count / max(data.counts))}"

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import os
+
+import faulty_s3
+import pytest
+import tiny
+from PIL import Image
+
+from hmgan.data.index import read_index
+from hmgan.data.pack import pack
+from hmgan.data.stores import open_store
+from hmgan.data.tools import make_index, verify
+from hmgan.errors import UserError
+
+
+@pytest.fixture
+def out(folder, tmp_path):
+    pack(folder(), tmp_path / "out", shard_samples=4, name="pets")
+    return tmp_path / "out"
+
+
+def bare(out):
+    """The shards without their index, as others make them."""
+    for name in ("index.json", "index.safetensors"):
+        (out / name).unlink()
+
+
+def silent(_: str) -> None: ...
+
+
+def test_the_index_of_bare_shards_is_that_of_the_packing(out):
+    digest = read_index(out).digest
+    bare(out)
+    assert make_index(str(out), ["cat", "dog"], silent).digest == digest
+    assert make_index(str(out), None, silent).classes == ("0", "1")
+
+
+def test_bare_shards_in_s3_are_indexed_there(out, s3, tmp_path, monkeypatch):
+    monkeypatch.setenv("HMGAN_CACHE", str(tmp_path / "cache"))
+    url, digest = f"s3://{faulty_s3.BUCKET}/{tmp_path.name}", read_index(out).digest
+    for path in out.glob("*.tar"):
+        open_store(url).put(path.name, path.read_bytes())
+    assert make_index(url, ["cat", "dog"], silent).digest == digest
+    assert read_index(url).digest == digest
+
+
+def test_shards_that_cannot_be_indexed_are_told(out, tmp_path):
+    with pytest.raises(UserError, match="names 3 classes, the shards have 0, 1"):
+        make_index(str(out), ["a", "b", "c"], silent)
+    with pytest.raises(UserError, match=r"holds no \.tar shards"):
+        make_index(str(tmp_path), None, silent)
+    (out / "pets-000001.tar").write_bytes(b"no tar")
+    with pytest.raises(UserError, match=r"pets-000001\.tar cannot be indexed"):
+        make_index(str(out), None, silent)
+
+
+def test_a_whole_set_verifies_and_a_flipped_byte_does_not(out):
+    assert verify(str(out), silent) == []
+    index = read_index(out)
+    with open(out / "pets-000001.tar", "r+b") as file:
+        os.pwrite(file.fileno(), b"\0", int(index.offset[5]) + int(index.length[5]) - 20)
+    wrong = verify(str(out), silent)
+    assert any("pets-000001.tar has the sha256" in line for line in wrong)
+    assert not any("pets-000000" in line for line in wrong)
+
+
+def test_the_commands_print_and_draw(out, tmp_path, capsys):
+    assert tiny.command("data", "inspect", out, "--grid", tmp_path / "grid.png") == 0
+    said = capsys.readouterr().out
+    assert "9 images of 8 px in 3 shards" in said
+    assert "cat" in said
+    with Image.open(tmp_path / "grid.png") as picture:
+        assert picture.size[0] > 8
+    assert tiny.command("data", "verify", out) == 0
+    assert "3/3 pets-000002.tar ok" in capsys.readouterr().out
+    bare(out)
+    assert tiny.command("index", out, "--classes", "cat,dog") == 0
+    os.truncate(out / "pets-000001.tar", 1000)
+    assert tiny.command("data", "verify", out) == 2
+    assert "pets-000001.tar must be" in capsys.readouterr().err
