@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,7 +42,7 @@ class DiskCache:
 
     def open(self, sha256: str, size: int) -> int | None:
         """A descriptor of the file, or None if it is not here."""
-        path = self.folder / sha256
+        path = self._path(sha256)
         try:
             descriptor = os.open(path, os.O_RDONLY)
         except FileNotFoundError:
@@ -60,7 +61,7 @@ class DiskCache:
 
         Raises: UserError if the file is larger than the limit, or the disk is full.
         """
-        path = self.folder / sha256
+        path = self._path(sha256)
         if size > self.limit:
             raise UserError(
                 f"the cache {self.folder} may hold {self.limit} bytes, one file has {size}; raise HMGAN_CACHE_GIB"
@@ -88,6 +89,12 @@ class DiskCache:
             except BaseException:
                 partial.unlink(missing_ok=True)
                 raise
+
+    def _path(self, sha256: str) -> Path:
+        # From an index that may be anybody's: it must not name a place outside of the cache.
+        if not re.fullmatch("[0-9a-f]{64}", sha256):
+            raise UserError(f"a sha256 must be 64 hexadecimal digits, got {sha256[:80]!r}; the index is damaged")
+        return self.folder / sha256
 
     def _make_room(self, file: BinaryIO, size: int) -> None:
         """Drops old files until `size` more bytes fit, and reserves them in `file`."""
