@@ -59,7 +59,7 @@ def server(folder: Path) -> Iterator[str]:
     with open(folder / "log", "wb") as log:
         process = subprocess.Popen(command, env=own, cwd=folder, stdout=log, stderr=log)
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 90  # seconds; 2 on an idle machine
         while not _answers(s3):
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError("the S3 server does not start: " + (folder / "log").read_text()[-300:])
