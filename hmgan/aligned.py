@@ -27,7 +27,7 @@ def start_aligned(generator: Generator, experiment: Experiment, source: Source |
                 "first, then hmgan train with --set aligned=RUN; init 'random' trains such heads unaligned"
             )
         return
-    if not experiment.conditional:
+    if experiment.modulation is None:
         raise UserError("aligned starts a modulation, and there is none to start; leave it out to fine-tune the source")
     loaded = load_generator(experiment.aligned)
     if not isinstance(loaded.generator, TransferGenerator):

@@ -44,7 +44,7 @@ def build(experiment: Experiment, source: Source | None, classes: int) -> Networ
         head = _head(experiment, classes)
         return Networks(generator, _component("discriminator", experiment.discriminator, classes, head))
     assert source is not None
-    if experiment.conditional:
+    if experiment.modulation is not None:
         # Alignment pulls the heads to the source, which stands still.
         train_parts(source.backbone, [] if experiment.task == "align" else experiment.train.source)
         generator = transfer_generator(experiment, source.backbone, classes)

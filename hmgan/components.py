@@ -34,11 +34,13 @@ MODULES = (
     "hmgan.modulation.cgan_transfer_port",
     "hmgan.modulation.class_nets",
     "hmgan.modulation.label_to_z",
+    "hmgan.modulation.scale_shift",
     "hmgan.losses.adversarial",
     "hmgan.losses.barlow_twins",
     "hmgan.losses.cdc",
     "hmgan.losses.dcl",
     "hmgan.losses.ewc",
+    "hmgan.losses.feature_nets",
     "hmgan.losses.lecam",
 )
 _REGISTRY: dict[tuple[str, str], type] = {}

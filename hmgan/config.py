@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, mo
 
 from hmgan import components, registry_index
 from hmgan.errors import UserError
-from hmgan.settings import R1, Anchors, Ema, Evaluation, Mining, Optimizer, Strict, Train
+from hmgan.settings import R1, Anchors, Ema, Evaluation, Mining, Optimizer, Reconstruction, Strict, Train
 
 # The fields of an experiment that name a component, and the kind each must be of.
 CHOICES = {
@@ -26,7 +26,10 @@ CHOICES = {
     "regularizer": "regularizer",
     "augment": "augment",
     "gen_penalty": "gen-penalty",
+    "feature_net": "feature-net",
 }
+# Choices and tables that only mean something beside a discriminator that trains.
+OF_A_DISCRIMINATOR = ("discriminator", "contrastive", "regularizer", "augment", "gen_penalty", "mining", "anchors")
 
 
 class Choice(BaseModel):
@@ -59,8 +62,10 @@ class Experiment(Strict):
     regularizer: Choice | None = None
     augment: Choice | None = None
     gen_penalty: Choice | None = None
+    feature_net: Choice | None = None
     mining: Mining | None = None
     anchors: Anchors | None = None
+    reconstruction: Reconstruction | None = None
     r1: R1 = R1()
     optimizer: Optimizer = Optimizer()
     ema: Ema = Ema()
@@ -75,7 +80,14 @@ class Experiment(Strict):
     @property
     def conditional(self) -> bool:
         """Whether G has classes. A transfer without a modulation fine-tunes the source, labels unused."""
+        if self.reconstruction is not None:
+            return self.reconstruction.labels
         return self.modulation is not None or (self.task == "pretrain" and self.train.labels)
+
+    @property
+    def adversary(self) -> bool:
+        """Whether a discriminator trains."""
+        return self.task != "align" and self.reconstruction is None
 
     @model_validator(mode="after")
     def _whole(self) -> Experiment:
@@ -97,7 +109,24 @@ class Experiment(Strict):
                 )
         if self.gen_penalty is not None and self.discriminator is not None:
             raise ValueError("gen_penalty looks at the source through its own discriminator; leave discriminator out")
+        if self.reconstruction is not None:
+            self._check_reconstruction(self.reconstruction)
+        elif self.feature_net is not None:
+            raise ValueError("feature_net compares reconstructed images; add reconstruction, or leave it out")
         return self
+
+    def _check_reconstruction(self, reconstruction: Reconstruction) -> None:
+        if self.task == "pretrain":
+            raise ValueError("reconstruction adapts a source, got a pretraining; leave it out")
+        if reconstruction.labels and self.modulation is None:
+            raise ValueError("reconstruction.labels needs a class_net and a modulation; name them, or leave labels out")
+        if self.train.mirror:
+            raise ValueError("reconstruction has one z for an image and its mirror image; leave train.mirror out")
+        for field in OF_A_DISCRIMINATOR:
+            if getattr(self, field) is not None:
+                raise ValueError(
+                    f"{field} is of a discriminator's training, and reconstruction has none; leave one out"
+                )
 
 
 def load(name: str, overrides: Iterable[str] = (), extra: Mapping[str, Any] | None = None) -> Experiment:

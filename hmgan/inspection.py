@@ -73,19 +73,19 @@ def print_scores(
 
     Raises: UserError if there is no generator, or its classes are not those of the data.
     """
+    from hmgan.data.sources import UNLABELLED
     from hmgan.datasets import held_out, open_data
     from hmgan.evaluation import Judge
     from hmgan.files import cache_folder
     from hmgan.generators import load_generator, newest_snapshot
     from hmgan.metrics.evaluate import scores_table
-    from hmgan.modulation.transfer import TransferGenerator
     from hmgan.train.runtime import Runtime
 
     runtime = Runtime()
     loaded = load_generator(run)
     with runtime.accelerator.main_process_first():  # rank 0 packs a registry set, the others find it there
         reals = open_data(data or scored_against(run) or held_out(loaded.config.get("data")))
-    if not isinstance(loaded.generator, TransferGenerator):
+    if loaded.classes == (UNLABELLED,):
         reals = reals.unlabelled()
     if reals.classes != loaded.classes:
         raise UserError(

@@ -27,6 +27,7 @@ FOLDERS = {
     "regularizer": "regularizers",
     "augment": "augments",
     "gen-penalty": "gen-penalties",
+    "feature-net": "feature-nets",
     "dataset": "datasets",
     "source": "sources",
     "extractor": "extractors",

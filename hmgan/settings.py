@@ -98,6 +98,19 @@ class Anchors(Strict):
     patch_blocks: int = Field(3, ge=1, description="blocks of D in front of the patch head; 3 at 256 px")
 
 
+class Reconstruction(Strict):
+    """BSA's objective in place of a discriminator: every training image has a z of its own, from which G draws it."""
+
+    labels: bool = Field(False, description="modulate by class; false: labels are not used")
+    limit: int = Field(5000, ge=1, description="training images at most; a z learns only when its image is shown")
+    lr: float = Field(0.03, gt=0, description="learning rate of the images' z")
+    spread: float = Field(0.01, ge=0, description="standard deviation of the noise on z")
+    perceptual_weight: float = Field(1e-3, ge=0)
+    emd_weight: float = Field(0.1, ge=0, description="weight of the distance of z to a normal distribution")
+    drop: float = Field(0.2, gt=0, le=1, description="every learning rate is multiplied by this after drop_kimg")
+    drop_kimg: float = Field(75.0, gt=0, description="thousands of real images between drops")
+
+
 class Evaluation(Strict):
     """Scores at every snapshot. per_class 0 computes none."""
 

@@ -24,7 +24,7 @@ GRID = list(
     )
 )
 # Schemes that edit normalisations only, on a source without any; and old classes, on a source without any.
-REFUSED = set(product(["gan-memory-resnet"], ["adain", "adain-class-only", "cgan-transfer-port"]))
+REFUSED = set(product(["gan-memory-resnet"], ["adain", "adain-class-only", "cgan-transfer-port", "scale-shift"]))
 REFUSED |= set(product(["gan-memory-resnet", "stylegan1"], ["cgan-transfer"]))
 # For training from scratch: no source has a mapping that takes a class.
 SCRATCH = "label-to-z"
@@ -54,7 +54,7 @@ def one_step(experiment, folder):
     trainer = tiny.make_trainer(experiment, folder)
     networks = torch.nn.ModuleDict({"G": trainer.generator, "D": trainer.discriminator})
     before = {name: value.clone() for name, value in networks.state_dict().items()}
-    stats = trainer._gan_step(next(batches(trainer.data, batch_per_rank=4, rank=0, world=1, seed=0)))
+    stats = trainer._data_step(next(batches(trainer.data, batch_per_rank=4, rank=0, world=1, seed=0)))
     assert all(bool(torch.isfinite(value)) for value in stats.values())
     assert all(bool(value.isfinite().all()) for value in networks.state_dict().values())
     return trainer, stats, changed(before, networks.state_dict())
@@ -128,6 +128,21 @@ def test_every_backbone_can_be_fine_tuned_under_every_penalty(backbone, penalty,
     _, stats, moved = one_step(experiment, tmp_path)
     assert ("loss/gen-penalty" in stats) == (penalty != NONE)
     assert {name.split(".")[0] for name in moved} == {"G", "D"}
+
+
+@pytest.mark.parametrize("feature_net", [NONE, *registry_index.known("feature-net")])
+@pytest.mark.parametrize("modulation", [NONE, *registry_index.known("modulation")])
+def test_every_modulation_or_the_whole_source_reconstructs_a_step(modulation, feature_net, source, shards, tmp_path):
+    if modulation == SCRATCH or ("stylegan1", modulation) in REFUSED:
+        pytest.skip("refused for this source, with or without reconstruction")
+    class_net = NONE if modulation == NONE else "one-hot"
+    chosen = (f"modulation={modulation}", f"class_net={class_net}", f"feature_net={feature_net}")
+    trainer, stats, moved = one_step(tiny.transfer(shards, source, *chosen, name="bsa"), tmp_path)
+    assert {"loss/image", "loss/emd"} <= stats.keys()
+    assert ("loss/perceptual" in stats) == (feature_net != NONE)
+    assert moved
+    assert not any(name.startswith(("G.source.", "D.")) for name in moved)
+    assert set(trainer.data.classes) == {"all"}
 
 
 @pytest.mark.parametrize("name", registry_index.known("backbone"))

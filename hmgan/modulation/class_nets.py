@@ -20,7 +20,7 @@ class OneHot(nn.Module):
         self.dim = classes
 
     def forward(self, labels_R: Tensor) -> Tensor:
-        return F.one_hot(labels_R, self.dim).float()
+        return F.one_hot(labels_R, self.dim).to(torch.get_default_dtype())
 
 
 @register("class-net", "embedding")

@@ -12,6 +12,7 @@ from hmgan.assemble import Generator
 from hmgan.data.loader import batches
 from hmgan.modulation.transfer import TransferGenerator
 from hmgan.train.prepared import Prepared
+from hmgan.train.reconstruction import LearnedLatents
 from hmgan.train.terms import penalties
 from hmgan.train.trainer import freeze
 
@@ -25,11 +26,16 @@ def print_plan(prepared: Prepared, console: Console | None = None) -> None:
         return
     experiment, (generator, discriminator) = prepared.experiment, prepared.networks
     freeze(discriminator, experiment.train.freeze)
-    align = experiment.task == "align"
     table = Table(title=f"{experiment.task}: {experiment.summary}")
     for column in ("network", "frozen", "trained", "optimiser state", "moving average"):
         table.add_column(column, justify="left" if column == "network" else "right")
-    rows = [*generator_rows(generator)] + ([] if align else [("discriminator", discriminator, False)])
+    rows = generator_rows(generator)
+    if experiment.adversary:
+        rows.append(("discriminator", discriminator, False))
+    if experiment.reconstruction is not None and prepared.data is not None:
+        data, seed = prepared.data, experiment.train.seed
+        latents = LearnedLatents(experiment.reconstruction, generator.backbone, data, seed)
+        rows.append((f"z of {len(data):,} images", latents, False))
     total = 0
     for name, network, averaged in rows:
         frozen, trained = parameters(network)
@@ -45,7 +51,8 @@ def print_plan(prepared: Prepared, console: Console | None = None) -> None:
         f"and about {mib(maps)} of activations for {batch} images of {generator.resolution} px"
     )
     gamma = penalties(experiment, generator.resolution, prepared.runtime.device).gamma
-    console.print(f"r1 gamma {gamma:.4g} every {experiment.r1.every} steps; classes: {', '.join(prepared.classes)}")
+    game = f"r1 gamma {gamma:.4g} every {experiment.r1.every} steps; " if experiment.adversary else ""
+    console.print(f"{game}classes: {', '.join(prepared.classes)}")
     if prepared.data is not None:
         world, seed = prepared.runtime.world, experiment.train.seed
         first = next(batches(prepared.data, batch_per_rank=batch, rank=0, world=world, seed=seed))

@@ -20,6 +20,8 @@ SHORT = {
     "loss/r1": "r1",
     "loss/contrastive": "contr",
     "loss/align": "align",
+    "loss/image": "image",
+    "loss/emd": "emd",
     "augment/p": "p",
     "nonfinite/skipped": "skipped",
 }

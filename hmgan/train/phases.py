@@ -16,15 +16,19 @@ from hmgan.augment.protocol import Augment
 from hmgan.losses.adversarial import Adversarial
 from hmgan.losses.alignment import alignment_loss
 from hmgan.losses.contrastive import Contrastive, Evidence, Pair
+from hmgan.losses.emd import earth_mover
+from hmgan.losses.feature_nets import FeatureNet, feature_l1
 from hmgan.losses.gen_penalty import Adaptation, GenPenalty
 from hmgan.losses.r1 import r1_penalty
 from hmgan.losses.regularizer import Regularizer
 from hmgan.modulation.transfer import TransferGenerator
+from hmgan.settings import Reconstruction
 from hmgan.train.runtime import Runtime
 from hmgan.types import DiscOut
 
 Stats = dict[str, Tensor]
 Terms = dict[str, tuple[float, Tensor]]  # name -> weight and value
+DRAWS_PER_Z = 10  # of a normal distribution, that the z of reconstructed images are compared with
 # Images in [-1, 1] and one key per image -> two augmentations of each.
 Views = Callable[[Tensor, Sequence[int]], tuple[Tensor, Tensor]]
 
@@ -190,3 +194,30 @@ def align_loss(generator: TransferGenerator, labels: Tensor, draws: Draws) -> tu
         source = generator.source(latents)
     loss = alignment_loss(source.features, generator(latents, labels).features)
     return loss, {"loss/align": loss}
+
+
+def reconstruction_loss(
+    generator: Generator,
+    settings: Reconstruction,
+    feature_net: FeatureNet | None,
+    runtime: Runtime,
+    real: Tensor,
+    labels: Tensor,
+    draws: Draws,
+    z_BZ: Tensor,
+) -> tuple[Tensor, Stats]:
+    """Each image against what G makes of its own z, by pixels and by features, and all z against a normal distribution.
+
+    Noguchi & Harada 2019; its penalty on scales and shifts is the modulation's own.
+    """
+    latents = generator.latents(draws.keys("reconstruction"))
+    image = generator(latents._replace(z=z_BZ + settings.spread * latents.z), labels).image
+    terms = {"loss/image": (1.0, F.l1_loss(image, real))}
+    if feature_net is not None:
+        with torch.no_grad():
+            wanted = feature_net(real)
+        terms["loss/perceptual"] = (settings.perceptual_weight, feature_l1(feature_net(image), wanted))
+    width = z_BZ.shape[1]
+    normal_MZ = runtime.gather(rng.normal_rows(draws.keys("emd"), DRAWS_PER_Z * width).to(z_BZ)).view(-1, width)
+    terms["loss/emd"] = (settings.emd_weight, earth_mover(runtime.gather(z_BZ), normal_MZ))
+    return weighed(terms | {name: (1.0, value) for name, value in generator.penalties().items()})

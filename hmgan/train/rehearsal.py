@@ -9,18 +9,21 @@ from torch.func import functional_call
 from hmgan import components
 from hmgan.assemble import Networks
 from hmgan.config import Experiment
+from hmgan.data.shards import ShardSet
 from hmgan.discriminators.patches import PatchDiscriminator
 from hmgan.errors import UserError
 from hmgan.losses.contrastive import Evidence
 from hmgan.losses.gen_penalty import GenPenalty, Transferred
+from hmgan.train.reconstruction import LearnedLatents
 from hmgan.train.trainer import freeze, rank_batch
 from hmgan.types import DiscOut
 
 
-def rehearse(experiment: Experiment, networks: Networks, world: int) -> None:
+def rehearse(experiment: Experiment, networks: Networks, world: int, data: ShardSet | None) -> None:
     """Freezes D's parts and passes it a batch without content.
 
-    Raises: UserError for a part of D that is not there, or a batch that ranks, D or the contrastive loss cannot take.
+    Raises: UserError for a part of D that is not there, a batch that ranks, D or the contrastive loss cannot take, or
+        images that cannot have a z each.
     """
     settings = experiment.train
     batch = rank_batch(settings.batch, world)
@@ -29,6 +32,9 @@ def rehearse(experiment: Experiment, networks: Networks, world: int) -> None:
     if experiment.task == "align":
         return
     freeze(networks.discriminator, settings.freeze)
+    if experiment.reconstruction is not None and data is not None:
+        LearnedLatents(experiment.reconstruction, networks.generator.backbone, data, settings.seed)
+        return
     out = shapes(networks, batch)
     held, backbone = experiment.gen_penalty, networks.generator.backbone
     if held is not None:

@@ -52,7 +52,7 @@ def prepare(experiment: Experiment, runtime: Runtime | None = None) -> Prepared:
             f"pack it again with hmgan pack --resolution {resolution}"
         )
     start_aligned(networks.generator, experiment, source, len(classes))
-    rehearse(experiment, networks, runtime.world)
+    rehearse(experiment, networks, runtime.world, data)
     reals = scored_against(experiment, runtime, classes)
     shown = None if experiment.task == "align" else data
     return Prepared(experiment, runtime, networks, shown, classes, source, reals)
@@ -151,10 +151,11 @@ def newest_whole(trainer: Trainer, folder: Path, log: RunLog) -> Path | None:
 
 def opening_line(trainer: Trainer) -> str:
     trained = sum(p.numel() for p in trainer.generator.trained.parameters() if p.requires_grad)
-    gamma, every = trainer.penalties.gamma, trainer.penalties.r1_every
+    runtime, r1 = trainer.runtime, trainer.penalties
+    game = f"; r1 gamma {r1.gamma:.4g} every {r1.r1_every} steps" if trainer.experiment.adversary else ""
     return (
-        f"G trains {trained:,} parameters; batch {trainer.settings.batch} on {trainer.runtime.world} x "
-        f"{trainer.runtime.device.type}; r1 gamma {gamma:.4g} every {every} steps"
+        f"G trains {trained:,} parameters; batch {trainer.settings.batch} on {runtime.world} x "
+        f"{runtime.device.type}{game}"
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,9 +24,10 @@ from hmgan.train.log import RunLog, warn
 from hmgan.train.nonfinite import Nonfinite
 from hmgan.train.optim import discriminator_optimizer, generator_optimizer
 from hmgan.train.phases import Draws, Stats
+from hmgan.train.reconstruction import LearnedLatents, Reconstructor
 from hmgan.train.runtime import Runtime
 from hmgan.train.saver import Saver
-from hmgan.train.terms import penalties, restraint, rules
+from hmgan.train.terms import chosen, penalties, restraint, rules
 from hmgan.types import Batch
 
 CHECKPOINTS = "checkpoints"
@@ -76,6 +78,16 @@ class Trainer:
         self.saver = Saver(folder / CHECKPOINTS, settings.checkpoints)
         self.gen_optimizer = generator_optimizer(self.generator, experiment.optimizer)
         self.disc_optimizer = discriminator_optimizer(self.critic, experiment.optimizer, experiment.r1.every)
+        # All that trains in G's phase; with reconstruction, the images' z beside G.
+        self.learner: nn.Module = self.generator
+        self.reconstructor: Reconstructor | None = None
+        if experiment.reconstruction is not None and data is not None:
+            feature_net = chosen("feature-net", experiment.feature_net, runtime.device)
+            latents = LearnedLatents(experiment.reconstruction, self.generator.backbone, data, settings.seed)
+            self.learner = nn.ModuleList([self.generator, latents.to(runtime.device)])
+            self.reconstructor = Reconstructor(
+                experiment.reconstruction, latents, feature_net, self.gen_optimizer, runtime
+            )
         half_life = ema.half_life_kimg(settings.batch) if experiment.ema.kimg == "auto" else experiment.ema.kimg
         self.ema = ema.moving_average(self.generator.trained, settings.batch, half_life, experiment.ema.power)
 
@@ -95,14 +107,19 @@ class Trainer:
 
     def parts(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
         """Everything a checkpoint holds; the frozen source is not among it."""
-        adaptive = {"regularizer": self.penalties.regularizer, "augment": self.rules.augment}
+        adversary = self.experiment.adversary
+        perhaps: dict[str, Any] = {
+            "discriminator": self.critic if adversary else None,
+            "disc_optimizer": self.disc_optimizer if adversary else None,
+            "regularizer": self.penalties.regularizer,
+            "augment": self.rules.augment,
+            "latents": None if self.reconstructor is None else self.reconstructor.latents,
+        }
         return {
             "generator": self.generator.trained,
-            "discriminator": self.critic,
             "ema": self.ema,
             "gen_optimizer": self.gen_optimizer,
-            "disc_optimizer": self.disc_optimizer,
-            **{name: part for name, part in adaptive.items() if part is not None},
+            **{name: part for name, part in perhaps.items() if part is not None},
         }
 
     def resume(self, folder: Path) -> None:
@@ -119,7 +136,7 @@ class Trainer:
         stream = self._stream(log.say if self.runtime.main else warn)
         with self.saver:
             while self.step < self.last and not self.runtime.stop.agreed:
-                stats = self._align_step() if self.data is None else self._gan_step(next(stream))
+                stats = self._align_step() if self.data is None else self._data_step(next(stream))
                 self.step += 1
                 self._after_step(stats, log)
 
@@ -170,6 +187,16 @@ class Trainer:
             workers=self.settings.workers,
             tolerance=Tolerance(share=self.settings.tolerated, report=report),
         )
+
+    def _data_step(self, batch: Batch) -> Stats:
+        if self.reconstructor is None:
+            return self._gan_step(batch)
+        real, labels = phases.as_images(batch.images.to(self.runtime.device)), batch.labels.to(self.runtime.device)
+        undo = self._begin("reconstruction")
+        loss, stats = self.reconstructor.loss(self.generator, real, labels, self.draws(), self.kimg)
+        if self._gen_step(loss):
+            self._leave_out("reconstruction", stats, undo)
+        return stats
 
     def _gan_step(self, batch: Batch) -> Stats:
         draws, mixing, mining = self.draws(), self.settings.mixing, self.experiment.mining
@@ -222,7 +249,7 @@ class Trainer:
 
     def _gen_step(self, loss: Tensor) -> bool:
         """Whether it was left out, and the average with it."""
-        spoilt = self.runtime.step(self.generator, self.gen_optimizer, loss)
+        spoilt = self.runtime.step(self.learner, self.gen_optimizer, loss)
         if not spoilt:
             self.ema.update()
         return spoilt

@@ -44,6 +44,19 @@ SCENARIOS = {
     "cdc": (*FINE_TUNING, "gen_penalty=cdc", "train.gen_penalty_weight=1000.0", "anchors.patch_blocks=1"),
     # Two of the three steps are of the first stage.
     "mining": (*FINE_TUNING, "mining.kimg=0.016"),
+    # By class, so that the ranks' shares of a class differ; the rates drop after the second step.
+    "reconstruction": (
+        *COMMON,
+        "train.mirror=false",
+        "class_net=one-hot",
+        "modulation=scale-shift",
+        "feature_net=squeezenet",
+        "reconstruction.labels=true",
+        "reconstruction.drop_kimg=0.016",
+        # Weights at which a wrong gradient of a term shows.
+        "reconstruction.perceptual_weight=1.0",
+        "modulation.pull=1.0",
+    ),
 }
 
 
@@ -87,19 +100,21 @@ def gradients(scenario: str, shards: Path, source: Path, folder: Path) -> tuple[
         classes, runtime = len(prepared.classes), prepared.runtime
         assert isinstance(runtime, Recording)
         trainer = Trainer(experiment, networks, runtime, prepared.data, classes, folder, tiny.no_snapshot)
+        if trainer.reconstructor is not None:
+            trainer.reconstructor.feature_net.double()
         labels: list[Tensor] = []
-        step = trainer._gan_step
+        step = trainer._data_step
 
         def keep_labels(batch):
             labels.append(batch.labels)
             return step(batch)
 
-        trainer._gan_step = keep_labels
+        trainer._data_step = keep_labels
         with RunLog(None, experiment.train.kimg) as log:
             trainer.train(log)
     tensors = {**runtime.tensors, "labels": torch.stack(labels)}
     for name, network in (
-        ("generator", trainer.generator.trained),
+        ("learner", trainer.learner),
         ("discriminator", trainer.discriminator),
         ("average", trainer.ema.ema_model),
     ):

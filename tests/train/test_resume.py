@@ -87,7 +87,8 @@ def assert_same_run(one, other, *extra):
     a, b = (load_file(folder / checkpoint.TENSORS) for folder in (last, also))
     assert a.keys() == b.keys()
     parts = {name.split("/")[0] for name in a}
-    assert parts == {"generator", "discriminator", "ema", "gen_optimizer", "disc_optimizer", *extra}
+    game = ("discriminator", "disc_optimizer") if rundir.read_config(one).adversary else ()
+    assert parts == {"generator", "ema", "gen_optimizer", *game, *extra}
     different = [name for name in a if not torch.equal(a[name], b[name])]
     assert not different
     assert json.loads((last / checkpoint.STATE).read_text()) == json.loads((also / checkpoint.STATE).read_text())

@@ -1,0 +1,74 @@
+"""Training without a discriminator: G draws every training image from a z that is the image's own.
+
+Noguchi & Harada 2019, arXiv:1904.01774. N training images, B batch of this rank, Z latent width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam
+
+from hmgan.assemble import Generator
+from hmgan.backbones.protocol import Backbone
+from hmgan.data.order import Order
+from hmgan.data.shards import ShardSet
+from hmgan.errors import UserError
+from hmgan.losses.feature_nets import FeatureNet
+from hmgan.settings import Reconstruction
+from hmgan.train import phases
+from hmgan.train.phases import Draws, Stats
+from hmgan.train.runtime import Runtime
+
+
+class LearnedLatents(nn.Module):
+    """A z per training image, all zero at first. A damaged image that is tolerated lends its to its substitute.
+
+    Raises: UserError for more images than the settings allow, or a backbone whose z is more than numbers.
+    """
+
+    def __init__(self, settings: Reconstruction, backbone: Backbone, data: ShardSet, seed: int) -> None:
+        super().__init__()
+        if len(data) > settings.limit:
+            raise UserError(
+                f"reconstruction learns a z per image of at most {settings.limit} images, got {len(data)}; "
+                "train on fewer images, or raise reconstruction.limit"
+            )
+        if backbone.old_classes():
+            raise UserError(
+                "reconstruction learns a z per image, and a part of this source's z is its class; "
+                "use a source without classes"
+            )
+        self.z_NZ = nn.Parameter(torch.zeros(len(data), backbone.latents([0]).z.shape[1]))
+        self._order = Order(data.shard_sizes, seed=seed)
+
+    def forward(self, step: int, batch: int, rank: int, world: int) -> Tensor:
+        """[B, Z] of the images that the loader gives this rank in a step."""
+        return self.z_NZ[self._order.indices(step, batch_per_rank=batch, rank=rank, world=world)]
+
+
+class Reconstructor:
+    """What G and the images' z minimise, at rates that drop."""
+
+    def __init__(
+        self,
+        settings: Reconstruction,
+        latents: LearnedLatents,
+        feature_net: FeatureNet | None,
+        optimizer: Adam,
+        runtime: Runtime,
+    ) -> None:
+        self.settings, self.latents, self.feature_net = settings, latents, feature_net
+        self._optimizer, self._runtime = optimizer, runtime
+        optimizer.add_param_group({"params": list(latents.parameters()), "lr": settings.lr})
+        self._rates = [group["lr"] for group in optimizer.param_groups]
+
+    def loss(
+        self, generator: Generator, real: Tensor, labels: Tensor, draws: Draws, kimg: float
+    ) -> tuple[Tensor, Stats]:
+        """A step's loss. Sets the step's learning rates, which are a function of kimg alone."""
+        settings, runtime = self.settings, self._runtime
+        for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = rate * settings.drop ** (kimg // settings.drop_kimg)
+        z_BZ = self.latents(draws.step, draws.batch, runtime.rank, runtime.world)
+        return phases.reconstruction_loss(generator, settings, self.feature_net, runtime, real, labels, draws, z_BZ)
