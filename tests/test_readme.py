@@ -8,6 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+import tiny
+import torch
+
 from hmgan import cli
 
 README = Path(__file__).parents[1] / "README.md"
@@ -52,3 +56,37 @@ def test_every_experiment_of_the_readme_is_in_the_registry() -> None:
     table = [name for row in rows for name in re.findall(r"`([a-z-]+)`", row)]
     assert len(table) >= 20
     assert set(table) <= set(registry_index.entries("experiment"))
+
+
+def options_of_neighbours() -> list[str]:
+    """The commands that switch an augmentation, a regulariser or a head of D on."""
+    (block,) = [each for each in blocks("") if "disc_head=" in each]
+    return block.strip().splitlines()
+
+
+@pytest.mark.parametrize("command", options_of_neighbours())
+def test_what_neighbours_have_is_switched_on_as_the_readme_says_and_trains_a_step(
+    command: str, shards: Path, source: Path, tmp_path: Path
+) -> None:
+    words = command.split()
+    name, overrides = words[2], words[4::2]
+    assert words == ["hmgan", "train", name, *(word for each in overrides for word in ("--set", each))]
+    experiment = tiny.transfer(shards, source, *overrides, name=name)
+    for override in overrides:
+        path, _, value = override.partition("=")
+        got = experiment.model_dump()
+        for key in path.split("."):
+            got = got[key]
+        assert str(got["name"] if isinstance(got, dict) else got) == value
+    trainer = tiny.make_trainer(experiment, tmp_path)
+    stats = trainer._data_step(next(trainer._stream()))
+    assert all(bool(torch.isfinite(value)) for value in stats.values())
+
+
+def test_the_readme_switches_on_every_augmentation_regulariser_and_head_but_the_papers() -> None:
+    from hmgan import registry_index
+
+    shown = " ".join(options_of_neighbours())
+    for field, kind in (("augment", "augment"), ("regularizer", "regularizer"), ("disc_head", "disc-head")):
+        for name in {*registry_index.known(kind)} - {"logit-per-class"}:
+            assert f"{field}={name} " in f"{shown} "
