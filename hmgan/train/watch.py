@@ -10,6 +10,7 @@ from __future__ import annotations
 import faulthandler
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -124,6 +125,9 @@ class Watch:
 
     def _fail(self, error: BaseException) -> None:
         """Tells the others, and returns once they know."""
+        if threading.current_thread() is threading.main_thread():
+            # A launcher ends the ranks that are left when one has died, and this one has yet to say which.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if not isinstance(error, UserError):
             # It may have failed only because another rank is gone: time to find out which.
             self._store.set(DOUBT, "1")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["tiny", "hmgan.train.command", "torch.distributed", "torch._dynamo", "accelerate.tracking"])
-DEADLINE = 120  # seconds
+DEADLINE = 600  # seconds; on a machine at rest it is seconds
 
 
 def free_port() -> int:

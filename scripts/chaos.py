@@ -1,0 +1,198 @@
+"""Kills a small run of two ranks over and over with SIGKILL, resumes it each time, and looks for what was lost.
+
+    python scripts/chaos.py --kills 100 --seed 0 --outdir chaos
+
+The run is that of the tests: 8 px, 43,000 trained parameters, a checkpoint every other step. Half of the kills wait for
+a checkpoint to be half written, the others come at any moment; each hits rank 0, rank 1 or both. A run that reaches its
+end is compared with one that was never killed, bit for bit, and the next one begins. Exit code 1 if anything was lost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "dist")]
+
+import launched  # noqa: E402
+import tiny  # noqa: E402
+from rich.console import Console  # noqa: E402
+from rich.table import Table  # noqa: E402
+from safetensors import safe_open  # noqa: E402
+
+from hmgan.train import checkpoint  # noqa: E402
+
+STEPS, RANKS = 40, 2
+SETTINGS = tiny.options(
+    r1__every=3, train__batch=8, train__tick=0.008, train__snap=0.016, train__trackers="[]", train__threads=1
+)
+VICTIMS = ((0,), (1,), (0, 1))
+TIMES = {"seconds", "sec_per_kimg", "mem_gib"}
+PATIENCE = 300.0  # seconds for the survivor to notice
+
+
+@dataclass
+class Figures:
+    """What came of it."""
+
+    kills: int = 0
+    while_saving: int = 0  # a half-written checkpoint was left
+    rank_0: int = 0
+    rank_1: int = 0
+    both: int = 0
+    runs: int = 0  # that reached their end
+    equal: int = 0  # of these, the same as the one never killed, bit for bit
+    checkpoints_read: int = 0
+    unreadable: int = 0
+    survivors_that_hung: int = 0
+    slowest_survivor: float = 0.0  # seconds from the kill to its end
+    minutes: float = 0.0
+
+    @property
+    def clean(self) -> bool:
+        return self.runs == self.equal > 0 and self.unreadable == self.survivors_that_hung == 0
+
+
+def chaos(kills: int, seed: int, folder: Path, minutes: float = math.inf) -> Figures:
+    """So many kills, or as many as there is time for, and then to the end."""
+    began, random_ = time.monotonic(), random.Random(seed)
+    os.environ.setdefault("HMGAN_CACHE", str(folder / "cache"))
+    shards, source = tiny.write_shards(folder / "data"), tiny.write_source(folder / "source")
+    whole, figures = folder / "whole", Figures()
+    life = until_it_ends(start(whole, shards, source, folder))
+    outdir = folder / "killed-0"
+    while True:
+        ranks = start(outdir, shards, source, folder)
+        enough = figures.kills >= kills or time.monotonic() - began > 60 * minutes
+        if enough:
+            until_it_ends(ranks)
+        elif wait_for_the_moment(ranks, outdir, random_, life):
+            kill(ranks, random_.choice(VICTIMS), figures)
+            look(outdir, figures)
+            print(f"{figures.kills} kills, {figures.runs} runs", file=sys.stderr, flush=True)
+            continue
+        figures.runs += 1
+        figures.equal += same(run_of(whole), run_of(outdir))
+        if enough:
+            break
+        outdir = folder / f"killed-{figures.runs}"
+    figures.minutes = (time.monotonic() - began) / 60
+    return figures
+
+
+def start(outdir: Path, shards: Path, source: Path, folder: Path) -> launched.Ranks:
+    """Begins the run, or goes on with it."""
+    where: list[object] = ["--resume", "latest", "--outdir", outdir]
+    if not list(outdir.glob("*/config.json")):  # killed before it had begun
+        shutil.rmtree(outdir, ignore_errors=True)
+        kimg = 8 * STEPS / 1000
+        where = ["--data", shards, "--source", source, "--outdir", outdir, "--kimg", kimg, *SETTINGS]
+    return launched.start(["train", "hyper-mod-b", *where], RANKS, folder / "said")
+
+
+def until_it_ends(ranks: launched.Ranks) -> float:
+    """Seconds that it took."""
+    began = time.monotonic()
+    assert ranks.codes(1200) == [0] * RANKS, ranks.said()
+    return time.monotonic() - began
+
+
+def wait_for_the_moment(ranks: launched.Ranks, outdir: Path, random_: random.Random, life: float) -> bool:
+    """Whether it has come to kill the run, before that has ended."""
+    saving, deadline = random_.random() < 0.5, time.monotonic() + random_.uniform(0, life)
+    while all(process.is_alive() for process in ranks.processes):
+        if saving and list(outdir.glob("*/checkpoints/.*.partial")):
+            return True
+        if not saving and time.monotonic() > deadline:
+            return True
+        time.sleep(0.0005)
+    until_it_ends(ranks)
+    return False
+
+
+def kill(ranks: launched.Ranks, victims: tuple[int, ...], figures: Figures) -> None:
+    """SIGKILL, and the time that the other rank takes to end by itself."""
+    for rank in victims:
+        with suppress(ProcessLookupError):  # it has just ended by itself
+            ranks.signal(rank, signal.SIGKILL)
+    began = time.monotonic()
+    hung = None in ranks.codes(PATIENCE)
+    figures.survivors_that_hung += hung
+    ranks.kill()
+    if len(victims) == 1:
+        figures.slowest_survivor = max(figures.slowest_survivor, time.monotonic() - began)
+    figures.kills += 1
+    figures.rank_0 += victims == (0,)
+    figures.rank_1 += victims == (1,)
+    figures.both += len(victims) == RANKS
+
+
+def look(outdir: Path, figures: Figures) -> None:
+    """Reads every checkpoint that is there."""
+    figures.while_saving += bool(list(outdir.glob("*/checkpoints/.*.partial")))
+    for run in outdir.glob("*/checkpoints"):
+        for folder in checkpoint.stored(run):
+            figures.checkpoints_read += 1
+            figures.unreadable += not readable(folder)
+
+
+def readable(folder: Path) -> bool:
+    try:
+        state = json.loads((folder / checkpoint.STATE).read_text())
+        with safe_open(folder / checkpoint.TENSORS, "pt") as file:
+            names = len(file.keys())
+        return names > 0 and checkpoint.digest(folder / checkpoint.TENSORS) == state["sha256"]
+    except Exception as error:
+        print(f"{folder}: {error}", file=sys.stderr)
+        return False
+
+
+def same(one: Path, other: Path) -> bool:
+    """Networks, averages, optimisers, snapshots and statistics."""
+    files = [Path("checkpoints") / f"{STEPS:09d}" / checkpoint.TENSORS]
+    files += [path.relative_to(one) for path in sorted((one / "snapshots").glob("*/model.safetensors"))]
+    equal = all((one / file).read_bytes() == (other / file).read_bytes() for file in files)
+    return equal and lines(one) == lines(other)
+
+
+def lines(run: Path) -> list[dict[str, float]]:
+    rows = [json.loads(line) for line in (run / "stats.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in row.items() if key not in TIMES} for row in rows]
+
+
+def run_of(outdir: Path) -> Path:
+    (folder,) = (path for path in outdir.iterdir() if (path / "config.json").is_file())
+    return folder
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float, default=math.inf, help="no kill after so many")
+    parser.add_argument("--outdir", type=Path, default=Path("chaos"), help="a new folder")
+    options = parser.parse_args()
+    figures = chaos(options.kills, options.seed, options.outdir.absolute(), options.minutes)
+    table = Table(box=None)
+    for column, side in (("", "left"), ("count", "right")):
+        table.add_column(column, justify=side)  # type: ignore[arg-type]
+    for name, value in asdict(figures).items():
+        table.add_row(name.replace("_", " "), f"{value:.1f}" if type(value) is float else str(value))
+    Console().print(table)
+    print(json.dumps(asdict(figures)))
+    sys.exit(0 if figures.clean else 1)
+
+
+if __name__ == "__main__":
+    main()
