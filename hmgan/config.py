@@ -97,7 +97,9 @@ class Experiment(Strict):
             if getattr(self, field) is None:
                 raise ValueError(f"{field} is missing: {self.task} needs one; name it in the experiment or with --set")
         if self.task == "pretrain" and self.source is not None:
-            raise ValueError(f"source is for a transfer, got {self.source!r} for pretrain; leave it out")
+            raise ValueError(
+                f"the experiment is for hmgan pretrain, which starts from no source, got {self.source!r}; leave it out"
+            )
         if (self.class_net is None) != (self.modulation is None):
             missing, given = ("class_net", "modulation") if self.class_net is None else ("modulation", "class_net")
             raise ValueError(f"{missing} is missing: {given} needs one; leave both out to fine-tune the whole source")

@@ -159,10 +159,13 @@ def test_images_that_cannot_be_packed_are_refused_and_nothing_is_written(capsys,
 
 TRAIN_MISTAKES = [
     (["hyper-mod-bb"], "no experiment named 'hyper-mod-bb'; did you mean 'hyper-mod-b'? known: "),
-    (["pretrain-fashion-32"], "experiment 'pretrain-fashion-32' is for hmgan pretrain, got hmgan train"),
+    (["pretrain-fashion-32"], "the experiment is for hmgan pretrain, which starts from no source, got "),
     (["hyper-mod-c-align"], "modulation.init is 'align', which starts from random heads; run hmgan align with "),
     (["hyper-mod-b", "--data", "digit"], "no dataset named 'digit'; did you mean 'digits'? known: "),
-    (["hyper-mod-b", "--data", "./nowhere"], "nowhere is not a packed data set: no such folder; run `hmgan pack SRC "),
+    (
+        ["hyper-mod-b", "--data", "./nowhere"],
+        "./nowhere is not a packed data set: no such folder; run `hmgan pack SRC ",
+    ),
     (["hyper-mod-b", "--source", "fashion32"], "no source named 'fashion32'; did you mean 'fashion-32'? known: "),
     (["hyper-mod-b", "--source", "./nowhere"], "no source at ./nowhere: config.json is not there; make one with "),
     (["hyper-mod-b", "--set", "train.kimgs=1"], "unknown key 'train.kimgs'; did you mean 'kimg'? known: "),

@@ -85,7 +85,7 @@ def test_a_wrong_override_is_one_line(override, text):
 
 
 def test_training_from_scratch_refuses_a_source():
-    wanted = "source is for a transfer, got 'mine' for pretrain; leave it out"
+    wanted = "the experiment is for hmgan pretrain, which starts from no source, got 'mine'; leave it out"
     assert refusal("source=mine", name="hyper-mod-s") == wanted
 
 

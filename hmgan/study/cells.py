@@ -51,7 +51,7 @@ class Standing(NamedTuple):
 def standing(folder: Path, cell: Cell) -> Standing:
     """How far a cell is. Raises UserError if it was begun with other settings."""
     check_same(folder, cell)
-    if is_done(folder):
+    if is_done(folder, cell):
         return Standing(State.DONE, cell.experiment.train.kimg)
     kimg = progress(folder)
     holder = lock.holder(folder / CLAIMS) if (folder / CLAIMS).is_dir() else None
@@ -62,13 +62,14 @@ def standing(folder: Path, cell: Cell) -> Standing:
     return Standing(State.PARTIAL if (folder / CELL).is_file() else State.WAITING, kimg)
 
 
-def is_done(folder: Path) -> bool:
-    """Whether a cell is finished, with the settings that its cell.json names."""
+def is_done(folder: Path, cell: Cell) -> bool:
+    """Whether a cell is finished: with the settings that its cell.json names, and to the study's kimg."""
     if not (folder / DONE).is_file():
         return False
-    if read(folder / DONE).get("cell_sha256") != _digest(folder / CELL):
+    done = read(folder / DONE)
+    if done.get("cell_sha256") != _digest(folder / CELL):
         raise UserError(f"{folder / DONE} is not of the {CELL} beside it; remove {folder} to run the cell anew")
-    return True
+    return bool(done["kimg"] >= cell.experiment.train.kimg)
 
 
 def progress(folder: Path) -> float:
@@ -81,9 +82,10 @@ def progress(folder: Path) -> float:
 
 
 def begin(folder: Path, cell: Cell) -> None:
-    """Writes cell.json, under the cell's claim."""
+    """Writes cell.json, under the cell's claim. A cell that was finished at fewer kimg goes on."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / FAILED).unlink(missing_ok=True)
+    for name in (FAILED, DONE, PATHS):
+        (folder / name).unlink(missing_ok=True)
     put(folder / CELL, {"cell": cell.label, "metrics": cell.metrics, **_table(cell)})
 
 
@@ -113,7 +115,10 @@ def check_inputs(folder: Path, inputs: Mapping[str, str | None]) -> None:
 
 
 def check_same(folder: Path, cell: Cell) -> None:
-    """Raises UserError if the cell's folder was begun with settings that would give another result."""
+    """Raises UserError if the cell's folder was begun with settings that would give another result.
+
+    More kimg are no other settings: the training goes on from where it was.
+    """
     if not (folder / CELL).is_file():
         return
     kept = read(folder / CELL)
@@ -121,6 +126,8 @@ def check_same(folder: Path, cell: Cell) -> None:
     then = {"align_kimg": kept["align_kimg"], **config.to_table(config.resolve(kept["experiment"]))}
     table = _table(cell)
     now = {"align_kimg": table["align_kimg"], **table["experiment"]}
+    if now["train"]["kimg"] > then["train"]["kimg"]:
+        then["train"]["kimg"] = now["train"]["kimg"]
     changed = _differences(_flat(then), _flat(now))
     if changed:
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""

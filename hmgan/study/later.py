@@ -34,7 +34,7 @@ def scored(run: Path, experiment: Experiment, metrics: Sequence[str]) -> str:
 
 def lacks_paths(cell: Cell, folder: Path) -> bool:
     """Whether a cell is finished and its path lengths are not."""
-    return cells.is_done(folder) and PATH_LENGTHS not in cell.metrics and not (folder / cells.PATHS).is_file()
+    return cells.is_done(folder, cell) and PATH_LENGTHS not in cell.metrics and not (folder / cells.PATHS).is_file()
 
 
 def measure_paths(cell: Cell, folder: Path) -> None:

@@ -24,7 +24,7 @@ class Progress:
         self.outdir = outdir
         self.console = console or Console(stderr=True)
         self._total = len(wanted)
-        self._done = sum(cells.is_done(cell.folder(outdir)) for cell in wanted)
+        self._done = sum(cells.is_done(cell.folder(outdir), cell) for cell in wanted)
         self._began = time.monotonic()
         columns = (
             bars.TextColumn("{task.description}"),
@@ -76,7 +76,7 @@ class Progress:
 
     def left_to_others(self, rest: Sequence[Cell]) -> None:
         """Says which cells other processes run."""
-        held = [cell.label for cell in rest if not cells.is_done(cell.folder(self.outdir))]
+        held = [cell.label for cell in rest if not cells.is_done(cell.folder(self.outdir), cell)]
         if held:
             self.say(f"{len(held)} cells are being run by other processes: {', '.join(held)}")
 

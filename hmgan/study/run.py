@@ -88,13 +88,13 @@ def run_all(wanted: Sequence[Cell], outdir: Path, progress: Progress) -> dict[st
     while True:
         ran = False
         for cell in wanted:
-            if cell.label in failures or cells.is_done(cell.folder(outdir)):
+            if cell.label in failures or cells.is_done(cell.folder(outdir), cell):
                 continue
             claim = lock.take(cell.folder(outdir) / cells.CLAIMS)
             if claim is None:
                 continue
             with claim:
-                if cells.is_done(cell.folder(outdir)):  # by whoever held it until now
+                if cells.is_done(cell.folder(outdir), cell):  # by whoever held it until now
                     continue
                 ran = True
                 reason = run_one(cell, outdir, claim, progress)
@@ -124,7 +124,7 @@ def run_one(cell: Cell, outdir: Path, claim: lock.CellLock, progress: Progress) 
                     return None
         finally:
             stop(worker)
-    if cells.is_done(folder):
+    if cells.is_done(folder, cell):
         progress.finished(cell)
         return None
     reason = why(folder / cells.OUTPUT, first, worker.returncode)

@@ -51,7 +51,7 @@ def results(planned: Sequence[Cell], outdir: Path) -> list[Result]:
 
     Raises: UserError if cells of one target were trained on different inputs or scored in different ways.
     """
-    found = [_result(cell, cell.folder(outdir)) for cell in planned if cells.is_done(cell.folder(outdir))]
+    found = [_result(cell, cell.folder(outdir)) for cell in planned if cells.is_done(cell.folder(outdir), cell)]
     inputs: dict[tuple[str, str], tuple[object, Result]] = {}
     for result in found:
         kept = cells.read(result.run.parent / cells.INPUTS)

@@ -15,6 +15,7 @@ import torch
 
 from hmgan.errors import UserError
 from hmgan.train import checkpoint, phases, session
+from hmgan.train.watch import BEAT
 
 SETTINGS = tiny.options(train__batch=8, train__tick=0.008, train__snap=100, train__trackers="[]", train__threads=1)
 SOON = tiny.options(train__timeout=8.0)
@@ -55,6 +56,7 @@ def test_a_signal_to_one_rank_stops_both_after_the_same_step(two_ranks, tmp_path
 
 def test_a_killed_rank_is_named_and_ends_the_other(two_ranks):
     ranks = two_ranks()
+    time.sleep(2.5 * BEAT)  # until each has told the other where it is
     ranks.signal(1, signal.SIGKILL)
     assert ranks.codes(60) == [1, -signal.SIGKILL], ranks.said()
     line = last_line(ranks, 0)
@@ -65,6 +67,7 @@ def test_a_killed_rank_is_named_and_ends_the_other(two_ranks):
 
 def test_a_killed_rank_0_is_named_too_and_no_port_stays_taken(two_ranks):
     ranks = two_ranks()
+    time.sleep(2.5 * BEAT)
     ranks.signal(0, signal.SIGKILL)
     assert ranks.codes(60) == [-signal.SIGKILL, 1], ranks.said()
     assert re.match(r"error: rank 0: no longer answers; last seen in step \d+, [DG] phase, ", last_line(ranks, 1))

@@ -57,6 +57,22 @@ def test_a_report_holds_what_was_measured_beside_the_papers_numbers(finished, wh
     assert all(name in text for name in names - {"insects-curves-dark.png"})
 
 
+def test_a_longer_study_goes_on_with_what_is_finished_and_ends_as_if_it_had_been_long_at_once(whole, study, in_process):
+    outdir = whole.parent / "longer"
+    study(("kimg = 0.016", "kimg = 0.008"))
+    assert compare(outdir, "--seeds", "0") == 0
+    assert finals(outdir, "hyper")["seed0"] != finals(whole, "hyper")["seed0"]
+    study()
+    assert compare(outdir, "--seeds", "0", "--report-only") == 0
+    assert "0 of the 4 trainings are finished" in (outdir / "REPORT.md").read_text()
+    assert compare(outdir, "--seeds", "0") == 0
+    assert len(in_process) == 4
+    for row in ("table", "hyper"):
+        assert finals(outdir, row)["seed0"] == finals(whole, row)["seed0"]
+    study(("kimg = 0.016", "kimg = 0.012"))
+    assert compare(outdir, "--seeds", "0") == 2
+
+
 def test_a_row_may_have_a_source_of_its_own(study, source, in_process, tmp_path):
     tiny.write_source(tmp_path / "own")
     state = tmp_path / "own" / "model.safetensors"
@@ -270,7 +286,7 @@ def test_two_at_once_run_every_cell_once(study, tmp_path, monkeypatch):
     for thread in threads:
         thread.join()
     assert sorted(started) == sorted(LABELS)
-    assert all(cells.is_done(cell.folder(tmp_path)) for cell in wanted)
+    assert all(cells.is_done(cell.folder(tmp_path), cell) for cell in wanted)
 
 
 def test_several_ranks_are_refused(study, tmp_path, monkeypatch, capsys):
