@@ -35,7 +35,7 @@ Snap = Annotated[float | None, typer.Option(help="Kimg between snapshots.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of everything random.")]
 Workers = Annotated[int | None, typer.Option(help="Loader processes per rank.")]
 Metrics = Annotated[int | None, typer.Option(help="Fakes per class to score at every snapshot; 0: no scores.")]
-Resume = Annotated[str | None, typer.Option(help="A run directory to go on with, or `latest` in --outdir.")]
+Resume = Annotated[str | None, typer.Option(help="A run directory, `latest`, or `auto`: this very run if begun.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Say what would be trained, and train nothing.")]
 Network = Annotated[Path, typer.Option(help="A run directory, a snapshot or a source.")]
 

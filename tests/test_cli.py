@@ -333,3 +333,16 @@ def test_experiments_of_ones_own_registry_train(shards, source, tmp_path):
     assert tiny.command("--registry", registry, "train", "mine", "--outdir", tmp_path / "runs") == 0
     (run,) = (tmp_path / "runs").iterdir()
     assert run.name == "00000-mine-insects-8-gpus1-batch4"
+
+
+def test_resume_auto_begins_a_run_and_then_goes_on_with_the_one_of_the_same_configuration(shards, source, tmp_path):
+    once = train(tmp_path, shards, source, "--kimg", 0.008, "--set", "train.snap=0.004", "--resume", "auto")
+    assert tiny.command(*once) == 0
+    (run,) = tmp_path.iterdir()
+    shutil.rmtree(run / "checkpoints" / "000000002")  # as if it had been stopped in between
+    assert tiny.command(*once) == 0
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["000000001", "000000002"]
+    assert len((run / "stats.jsonl").read_text().splitlines()) == 1
+    # Another configuration is another run.
+    assert tiny.command(*once, "--seed", 1) == 0
+    assert len(list(tmp_path.iterdir())) == 2

@@ -24,6 +24,7 @@ PLACES = {
     "aug": ("augment", "name"),
     "metrics": ("evaluation", "per_class"),
 }
+AUTO = "auto"
 
 
 def train(task: str, options: dict[str, Any]) -> Path:
@@ -31,26 +32,36 @@ def train(task: str, options: dict[str, Any]) -> Path:
 
     Raises: UserError before anything is written, for whatever is wrong with the options.
     """
-    outdir, name = options["outdir"], options["experiment"]
-    if options["resume"]:
+    outdir, name, again = options["outdir"], options["experiment"], options["resume"] == AUTO
+    if options["resume"] and not again:
         folder = rundir.latest(outdir) if options["resume"] == "latest" else Path(options["resume"])
         return resume(folder, task, options)
-    # Any transfer experiment can be aligned; the other two tasks are the experiment's own.
-    given = placed(options) | ({"task": task} if task == "align" else {})
-    experiment = config.anchored(config.load(name, options["set_"] or [], given))
-    if experiment.task != task:
-        raise UserError(f"experiment {name!r} is for {session.VERBS[experiment.task]}, got {session.VERBS[task]}")
+    experiment = configured(task, options)
     runtime = session.runtime_of(experiment)
     with runtime.watched():
         prepared = session.prepare(experiment, runtime)
         if options["dry_run"]:
             dryrun.print_plan(prepared)
             return outdir
-        made = outdir
+        kept, made = None, outdir
         if runtime.main:
             data, resolution = Path(str(experiment.data)).name, prepared.networks.generator.resolution
-            made = rundir.create(outdir, name, data, resolution, runtime.world, experiment)
-        return session.run(prepared, runtime.share(made))
+            kept = rundir.same(outdir, experiment) if again else None
+            made = kept or rundir.create(outdir, name, data, resolution, runtime.world, experiment)
+        # Rank 0 alone looks and makes: on a shared file system another rank may see what is there later.
+        kept, folder = runtime.share((kept, made))
+        return session.run(prepared, folder, resume=kept is not None)
+
+
+def configured(task: str, options: dict[str, Any]) -> Experiment:
+    """The experiment that the options name, without a look at its data. Raises UserError for what is wrong in it."""
+    name = options["experiment"]
+    # Any transfer experiment can be aligned; the other two tasks are the experiment's own.
+    given = placed(options) | ({"task": task} if task == "align" else {})
+    experiment = config.anchored(config.load(name, options["set_"] or [], given))
+    if experiment.task != task:
+        raise UserError(f"experiment {name!r} is for {session.VERBS[experiment.task]}, got {session.VERBS[task]}")
+    return experiment
 
 
 def resume(folder: Path, task: str, options: dict[str, Any]) -> Path:

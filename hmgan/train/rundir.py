@@ -25,8 +25,11 @@ def create(outdir: Path, name: str, data: str, resolution: int, world: int, expe
 
 
 def keep_config(folder: Path, experiment: Experiment) -> None:
-    text = json.dumps(to_table(experiment), indent=1) + "\n"
-    write_atomically(folder / CONFIG, lambda path: path.write_text(text))
+    write_atomically(folder / CONFIG, lambda path: path.write_text(text_of(experiment)))
+
+
+def text_of(experiment: Experiment) -> str:
+    return json.dumps(to_table(experiment), indent=1) + "\n"
 
 
 def read_config(folder: Path) -> Experiment:
@@ -42,6 +45,12 @@ def latest(outdir: Path) -> Path:
     if not runs:
         raise UserError(f"no run to resume in {outdir}; give --outdir, or the run directory itself")
     return runs[-1]
+
+
+def same(outdir: Path, experiment: Experiment) -> Path | None:
+    """The newest run below `outdir` of exactly this configuration; None where there is none."""
+    runs = sorted((p for p in outdir.glob("[0-9]*") if (p / CONFIG).is_file()), reverse=True)
+    return next((run for run in runs if (run / CONFIG).read_text() == text_of(experiment)), None)
 
 
 def drop_after(path: Path, kimg: float) -> None:
