@@ -247,6 +247,54 @@ def compare(
         raise SystemExit(1)
 
 
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False},
+)
+def launch(
+    context: typer.Context,
+    experiment: Annotated[str, typer.Argument(metavar="EXPERIMENT [OPTIONS OF hmgan train]")],
+    target: Annotated[str, typer.Option(help="local, torchrun, slurm, k8s or deepspeed.")] = "local",
+    nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
+    gpus: Annotated[int | None, typer.Option(min=1, help="Ranks per machine; left out: this one's GPUs, or 1.")] = None,
+    image: Annotated[str, typer.Option(help="Container image of Kubernetes pods.")] = "hmgan:latest",
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Print what would be run; run nothing.")] = False,
+) -> None:
+    """Trains on many GPUs and machines: accelerate, torchrun, DeepSpeed, SLURM or Kubernetes.
+
+    Its own options come before EXPERIMENT. What comes after is the training's, and is checked before anything starts.
+    """
+    from hmgan.launch.command import launch as run
+
+    group: Any = context.find_root().command
+    run(
+        experiment,
+        context.args,
+        commands=group.commands,
+        target=target,
+        nodes=nodes,
+        gpus=gpus,
+        image=image,
+        dry_run=dry_run,
+    )
+
+
+@app.command()
+def doctor(
+    experiment: Annotated[str | None, typer.Argument(help="An experiment that has to fit into memory.")] = None,
+    outdir: Outdir = Path("runs"),
+    data: Annotated[str | None, typer.Option(help="Packed images, or a URL of an object store, to read from.")] = None,
+    source: SourceName = None,
+    batch: Batch = None,
+    set_: Set = None,
+) -> None:
+    """Whether machine, ranks and storage are fit to train: one page, exit code 0 if so. Start it as training is."""
+    options = locals()
+    from hmgan.doctor.command import doctor as run
+
+    if not run(options):
+        raise SystemExit(1)
+
+
 def main() -> None:
     """The `hmgan` command. A mistake of the user's is one line and exit code 2."""
     try:

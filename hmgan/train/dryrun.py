@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from hmgan.assemble import Generator
 from hmgan.data.loader import batches
 from hmgan.modulation.transfer import TransferGenerator
 from hmgan.train.prepared import Prepared
@@ -24,31 +24,19 @@ def print_plan(prepared: Prepared, console: Console | None = None) -> None:
     console = console or Console()
     if not prepared.runtime.main:
         return
-    experiment, (generator, discriminator) = prepared.experiment, prepared.networks
-    freeze(discriminator, experiment.train.freeze)
+    experiment, generator = prepared.experiment, prepared.networks.generator
     table = Table(title=f"{experiment.task}: {experiment.summary}")
     for column in ("network", "frozen", "trained", "optimiser state", "moving average"):
         table.add_column(column, justify="left" if column == "network" else "right")
-    rows = generator_rows(generator)
-    if experiment.adversary:
-        rows.append(("discriminator", discriminator, False))
-    if experiment.reconstruction is not None and prepared.data is not None:
-        data, seed = prepared.data, experiment.train.seed
-        latents = LearnedLatents(experiment.reconstruction, generator.backbone, data, seed)
-        rows.append((f"z of {len(data):,} images", latents, False))
-    total = 0
-    for name, network, averaged in rows:
-        frozen, trained = parameters(network)
-        state, average = 2 * trained * BYTES, trained * BYTES if averaged else 0
-        # Weights of everything; gradients, two moments and perhaps an average of what trains.
-        total += (frozen + trained) * BYTES + trained * BYTES + state + average
-        table.add_row(name, f"{frozen:,}", f"{trained:,}", mib(state), mib(average) if averaged else "")
+    for row in rows(prepared):
+        average = mib(row.average) if row.averaged else ""
+        table.add_row(row.name, f"{row.frozen:,}", f"{row.trained:,}", mib(row.moments), average)
     console.print(table)
     batch = experiment.train.batch // prepared.runtime.world
-    maps = activation_bytes(prepared, batch)
+    need = footprint(prepared)
     console.print(
-        f"memory per rank, estimated: {mib(total)} of weights, gradients and optimiser state, "
-        f"and about {mib(maps)} of activations for {batch} images of {generator.resolution} px"
+        f"memory per rank, estimated: {mib(need.state)} of weights, gradients and optimiser state, "
+        f"and about {mib(need.activations)} of activations for {batch} images of {generator.resolution} px"
     )
     gamma = penalties(experiment, generator.resolution, prepared.runtime.device).gamma
     game = f"r1 gamma {gamma:.4g} every {experiment.r1.every} steps; " if experiment.adversary else ""
@@ -62,15 +50,64 @@ def print_plan(prepared: Prepared, console: Console | None = None) -> None:
     console.print("dry run: nothing was trained or written")
 
 
-def generator_rows(generator: Generator) -> list[tuple[str, nn.Module, bool]]:
+class Row(NamedTuple):
+    """A network in numbers of parameters."""
+
+    name: str
+    frozen: int
+    trained: int
+    averaged: bool
+
+    @property
+    def moments(self) -> int:
+        return 2 * self.trained * BYTES
+
+    @property
+    def average(self) -> int:
+        return self.trained * BYTES if self.averaged else 0
+
+    @property
+    def total(self) -> int:
+        """Weights of everything; gradients, two moments and perhaps an average of what trains."""
+        return (self.frozen + 2 * self.trained) * BYTES + self.moments + self.average
+
+
+class Footprint(NamedTuple):
+    """Bytes in each rank, estimated: of weights, gradients and optimiser state; of activations."""
+
+    state: int
+    activations: int
+
+    @property
+    def total(self) -> int:
+        return self.state + self.activations
+
+
+def footprint(prepared: Prepared) -> Footprint:
+    batch = prepared.experiment.train.batch // prepared.runtime.world
+    return Footprint(sum(row.total for row in rows(prepared)), activation_bytes(prepared, batch))
+
+
+def rows(prepared: Prepared) -> list[Row]:
+    """The networks that a run holds, D with the parts frozen that the experiment freezes."""
+    generator, discriminator = prepared.networks
+    freeze(discriminator, prepared.experiment.train.freeze)
+    networks: list[tuple[str, nn.Module, bool]] = [("generator", generator.trained, True)]
     if isinstance(generator, TransferGenerator):
         parts = generator.trained
-        return [
+        networks = [
             ("source", generator.source, "source" in parts),
             ("class net", parts["class_net"], True),
             ("modulation", parts["modulation"], True),
         ]
-    return [("generator", generator.trained, True)]
+    experiment = prepared.experiment
+    if experiment.adversary:
+        networks.append(("discriminator", discriminator, False))
+    if experiment.reconstruction is not None and prepared.data is not None:
+        data, seed = prepared.data, experiment.train.seed
+        latents = LearnedLatents(experiment.reconstruction, generator.backbone, data, seed)
+        networks.append((f"z of {len(data):,} images", latents, False))
+    return [Row(name, *parameters(network), averaged) for name, network, averaged in networks]
 
 
 def parameters(network: nn.Module) -> tuple[int, int]:

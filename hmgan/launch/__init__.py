@@ -1,0 +1,1 @@
+"""Starting hmgan on many GPUs and machines."""

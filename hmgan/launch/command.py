@@ -1,0 +1,112 @@
+"""`hmgan launch`: checks an experiment's options, says what it will run, and runs or submits it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from hmgan import components, config, registry_index
+from hmgan.errors import UserError
+from hmgan.launch.targets import TARGETS, Order, Plan, Target
+from hmgan.train.command import AUTO, configured
+from hmgan.train.session import VERBS
+from hmgan.train.trainer import rank_batch
+
+OWN = ("--target", "--nodes", "--gpus", "--image", "--dry-run", "-n")
+
+
+def launch(
+    experiment: str,
+    rest: Sequence[str],
+    *,
+    commands: Any,
+    target: str,
+    nodes: int,
+    gpus: int | None,
+    image: str,
+    dry_run: bool,
+) -> None:
+    """Starts an experiment on `nodes` machines.
+
+    Args:
+        rest: the options of `hmgan train` (or of `hmgan pretrain`, where the experiment is one).
+        commands: hmgan's own, by name, for their parsers.
+
+    Raises: UserError before anything is started, for whatever is wrong with the options.
+    """
+    if target not in TARGETS:
+        raise components.unknown("target", target, TARGETS)
+    way = TARGETS[target]
+    for word in rest:
+        if word in OWN:
+            raise UserError(f"{word} after EXPERIMENT would be the training's own; put it before EXPERIMENT")
+    task = config.load(experiment).task
+    verb = VERBS[task].removeprefix("hmgan ")
+    gpus = gpus or own_gpus()
+    # Read as the training will read them.
+    options = commands[verb].make_context(f"hmgan {verb}", [experiment, *rest]).params
+    if options["resume"] in (None, AUTO):  # any other run has a configuration of its own
+        rank_batch(configured(task, options).train.batch, nodes * gpus)
+    if way.requeues and not options["resume"]:
+        rest = [*rest, "--resume", AUTO]
+    common = tuple(word for folder in registry_index.added() for word in ("--registry", str(folder)))
+    order = Order(common, verb, (experiment, *rest), nodes, gpus, image)
+    plan = way.plan(order)
+    validate(plan)
+    if not dry_run:
+        ready(way, plan, nodes)
+    sys.stdout.write(printed(plan, nodes))
+    sys.stdout.flush()
+    if not dry_run:
+        run(plan)
+
+
+def own_gpus() -> int:
+    """The GPUs of this machine, or the one rank that its CPU takes."""
+    import torch
+
+    return max(1, torch.cuda.device_count())
+
+
+def validate(plan: Plan) -> None:
+    """Raises UserError where the script is not one that bash can read; a manifest was checked when it was written."""
+    if plan.script is not None:
+        check = subprocess.run(["bash", "-n", str(plan.script)], capture_output=True, text=True, check=False)
+        if check.returncode:
+            raise UserError(f"{plan.script} is damaged: {check.stderr.strip().splitlines()[0]}; install hmgan again")
+
+
+def printed(plan: Plan, nodes: int) -> str:
+    """What can be pasted into a shell, and does the same."""
+    line = " ".join(
+        [*(f"{key}={shlex.quote(value)}" for key, value in plan.environment.items()), shlex.join(plan.command)]
+    )
+    if plan.manifest:
+        return f"{line} <<'EOF'\n{plan.manifest}EOF\n"
+    if plan.each:
+        where = f"on each of {nodes} machines, with NODE_RANK (0 to {nodes - 1}) and MASTER_ADDR (the first one) set"
+        return f"# {where}\n{line}\n"
+    return f"{line}\n"
+
+
+def ready(way: Target, plan: Plan, nodes: int) -> None:
+    """Raises UserError for what this machine does not have, or was not told."""
+    if not way.there():
+        raise UserError(way.without)
+    missing = [name for name in ("NODE_RANK", "MASTER_ADDR") if plan.each and name not in os.environ]
+    if missing:
+        raise UserError(
+            f"{' and '.join(missing)} not set: with --nodes {nodes} run this on each machine, with NODE_RANK from 0 to "
+            f"{nodes - 1} and MASTER_ADDR the first machine's name; or take --target slurm or k8s"
+        )
+
+
+def run(plan: Plan) -> None:
+    """Becomes the command; with a manifest, ends as the command does."""
+    if plan.manifest:
+        raise SystemExit(subprocess.run(plan.command, input=plan.manifest, text=True, check=False).returncode)
+    os.execvpe(plan.command[0], plan.command, {**os.environ, **plan.environment})

@@ -1,0 +1,16 @@
+"""The files of `launch/`, wherever hmgan is installed."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+
+def place(name: str) -> Path:
+    return Path(str(resources.files("hmgan.launch_files"))) / name
+
+
+def shown(path: Path) -> str:
+    """Relative where it lies below the working directory: shorter, and the same."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

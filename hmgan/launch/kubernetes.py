@@ -1,0 +1,38 @@
+"""launch/kubernetes.yaml with an order's own values. Filled as data, never as text: nothing in it can break out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+from hmgan.launch.files import place
+
+LONGEST = 50  # of 63, which the pods' own names have
+
+
+def filled(name: str, nodes: int, gpus: int, image: str, command: Sequence[str], arguments: Sequence[str]) -> str:
+    """The Service and the Job, as YAML."""
+    service, job = yaml.safe_load_all(place("kubernetes.yaml").read_text())
+    name = re.sub(r"[^a-z0-9]+", "-", name.lower())[:LONGEST].strip("-")
+    for document in (service, job):
+        document["metadata"]["name"] = name
+    service["spec"]["selector"] = {"batch.kubernetes.io/job-name": name}
+    job["spec"]["completions"] = job["spec"]["parallelism"] = nodes
+    pod = job["spec"]["template"]["spec"]
+    pod["subdomain"] = name
+    (container,) = pod["containers"]
+    container["image"] = image
+    container["command"], container["args"] = list(command), list(arguments)
+    container["resources"]["limits"]["nvidia.com/gpu"] = gpus
+    (first,) = (variable for variable in container["env"] if variable["name"] == "MASTER_ADDR")
+    first["value"] = f"{name}-0.{name}"
+    return dumped([service, job])
+
+
+def dumped(documents: list[dict[str, Any]]) -> str:
+    text = yaml.safe_dump_all(documents, sort_keys=False, width=120)
+    assert list(yaml.safe_load_all(text)) == documents, "what was written reads back as something else"
+    return text

@@ -1,0 +1,188 @@
+"""`hmgan doctor`: one page, an exit code, and one line per problem that says what to do."""
+
+from __future__ import annotations
+
+import io
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+import tiny
+from rich.console import Console
+
+from hmgan.doctor import network, page, storage
+from hmgan.doctor.devices import Place, devices
+from hmgan.doctor.environment import environment
+from hmgan.doctor.memory import judge
+from hmgan.doctor.section import GIB, MIB, Section, rate, size
+from hmgan.doctor.software import software
+from hmgan.train.dryrun import Footprint
+
+HOST = Place("a", "cpu", "CPU", 8 * GIB, 16 * GIB, gpus=0, cores=8, threads=8)
+GPU = Place("a", "cuda:0", "H100", 70 * GIB, 80 * GIB, gpus=2, cores=16, threads=8)
+
+
+def test_a_page_of_a_healthy_machine(shards, source, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("NCCL_DEBUG", "INFO")
+    monkeypatch.setenv("NCCL_API_KEY", "hidden")
+    monkeypatch.setattr(storage, "SLOW_DISK", 0)
+    words = ["--source", source, "--data", shards, "--batch", 4, "--outdir", tmp_path / "runs"]
+    assert tiny.command("doctor", "hyper-mod-b", *words) == 0
+    shown = capsys.readouterr().out
+    for title in ("versions", "devices", "network", "storage", "variables", "memory"):
+        assert f"{title} ok ─" in shown
+    assert "36 images of 8 px; reads " in shown
+    assert "NCCL_DEBUG" in shown
+    assert "hidden" not in shown
+    assert "4 images in each rank" in shown
+    assert shown.splitlines()[-1] == "healthy"
+    assert len(shown.splitlines()) < 40
+    assert not list(tmp_path.iterdir())
+
+
+def test_problems_are_lines_of_their_own_and_the_exit_code_says_so(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setattr(storage, "SLOW_DISK", 0)
+    monkeypatch.chdir(tmp_path)
+    assert tiny.command("doctor", "--data", "./nowhere", "--outdir", ".") == 1
+    lines = capsys.readouterr().out.splitlines()
+    (problem,) = (line for line in lines if line.startswith("! "))
+    assert problem.startswith("! --data ./nowhere: ./nowhere is not a packed data set: ")
+    assert lines[-1] == "not healthy: 1 problem, marked with ! above"
+
+
+def test_a_setting_that_does_not_exist_is_refused_as_everywhere(capsys):
+    assert tiny.command("doctor", "hyper-mod-b", "--set", "train.kimgs=1") == 2
+    assert capsys.readouterr().err.startswith("error: unknown key 'train.kimgs'; did you mean 'kimg'?")
+
+
+def test_two_ranks_measure_the_way_between_them(shards, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    common = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "COLUMNS": "100"}
+    common |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    command = [sys.executable, "-m", "hmgan", "doctor", "--outdir", str(tmp_path)]
+    ranks = [
+        subprocess.Popen(
+            command, env={**common, "RANK": str(i), "LOCAL_RANK": str(i)}, stdout=subprocess.PIPE, text=True
+        )
+        for i in range(2)
+    ]
+    try:
+        first, second = (rank.communicate(timeout=180)[0] for rank in ranks)
+    finally:
+        for rank in ranks:
+            rank.kill()
+    assert ranks[0].returncode == ranks[1].returncode
+    assert second == ""
+    assert ", 2 ranks, " in first.splitlines()[0]
+    assert f"2 on {socket.gethostname()} (2)" in first
+    assert "all-reduce  4 B in " in first
+    assert " ms of rank 0's" in first
+
+
+def test_versions_that_differ_between_ranks_are_named():
+    section = software([{"torch": "2.13", "python": "3.11"}, {"torch": "2.13", "python": "3.12"}])
+    assert section.problems == ["python is 3.11 on rank 0 and 3.12 on rank 1; install the same everywhere"]
+
+
+@pytest.mark.parametrize(
+    ("places", "problem"),
+    [
+        ([GPU, GPU, GPU], "3 ranks share 2 GPUs of a; start one rank per GPU"),
+        ([HOST, HOST], "2 ranks with 8 threads each share 8 cores of a; set OMP_NUM_THREADS=4"),
+        (
+            [GPU, GPU._replace(host="b", name="A100", total=40 * GIB)],
+            "ranks have unlike devices, and all wait for the slowest; give them like ones",
+        ),
+    ],
+)
+def test_ranks_that_stand_in_each_others_way(places, problem):
+    assert devices(places).problems == [problem]
+
+
+def test_ranks_in_their_places_are_no_problem():
+    assert devices([GPU, GPU]).problems == []
+    assert devices([HOST]).problems == []
+    assert devices([HOST, HOST._replace(host="b")]).problems == []
+
+
+@pytest.mark.parametrize(
+    ("state", "place", "end"),
+    [
+        (4 * GIB, HOST, "needs 16.0 GiB, and the CPU of rank 0 has 8.0 GiB free; take hyper-mod-low-rank, or larger"),
+        (1 * GIB, HOST, "needs 10.0 GiB, and the CPU of rank 0 has 8.0 GiB free; lower --batch"),
+        (69 * GIB, GPU, "needs 73.0 GiB, and the H100 of rank 0 has 70.0 GiB free; lower --batch"),
+        (4 * GIB, GPU, ""),
+    ],
+)
+def test_what_does_not_fit_says_how_much_is_missing(state, place, end):
+    section = Section.empty("memory")
+    judge(section, "mine", Footprint(state, 4 * GIB), 8, [place, place])
+    assert len(section.problems) == bool(end)
+    assert not end or section.problems[0].startswith(f"mine {end}")
+
+
+def test_an_interface_that_is_not_there_is_named_before_gloo_times_out(tmp_path):
+    for name in ("eth0", "lo"):
+        (tmp_path / name).mkdir()
+    wrong = environment({"GLOO_SOCKET_IFNAME": "eth1"}, tmp_path)
+    assert wrong.rows == [("GLOO_SOCKET_IFNAME", "eth1")]
+    assert wrong.problems == [
+        "GLOO_SOCKET_IFNAME=eth1 is no interface of this machine, which has eth0, lo; name one of them"
+    ]
+    assert environment({"GLOO_SOCKET_IFNAME": "eth0"}, tmp_path).problems == []
+    assert environment({"PATH": "x"}, tmp_path).rows[0][0] == "none set"
+
+
+def test_a_store_is_read_by_its_url_and_what_cannot_be_read_says_why(tmp_path):
+    (tmp_path / "a.tar").write_bytes(bytes(3 * MIB))
+    found = storage.storage(tmp_path, f"file://{tmp_path}", probe=2 * MIB)
+    assert found.rows[3][1].startswith("1 objects; reads ")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.tar"]
+    (tmp_path / "empty").mkdir()
+    empty = storage.storage(tmp_path, f"file://{tmp_path}/empty", probe=MIB).problems[-1]
+    assert empty == f"--data file://{tmp_path}/empty holds no objects; give the folder that the index lies in"
+    missing = storage.storage(tmp_path, f"file://{tmp_path}/nothing", probe=MIB).problems[-1]
+    assert missing == f"--data file://{tmp_path}/nothing cannot be read: nothing is there"
+    unknown = storage.storage(tmp_path, "nostore://bucket/shards", probe=MIB).problems[-1]
+    assert unknown.startswith(
+        "--data nostore://bucket/shards cannot be read: nostore://bucket/shards cannot be opened: "
+    )
+
+
+def test_a_folder_that_cannot_be_written_is_a_problem(monkeypatch, tmp_path):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    (problem,) = storage.storage(tmp_path, None, probe=MIB).problems
+    assert problem == f"--outdir {tmp_path} cannot be written: No space left on device; give another one"
+    assert not list(tmp_path.iterdir())
+
+
+def test_slow_storage_is_a_problem(monkeypatch, tmp_path, shards):
+    monkeypatch.setattr(storage, "SLOW_DISK", 1e15)
+    monkeypatch.setattr(storage, "LEAST_FREE", 1e15)
+    free, slow = storage.storage(tmp_path, str(shards), probe=MIB).problems
+    assert free.startswith(f"--outdir {tmp_path} has ")
+    assert slow.endswith("and checkpoints wait for it; give another one")
+
+
+def test_sizes_read_well():
+    assert [size(n) for n in (12, 2048, 3 * MIB, 2500 * GIB)] == ["12 B", "2.0 KiB", "3.0 MiB", "2,500.0 GiB"]
+    assert rate(3 * MIB, 2.0) == "1.5 MiB/s"
+    assert network.LARGE % 4 == 0
+
+
+def test_nothing_of_the_page_is_lost_in_a_narrow_terminal():
+    file = io.StringIO()
+    sections = [Section("storage", [("--data x", "word " * 20)], ["one two " * 20])]
+    page.show("title", sections, Console(width=40, file=file))
+    words = file.getvalue().split()
+    assert (words.count("word"), words.count("one"), words.count("two")) == (20, 20, 20)
+    assert max(map(len, file.getvalue().splitlines())) <= 40

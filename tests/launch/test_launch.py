@@ -1,0 +1,125 @@
+"""`hmgan launch`: what it prints, what it refuses, and that what it prints is what it runs."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny
+
+from hmgan.launch.targets import TARGETS
+
+
+@pytest.fixture(autouse=True)
+def _own_python_first(monkeypatch):
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    for name in ("NODE_RANK", "MASTER_ADDR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def dry_run(capsys, *words):
+    capsys.readouterr()
+    assert tiny.command("launch", "--dry-run", *words) == 0
+    return capsys.readouterr().out
+
+
+def refused(capsys, *words):
+    capsys.readouterr()
+    assert tiny.command("launch", *words) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    return err.removeprefix("error: ").rstrip("\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--target", "slrum", "hyper-mod-b"], "no target named 'slrum'; did you mean 'slurm'? known: "),
+        (["hyper-mod-bb"], "no experiment named 'hyper-mod-bb'; did you mean 'hyper-mod-b'? known: "),
+        (["hyper-mod-b", "--set", "train.kimgs=1"], "unknown key 'train.kimgs'; did you mean 'kimg'? known: "),
+        (["hyper-mod-b", "--kimgs", "1"], "No such option: --kimgs"),
+        (["pretrain-fashion-32", "--source", "fashion-32"], "No such option: --source"),
+        (["hyper-mod-b", "--target", "slurm"], "--target after EXPERIMENT would be the training's own; put it before"),
+        (["hyper-mod-b", "-n"], "-n after EXPERIMENT would be the training's own; put it before EXPERIMENT"),
+        (["--gpus", "3", "hyper-mod-b", "--batch", "8"], "train.batch 8 does not divide over 3 ranks; change --batch"),
+        (["--nodes", "0", "hyper-mod-b"], "Invalid value for '--nodes': "),
+        (
+            ["--target", "torchrun", "--nodes", "2", "hyper-mod-b", "--batch", "8"],
+            "NODE_RANK and MASTER_ADDR not set: with --nodes 2 run this on each machine, with NODE_RANK from 0 to 1",
+        ),
+    ],
+)
+def test_a_mistake_is_one_line_and_nothing_is_started(words, text, capsys, monkeypatch):
+    monkeypatch.setattr(os, "execvpe", lambda *command: pytest.fail(f"started {command}"))
+    assert refused(capsys, *words).lower().startswith(text.lower())
+
+
+@pytest.mark.parametrize(
+    ("target", "text"),
+    [
+        ("slurm", "sbatch is not there; run this where SLURM jobs are submitted, or print it with --dry-run"),
+        ("k8s", "kubectl is not there; install it, or hand on what --dry-run prints"),
+        ("deepspeed", "deepspeed is not installed; pip install 'hmgan[deepspeed]', or take --target torchrun"),
+    ],
+)
+def test_a_program_that_is_not_there_is_one_line(target, text, capsys, monkeypatch):
+    monkeypatch.setitem(TARGETS, target, TARGETS[target]._replace(there=lambda: None))
+    assert refused(capsys, "--target", target, "hyper-mod-b") == text
+
+
+def test_what_is_printed_for_a_shell_keeps_every_word(capsys):
+    hard = ["--data", "a b;$(touch oops)'\"", "--set", "modulation=adain"]
+    (line,) = dry_run(capsys, "--target", "torchrun", "--gpus", "4", "hyper-mod-b", *hard).splitlines()
+    *size, bash, script = shlex.split(line)[:4]
+    assert (size, bash, Path(script).name) == (["NODES=1", "GPUS=4"], "bash", "torchrun.sh")
+    assert shlex.split(line)[4:] == ["train", "hyper-mod-b", *hard]
+
+
+def test_several_machines_are_told_what_each_of_them_must_set(capsys):
+    first, line = dry_run(capsys, "--target", "local", "--nodes", 2, "--gpus", 4, "hyper-mod-b").splitlines()
+    assert first == "# on each of 2 machines, with NODE_RANK (0 to 1) and MASTER_ADDR (the first one) set"
+    assert shlex.split(line)[:2] == ["NODES=2", "GPUS=4"]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_scheduler_that_starts_the_command_again_makes_the_run_go_on(target, capsys):
+    assert ("auto" in dry_run(capsys, "--target", target, "hyper-mod-b")) == (target in ("slurm", "k8s"))
+    assert "auto" not in dry_run(capsys, "--target", target, "hyper-mod-b", "--resume", "runs/00000-x")
+
+
+def test_the_verb_is_the_experiments_own_and_registries_go_along(capsys, tmp_path):
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments" / "mine.toml").write_text('summary = "Mine"\nextends = "pretrain-fashion-32"\n')
+    capsys.readouterr()
+    assert tiny.command("--registry", tmp_path, "launch", "--dry-run", "--target", "slurm", "mine") == 0
+    words = shlex.split(capsys.readouterr().out)
+    assert words[words.index("--registry") :] == ["--registry", str(tmp_path), "pretrain", "mine", "--resume", "auto"]
+
+
+def stub(folder, name, text):
+    path = folder / name
+    path.write_text(f"#!/usr/bin/env bash\n{text}\n")
+    path.chmod(0o755)
+
+
+@pytest.mark.parametrize(("target", "code"), [("slurm", 0), ("k8s", 7)])
+def test_what_is_printed_is_what_is_submitted(target, code, tmp_path, capsys, monkeypatch):
+    """sbatch and kubectl write down what they are given."""
+    stub(tmp_path, "sbatch", f'printf "%s\\n" "$@" >{tmp_path}/words')
+    stub(tmp_path, "kubectl", f'printf "%s\\n" "$@" >{tmp_path}/words; cat >{tmp_path}/manifest; exit 7')
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    # Replaces this process: here, a child's will do.
+    monkeypatch.setattr(os, "execvpe", lambda file, words, environment: subprocess.run(words, env=environment))
+    words = ["--target", target, "--nodes", 2, "--gpus", 8, "hyper-mod-b", "--data", "a b"]
+    expected = dry_run(capsys, *words)
+    assert tiny.command("launch", *words) == code
+    assert capsys.readouterr().out == expected
+    first, *manifest = expected.splitlines(keepends=True)
+    assert (tmp_path / "words").read_text().splitlines() == shlex.split(first.removesuffix(" <<'EOF'\n"))[1:]
+    assert not manifest or (tmp_path / "manifest").read_text() == "".join(manifest[:-1])
