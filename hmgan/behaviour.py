@@ -134,6 +134,7 @@ BEHAVIOURS: dict[str, Callable[[Subject], list[Score]]] = {
     "leakage": leakage,
 }
 OF_SEVERAL_CLASSES = ("ppl", "leakage")
+OF_PERCEPTION = ("diversity", "ppl")
 
 
 def check_classes(metrics: Iterable[str], classes: int) -> None:

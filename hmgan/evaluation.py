@@ -11,12 +11,12 @@ from torch import Tensor
 
 from hmgan import components
 from hmgan.assemble import Generator
-from hmgan.behaviour import BEHAVIOURS, Subject, check_classes
+from hmgan.behaviour import BEHAVIOURS, OF_PERCEPTION, Subject, check_classes
 from hmgan.data.shards import ShardSet
 from hmgan.fakes import fakes
 from hmgan.metrics.evaluate import Score, class_scores, extract, intra_class_distance, real_features
 from hmgan.metrics.measures import DEFAULT, FEATURE_MEASURES
-from hmgan.metrics.networks import load_extractor
+from hmgan.metrics.networks import load_extractor, load_perceptual
 from hmgan.metrics.sharding import Ranks, sharded
 
 METRICS = (*FEATURE_MEASURES, *BEHAVIOURS)
@@ -54,6 +54,8 @@ class Judge:
         self.metrics = tuple(dict.fromkeys(metrics))
         check_classes(self.metrics, len(reals.classes))
         self.extractor = load_extractor(extractor).to(ranks.device)
+        if not set(OF_PERCEPTION).isdisjoint(self.metrics):
+            load_perceptual(perceptual)  # its name and its file, before any image is drawn
         self.perceptual = perceptual
         self.ranks = ranks
         self.images = reals

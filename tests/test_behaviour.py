@@ -40,6 +40,13 @@ def scores_of(shards: Path, generator: Any, *metrics: str, per_class: int = 8) -
     return {(s.metric, s.cls): s for s in verdict.scores}
 
 
+def test_a_wrong_perceptual_network_is_refused_before_any_image_is_drawn(shards) -> None:
+    reals = open_data(str(shards))
+    with pytest.raises(UserError, match="no perceptual named 'vgg'"):
+        Judge(reals, "squeezenet", None, Alone(), ["ppl"], "vgg")
+    Judge(reals, "squeezenet", None, Alone(), ["fd"], "vgg")  # nothing asks for it
+
+
 def test_all_metrics_together_have_a_mean_each_and_their_protocol(shards, generator) -> None:
     scores = scores_of(shards, generator, *METRICS)
     metrics = {metric for metric, _ in scores}
