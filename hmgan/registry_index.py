@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from hmgan import components
+from hmgan.data.recipes import Recipe
 from hmgan.errors import UserError
 from hmgan.study.entry import Study
 
@@ -29,13 +30,14 @@ FOLDERS = {
     "gen-penalty": "gen-penalties",
     "feature-net": "feature-nets",
     "dataset": "datasets",
+    "recipe": "recipes",
     "source": "sources",
     "extractor": "extractors",
     "perceptual": "perceptuals",
     "experiment": "experiments",
     "study": "studies",
 }
-DATA_ONLY = ("dataset", "source", "extractor", "perceptual", "experiment", "study")
+DATA_ONLY = ("dataset", "recipe", "source", "extractor", "perceptual", "experiment", "study")
 _extra: list[Path] = []
 
 
@@ -116,6 +118,7 @@ class ExtractorEntry(NetworkEntry):
 
 ENTRIES: dict[str, type[BaseModel]] = {
     "dataset": DatasetEntry,
+    "recipe": Recipe,
     "source": SourceEntry,
     "extractor": ExtractorEntry,
     "perceptual": NetworkEntry,

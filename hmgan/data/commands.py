@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hmgan.errors import UserError
+
+if TYPE_CHECKING:
+    from hmgan.data.sources import Source
 
 looks = typer.Typer(help="Looks at packed images.", no_args_is_help=True)
 
@@ -16,11 +21,19 @@ def pack(
     src: Annotated[
         Path,
         typer.Argument(
-            help="A folder per class, a StyleGAN ZIP, IDX images, a CSV or JSONL of path and label, parquet, or shards."
+            help="A folder per class, a StyleGAN ZIP, IDX images, a CSV or JSONL of path and label, parquet, shards, "
+            "or the archive of a recipe."
         ),
     ],
     out: Annotated[str, typer.Argument(help="A new folder for shards and index, or a URL such as s3://bucket/name.")],
-    resolution: Annotated[int | None, typer.Option(help="Pixels, a power of two; left out: the images' own.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="How to read SRC: a name of `hmgan list recipes`.")] = None,
+    split: Annotated[str | None, typer.Option(help="Of the recipe; left out: the one it is made for.")] = None,
+    accept_counts: Annotated[
+        bool, typer.Option("--accept-counts", help="Pack images whose number is not what the recipe expects.")
+    ] = False,
+    resolution: Annotated[
+        int | None, typer.Option(help="Pixels, a power of two; left out: the recipe's, or the images' own.")
+    ] = None,
     pad: Annotated[int, typer.Option(help="Pixels of border on every side, in place of resizing.")] = 0,
     fit: Annotated[str, typer.Option(help="Squares: crop takes the middle, pad adds a border.")] = "crop",
     format_: Annotated[str, typer.Option("--format", help="Of the images in the shards: png, jpg or webp.")] = "png",
@@ -32,16 +45,26 @@ def pack(
     threads: Annotated[int | None, typer.Option(help="Left out: one per core.")] = None,
 ) -> None:
     """Turns images into WebDataset shards with an index. Killed, it goes on with the same command."""
+    from hmgan.data.kinds import open_source
     from hmgan.data.pack import pack as pack_images
 
     if (image_column is None) != (label_column is None):
         raise UserError("--image-column and --label-column go together; give both or none")
+    if recipe is None:
+        if split is not None or accept_counts:
+            raise UserError("--split and --accept-counts are of a recipe; name one with --recipe, or leave them out")
+        columns = (image_column, label_column) if image_column and label_column else None
+        opens: Callable[[Path], Source] = partial(open_source, columns=columns)
+    else:
+        if image_column is not None:
+            raise UserError("--image-column and --label-column are of a table, not of a recipe; leave them out")
+        opens, resolution = _followed(recipe, split, accept_counts, resolution)
     index = pack_images(
         src,
         out,
         resolution=resolution,
         name=name,
-        columns=(image_column, label_column) if image_column and label_column else None,
+        opens=opens,
         threads=threads,
         pad=pad,
         fit=fit,
@@ -53,6 +76,19 @@ def pack(
     typer.echo(f"{out}: {sum(index.counts)} images of {index.resolution} px in {len(index.shards)} shards ({counts})")
     if index.skipped:
         typer.echo(f"{index.skipped} images could not be read and were left out; they are named above", err=True)
+
+
+def _followed(
+    name: str, split: str | None, accept_counts: bool, resolution: int | None
+) -> tuple[Callable[[Path], Source], int]:
+    """What opens the archive of a recipe, and the resolution."""
+    from hmgan import registry_index
+    from hmgan.data.recipes import Prepared, Recipe
+
+    recipe = Recipe.model_validate(registry_index.entry("recipe", name))
+    accept = partial(typer.echo, err=True) if accept_counts else None
+    opens = partial(Prepared, name=name, recipe=recipe, split=split, accept=accept)
+    return opens, resolution or recipe.resolution
 
 
 def index(

@@ -26,8 +26,8 @@ from webdataset import TarWriter
 from hmgan.data import pictures
 from hmgan.data.destinations import Destination, Journal, open_destination
 from hmgan.data.index import Index, Shard
-from hmgan.data.kinds import Columns, open_source
-from hmgan.data.sources import Item
+from hmgan.data.kinds import open_source
+from hmgan.data.sources import Item, Source
 from hmgan.errors import UserError
 
 SEED = 0  # of the order of the samples over the shards
@@ -78,7 +78,7 @@ def pack(
     *,
     resolution: int | None = None,
     name: str | None = None,
-    columns: Columns | None = None,
+    opens: Callable[[Path], Source] = open_source,
     threads: int | None = None,
     report: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
     pad: int = 0,
@@ -95,7 +95,7 @@ def pack(
         src: any kind that `kinds.SOURCES` and `kinds.TABLES` list.
         resolution: pixels; a power of two. Left out: the size that all the images share.
         name: the shards are called NAME-000000.tar and so on; left out: OUT's own name.
-        columns: of a table, in which the image and the label are.
+        opens: SRC; left out: as whichever kind it is.
         threads: that decode and encode; left out: one per core. They change no byte.
         report: takes one line for every image that is left out because it cannot be read, or is there twice.
         pad: pixels added on every side in the border's colour, in place of resizing (28 -> 32: 2).
@@ -110,7 +110,7 @@ def pack(
     options = Options(pad=pad, fit=fit, extension=extension, quality=quality, shard_samples=shard_samples)
     options.check()
     name = _shard_name(name, out)
-    with closing(open_source(src, columns)) as source, open_destination(out) as (target, journal_file):
+    with closing(opens(src)) as source, open_destination(out) as (target, journal_file):
         items = _interleaved(list(source))
         size = _power_of_two(_common_size(src, items, options) if resolution is None else resolution)
         plan = json.dumps([[key, item.label] for key, item in items]) + repr((name, size, options))

@@ -46,7 +46,7 @@ def class_order(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(unique, key=int) if all(n.isascii() and n.isdigit() for n in unique) else unique)
 
 
-def _is_image(name: str) -> bool:
+def is_image(name: str) -> bool:
     path = PurePosixPath(name)
     # Hidden files are the litter of file managers ("._x.png", ".ipynb_checkpoints/"), never meant as data.
     return path.suffix.lower() in EXTENSIONS and not any(part.startswith(".") for part in path.parts)
@@ -55,7 +55,7 @@ def _is_image(name: str) -> bool:
 def _images(folder: Path) -> list[str]:
     """Names of all images below `folder`, relative to it, sorted."""
     names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    return sorted(filter(_is_image, names))
+    return sorted(filter(is_image, names))
 
 
 def _folders(path: Path) -> list[Path]:
@@ -76,7 +76,7 @@ class ClassFolders:
         for label, names in self._names.items():
             if not names:
                 raise UserError(f"class folder {path / label} holds no images; put images in it or remove it")
-        loose = sorted(f.name for f in path.iterdir() if f.is_file() and _is_image(f.name))
+        loose = sorted(f.name for f in path.iterdir() if f.is_file() and is_image(f.name))
         if loose:
             raise UserError(f"{path} holds class folders and {loose[0]} outside of them; move it into a class folder")
 
@@ -153,7 +153,7 @@ class StyleGanZip(_StyleGan):
                 f"{path} has no {LABELS}; unzip it and pack the folder, or add one: "
                 '{"labels": null}, or {"labels": [["00000/img00000000.png", 6], ...]}'
             )
-        super().__init__(path, sorted(filter(_is_image, self._zip.namelist())), self._zip.read)
+        super().__init__(path, sorted(filter(is_image, self._zip.namelist())), self._zip.read)
 
     def close(self) -> None:
         self._zip.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import struct
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 from tiny_pictures import pixels, png
 
+from hmgan.data.kinds import open_source
 from hmgan.data.pack import pack
 from hmgan.data.shards import ShardSet
 from hmgan.errors import UserError
@@ -47,7 +49,11 @@ def test_a_csv(pictures, columns):
     image, label = columns or ("path", "label")
     rows = [f"{image},{label}", *(f"img/{i}.png,{name}" for i, name in enumerate(LABELS))]
     (pictures / "list.csv").write_text("\n".join(rows) + "\n")
-    assert pack(pictures / "list.csv", pictures / "out", columns=columns).classes == ("ant", "cat", "dog")
+    assert pack(pictures / "list.csv", pictures / "out", opens=partial(open_source, columns=columns)).classes == (
+        "ant",
+        "cat",
+        "dog",
+    )
     assert contents(pictures / "out") == WANTED
 
 
@@ -88,7 +94,7 @@ def test_parquet_as_hugging_face_writes_it(tmp_path, named):
     (tmp_path / "src/data").mkdir(parents=True)
     for part in range(2):
         parquet.write_table(table.slice(3 * part, 3), tmp_path / f"src/data/train-{part}.parquet", row_group_size=2)
-    index = pack(tmp_path / "src", tmp_path / "out", columns=("picture", "kind"))
+    index = pack(tmp_path / "src", tmp_path / "out", opens=partial(open_source, columns=("picture", "kind")))
     assert index.classes == (("dog", "cat", "ant") if named else ("0", "1", "2"))
     shown = {"dog": "0", "cat": "1", "ant": "2"}
     assert contents(tmp_path / "out") == {k: v if named else shown[v] for k, v in WANTED.items()}
@@ -125,7 +131,9 @@ def test_tables_that_cannot_be_read_are_told(tmp_path, name, content, text):
 
 
 def test_columns_are_for_tables(pictures):
-    assert "has no columns" in refused(pictures / "img", pictures / "out", columns=("a", "b"))
+    assert "has no columns" in refused(
+        pictures / "img", pictures / "out", opens=partial(open_source, columns=("a", "b"))
+    )
 
 
 def test_images_of_all_formats_and_fits(tmp_path):

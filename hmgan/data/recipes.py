@@ -1,0 +1,248 @@
+"""Recipes: from a data set's archive, as its owner distributes it, to images with labels, counted.
+
+A recipe is a registry entry. It has splits; a split says which files are its images, where their classes stand, and how
+many there must be.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from hmgan.components import nearest
+from hmgan.data.archives import Archive, open_archive
+from hmgan.data.label_files import attribute_column, matlab_vector
+from hmgan.data.sources import Item, class_order, is_image
+from hmgan.errors import UserError
+
+Patterns = list[str]  # of paths, matched from the right: "train/cat/*.jpg"; * and ? stop at a slash
+Bounds = Annotated[list[int], Field(min_length=2, max_length=2)]  # least and most
+ReadFile = Callable[[str], bytes]  # a file beside the images, by its name
+LabelOf = Callable[[str], str | None]  # of an image, by its path; None: not of the split
+SHOWN = 3  # differences in an error
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Expected(_Model):
+    """How many images a split has.
+
+    Args:
+        total: images.
+        classes: how many of them there are.
+        each: images of every class: the least and the most.
+        counts: images of each class, by name.
+    """
+
+    total: int | None = None
+    classes: int | None = None
+    each: Bounds | None = None
+    counts: dict[str, int] = {}
+
+    def differences(self, found: Mapping[str, int]) -> list[str]:
+        """What is not as expected, as "what: expected ..., got ..."."""
+        told = []
+        if self.total not in (None, sum(found.values())):
+            told.append(f"images: expected {self.total}, got {sum(found.values())}")
+        if self.classes not in (None, len(found)):
+            told.append(f"classes: expected {self.classes}, got {len(found)}")
+        for label in class_order({*found, *self.counts}):
+            got = found.get(label, 0)
+            if self.counts and got != self.counts.get(label, 0):
+                told.append(f"{label}: expected {self.counts.get(label, 0)}, got {got}")
+            if self.each is not None and not self.each[0] <= got <= self.each[1]:
+                told.append(f"{label}: expected {self.each[0]} to {self.each[1]}, got {got}")
+        return told
+
+
+class ByPath(_Model):
+    """The class stands in the path of an image."""
+
+    paths: dict[str, Patterns]
+    expected: Expected
+
+    @property
+    def images(self) -> Patterns:
+        return [pattern for patterns in self.paths.values() for pattern in patterns]
+
+    @property
+    def files(self) -> list[str]:
+        return []
+
+    def label_of(self, read: ReadFile) -> LabelOf:
+        patterns = {label: _regex(patterns) for label, patterns in self.paths.items()}
+        return lambda path: next((label for label, regex in patterns.items() if regex.search(path)), None)
+
+
+class ByAttribute(_Model):
+    """The class stands in a column of CelebA's attribute list, a row per file name.
+
+    Args:
+        attributes: name of the list.
+        column: of the list.
+        values: what stands in the column -> the class.
+    """
+
+    images: Patterns
+    attributes: str
+    column: str
+    values: dict[str, str]
+    expected: Expected
+
+    @property
+    def files(self) -> list[str]:
+        return [self.attributes]
+
+    def label_of(self, read: ReadFile) -> LabelOf:
+        value_of = attribute_column(read(self.attributes), self.attributes, self.column)
+        return lambda path: self.values.get(value_of.get(PurePosixPath(path).name, ""))
+
+
+class ByNumber(_Model):
+    """The class stands in a vector of a MATLAB file; the number in an image's name, from 1, is its place there.
+
+    Args:
+        labels: file and variable of the classes' numbers.
+        chosen: files and variables with the numbers of the split's images; left out: all images are of it.
+    """
+
+    images: Patterns
+    labels: Annotated[list[str], Field(min_length=2, max_length=2)]
+    chosen: Annotated[list[str], Field(min_length=2, max_length=2)] | None = None
+    expected: Expected
+
+    @property
+    def files(self) -> list[str]:
+        return [self.labels[0], *(self.chosen or [])[:1]]
+
+    def label_of(self, read: ReadFile) -> LabelOf:
+        labels = matlab_vector(read(self.labels[0]), *self.labels)
+        chosen = None if self.chosen is None else set(matlab_vector(read(self.chosen[0]), *self.chosen))
+
+        def label(path: str) -> str | None:
+            number = int("".join(filter(str.isdigit, PurePosixPath(path).name)) or 0)
+            if not 1 <= number <= len(labels) or (chosen is not None and number not in chosen):
+                return None
+            return str(labels[number - 1])
+
+        return label
+
+
+class Recipe(_Model):
+    """A registry entry.
+
+    Args:
+        archive: the file, as its owner calls it, and where it is to be had.
+        split: the one that is packed unless another is asked for.
+        resolution: pixels, those of the paper's experiments.
+    """
+
+    summary: str = ""
+    provenance: str = ""
+    archive: str
+    split: str
+    resolution: int = 256
+    splits: dict[str, ByPath | ByAttribute | ByNumber]
+
+    @model_validator(mode="after")
+    def _has_its_split(self) -> Recipe:
+        if self.split not in self.splits:
+            raise ValueError(f"split must be one of {', '.join(self.splits)}, got {self.split!r}")
+        return self
+
+
+class Prepared:
+    """A source: the images of one split in an archive.
+
+    Args:
+        path: the archive, or the folder that it was unpacked into.
+        name: of the recipe.
+        split: of the recipe; left out: its own choice.
+        accept: takes a line for every count that is not as expected; left out: a difference is an error.
+
+    Raises: UserError for an unknown split, an archive that cannot be read, a file with labels that is missing, or
+        counts that differ.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        name: str,
+        recipe: Recipe,
+        split: str | None = None,
+        accept: Callable[[str], None] | None = None,
+    ) -> None:
+        split = split or recipe.split
+        if split not in recipe.splits:
+            known = recipe.splits
+            raise UserError(f"{name} has no split {split!r}{nearest(split, known)} its splits: {', '.join(known)}")
+        chosen = recipe.splits[split]
+        regex = _regex([*chosen.images, *chosen.files])
+        self._archive = open_archive(path, lambda file: regex.search(file) is not None)
+        try:
+            label_of = chosen.label_of(partial(_beside, path, self._archive))
+            self._items = [
+                Item(f"{label}/{PurePosixPath(file).name}", label, partial(self._archive.read, file))
+                for file in self._archive.names
+                if is_image(file) and (label := label_of(file)) is not None
+            ]
+            if not self._items:
+                raise UserError(
+                    f"{path} holds no images of {name}, split {split}, which are called "
+                    f"{' or '.join(chosen.images[:SHOWN])}; give {recipe.archive}"
+                )
+            differences = chosen.expected.differences(Counter(item.label for item in self._items))
+            _judge(differences, f"{path} by the recipe {name}, split {split}", accept)
+        except BaseException:
+            self.close()
+            raise
+        self.classes = class_order(item.label for item in self._items)
+
+    def __iter__(self) -> Iterator[Item]:
+        return iter(self._items)
+
+    def close(self) -> None:
+        self._archive.close()
+
+
+def _judge(differences: Sequence[str], what: str, accept: Callable[[str], None] | None) -> None:
+    if accept is not None:
+        for difference in differences:
+            accept(f"{what}: {difference}")
+    elif differences:
+        more = f" and {len(differences) - SHOWN} more" if len(differences) > SHOWN else ""
+        raise UserError(
+            f"{what}: {'; '.join(differences[:SHOWN])}{more}; "
+            "get the archive anew, or pass --accept-counts to pack what is there"
+        )
+
+
+def _beside(path: Path, archive: Archive, name: str) -> bytes:
+    """A file of the archive, or of the folder that the archive is in."""
+    for file in archive.names:
+        if PurePosixPath(file).name == name:
+            return archive.read(file)
+    try:
+        return (path.parent / name).read_bytes()
+    except OSError as error:
+        raise UserError(f"{name} is neither in {path} nor beside it: {error.strerror}; put it there") from error
+
+
+def _regex(patterns: Patterns) -> re.Pattern[str]:
+    """Finds the paths that end in one of the patterns."""
+    return re.compile("(?:^|/)(?:" + "|".join(map(_translated, patterns)) + ")$")
+
+
+def _translated(pattern: str) -> str:
+    tokens = re.findall(r"\[[^]]+\]|.", pattern)
+    wild = {"*": "[^/]*", "?": "[^/]"}
+    return "".join(wild.get(token, token if len(token) > 1 else re.escape(token)) for token in tokens)
