@@ -18,6 +18,7 @@ from hmgan.layers import (
     instance_norm,
     leaky_relu,
     leaky_relu_by_sign,
+    shared_kernels,
 )
 from hmgan.modulation.edits import SOURCE
 from hmgan.modulation.sites import SiteConv2d
@@ -67,6 +68,40 @@ def test_a_down_sampling_convolution_averages_2x2_pixels_of_the_plain_one():
     down.load_state_dict(plain.state_dict())
     x = normal(2, 3, 8, 8)
     torch.testing.assert_close(down(x), F.avg_pool2d(plain(x), 2))
+
+
+@pytest.mark.parametrize("down", [False, True])
+def test_passes_that_share_kernels_equal_passes_of_their_own_to_the_second_derivative(down):
+    conv = EqualConv2d(3, 4, 3, padding=1, down=down).double()
+    x, y = normal(2, 3, 8, 8).requires_grad_(), normal(2, 3, 8, 8)
+
+    def gradients():
+        first, second = conv(x).tanh(), conv(y).tanh()
+        (slope,) = torch.autograd.grad(first.sum(), x, create_graph=True)
+        return torch.autograd.grad(slope.square().sum() + second.square().sum(), list(conv.parameters()))
+
+    own = gradients()
+    with shared_kernels():
+        shared = gradients()
+    torch.testing.assert_close(shared, own)
+
+
+def test_kernels_are_made_once_while_shared_and_never_kept_beyond(monkeypatch):
+    conv, made = EqualConv2d(3, 4, 3), []
+    effective = conv._effective_weight
+    monkeypatch.setattr(conv, "_effective_weight", lambda: made.append(1) or effective())
+    x = torch.randn(2, 3, 5, 5)
+    with shared_kernels():
+        with torch.no_grad():
+            conv(x)
+        # One without a graph does not stand for one with it.
+        assert conv(x).requires_grad
+        conv(x)
+    assert len(made) == 2
+    with torch.no_grad():
+        conv.weight.mul_(2)
+    torch.testing.assert_close(conv(x), F.conv2d(x, conv.weight * conv.gain, conv.bias))
+    assert len(made) == 3
 
 
 def test_equalised_layers_multiply_the_he_gain_in_but_not_into_biases():

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from hmgan import rng
 from hmgan.assemble import Generator
 from hmgan.augment.protocol import Augment
+from hmgan.layers import shared_kernels
 from hmgan.losses.adversarial import Adversarial
 from hmgan.losses.alignment import alignment_loss
 from hmgan.losses.contrastive import Contrastive, Evidence, Pair
@@ -112,6 +113,20 @@ def disc_loss(
     """The adversarial loss (Eq. 8) and D's penalties, each times its weight: lambda_contr of Eq. 9 is one."""
     with torch.no_grad():  # made once, and reused for the contrastive views: nothing flows back to G
         fake = generator(generator.latents(draws.keys("disc"), mixing), labels).image
+    with shared_kernels():
+        return _disc_terms(discriminator, rules, penalties, runtime, real, fake, labels, draws)
+
+
+def _disc_terms(
+    discriminator: nn.Module,
+    rules: Rules,
+    penalties: Penalties,
+    runtime: Runtime,
+    real: Tensor,
+    fake: Tensor,
+    labels: Tensor,
+    draws: Draws,
+) -> tuple[Tensor, Stats]:
     penalised = penalties.r1_every > 0 and draws.step % penalties.r1_every == 0
     real = real.detach().requires_grad_(penalised)
     # Separate passes: one concatenated pass would mix real and fake in the minibatch standard deviation.
@@ -132,7 +147,7 @@ def disc_loss(
             assert penalties.views is not None
             # Of the images as they came: views are augmentations themselves.
             pair = penalties.views(images.detach(), draws.keys(stream))
-            # Two in a pass, which makes D's effective weights once for both. Four would hold larger gradients at once.
+            # Two in a pass: four would hold larger gradients at once.
             embedding_VF = discriminator(torch.cat(pair), labels.repeat(2), batches=2).embedding
             first, second = embedding_VF.chunk(2)
             return runtime.gather(first), runtime.gather(second)
