@@ -42,6 +42,7 @@ MODULES = (
     "hmgan.losses.ewc",
     "hmgan.losses.feature_nets",
     "hmgan.losses.lecam",
+    "hmgan.train.engines.replicated",
 )
 _REGISTRY: dict[tuple[str, str], type] = {}
 

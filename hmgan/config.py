@@ -27,6 +27,7 @@ CHOICES = {
     "augment": "augment",
     "gen_penalty": "gen-penalty",
     "feature_net": "feature-net",
+    "engine": "engine",
 }
 # Choices and tables that only mean something beside a discriminator that trains.
 OF_A_DISCRIMINATOR = ("discriminator", "contrastive", "regularizer", "augment", "gen_penalty", "mining", "anchors")
@@ -66,6 +67,7 @@ class Experiment(Strict):
     mining: Mining | None = None
     anchors: Anchors | None = None
     reconstruction: Reconstruction | None = None
+    engine: Choice = Choice(name="replicated")
     r1: R1 = R1()
     optimizer: Optimizer = Optimizer()
     ema: Ema = Ema()

@@ -29,6 +29,7 @@ FOLDERS = {
     "augment": "augments",
     "gen-penalty": "gen-penalties",
     "feature-net": "feature-nets",
+    "engine": "engines",
     "dataset": "datasets",
     "recipe": "recipes",
     "source": "sources",

@@ -54,7 +54,10 @@ class Train(Strict):
 
     kimg: float = Field(1000.0, gt=0, description="thousands of real images shown")
     labels: bool = Field(False, description="pretrain a backbone that has classes of its own with labels")
-    batch: int = Field(32, ge=1, description="images per step over all ranks")
+    batch: int = Field(32, ge=1, description="images per step over all ranks and parts")
+    accumulate: int = Field(
+        1, ge=1, description="parts of a rank's batch, one after the other: gradients accumulate, the step is the same"
+    )
     seed: int = Field(0, ge=0)
     mixing: float = Field(0.9, ge=0, le=1, description="probability of style mixing")
     mirror: bool = Field(False, description="flip half of the real images")

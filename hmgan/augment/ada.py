@@ -30,6 +30,7 @@ class AdaptiveAugment(nn.Module):
     Raises: UserError for settings out of range.
     """
 
+    adapts = True
     p: Tensor
     signs: Tensor
 

@@ -25,6 +25,8 @@ class DiffAugment(nn.Module):
     Shapes: x_BCHW, keys [B] -> [B, C, H, W].
     """
 
+    adapts = False
+
     def forward(self, x_BCHW: Tensor, keys: Sequence[int]) -> Tensor:
         u_BD = rng.uniform_rows(keys, 7).to(x_BCHW.device)
         bright, saturation, contrast = (u[:, None, None, None] for u in u_BD[:, :3].to(x_BCHW.dtype).unbind(1))

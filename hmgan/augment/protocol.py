@@ -15,6 +15,8 @@ class Augment(Protocol):
     and R1's gradient is with respect to the images before it, as in the reference code of ADA and of DiffAugment.
     """
 
+    adapts: bool  # whether `observe` has a use for the logits
+
     def __call__(self, images_BCHW: Tensor, keys: Sequence[int]) -> Tensor:
         """Images in about [-1, 1] -> augmented ones, each a function of its own key."""
 

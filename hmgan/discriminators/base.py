@@ -12,6 +12,7 @@ class Discriminator(nn.Module):
     """images [B, 3, H, W], labels [B] -> DiscOut. Its last layer, `head`, is a component of its own."""
 
     head: Any
+    mixes_batch = False  # whether a logit depends on all samples of a pass, so that no pass may be split
     judges_patches = False  # whether `maps(images, blocks)` gives what its first blocks make of images
 
     def load_source(self, state: Mapping[str, Tensor]) -> None:

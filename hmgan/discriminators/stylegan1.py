@@ -84,7 +84,7 @@ class StyleGAN1Discriminator(Discriminator):
         super().__init__()
         widths = block_widths(resolution, channels)
         self.rgb_activation = rgb_activation
-        self.stddev_group = stddev_group
+        self.stddev_group, self.mixes_batch = stddev_group, stddev_group == 0
         self.from_rgb = EqualConv2d(3, widths[-1], 1)
         self.blocks = nn.ModuleList(DownBlock(widths[i], widths[i - 1]) for i in range(len(widths) - 1, 0, -1))
         self.conv1 = EqualConv2d(widths[0] + 1, widths[0], 3, padding=1)

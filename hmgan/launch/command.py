@@ -13,8 +13,8 @@ from hmgan import components, config, registry_index
 from hmgan.errors import UserError
 from hmgan.launch.targets import TARGETS, Order, Plan, Target
 from hmgan.train.command import AUTO, configured
+from hmgan.train.parts import part_batch
 from hmgan.train.session import VERBS
-from hmgan.train.trainer import rank_batch
 
 OWN = ("--target", "--nodes", "--gpus", "--image", "--dry-run", "-n")
 
@@ -50,7 +50,7 @@ def launch(
     # Read as the training will read them.
     options = commands[verb].make_context(f"hmgan {verb}", [experiment, *rest]).params
     if options["resume"] in (None, AUTO):  # any other run has a configuration of its own
-        rank_batch(configured(task, options).train.batch, nodes * gpus)
+        part_batch(configured(task, options).train, nodes * gpus)
     if way.requeues and not options["resume"]:
         rest = [*rest, "--resume", AUTO]
     common = tuple(word for folder in registry_index.added() for word in ("--registry", str(folder)))

@@ -17,7 +17,12 @@ class Adversarial(Protocol):
     """What D and G minimise against each other. Logits are of the global batch, so samples may be compared.
 
     `reals` gives D's logits of the step's real images, without gradients. A function: it costs D a pass.
+
+    Where `compares` is false, the loss is a mean over samples of what each has of its own. An objective that does not
+    say so may compare them, which costs a batch in parts another pass.
     """
+
+    compares: bool
 
     def disc(self, real_B: Tensor, fake_B: Tensor) -> Tensor: ...
     def gen(self, fake_B: Tensor, reals: Reals) -> Tensor: ...
@@ -26,6 +31,8 @@ class Adversarial(Protocol):
 @register("adversarial", "logistic")
 class Logistic(nn.Module):
     """The non-saturating logistic GAN loss, Eq. 8. Logits [B] -> scalar."""
+
+    compares = False
 
     def disc(self, real_B: Tensor, fake_B: Tensor) -> Tensor:
         """-log sigmoid(D(x, c)) - log(1 - sigmoid(D(G(z, c), c)))."""
@@ -39,6 +46,8 @@ class Logistic(nn.Module):
 @register("adversarial", "hinge")
 class Hinge(nn.Module):
     """The hinge GAN loss (Lim and Ye 2017; Miyato et al. 2018, Eqs. 16 and 17). Logits [B] -> scalar."""
+
+    compares = False
 
     def disc(self, real_B: Tensor, fake_B: Tensor) -> Tensor:
         """max(0, 1 - D(x, c)) + max(0, 1 + D(G(z, c), c))."""

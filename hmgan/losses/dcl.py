@@ -39,6 +39,8 @@ class DualContrastiveGame(nn.Module):
     all fakes. A G that maximises D's loss, as the paper writes it, would learn least where D is surest.
     """
 
+    compares = True
+
     def disc(self, real_B: Tensor, fake_B: Tensor) -> Tensor:
         return dual_contrastive(real_B, fake_B)
 

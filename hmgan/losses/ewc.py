@@ -49,6 +49,7 @@ class ElasticWeights:
         return torch.stack([(f_P * (p_P - o_P).square()).sum() for p_P, o_P, f_P in self._terms]).sum()
 
 
+@torch.enable_grad()
 def fisher(source: Any, discriminator: Any, samples: int, group: int, seed: int) -> dict[str, Tensor]:
     """Parameter name -> mean over samples of its squared gradient of log sigmoid(D(G(z))); networks stay untouched."""
     theta = {name: p.detach().requires_grad_() for name, p in source.named_parameters()}

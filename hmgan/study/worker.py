@@ -24,7 +24,8 @@ from hmgan.report.scores import read_lines
 from hmgan.study import cells, later
 from hmgan.train import checkpoint, rundir, session
 from hmgan.train.dryrun import parameters
-from hmgan.train.trainer import CHECKPOINTS, freeze
+from hmgan.train.frozen import freeze
+from hmgan.train.trainer import CHECKPOINTS
 
 
 def run_cell(folder: Path) -> None:

@@ -15,13 +15,15 @@ from typing import Any, NamedTuple
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from hmgan.errors import UserError
 from hmgan.files import write_folder_atomically
+from hmgan.train.engines.base import Kept
 
 TENSORS, STATE = "state.safetensors", "state.json"
-Parts = Mapping[str, nn.Module | torch.optim.Optimizer]
+GROUPS = "param_groups"  # what only an optimiser's state has
+Parts = Mapping[str, Kept]
 
 
 class CheckpointError(UserError):
@@ -40,10 +42,9 @@ def copy_of(parts: Parts) -> Copy:
     tensors: dict[str, Tensor] = {}
     groups: dict[str, Any] = {}
     for name, part in parts.items():
-        if isinstance(part, torch.optim.Optimizer):
-            flat, groups[name] = _flatten(part)
-        else:
-            flat = part.state_dict()
+        flat = part.state_dict()
+        if GROUPS in flat:  # an optimiser's
+            flat, groups[name] = _flatten(flat)
         # Into memory of their own: safetensors refuses tensors that share it, as expanded or tied ones do.
         tensors |= {f"{name}/{key}": torch.empty(x.shape, dtype=x.dtype).copy_(x) for key, x in flat.items()}
     return Copy(tensors, groups)
@@ -81,10 +82,8 @@ def load(folder: Path, parts: Parts) -> dict[str, Any]:
     for name, part in parts.items():
         own = {key.removeprefix(f"{name}/"): value for key, value in tensors.items() if key.startswith(f"{name}/")}
         try:
-            if isinstance(part, torch.optim.Optimizer):
-                part.load_state_dict(_unflatten(own, state["groups"][name]))
-            else:
-                part.load_state_dict(own)
+            groups = state["groups"].get(name)
+            part.load_state_dict(own if groups is None else _unflatten(own, groups))
         except (RuntimeError, ValueError, KeyError) as error:
             raise UserError(f"{folder}: {name} does not fit this experiment ({str(error).splitlines()[0]})") from None
     return state
@@ -120,10 +119,9 @@ def prune(folder: Path, keep: int) -> None:
         shutil.rmtree(path)
 
 
-def _flatten(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], list[Any]]:
-    state = optimizer.state_dict()
+def _flatten(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], list[Any]]:
     flat = {f"{index}.{key}": value for index, slots in state["state"].items() for key, value in slots.items()}
-    return flat, state["param_groups"]
+    return flat, state[GROUPS]
 
 
 def _unflatten(flat: Mapping[str, Tensor], groups: list[Any]) -> dict[str, Any]:
@@ -133,4 +131,4 @@ def _unflatten(flat: Mapping[str, Tensor], groups: list[Any]) -> dict[str, Any]:
         slots.setdefault(int(index), {})[key] = value
     for group in groups:
         group["betas"] = tuple(group["betas"])
-    return {"state": slots, "param_groups": groups}
+    return {"state": slots, GROUPS: groups}

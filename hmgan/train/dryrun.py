@@ -11,10 +11,11 @@ from torch import nn
 
 from hmgan.data.loader import batches
 from hmgan.modulation.transfer import TransferGenerator
+from hmgan.train.frozen import freeze
+from hmgan.train.parts import part_batch
 from hmgan.train.prepared import Prepared
 from hmgan.train.reconstruction import LearnedLatents
 from hmgan.train.terms import penalties
-from hmgan.train.trainer import freeze
 
 BYTES = 4  # float32
 
@@ -32,18 +33,18 @@ def print_plan(prepared: Prepared, console: Console | None = None) -> None:
         average = mib(row.average) if row.averaged else ""
         table.add_row(row.name, f"{row.frozen:,}", f"{row.trained:,}", mib(row.moments), average)
     console.print(table)
-    batch = experiment.train.batch // prepared.runtime.world
+    batch, world = part_batch(experiment.train, prepared.runtime.world), prepared.runtime.world
     need = footprint(prepared)
     console.print(
         f"memory per rank, estimated: {mib(need.state)} of weights, gradients and optimiser state, "
-        f"and about {mib(need.activations)} of activations for {batch} images of {generator.resolution} px"
+        f"and about {mib(need.activations)} of activations for {batch} images at once of {generator.resolution} px"
     )
     gamma = penalties(experiment, generator.resolution, prepared.runtime.device).gamma
     game = f"r1 gamma {gamma:.4g} every {experiment.r1.every} steps; " if experiment.adversary else ""
     console.print(f"{game}classes: {', '.join(prepared.classes)}")
     if prepared.data is not None:
-        world, seed = prepared.runtime.world, experiment.train.seed
-        first = next(batches(prepared.data, batch_per_rank=batch, rank=0, world=world, seed=seed))
+        share, seed = experiment.train.batch // world, experiment.train.seed
+        first = next(batches(prepared.data, batch_per_rank=share, rank=0, world=world, seed=seed))
         labels = [prepared.data.classes[label] for label in first.labels.tolist()]
         console.print(f"first batch: {', '.join(f'{cls} x {count}' for cls, count in sorted(Counter(labels).items()))}")
         console.print(f"labels: {' '.join(labels)}")
@@ -84,7 +85,7 @@ class Footprint(NamedTuple):
 
 
 def footprint(prepared: Prepared) -> Footprint:
-    batch = prepared.experiment.train.batch // prepared.runtime.world
+    batch = part_batch(prepared.experiment.train, prepared.runtime.world)
     return Footprint(sum(row.total for row in rows(prepared)), activation_bytes(prepared, batch))
 
 

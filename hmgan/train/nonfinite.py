@@ -26,13 +26,7 @@ class Nonfinite:
 
     def undo(self, modules: Iterable[nn.Module]) -> Callable[[], None]:
         """Call before a phase; the result puts back what its forward passes change: averages and probabilities."""
-        kept = [(module, _buffers(module)) for module in modules] if self._settings.on_nonfinite == "skip" else []
-
-        def put_back() -> None:
-            for module, buffers in kept:
-                module.load_state_dict(buffers, strict=False)
-
-        return put_back
+        return remembered(modules if self._settings.on_nonfinite == "skip" else ())
 
     def met(self, phase: str, step: int, stats: Mapping[str, float]) -> None:
         """A phase was not finite.
@@ -80,7 +74,18 @@ class Nonfinite:
         return "; images " + ", ".join(f"{shard}: {' '.join(keys)}" for shard, keys in shards.items()) + more
 
 
-def _buffers(module: nn.Module) -> dict[str, Tensor]:
+def remembered(modules: Iterable[nn.Module]) -> Callable[[], None]:
+    """The result puts back what the modules keep beside their parameters."""
+    kept = [(module, buffers(module)) for module in modules]
+
+    def put_back() -> None:
+        for module, values in kept:
+            module.load_state_dict(values, strict=False)
+
+    return put_back
+
+
+def buffers(module: nn.Module) -> dict[str, Tensor]:
     """Copies of what the module keeps beside its parameters."""
     kept, parameters = module.state_dict(), dict(module.named_parameters())
     return {name: value.clone() for name, value in kept.items() if name not in parameters}

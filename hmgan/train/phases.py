@@ -1,4 +1,4 @@
-"""One function per phase: what D, G and self-alignment minimise. B batch of this rank."""
+"""One function per phase: what D, G and self-alignment minimise. B batch of this rank, or one part of it."""
 
 from __future__ import annotations
 
@@ -24,10 +24,9 @@ from hmgan.losses.r1 import r1_penalty
 from hmgan.losses.regularizer import Regularizer
 from hmgan.modulation.transfer import TransferGenerator
 from hmgan.settings import Reconstruction
-from hmgan.train.runtime import Runtime
+from hmgan.train.parts import Gather, Stats
 from hmgan.types import DiscOut
 
-Stats = dict[str, Tensor]
 Terms = dict[str, tuple[float, Tensor]]  # name -> weight and value
 DRAWS_PER_Z = 10  # of a normal distribution, that the z of reconstructed images are compared with
 # Images in [-1, 1] and one key per image -> two augmentations of each.
@@ -41,6 +40,16 @@ class Rules:
     adversarial: Adversarial
     class_weight: float = 1.0
     augment: Augment | None = None
+
+    @property
+    def compares(self) -> bool:
+        """Whether a sample's loss depends on the others of the global batch."""
+        # Somebody else's objective need not say that it does not.
+        return getattr(self.adversarial, "compares", True)
+
+    @property
+    def adapts(self) -> bool:
+        return self.augment is not None and self.augment.adapts
 
     def shown(self, images: Tensor, draws: Draws, stream: str) -> Tensor:
         """What D sees of images."""
@@ -62,6 +71,11 @@ class Penalties:
     views: Views | None = None
     regularizer: Regularizer | None = None
 
+    @property
+    def compares(self) -> bool:
+        """Whether a sample's loss depends on the others of the global batch."""
+        return self.regularizer is not None or (self.contrastive is not None and self.contrastive_weight > 0)
+
 
 @dataclass(frozen=True)
 class Restraint:
@@ -70,6 +84,11 @@ class Restraint:
     penalty: GenPenalty
     weight: float
 
+    @property
+    def compares(self) -> bool:
+        """Whether a sample's penalty depends on the others of the global batch."""
+        return self.penalty.least > 1
+
 
 @dataclass(frozen=True)
 class Draws:
@@ -77,8 +96,8 @@ class Draws:
 
     seed: int
     step: int
-    first: int  # global position of this rank's first sample
-    batch: int  # of this rank
+    first: int  # global position of the first sample
+    batch: int  # of this rank, or of a part of it
 
     def keys(self, stream: str) -> list[int]:
         return rng.keys(self.seed, stream, self.first, self.batch)
@@ -104,7 +123,7 @@ def disc_loss(
     discriminator: nn.Module,
     rules: Rules,
     penalties: Penalties,
-    runtime: Runtime,
+    gather: Gather,
     real: Tensor,
     labels: Tensor,
     draws: Draws,
@@ -114,25 +133,26 @@ def disc_loss(
     with torch.no_grad():  # made once, and reused for the contrastive views: nothing flows back to G
         fake = generator(generator.latents(draws.keys("disc"), mixing), labels).image
     with shared_kernels():
-        return _disc_terms(discriminator, rules, penalties, runtime, real, fake, labels, draws)
+        return _disc_terms(discriminator, rules, penalties, gather, real, fake, labels, draws)
 
 
 def _disc_terms(
     discriminator: nn.Module,
     rules: Rules,
     penalties: Penalties,
-    runtime: Runtime,
+    gather: Gather,
     real: Tensor,
     fake: Tensor,
     labels: Tensor,
     draws: Draws,
 ) -> tuple[Tensor, Stats]:
-    penalised = penalties.r1_every > 0 and draws.step % penalties.r1_every == 0
+    # Not in a pass that only makes rows for others to be compared with.
+    penalised = penalties.r1_every > 0 and draws.step % penalties.r1_every == 0 and torch.is_grad_enabled()
     real = real.detach().requires_grad_(penalised)
     # Separate passes: one concatenated pass would mix real and fake in the minibatch standard deviation.
     on_real = discriminator(rules.shown(real, draws, "augment-real"), labels)
     on_fake = discriminator(rules.shown(fake, draws, "augment-fake"), labels)
-    real_B, fake_B = runtime.gather(torch.stack([on_real.logit, on_fake.logit], 1)).unbind(1)
+    real_B, fake_B = gather(torch.stack([on_real.logit, on_fake.logit], 1)).unbind(1)
     terms = {"loss/D": (1.0, rules.adversarial.disc(real_B, fake_B))}
     # Of fakes too, as in the classifier's paper: D and G are then pulled to the same classes.
     terms |= classification({"loss/class-real": on_real, "loss/class-fake": on_fake}, labels, rules.class_weight)
@@ -150,7 +170,7 @@ def _disc_terms(
             # Two in a pass: four would hold larger gradients at once.
             embedding_VF = discriminator(torch.cat(pair), labels.repeat(2), batches=2).embedding
             first, second = embedding_VF.chunk(2)
-            return runtime.gather(first), runtime.gather(second)
+            return gather(first), gather(second)
 
         evidence = Evidence(real_B, fake_B, lambda: (two_views(real, "views-real"), two_views(fake, "views-fake")))
         terms["loss/contrastive"] = (penalties.contrastive_weight, penalties.contrastive(evidence))
@@ -162,7 +182,7 @@ def gen_loss(
     generator: Generator,
     discriminator: nn.Module,
     rules: Rules,
-    runtime: Runtime,
+    gather: Gather,
     real: Tensor,
     labels: Tensor,
     draws: Draws,
@@ -177,12 +197,12 @@ def gen_loss(
     def reals() -> Tensor:
         with torch.no_grad():
             shown = rules.shown(real, draws, "augment-gen-real")
-            return runtime.gather(discriminator(shown, labels).logit)
+            return gather(discriminator(shown, labels).logit)
 
-    terms = {"loss/G": (1.0, rules.adversarial.gen(runtime.gather(on_fake.logit), reals))}
+    terms = {"loss/G": (1.0, rules.adversarial.gen(gather(on_fake.logit), reals))}
     terms |= classification({"loss/class-gen": on_fake}, labels, rules.class_weight)
     if restraint is not None and restraint.weight > 0:
-        phase = Adaptation(latents, out, draws.common("gen-penalty"), runtime.gather)
+        phase = Adaptation(latents, out, draws.common("gen-penalty"), gather)
         terms["loss/gen-penalty"] = (restraint.weight, restraint.penalty(phase))
     return weighed(terms | {name: (1.0, value) for name, value in generator.penalties().items()})
 
@@ -215,7 +235,7 @@ def reconstruction_loss(
     generator: Generator,
     settings: Reconstruction,
     feature_net: FeatureNet | None,
-    runtime: Runtime,
+    gather: Gather,
     real: Tensor,
     labels: Tensor,
     draws: Draws,
@@ -233,6 +253,6 @@ def reconstruction_loss(
             wanted = feature_net(real)
         terms["loss/perceptual"] = (settings.perceptual_weight, feature_l1(feature_net(image), wanted))
     width = z_BZ.shape[1]
-    normal_MZ = runtime.gather(rng.normal_rows(draws.keys("emd"), DRAWS_PER_Z * width).to(z_BZ)).view(-1, width)
-    terms["loss/emd"] = (settings.emd_weight, earth_mover(runtime.gather(z_BZ), normal_MZ))
+    normal_MZ = gather(rng.normal_rows(draws.keys("emd"), DRAWS_PER_Z * width).to(z_BZ)).view(-1, width)
+    terms["loss/emd"] = (settings.emd_weight, earth_mover(gather(z_BZ), normal_MZ))
     return weighed(terms | {name: (1.0, value) for name, value in generator.penalties().items()})

@@ -17,8 +17,8 @@ from hmgan.errors import UserError
 from hmgan.losses.feature_nets import FeatureNet
 from hmgan.settings import Reconstruction
 from hmgan.train import phases
-from hmgan.train.phases import Draws, Stats
-from hmgan.train.runtime import Runtime
+from hmgan.train.parts import Gather, Stats
+from hmgan.train.phases import Draws
 
 
 class LearnedLatents(nn.Module):
@@ -48,7 +48,11 @@ class LearnedLatents(nn.Module):
 
 
 class Reconstructor:
-    """What G and the images' z minimise, at rates that drop."""
+    """What G and the images' z minimise, at rates that drop.
+
+    Args:
+        batch: global.
+    """
 
     def __init__(
         self,
@@ -56,19 +60,21 @@ class Reconstructor:
         latents: LearnedLatents,
         feature_net: FeatureNet | None,
         optimizer: Adam,
-        runtime: Runtime,
+        batch: int,
     ) -> None:
         self.settings, self.latents, self.feature_net = settings, latents, feature_net
-        self._optimizer, self._runtime = optimizer, runtime
+        self._optimizer, self._batch = optimizer, batch
         optimizer.add_param_group({"params": list(latents.parameters()), "lr": settings.lr})
         self._rates = [group["lr"] for group in optimizer.param_groups]
 
     def loss(
-        self, generator: Generator, real: Tensor, labels: Tensor, draws: Draws, kimg: float
+        self, generator: Generator, gather: Gather, real: Tensor, labels: Tensor, draws: Draws, kimg: float
     ) -> tuple[Tensor, Stats]:
         """A step's loss. Sets the step's learning rates, which are a function of kimg alone."""
-        settings, runtime = self.settings, self._runtime
+        settings = self.settings
         for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
             group["lr"] = rate * settings.drop ** (kimg // settings.drop_kimg)
-        z_BZ = self.latents(draws.step, draws.batch, runtime.rank, runtime.world)
-        return phases.reconstruction_loss(generator, settings, self.feature_net, runtime, real, labels, draws, z_BZ)
+        # A part of a rank's batch takes the images that a rank of that size would.
+        shares = self._batch // draws.batch
+        z_BZ = self.latents(draws.step, draws.batch, draws.first // draws.batch - draws.step * shares, shares)
+        return phases.reconstruction_loss(generator, settings, self.feature_net, gather, real, labels, draws, z_BZ)

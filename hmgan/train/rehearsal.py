@@ -14,8 +14,9 @@ from hmgan.discriminators.patches import PatchDiscriminator
 from hmgan.errors import UserError
 from hmgan.losses.contrastive import Evidence
 from hmgan.losses.gen_penalty import GenPenalty, Transferred
+from hmgan.train.frozen import freeze
+from hmgan.train.parts import part_batch
 from hmgan.train.reconstruction import LearnedLatents
-from hmgan.train.trainer import freeze, rank_batch
 from hmgan.types import DiscOut
 
 
@@ -26,12 +27,24 @@ def rehearse(experiment: Experiment, networks: Networks, world: int, data: Shard
         images that cannot have a z each.
     """
     settings = experiment.train
-    batch = rank_batch(settings.batch, world)
-    if experiment.task == "pretrain" and world > 1 and networks.generator.backbone.batch_statistics:
-        raise UserError(f"batch norms of this backbone see one rank's images, got {world} ranks; pretrain it on one")
+    batch, shares = part_batch(settings, world), world * settings.accumulate
+    if experiment.task == "pretrain" and networks.generator.backbone.batch_statistics:
+        if world > 1:
+            raise UserError(
+                f"batch norms of this backbone see one rank's images, got {world} ranks; pretrain it on one"
+            )
+        if shares > 1:
+            why = f"batch norms of this backbone see one part's images, got train.accumulate = {shares}"
+            raise UserError(f"{why}; leave it out")
     if experiment.task == "align":
         return
     freeze(networks.discriminator, settings.freeze)
+    # Somebody else's D need not know of this.
+    if shares > 1 and experiment.adversary and getattr(networks.discriminator, "mixes_batch", False):
+        raise UserError(
+            f"D takes its minibatch deviation over the whole batch (stddev_group = 0), got one in {shares} shares, of "
+            "ranks and train.accumulate, on which it would depend; import the source with --stddev-group 4"
+        )
     if experiment.reconstruction is not None and data is not None:
         LearnedLatents(experiment.reconstruction, networks.generator.backbone, data, settings.seed)
         return

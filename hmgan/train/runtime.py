@@ -1,8 +1,7 @@
-"""All distribution lives here: who I am, one backward and one flat reduction per phase, and gathering."""
+"""Every collective lives here: who I am, one flat reduction per phase, and gathering."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
@@ -46,10 +45,7 @@ class _Gather(torch.autograd.Function):
 
 
 class Runtime:
-    """Plain data parallelism over unwrapped modules: gradients are averaged once per phase, in one flat tensor.
-
-    A wrapper per network would reduce in every backward, and R1's double backward is what wrappers get wrong.
-    """
+    """This process among the ranks, and what they do together."""
 
     def __init__(self, *, trackers: Sequence[str] = (), timeout: float = 1800.0) -> None:
         tracking = [str(each.value) for each in LoggerType]
@@ -93,19 +89,6 @@ class Runtime:
     @property
     def main(self) -> bool:
         return self.accelerator.is_main_process
-
-    def step(self, network: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor) -> bool:
-        """Backward of the whole phase's loss, averaged over ranks, and the optimiser's step.
-
-        Returns whether that step was left out, on all ranks, because the loss or a gradient of any is not finite.
-        """
-        loss.backward()
-        spoilt = not math.isfinite(self.average_gradients(network, loss.detach()))
-        if not spoilt:
-            optimizer.step()
-        # Here, not before the next backward: the other network's phase has its activations in that memory.
-        optimizer.zero_grad(set_to_none=True)
-        return spoilt
 
     def average_gradients(self, network: nn.Module, loss: Tensor) -> float:
         """The mean over ranks of every trained parameter's gradient; a missing one counts as zero.

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from hmgan import components, rng
@@ -15,15 +14,17 @@ from hmgan.assemble import Generator, Networks
 from hmgan.config import Experiment
 from hmgan.data.loader import Tolerance, batches
 from hmgan.data.shards import ShardSet
-from hmgan.errors import UserError
 from hmgan.modulation.transfer import TransferGenerator
 from hmgan.modulation.unconditional import UnconditionalGenerator
 from hmgan.train import checkpoint, ema, phases
 from hmgan.train.anchors import Turns
+from hmgan.train.engines.base import Engine, Kept, Trained
+from hmgan.train.frozen import freeze, miner_alone
 from hmgan.train.log import RunLog, warn
-from hmgan.train.nonfinite import Nonfinite
+from hmgan.train.nonfinite import Nonfinite, remembered
 from hmgan.train.optim import discriminator_optimizer, generator_optimizer
-from hmgan.train.phases import Draws, Stats
+from hmgan.train.parts import Gather, Loss, Stats, T, minimise, part_batch
+from hmgan.train.phases import Draws
 from hmgan.train.reconstruction import LearnedLatents, Reconstructor
 from hmgan.train.runtime import Runtime
 from hmgan.train.saver import Saver
@@ -31,6 +32,14 @@ from hmgan.train.terms import chosen, penalties, restraint, rules
 from hmgan.types import Batch
 
 CHECKPOINTS = "checkpoints"
+
+
+class Part(NamedTuple):
+    """Of a rank's batch: what passes through the networks at once."""
+
+    real: Tensor
+    labels: Tensor
+    draws: Draws
 
 
 class Trainer:
@@ -42,7 +51,7 @@ class Trainer:
         folder: the run directory, on every rank.
         on_snapshot: called on every rank with (trainer, kimg) when a snapshot is due, before the checkpoint.
 
-    Raises: UserError if the global batch cannot be split over the ranks.
+    Raises: UserError if the global batch cannot be split over ranks and parts.
     """
 
     def __init__(
@@ -58,7 +67,7 @@ class Trainer:
         settings = experiment.train
         self.experiment, self.settings, self.runtime = experiment, settings, runtime
         self.data, self.classes, self.folder, self.on_snapshot = data, classes, folder, on_snapshot
-        self.batch_per_rank = rank_batch(settings.batch, runtime.world)
+        self.part_batch = part_batch(settings, runtime.world)
         self.step = 0
         self.generator = networks.generator.to(runtime.device)
         self.discriminator = networks.discriminator.to(runtime.device)
@@ -86,8 +95,11 @@ class Trainer:
             latents = LearnedLatents(experiment.reconstruction, self.generator.backbone, data, settings.seed)
             self.learner = nn.ModuleList([self.generator, latents.to(runtime.device)])
             self.reconstructor = Reconstructor(
-                experiment.reconstruction, latents, feature_net, self.gen_optimizer, runtime
+                experiment.reconstruction, latents, feature_net, self.gen_optimizer, settings.batch
             )
+        self.engine: Engine = components.build("engine", experiment.engine.name, runtime, **experiment.engine.options)
+        self.gen = self.engine.trained(self.learner, self.gen_optimizer, settings.accumulate)
+        self.disc = self.engine.trained(self.critic, self.disc_optimizer, settings.accumulate)
         half_life = ema.half_life_kimg(settings.batch) if experiment.ema.kimg == "auto" else experiment.ema.kimg
         self.ema = ema.moving_average(self.generator.trained, settings.batch, half_life, experiment.ema.power)
 
@@ -105,12 +117,12 @@ class Trainer:
         """G with the moving average of its trained parts: what is shown, scored and kept."""
         return self.generator.with_trained(self.ema.ema_model)
 
-    def parts(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
+    def parts(self) -> dict[str, Kept]:
         """Everything a checkpoint holds; the frozen source is not among it."""
         adversary = self.experiment.adversary
         perhaps: dict[str, Any] = {
             "discriminator": self.critic if adversary else None,
-            "disc_optimizer": self.disc_optimizer if adversary else None,
+            "disc_optimizer": self.disc if adversary else None,
             "regularizer": self.penalties.regularizer,
             "augment": self.rules.augment,
             "latents": None if self.reconstructor is None else self.reconstructor.latents,
@@ -118,7 +130,7 @@ class Trainer:
         return {
             "generator": self.generator.trained,
             "ema": self.ema,
-            "gen_optimizer": self.gen_optimizer,
+            "gen_optimizer": self.gen,
             **{name: part for name, part in perhaps.items() if part is not None},
         }
 
@@ -169,17 +181,28 @@ class Trainer:
             state = {"step": self.step, "kimg": self.kimg, "nonfinite": self.nonfinite.state()}
             self.saver.save(self.step, self.parts(), state)
 
-    def draws(self) -> Draws:
-        """This rank's part of the step's random streams."""
-        first = self.step * self.settings.batch + self.runtime.rank * self.batch_per_rank
-        return Draws(self.settings.seed, self.step, first, self.batch_per_rank)
+    def draws(self, part: int = 0) -> Draws:
+        """The step's random streams of a part of this rank's batch."""
+        share = self.runtime.rank * self.settings.accumulate + part
+        first = self.step * self.settings.batch + share * self.part_batch
+        return Draws(self.settings.seed, self.step, first, self.part_batch)
+
+    def _parts(self, batch: Batch) -> list[Part]:
+        """On the device, and mirrored."""
+        parts, device = [], self.runtime.device
+        for i, images in enumerate(batch.images.to(device).split(self.part_batch)):
+            draws, labels = self.draws(i), batch.labels[i * self.part_batch :][: self.part_batch].to(device)
+            real = phases.as_images(images)
+            real = phases.mirrored(real, draws.keys("mirror")) if self.settings.mirror else real
+            parts.append(Part(real, labels, draws))
+        return parts
 
     def _stream(self, report: Callable[[str], None] = warn) -> Iterator[Batch]:
         if self.data is None:
             return iter(())
         return batches(
             self.data,
-            batch_per_rank=self.batch_per_rank,
+            batch_per_rank=self.part_batch * self.settings.accumulate,
             rank=self.runtime.rank,
             world=self.runtime.world,
             seed=self.settings.seed,
@@ -191,104 +214,73 @@ class Trainer:
     def _data_step(self, batch: Batch) -> Stats:
         if self.reconstructor is None:
             return self._gan_step(batch)
-        real, labels = phases.as_images(batch.images.to(self.runtime.device)), batch.labels.to(self.runtime.device)
-        undo = self._begin("reconstruction")
-        loss, stats = self.reconstructor.loss(self.generator, real, labels, self.draws(), self.kimg)
-        if self._gen_step(loss):
-            self._leave_out("reconstruction", stats, undo)
-        return stats
+        reconstructor = self.reconstructor
+
+        def loss(part: Part, gather: Gather) -> tuple[Tensor, Stats]:
+            return reconstructor.loss(self.generator, gather, *part, self.kimg)
+
+        return self._gen_step("reconstruction", self._parts(batch), loss, compares=True)
 
     def _gan_step(self, batch: Batch) -> Stats:
-        draws, mixing, mining = self.draws(), self.settings.mixing, self.experiment.mining
+        mixing, mining, rules = self.settings.mixing, self.experiment.mining, self.rules
         if mining is not None:
             miner_alone(self.generator.trained, self.kimg < mining.kimg)
-        real = phases.as_images(batch.images.to(self.runtime.device))
         # The fakes take the real batch's labels: D sees the same mixture of classes on both sides.
-        labels = batch.labels.to(self.runtime.device)
-        if self.settings.mirror:
-            real = phases.mirrored(real, draws.keys("mirror"))
+        parts = self._parts(batch)
         generator, discriminator = self.generator, self.discriminator
         self._disc_gradients(True)
-        undo = self._begin("D")
         if self.turns is not None:
             generator, discriminator, idle = self.turns.at(self.step)
             for parameter in idle:
                 parameter.requires_grad_(False)
-        loss, stats = phases.disc_loss(
-            generator,
-            discriminator,
-            self.rules,
-            self.penalties,
-            self.runtime,
-            real,
-            labels,
-            draws,
-            mixing,
-        )
-        if self.runtime.step(self.critic, self.disc_optimizer, loss):
-            self._leave_out("D", stats, undo)
+
+        def disc_loss(part: Part, gather: Gather) -> tuple[Tensor, Stats]:
+            return phases.disc_loss(generator, discriminator, rules, self.penalties, gather, *part, mixing)
+
+        def gen_loss(part: Part, gather: Gather) -> tuple[Tensor, Stats]:
+            return phases.gen_loss(generator, discriminator, rules, gather, *part, mixing, self.restraint)
+
+        compares = rules.compares or rules.adapts or self.penalties.compares
+        _, stats = self._optimise("D", self.disc, parts, disc_loss, compares)
         self._disc_gradients(False)
-        undo = self._begin("G")
-        loss, more = phases.gen_loss(
-            generator, discriminator, self.rules, self.runtime, real, labels, draws, mixing, self.restraint
-        )
-        if self._gen_step(loss):
-            self._leave_out("G", more, undo)
-        return stats | more
+        compares = rules.compares or (self.restraint is not None and self.restraint.compares)
+        return stats | self._gen_step("G", parts, gen_loss, compares)
 
     def _align_step(self) -> Stats:
-        draws = self.draws()
-        uniform_B = rng.uniform_rows(draws.keys("label"), 1)[:, 0]
-        labels_B = (uniform_B * self.classes).long().to(self.runtime.device)
-        assert isinstance(self.generator, TransferGenerator)
-        undo = self._begin("align")
-        loss, stats = phases.align_loss(self.generator, labels_B, draws)
-        if self._gen_step(loss):
-            self._leave_out("align", stats, undo)
-        return stats
+        generator = self.generator
+        assert isinstance(generator, TransferGenerator)
 
-    def _gen_step(self, loss: Tensor) -> bool:
-        """Whether it was left out, and the average with it."""
-        spoilt = self.runtime.step(self.learner, self.gen_optimizer, loss)
+        def loss(draws: Draws, gather: Gather) -> tuple[Tensor, Stats]:
+            uniform_B = rng.uniform_rows(draws.keys("label"), 1)[:, 0]
+            labels_B = (uniform_B * self.classes).long().to(self.runtime.device)
+            return phases.align_loss(generator, labels_B, draws)
+
+        parts = [self.draws(i) for i in range(self.settings.accumulate)]
+        return self._gen_step("align", parts, loss, compares=False)
+
+    def _gen_step(self, phase: str, parts: Sequence[T], loss: Loss[T], compares: bool) -> Stats:
+        """Of G and its average."""
+        spoilt, stats = self._optimise(phase, self.gen, parts, loss, compares)
         if not spoilt:
             self.ema.update()
-        return spoilt
+        return stats
 
-    def _begin(self, phase: str) -> Callable[[], None]:
-        """The result undoes what the phase's forward passes will have changed."""
-        self.runtime.progress.at(f"step {self.step}, {phase} phase")
+    def _optimise(
+        self, phase: str, trained: Trained, parts: Sequence[T], loss: Loss[T], compares: bool
+    ) -> tuple[bool, Stats]:
+        """One phase: whether it was left out, and what there is to say of it."""
+        runtime = self.runtime
+        runtime.progress.at(f"step {self.step}, {phase} phase")
         adaptive = (self.penalties.regularizer, self.rules.augment)
-        modules = (self.generator.trained, self.critic, *adaptive)
-        return self.nonfinite.undo(module for module in modules if isinstance(module, nn.Module))
-
-    def _leave_out(self, phase: str, stats: Stats, undo: Callable[[], None]) -> None:
-        self.nonfinite.met(phase, self.step, self.runtime.mean(stats))
-        undo()
+        modules = [m for m in (self.generator.trained, self.critic, *adaptive) if isinstance(m, nn.Module)]
+        undo, rewind = self.nonfinite.undo(modules), remembered(modules if len(parts) > 1 else ())
+        place = (runtime.rank, runtime.world)
+        spoilt, stats = minimise(trained, parts, loss, runtime.gather, place, compares, rewind)
+        if spoilt:
+            self.nonfinite.met(phase, self.step, runtime.mean(stats))
+            undo()
+        return spoilt, stats
 
     def _disc_gradients(self, on: bool) -> None:
         for parameter in self._disc_parameters:
             parameter.requires_grad_(on)
-
-
-def miner_alone(backbone: nn.Module, alone: bool) -> None:
-    """MineGAN's first stage holds all of G but its miner; the second trains everything."""
-    for name, parameter in backbone.named_parameters():
-        parameter.requires_grad_(name.startswith("miner.") or not alone)
-
-
-def rank_batch(batch: int, world: int) -> int:
-    """Images per rank. Raises UserError if the global batch cannot be split evenly."""
-    if batch % world:
-        raise UserError(f"train.batch {batch} does not divide over {world} ranks; change --batch")
-    return batch // world
-
-
-def freeze(network: nn.Module, names: list[str]) -> None:
-    """Switches the gradients of whole parts off. Raises UserError for a part that is not there."""
-    parts = dict(network.named_modules())
-    for name in names:
-        if name not in parts:
-            inside = name.rpartition(".")[0] if name.rpartition(".")[0] in parts else ""
-            known = [part for part in parts if part and part.rpartition(".")[0] == inside]
-            raise UserError(f"train.freeze names {name!r}{components.nearest(name, known)} D has: {', '.join(known)}")
-        parts[name].requires_grad_(False)

@@ -1,14 +1,17 @@
 """Three steps of training in float64, with every gradient kept. Run as a script, it is one rank of several.
 
-RANK=0 LOCAL_RANK=0 WORLD_SIZE=2 MASTER_ADDR=... MASTER_PORT=... python equivalence.py SHARDS SOURCE OUT
+RANK=0 LOCAL_RANK=0 WORLD_SIZE=2 MASTER_ADDR=... MASTER_PORT=... python equivalence.py SHARDS SOURCE OUT CASE...
 """
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 from unittest.mock import patch
 
 import tiny
@@ -22,7 +25,7 @@ from hmgan.train.runtime import Runtime
 from hmgan.train.trainer import Trainer
 
 STEPS = 3
-COMMON = ("train.batch=8", "train.mixing=0.9", "train.mirror=true", "train.freeze=[]", "r1.every=2", "r1.gamma=3.0")
+COMMON = ("train.mixing=0.9", "train.mirror=true", "train.freeze=[]", "r1.every=2", "r1.gamma=3.0")
 # A weight far above the default, so that a wrong contrastive gradient cannot hide in the rounding of the others.
 STRONG = "train.contrastive_weight=1.0"
 FINE_TUNING = (*COMMON, "class_net=none", "modulation=none")
@@ -89,10 +92,30 @@ def float64() -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-def gradients(scenario: str, shards: Path, source: Path, folder: Path) -> tuple[dict[str, Tensor], int]:
+class Case(NamedTuple):
+    """One training."""
+
+    scenario: str
+    batch: int = 8
+    accumulate: int = 1
+
+    @property
+    def name(self) -> str:
+        return "-".join(map(str, self))
+
+    def overrides(self) -> list[str]:
+        size = (f"train.batch={self.batch}", f"train.kimg={STEPS * self.batch / 1000}")
+        return [*SCENARIOS[self.scenario], *size, f"train.accumulate={self.accumulate}"]
+
+
+# What two ranks do in the fast suite: everything with 4 samples a rank, and what compares samples in two parts as well.
+IN_PARTS = ("r1", "barlow-twins", "dcl", "hinge-lecam", "ada", "reconstruction")
+TWO_RANKS = [*(Case(name) for name in SCENARIOS), *(Case(name, 16, 2) for name in IN_PARTS)]
+
+
+def gradients(case: Case, shards: Path, source: Path, folder: Path) -> tuple[dict[str, Tensor], int]:
     """Every gradient of three steps, the parameters and averages after them, this rank's labels; and the world size."""
-    kimg = f"train.kimg={STEPS * 8 / 1000}"
-    experiment = tiny.transfer(shards, source, *SCENARIOS[scenario], kimg)
+    experiment = tiny.transfer(shards, source, *case.overrides())
     with float64(), patch.object(session, "Runtime", Recording):
         prepared = session.prepare(experiment)
         # The files hold float32, so that both ranks and the reference begin from the same numbers.
@@ -122,13 +145,14 @@ def gradients(scenario: str, shards: Path, source: Path, folder: Path) -> tuple[
     return tensors, runtime.world
 
 
-def main(shards: str, source: str, out: str) -> None:
+def main(shards: str, source: str, out: str, *cases: str) -> None:
     torch.set_num_threads(1)
-    for scenario in SCENARIOS:
-        tensors, world = gradients(scenario, Path(shards), Path(source), Path(out) / scenario)
-        assert world == 2, f"two ranks were asked for, got a world of {world}"
+    asked = int(os.environ["WORLD_SIZE"])
+    for case in [Case(*json.loads(words)) for words in cases]:
+        tensors, world = gradients(case, Path(shards), Path(source), Path(out) / case.name)
+        assert world == asked, f"{asked} ranks were asked for, got a world of {world}"
         rank = torch.distributed.get_rank()
-        save_file(tensors, Path(out) / f"{scenario}-rank{rank}.safetensors", {"world": str(world)})
+        save_file(tensors, Path(out) / f"{case.name}-rank{rank}.safetensors", {"world": str(world)})
     torch.distributed.destroy_process_group()
 
 

@@ -1,7 +1,8 @@
-"""Two ranks on half the batch each compute what one process computes on all of it, in float64."""
+"""Ranks on their shares, in one part or several, compute what one process computes on all of it, in float64."""
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -10,64 +11,77 @@ from pathlib import Path
 
 import pytest
 import torch
-from equivalence import SCENARIOS, STEPS, gradients
+from equivalence import STEPS, TWO_RANKS, Case, gradients
 from safetensors import safe_open
 
 HERE = Path(__file__).parent
 TOLERANCE = 1e-11  # of each tensor's largest entry
 
 
-@pytest.fixture(scope="module")
-def two_ranks(shards, source, tmp_path_factory):
-    """The folder where two gloo ranks, started together, left their tensors."""
-    out = tmp_path_factory.mktemp("ranks")
+def run_ranks(world, cases, shards, source, out):
+    """Gloo ranks, started together, leave their tensors in a folder."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     paths = os.pathsep.join([str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
     common = {**os.environ, "PYTHONPATH": paths, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    common |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, str(HERE / "equivalence.py"), str(shards), str(source), str(out)]
+    common |= {"WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world), "OMP_NUM_THREADS": "1"}
+    words = [str(shards), str(source), str(out), *(json.dumps(case) for case in cases)]
     ranks = [
         subprocess.Popen(
-            command, env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}, stderr=subprocess.PIPE, text=True
+            [sys.executable, str(HERE / "equivalence.py"), *words],
+            env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank), "CUDA_VISIBLE_DEVICES": ""},
+            stderr=subprocess.PIPE,
+            text=True,
         )
-        for rank in range(2)
+        for rank in range(world)
     ]
     try:
-        errors = [rank.communicate(timeout=180)[1] for rank in ranks]
+        errors = [rank.communicate(timeout=600)[1] for rank in ranks]
     finally:
         for rank in ranks:
             rank.kill()
-    assert [rank.returncode for rank in ranks] == [0, 0], "\n".join(errors)
+    assert [rank.returncode for rank in ranks] == [0] * world, "\n".join(errors)
     return out
 
 
-def read(path):
-    with safe_open(path, "pt") as file:
-        assert file.metadata() == {"world": "2"}
+@pytest.fixture(scope="module")
+def two_ranks(shards, source, tmp_path_factory):
+    return run_ranks(2, TWO_RANKS, shards, source, tmp_path_factory.mktemp("ranks"))
+
+
+def read(folder, case, rank, world=2):
+    with safe_open(folder / f"{case.name}-rank{rank}.safetensors", "pt") as file:
+        assert file.metadata() == {"world": str(world)}
         return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS)
-def test_two_ranks_equal_one_process_on_the_same_global_batch(scenario, two_ranks, shards, source, tmp_path):
-    alone, world = gradients(scenario, shards, source, tmp_path)
+def errors(got, expected):
+    """name -> the greatest difference, of the tensor's largest entry."""
+    return {
+        name: float((got[name] - value).abs().max()) / (float(value.abs().max()) or 1.0)
+        for name, value in expected.items()
+    }
+
+
+@pytest.mark.parametrize("case", TWO_RANKS, ids=lambda case: case.name)
+def test_two_ranks_equal_one_process_on_the_same_global_batch(case, two_ranks, shards, source, tmp_path):
+    alone, world = gradients(case._replace(accumulate=1), shards, source, tmp_path)
     assert world == 1
-    first, second = (read(two_ranks / f"{scenario}-rank{rank}.safetensors") for rank in range(2))
+    first, second = (read(two_ranks, case, rank) for rank in range(2))
     assert torch.equal(torch.cat([first.pop("labels"), second.pop("labels")], 1), alone.pop("labels"))
     assert first.keys() == second.keys() == alone.keys()
     # A phase for D, where one trains, and one for G per step, and each has gradients.
     phases = {name.split("/")[0] for name in alone if name.startswith("phase")}
-    assert phases == {f"phase{i}" for i in range(STEPS if scenario == "reconstruction" else 2 * STEPS)}
-    for name, expected in alone.items():
-        scale = float(expected.abs().max()) or 1.0
+    assert phases == {f"phase{i}" for i in range(STEPS if case.scenario == "reconstruction" else 2 * STEPS)}
+    for name in alone:
         assert torch.equal(first[name], second[name]), f"{name} differs between the ranks"
-        error = float((first[name] - expected).abs().max()) / scale
+    for name, error in errors(first, alone).items():
         assert error < TOLERANCE, f"{name}: {error:.1e} of its largest entry"
 
 
 def test_the_ranks_of_these_tests_see_unequal_numbers_of_each_class(two_ranks):
-    first, second = (read(two_ranks / f"r1-rank{rank}.safetensors")["labels"] for rank in range(2))
+    first, second = (read(two_ranks, Case("r1"), rank)["labels"] for rank in range(2))
     assert first.shape == (STEPS, 4)
     counts = [(a.bincount(minlength=3), b.bincount(minlength=3)) for a, b in zip(first, second, strict=True)]
     assert any(not torch.equal(a, b) for a, b in counts)
@@ -77,7 +91,7 @@ def test_the_ranks_of_these_tests_see_unequal_numbers_of_each_class(two_ranks):
 
 def test_gradients_of_the_scenarios_differ_so_that_agreement_says_something(two_ranks):
     r1, barlow, dcl = (
-        read(two_ranks / f"{name}-rank0.safetensors")["phase0/conv2.weight"] for name in ("r1", "barlow-twins", "dcl")
+        read(two_ranks, Case(name), 0)["phase0/conv2.weight"] for name in ("r1", "barlow-twins", "dcl")
     )
     assert (r1 - barlow).abs().max() > 1e-3
     assert (r1 - dcl).abs().max() > 1e-3

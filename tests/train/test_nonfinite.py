@@ -14,6 +14,7 @@ from hmgan.data.order import Order
 from hmgan.data.shards import ShardSet
 from hmgan.errors import UserError
 from hmgan.train import phases
+from hmgan.train.engines.replicated import Replicated
 from hmgan.train.runtime import Runtime
 
 SKIP = 'train.on_nonfinite="skip"'
@@ -129,6 +130,13 @@ def test_too_many_in_a_row_stop_the_run(trainer, monkeypatch):
         trainer._gan_step(next(stream))
 
 
+def step(runtime, network, optimizer):
+    trained = Replicated(runtime).trained(network, optimizer, 1)
+    loss = network(torch.ones(1, 2)).sum()
+    trained.backward(loss, last=True)
+    return trained.step(loss.detach())
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize("place", [0, -2], ids=["gradient", "loss"])
 def test_what_is_not_finite_on_another_rank_is_left_out_here_too(value, place, monkeypatch):
@@ -143,10 +151,10 @@ def test_what_is_not_finite_on_another_rank_is_left_out_here_too(value, place, m
     network = torch.nn.Linear(2, 1)
     before = weights(network)
     optimizer = torch.optim.Adam(network.parameters(), fused=True)
-    assert runtime.step(network, optimizer, network(torch.ones(1, 2)).sum())
+    assert step(runtime, network, optimizer)
     assert same(before, weights(network))
     monkeypatch.setattr(torch.distributed, "all_reduce", lambda flat: flat.mul_(2))
-    assert not runtime.step(network, optimizer, network(torch.ones(1, 2)).sum())
+    assert not step(runtime, network, optimizer)
     assert not same(before, weights(network))
 
 

@@ -26,7 +26,7 @@ def disc_loss(trainer, step=1):
         trainer.discriminator,
         trainer.rules,
         trainer.penalties,
-        trainer.runtime,
+        trainer.runtime.gather,
         real,
         batch.labels,
         trainer.draws(),
@@ -38,7 +38,7 @@ def gen_loss(trainer):
     batch = next(batches(trainer.data, batch_per_rank=4, rank=0, world=1, seed=0))
     real, draws = phases.as_images(batch.images), trainer.draws()
     networks = (trainer.generator, trainer.discriminator)
-    return phases.gen_loss(*networks, trainer.rules, trainer.runtime, real, batch.labels, draws, 0.5)
+    return phases.gen_loss(*networks, trainer.rules, trainer.runtime.gather, real, batch.labels, draws, 0.5)
 
 
 def counted(monkeypatch, network):

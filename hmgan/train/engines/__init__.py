@@ -1,0 +1,1 @@
+"""How what trains lies over the ranks: one engine per file."""
