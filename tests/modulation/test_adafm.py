@@ -90,8 +90,8 @@ def test_init_align_is_not_the_source():
 
 def test_every_convolution_of_the_backbone_has_its_heads():
     network = generator()
-    modulation = AdaFMHeads(network.source, DIM)
-    edits = modulation(torch.randn(2, DIM))
+    modulation = AdaFMHeads(network.source, DIM).double()
+    edits = modulation(torch.randn(2, DIM, dtype=torch.float64))
     assert set(edits.weights) == {
         "blocks.0.conv2",
         "blocks.1.conv1",
