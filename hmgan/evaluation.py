@@ -14,6 +14,7 @@ from hmgan.assemble import Generator
 from hmgan.behaviour import BEHAVIOURS, OF_PERCEPTION, Subject, check_classes
 from hmgan.data.shards import ShardSet
 from hmgan.fakes import fakes
+from hmgan.float32 import products
 from hmgan.metrics.evaluate import Score, class_scores, extract, intra_class_distance, real_features
 from hmgan.metrics.measures import DEFAULT, FEATURE_MEASURES
 from hmgan.metrics.networks import load_extractor, load_perceptual
@@ -60,12 +61,19 @@ class Judge:
         self.ranks = ranks
         self.images = reals
         self.data = reals.digest
-        self.reals = real_features(reals, self.extractor, cache=cache, ranks=ranks)
+        with products(tf32=False):
+            self.reals = real_features(reals, self.extractor, cache=cache, ranks=ranks)
 
     def __call__(
         self, generator: Generator, classes: tuple[str, ...], per_class: int, seed: int, truncation: float = 1.0
     ) -> Verdict | None:
         """The metrics per class and their means, with `per_class` fakes of each; None on ranks other than the first."""
+        with products(tf32=False):
+            return self._verdict(generator, classes, per_class, seed, truncation)
+
+    def _verdict(
+        self, generator: Generator, classes: tuple[str, ...], per_class: int, seed: int, truncation: float
+    ) -> Verdict | None:
         features = {
             name: self._features(generator, label, per_class, seed, truncation) for label, name in enumerate(classes)
         }

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hmgan.float32 import unrounded, widened
+
 LEAK = 0.2
 
 
@@ -78,7 +80,8 @@ class EqualLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         # Scale the activations, not the weight: the weight is often the far larger tensor.
-        return F.linear(x * self.gain, self.weight, self.bias)
+        with unrounded(x):  # mapping, styles, class network, logits: small, and all else hangs on them
+            return F.linear(widened(x) * self.gain, self.weight, self.bias)
 
 
 class PixelNorm(nn.Module):
@@ -121,7 +124,7 @@ class Blur(nn.Module):
         self.register_buffer("kernel", (torch.outer(taps, taps) / 16)[None, None], persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return _Blur.apply(x, self.kernel)
+        return _Blur.apply(x, self.kernel.to(x.dtype))  # exact in bfloat16 too
 
 
 def four_shifts(weight: Tensor, scale: float = 1.0, flip: bool = False) -> Tensor:
@@ -134,7 +137,8 @@ def four_shifts(weight: Tensor, scale: float = 1.0, flip: bool = False) -> Tenso
     taps = F.pad(torch.eye(k * k, device=weight.device, dtype=weight.dtype).view(-1, k, k), (1, 1, 1, 1))
     shifts = scale * (taps[:, 1:, 1:] + taps[:, :-1, 1:] + taps[:, 1:, :-1] + taps[:, :-1, :-1]).flatten(1)
     # One product with the shifts of every single tap: ten times faster on CPU than shifting the kernels themselves.
-    return (weight.flatten(-2) @ (shifts.flip(0) if flip else shifts)).unflatten(-1, (k + 1, k + 1))
+    with unrounded(weight):
+        return (weight.flatten(-2) @ (shifts.flip(0) if flip else shifts)).unflatten(-1, (k + 1, k + 1))
 
 
 _shared: dict[tuple[nn.Module, bool], Tensor] | None = None  # effective kernels, while passes share them

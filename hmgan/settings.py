@@ -78,6 +78,11 @@ class Train(Strict):
         "stop", description="what a loss or gradient that is not finite does: end the run, or leave that phase out"
     )
     nonfinite_row: int = Field(5, ge=1, description="steps in a row with a phase left out, at most")
+    precision: Literal["float32", "bf16"] = Field(
+        "float32", description="of the passes; weights, averages, Adam, R1, statistics and losses are float32 always"
+    )
+    tf32: bool = Field(True, description="float32 products on GPUs round their factors to 11 significant bits")
+    channels_last: bool = Field(False, description="layout of D's maps in memory; convolutions in bf16 want it")
     threads: int = Field(0, ge=0, description="CPU threads per rank; 0 leaves torch's choice")
 
     @property

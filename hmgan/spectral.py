@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hmgan.errors import UserError
+from hmgan.float32 import unrounded, widened
 
 ROUNDS = 8
 
@@ -32,7 +33,8 @@ def spectral_norm(weight: Tensor, rounds: int = ROUNDS) -> Tensor:
 
 def normalised(weight: Tensor, epsilon: float = 1e-6) -> Tensor:
     """W / sigma(W)."""
-    return weight / (spectral_norm(weight) + epsilon)
+    with unrounded(weight):
+        return weight / (spectral_norm(weight) + epsilon)
 
 
 class SpectralLinear(nn.Linear):
@@ -72,7 +74,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         query_BIP = self.query(x).flatten(2)  # P pixels, Q of a quarter as many
         key_BIQ, value_BIQ = (F.max_pool2d(f(x), 2).flatten(2) for f in (self.key, self.value))
-        share_BPQ = (query_BIP.mT @ key_BIQ).softmax(2)
+        share_BPQ = widened(query_BIP.mT @ key_BIQ).softmax(2)
         mixed = (value_BIQ @ share_BPQ.mT).unflatten(2, x.shape[2:])
         return x + self.weight * self.out(mixed)
 

@@ -15,6 +15,7 @@ from hmgan import rng
 from hmgan.backbones.gan_memory_resnet import residual_widths
 from hmgan.components import register
 from hmgan.errors import UserError
+from hmgan.float32 import unrounded, widened
 from hmgan.modulation.conditional_norm import SiteConditionalNorm
 from hmgan.modulation.edits import SOURCE, Edits
 from hmgan.modulation.sites import SiteConv2d
@@ -134,7 +135,8 @@ class BigGAN(nn.Module):
 
     def styles(self, latents: Latents, truncation: float = 1.0) -> list[Tensor]:
         """The first layer's part of z [B, Z / parts], and a style [B, W] per block; z shrinks by `truncation`."""
-        embedding_BE = latents.z[:, self.z_dim :] @ self.embedding.weight
+        with unrounded(latents.z):
+            embedding_BE = latents.z[:, self.z_dim :] @ self.embedding.weight
         first, *rest = (latents.z[:, : self.z_dim] * truncation).split(self.part, 1)
         return [first, *(torch.cat([embedding_BE, part], 1) for part in rest)]
 
@@ -158,7 +160,8 @@ class BigGAN(nn.Module):
         for block, attention, w_BW in zip(self.blocks, self.attention, styles[1:], strict=True):
             h = attention(block(h, w_BW, edits))
             features.append(h)
-        return GenOut(self.to_rgb(self.norm(h).relu()).tanh(), tuple(features))
+        with unrounded(h):
+            return GenOut(self.to_rgb(self.norm(widened(h)).relu()).tanh(), tuple(features))
 
     def forward(self, latents: Latents, edits: Edits = SOURCE, truncation: float = 1.0) -> GenOut:
         return self.synthesise(self.styles(latents, truncation), latents.noise, edits)

@@ -17,6 +17,7 @@ from hmgan.backbones.protocol import ConvSite, NormSite
 from hmgan.backbones.stylegan1 import block_count
 from hmgan.components import register
 from hmgan.errors import UserError
+from hmgan.float32 import unrounded, widened
 from hmgan.layers import leaky_relu
 from hmgan.modulation.edits import SOURCE, Edits
 from hmgan.modulation.sites import SiteConv2d, SiteLinear
@@ -125,7 +126,8 @@ class GANMemoryResNet(nn.Module):
         for i, block in enumerate(self.blocks):
             h = block(F.interpolate(h, scale_factor=2.0) if i else h, edits)
             features.append(h)
-        return GenOut(self.to_rgb(leaky_relu(h)).tanh(), tuple(features))
+        with unrounded(h):
+            return GenOut(self.to_rgb(leaky_relu(widened(h))).tanh(), tuple(features))
 
     def forward(self, latents: Latents, edits: Edits = SOURCE, truncation: float = 1.0) -> GenOut:
         return self.synthesise(self.styles(latents, truncation), latents.noise, edits)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from hmgan import rng
 from hmgan.components import register
 from hmgan.errors import UserError
+from hmgan.float32 import unrounded, widened
 from hmgan.layers import Blur, EqualConv2d, EqualLinear, PixelNorm, he_gain, leaky_relu
 from hmgan.modulation.edits import SOURCE, Edits, per_sample
 from hmgan.modulation.sites import SiteAdaIN, SiteConv2d
@@ -50,7 +51,8 @@ class Noise(nn.Module):
         self.gain = he_gain(channels)
 
     def forward(self, x: Tensor, noise_B1HW: Tensor) -> Tensor:
-        return torch.addcmul(x, (self.weight * self.gain)[None, :, None, None], noise_B1HW)
+        scale_C = (self.weight * self.gain).to(x.dtype)
+        return torch.addcmul(x, scale_C[None, :, None, None], noise_B1HW.to(x.dtype))
 
 
 class Block(nn.Module):
@@ -179,8 +181,9 @@ class StyleGAN1(nn.Module):
 
     def _mapped(self, z: Tensor) -> Tensor:
         """z, and the class's numbers behind it, -> w [B, W]."""
-        mined, label = self.miner(z[:, : self.z_dim]), z[:, self.z_dim :]
-        return self.mapping(torch.cat([mined, label], 1) if self.label_dim else mined)
+        with unrounded(z):
+            mined, label = self.miner(z[:, : self.z_dim]), z[:, self.z_dim :]
+            return self.mapping(torch.cat([mined, label], 1) if self.label_dim else mined)
 
     @torch.no_grad()
     def style_samples(self, samples: int = 4096, label_L: Tensor | None = None) -> Tensor:
@@ -199,7 +202,8 @@ class StyleGAN1(nn.Module):
         for block, w_BW, noise_B1HW in zip(self.blocks, styles, noise, strict=True):
             h = block(h, w_BW, noise_B1HW, edits)
             features.append(h)
-        return GenOut(self.to_rgb(features[-1]), tuple(features))
+        with unrounded(features[-1]):
+            return GenOut(self.to_rgb(widened(features[-1])), tuple(features))
 
     def forward(self, latents: Latents, edits: Edits = SOURCE, truncation: float = 1.0) -> GenOut:
         if edits.label_RL is not None:

@@ -12,6 +12,7 @@ from hmgan.backbones.gan_memory_resnet import residual_widths
 from hmgan.components import register
 from hmgan.discriminators.base import Discriminator
 from hmgan.discriminators.heads import LogitPerClass
+from hmgan.float32 import unrounded, widened
 from hmgan.spectral import SpectralConv2d, attention_at
 from hmgan.types import DiscOut
 
@@ -73,4 +74,5 @@ class BigGANDiscriminator(Discriminator):
         h = self.from_rgb(images)
         for attention, block in zip(self.attention, self.blocks, strict=True):
             h = block(attention(h))
-        return self.head(h.relu().sum((2, 3)), labels)
+        with unrounded(h):
+            return self.head(widened(h).relu().sum((2, 3)), labels)

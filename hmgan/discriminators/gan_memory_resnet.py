@@ -15,6 +15,7 @@ from hmgan.backbones.gan_memory_resnet import ResidualBlock, residual_widths
 from hmgan.components import register
 from hmgan.discriminators.base import Discriminator
 from hmgan.discriminators.heads import LogitPerClass
+from hmgan.float32 import unrounded, widened
 from hmgan.layers import leaky_relu
 from hmgan.types import DiscOut
 
@@ -57,4 +58,5 @@ class GANMemoryDiscriminator(Discriminator):
         h = self.blocks[0](self.from_rgb(images))
         for block in self.blocks[1:]:
             h = block(F.avg_pool2d(h, 3, stride=2, padding=1))
-        return self.head(leaky_relu(h).flatten(1), labels)
+        with unrounded(h):
+            return self.head(leaky_relu(widened(h)).flatten(1), labels)

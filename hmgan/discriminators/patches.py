@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from hmgan import rng
 from hmgan.errors import UserError
+from hmgan.float32 import unrounded, widened
 from hmgan.layers import EqualConv2d
 from hmgan.types import DiscOut
 
@@ -44,5 +45,6 @@ class PatchDiscriminator(nn.Module):
 
     def forward(self, images: Tensor, labels: Tensor, batches: int = 1) -> DiscOut:
         """images [B, 3, H, W] -> a logit per patch, [B P], and features [B, F]; patches know no classes."""
-        h = self.discriminator.maps(images, self.blocks)
-        return DiscOut(self.patch_head(h).flatten(), h.mean((2, 3)))
+        h = widened(self.discriminator.maps(images, self.blocks))
+        with unrounded(h):
+            return DiscOut(self.patch_head(h).flatten(), h.mean((2, 3)))

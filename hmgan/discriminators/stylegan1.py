@@ -16,6 +16,7 @@ from hmgan.components import register
 from hmgan.discriminators.base import Discriminator
 from hmgan.discriminators.heads import LogitPerClass
 from hmgan.errors import UserError
+from hmgan.float32 import unrounded, widened
 from hmgan.layers import Blur, EqualConv2d, leaky_relu, leaky_relu_by_sign
 from hmgan.types import DiscOut
 
@@ -97,9 +98,10 @@ class StyleGAN1Discriminator(Discriminator):
         The images of several batches may go through in one pass; each sample sees its own batch only.
         """
         h = self.maps(images, len(self.blocks))
-        h = leaky_relu(self.conv1(minibatch_stddev(h, self.stddev_group, batches)))
-        embedding_BF = leaky_relu(self.conv2(h)).flatten(1)
-        return self.head(embedding_BF, labels)
+        with unrounded(h):  # from the batch's statistics on: at 4 px this costs nothing
+            h = leaky_relu(self.conv1(minibatch_stddev(widened(h), self.stddev_group, batches)))
+            embedding_BF = leaky_relu(self.conv2(h)).flatten(1)
+            return self.head(embedding_BF, labels)
 
     def maps(self, images: Tensor, blocks: int) -> Tensor:
         """What the first blocks make of images: [B, 3, H, W] -> [B, C, H / 2^blocks, W / 2^blocks]."""

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from hmgan.float32 import widened
+
 
 def alignment_loss(source: Sequence[Tensor], transferred: Sequence[Tensor]) -> Tensor:
     """Sum over blocks of the mean absolute difference of their features, Eq. 6.
@@ -14,4 +16,4 @@ def alignment_loss(source: Sequence[Tensor], transferred: Sequence[Tensor]) -> T
     The paper writes a sum of absolute values; the released code takes each block's mean, which makes the blocks
     comparable. Shapes: a sequence of [B, C, H, W] each -> scalar.
     """
-    return torch.stack([(s - t).abs().mean() for s, t in zip(source, transferred, strict=True)]).sum()
+    return torch.stack([(widened(s) - widened(t)).abs().mean() for s, t in zip(source, transferred, strict=True)]).sum()

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hmgan.components import register
+from hmgan.float32 import widened
 from hmgan.losses.gen_penalty import Adaptation, Transferred
 
 
@@ -35,7 +36,7 @@ class Correspondence:
 
 def likeness(features_NCHW: Tensor) -> Tensor:
     """[N, C, H, W] -> [N, N - 1], log softmax over the other samples of the cosine similarities."""
-    unit_ND = F.normalize(features_NCHW.flatten(1), dim=1)
+    unit_ND = F.normalize(widened(features_NCHW).flatten(1), dim=1)
     samples = len(unit_ND)
     others_NN = ~torch.eye(samples, dtype=torch.bool, device=unit_ND.device)
     return (unit_ND @ unit_ND.T)[others_NN].view(samples, samples - 1).log_softmax(1)

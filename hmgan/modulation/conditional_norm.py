@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hmgan.float32 import unrounded, widened
 from hmgan.modulation.edits import Edits
 from hmgan.spectral import normalised
 
@@ -49,11 +50,13 @@ class SiteConditionalNorm(nn.Module):
         return torch.cat([1 + w_NW @ scale_CW.T, w_NW @ shift_CW.T], 1)
 
     def forward(self, x: Tensor, w_BW: Tensor, edits: Edits) -> Tensor:
-        scale_BC, shift_BC = self._style(w_BW, edits)
+        with unrounded(w_BW):
+            scale_BC, shift_BC = self._style(w_BW, edits)
         edit = edits.styles.get(self.name)
         if edit is not None:
             scale_BC, shift_BC = edit.style(scale_BC, shift_BC, edits.counts)
-        return torch.addcmul(shift_BC[..., None, None], self._normalise(x), scale_BC[..., None, None])
+        normal = self._normalise(widened(x))
+        return torch.addcmul(shift_BC[..., None, None], normal, scale_BC[..., None, None]).to(x.dtype)
 
     def _style(self, w_BW: Tensor, edits: Edits) -> tuple[Tensor, Tensor]:
         scale_CW, shift_CW = self.matrices()

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from hmgan.backbones.protocol import Backbone
+from hmgan.float32 import unrounded
 from hmgan.modulation.edits import Edits
 from hmgan.types import GenOut, Latents
 
@@ -73,7 +74,10 @@ class TransferGenerator(nn.Module):
 
     def forward(self, latents: Latents, labels_B: Tensor, truncation: float = 1.0) -> GenOut:
         classes_R, row_B = labels_B.unique(return_inverse=True)
-        return self.render(latents, self.edits(classes_R), row_B, truncation)
+        # The tables are bound by reading the heads once: a copy in bfloat16 would cost more, and round gamma and beta.
+        with unrounded(labels_B):
+            edits = self.edits(classes_R)
+        return self.render(latents, edits, row_B, truncation)
 
     def render(self, latents: Latents, edits: Edits, row_B: Tensor, truncation: float = 1.0) -> GenOut:
         """Images of sample b under row `row_B[b]` of the edits."""

@@ -8,7 +8,7 @@ from typing import Any
 from hmgan import config
 from hmgan.config import Experiment
 from hmgan.errors import UserError
-from hmgan.train import dryrun, rundir, session
+from hmgan.train import dryrun, precision, rundir, session
 
 # Where the command line's own options stand in an experiment.
 PLACES = {
@@ -58,7 +58,9 @@ def configured(task: str, options: dict[str, Any]) -> Experiment:
     name = options["experiment"]
     # Any transfer experiment can be aligned; the other two tasks are the experiment's own.
     given = placed(options) | ({"task": task} if task == "align" else {})
-    experiment = config.anchored(config.load(name, options["set_"] or [], given))
+    asked = precision.launched()
+    before = [] if asked is None else [f"train.precision={asked}"]  # --set comes after, and wins
+    experiment = config.anchored(config.load(name, [*before, *(options["set_"] or [])], given))
     if experiment.task != task:
         raise UserError(f"experiment {name!r} is for {session.VERBS[experiment.task]}, got {session.VERBS[task]}")
     return experiment
@@ -73,6 +75,11 @@ def resume(folder: Path, task: str, options: dict[str, Any]) -> Path:
     extra = set(placed(options).get("train", {})) - {"kimg"}
     if changes or extra:
         raise UserError("--resume goes on with the run's own configuration; only --kimg may be given beside it")
+    asked = precision.launched()
+    if asked not in (None, kept.train.precision):
+        raise UserError(
+            f"{folder} trains in {kept.train.precision}, accelerate launch asks for {asked}; leave that out"
+        )
     experiment: Experiment = kept
     if options["kimg"] is not None:
         table = config.to_table(kept)

@@ -120,7 +120,8 @@ def parameters(network: nn.Module) -> tuple[int, int]:
 def activation_bytes(prepared: Prepared, batch: int) -> int:
     """An estimate: both networks keep about 8 maps per block, as wide as G's, at the block's resolution."""
     widths = prepared.networks.generator.backbone.widths
-    return sum(16 * width * (4 << i) ** 2 * batch * BYTES for i, width in enumerate(widths))
+    size = BYTES if prepared.experiment.train.precision == "float32" else BYTES // 2
+    return sum(16 * width * (4 << i) ** 2 * batch * size for i, width in enumerate(widths))
 
 
 def mib(size: int) -> str:

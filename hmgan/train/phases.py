@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import reduce
 
@@ -25,6 +26,7 @@ from hmgan.losses.regularizer import Regularizer
 from hmgan.modulation.transfer import TransferGenerator
 from hmgan.settings import Reconstruction
 from hmgan.train.parts import Gather, Stats
+from hmgan.train.precision import Mixed
 from hmgan.types import DiscOut
 
 Terms = dict[str, tuple[float, Tensor]]  # name -> weight and value
@@ -40,6 +42,8 @@ class Rules:
     adversarial: Adversarial
     class_weight: float = 1.0
     augment: Augment | None = None
+    mixed: Mixed = nullcontext  # around the networks' passes, and around nothing else
+    layout: torch.memory_format = torch.contiguous_format  # of D's maps
 
     @property
     def compares(self) -> bool:
@@ -53,7 +57,10 @@ class Rules:
 
     def shown(self, images: Tensor, draws: Draws, stream: str) -> Tensor:
         """What D sees of images."""
-        return images if self.augment is None else self.augment(images, draws.keys(stream))
+        return self.laid_out(images if self.augment is None else self.augment(images, draws.keys(stream)))
+
+    def laid_out(self, images: Tensor) -> Tensor:
+        return images.contiguous(memory_format=self.layout)
 
     def observe(self, real_B: Tensor, step: int) -> Stats:
         """After D's pass: an augmentation may adapt to D's logits of the reals. What it has to say of itself."""
@@ -130,7 +137,7 @@ def disc_loss(
     mixing: float,
 ) -> tuple[Tensor, Stats]:
     """The adversarial loss (Eq. 8) and D's penalties, each times its weight: lambda_contr of Eq. 9 is one."""
-    with torch.no_grad():  # made once, and reused for the contrastive views: nothing flows back to G
+    with torch.no_grad(), rules.mixed():  # made once, and reused for the contrastive views: nothing flows back to G
         fake = generator(generator.latents(draws.keys("disc"), mixing), labels).image
     with shared_kernels():
         return _disc_terms(discriminator, rules, penalties, gather, real, fake, labels, draws)
@@ -146,12 +153,16 @@ def _disc_terms(
     labels: Tensor,
     draws: Draws,
 ) -> tuple[Tensor, Stats]:
+    due = penalties.r1_every > 0 and draws.step % penalties.r1_every == 0
     # Not in a pass that only makes rows for others to be compared with.
-    penalised = penalties.r1_every > 0 and draws.step % penalties.r1_every == 0 and torch.is_grad_enabled()
+    penalised = due and torch.is_grad_enabled()
     real = real.detach().requires_grad_(penalised)
     # Separate passes: one concatenated pass would mix real and fake in the minibatch standard deviation.
-    on_real = discriminator(rules.shown(real, draws, "augment-real"), labels)
-    on_fake = discriminator(rules.shown(fake, draws, "augment-fake"), labels)
+    shown_real, shown_fake = rules.shown(real, draws, "augment-real"), rules.shown(fake, draws, "augment-fake")
+    with nullcontext() if due else rules.mixed():  # R1's gradient, and its own, are of a pass in float32
+        on_real = discriminator(shown_real, labels)
+    with rules.mixed():
+        on_fake = discriminator(shown_fake, labels)
     real_B, fake_B = gather(torch.stack([on_real.logit, on_fake.logit], 1)).unbind(1)
     terms = {"loss/D": (1.0, rules.adversarial.disc(real_B, fake_B))}
     # Of fakes too, as in the classifier's paper: D and G are then pulled to the same classes.
@@ -168,7 +179,8 @@ def _disc_terms(
             # Of the images as they came: views are augmentations themselves.
             pair = penalties.views(images.detach(), draws.keys(stream))
             # Two in a pass: four would hold larger gradients at once.
-            embedding_VF = discriminator(torch.cat(pair), labels.repeat(2), batches=2).embedding
+            with rules.mixed():
+                embedding_VF = discriminator(rules.laid_out(torch.cat(pair)), labels.repeat(2), batches=2).embedding
             first, second = embedding_VF.chunk(2)
             return gather(first), gather(second)
 
@@ -191,13 +203,18 @@ def gen_loss(
 ) -> tuple[Tensor, Stats]:
     """The adversarial loss for G (Eq. 8), on fakes of its own, and what its modulation or its source adds."""
     latents = generator.latents(draws.keys("gen"), mixing)
-    out = generator(latents, labels)
-    on_fake = discriminator(rules.shown(out.image, draws, "augment-gen"), labels)
+    with rules.mixed():
+        out = generator(latents, labels)
+    shown = rules.shown(out.image, draws, "augment-gen")
+    with rules.mixed():
+        on_fake = discriminator(shown, labels)
 
     def reals() -> Tensor:
         with torch.no_grad():
-            shown = rules.shown(real, draws, "augment-gen-real")
-            return gather(discriminator(shown, labels).logit)
+            shown_real = rules.shown(real, draws, "augment-gen-real")
+            with rules.mixed():
+                logit_B = discriminator(shown_real, labels).logit
+            return gather(logit_B)
 
     terms = {"loss/G": (1.0, rules.adversarial.gen(gather(on_fake.logit), reals))}
     terms |= classification({"loss/class-gen": on_fake}, labels, rules.class_weight)
@@ -222,12 +239,16 @@ def weighed(terms: Terms) -> tuple[Tensor, Stats]:
     return total, {name: value for name, (_, value) in terms.items()}
 
 
-def align_loss(generator: TransferGenerator, labels: Tensor, draws: Draws) -> tuple[Tensor, Stats]:
+def align_loss(
+    generator: TransferGenerator, labels: Tensor, draws: Draws, mixed: Mixed = nullcontext
+) -> tuple[Tensor, Stats]:
     """Eq. 6: the same latents through the source and through the transfer generator, features compared per block."""
     latents = generator.latents(draws.keys("align"))
-    with torch.no_grad():
+    with torch.no_grad(), mixed():
         source = generator.source(latents)
-    loss = alignment_loss(source.features, generator(latents, labels).features)
+    with mixed():
+        transferred = generator(latents, labels)
+    loss = alignment_loss(source.features, transferred.features)
     return loss, {"loss/align": loss}
 
 
@@ -240,13 +261,15 @@ def reconstruction_loss(
     labels: Tensor,
     draws: Draws,
     z_BZ: Tensor,
+    mixed: Mixed = nullcontext,
 ) -> tuple[Tensor, Stats]:
     """Each image against what G makes of its own z, by pixels and by features, and all z against a normal distribution.
 
     Noguchi & Harada 2019; its penalty on scales and shifts is the modulation's own.
     """
     latents = generator.latents(draws.keys("reconstruction"))
-    image = generator(latents._replace(z=z_BZ + settings.spread * latents.z), labels).image
+    with mixed():
+        image = generator(latents._replace(z=z_BZ + settings.spread * latents.z), labels).image
     terms = {"loss/image": (1.0, F.l1_loss(image, real))}
     if feature_net is not None:
         with torch.no_grad():

@@ -19,6 +19,7 @@ from hmgan.settings import Reconstruction
 from hmgan.train import phases
 from hmgan.train.parts import Gather, Stats
 from hmgan.train.phases import Draws
+from hmgan.train.precision import Mixed
 
 
 class LearnedLatents(nn.Module):
@@ -52,6 +53,7 @@ class Reconstructor:
 
     Args:
         batch: global.
+        mixed: around G's pass.
     """
 
     def __init__(
@@ -61,9 +63,10 @@ class Reconstructor:
         feature_net: FeatureNet | None,
         optimizer: Adam,
         batch: int,
+        mixed: Mixed,
     ) -> None:
         self.settings, self.latents, self.feature_net = settings, latents, feature_net
-        self._optimizer, self._batch = optimizer, batch
+        self._optimizer, self._batch, self._mixed = optimizer, batch, mixed
         optimizer.add_param_group({"params": list(latents.parameters()), "lr": settings.lr})
         self._rates = [group["lr"] for group in optimizer.param_groups]
 
@@ -77,4 +80,6 @@ class Reconstructor:
         # A part of a rank's batch takes the images that a rank of that size would.
         shares = self._batch // draws.batch
         z_BZ = self.latents(draws.step, draws.batch, draws.first // draws.batch - draws.step * shares, shares)
-        return phases.reconstruction_loss(generator, settings, self.feature_net, gather, real, labels, draws, z_BZ)
+        return phases.reconstruction_loss(
+            generator, settings, self.feature_net, gather, real, labels, draws, z_BZ, self._mixed
+        )

@@ -15,6 +15,7 @@ from hmgan.datasets import held_out, open_data
 from hmgan.errors import UserError
 from hmgan.evaluation import Judge
 from hmgan.files import cache_folder
+from hmgan.float32 import products
 from hmgan.metrics.networks import load_extractor
 from hmgan.report.images import save_png
 from hmgan.sources import source_of
@@ -101,7 +102,7 @@ def run(prepared: Prepared, folder: Path, resume: bool = False, console: Console
             log.say(opening_line(trainer))
             if prepared.data is not None and runtime.main:
                 save_png(class_grid(first_images(prepared.data, prepared.classes)), folder / "reals.png")
-        with files.named_if_full(folder):
+        with files.named_if_full(folder), products(tf32=experiment.train.tf32):
             trainer.train(log)
         finished = trainer.step >= trainer.last
         log.say(f"finished {folder}" if finished else stopped_line(trainer, folder))

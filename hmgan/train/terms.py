@@ -13,12 +13,14 @@ from hmgan.config import Choice, Experiment
 from hmgan.losses.gen_penalty import Transferred
 from hmgan.losses.r1 import gamma_heuristic
 from hmgan.train.phases import Penalties, Restraint, Rules
+from hmgan.train.precision import Mixed, layout
 
 
-def rules(experiment: Experiment, device: torch.device) -> Rules:
-    """The objective, and what D is shown."""
+def rules(experiment: Experiment, device: torch.device, mixed: Mixed) -> Rules:
+    """The objective, what D is shown, and in which precision networks pass."""
     adversarial = chosen("adversarial", experiment.adversarial, device)
-    return Rules(adversarial, experiment.train.class_weight, chosen("augment", experiment.augment, device))
+    augment = chosen("augment", experiment.augment, device)
+    return Rules(adversarial, experiment.train.class_weight, augment, mixed, layout(experiment.train))
 
 
 def penalties(experiment: Experiment, resolution: int, device: torch.device) -> Penalties:

@@ -16,7 +16,7 @@ from hmgan.data.loader import Tolerance, batches
 from hmgan.data.shards import ShardSet
 from hmgan.modulation.transfer import TransferGenerator
 from hmgan.modulation.unconditional import UnconditionalGenerator
-from hmgan.train import checkpoint, ema, phases
+from hmgan.train import checkpoint, ema, phases, precision
 from hmgan.train.anchors import Turns
 from hmgan.train.engines.base import Engine, Kept, Trained
 from hmgan.train.frozen import freeze, miner_alone
@@ -69,6 +69,7 @@ class Trainer:
         self.data, self.classes, self.folder, self.on_snapshot = data, classes, folder, on_snapshot
         self.part_batch = part_batch(settings, runtime.world)
         self.step = 0
+        self.mixed = precision.mixed(settings, runtime.device)
         self.generator = networks.generator.to(runtime.device)
         self.discriminator = networks.discriminator.to(runtime.device)
         freeze(self.discriminator, settings.freeze)
@@ -80,7 +81,7 @@ class Trainer:
             self.critic = self.turns.patches.to(runtime.device)
         # D's trained parameters are switched off in the G phase, so they are listed once, here.
         self._disc_parameters = [p for p in self.critic.parameters() if p.requires_grad]
-        self.rules = rules(experiment, runtime.device)
+        self.rules = rules(experiment, runtime.device, self.mixed)
         self.penalties = penalties(experiment, self.generator.resolution, runtime.device)
         self.restraint = restraint(experiment, networks)
         self.nonfinite = Nonfinite(settings, data)
@@ -95,7 +96,7 @@ class Trainer:
             latents = LearnedLatents(experiment.reconstruction, self.generator.backbone, data, settings.seed)
             self.learner = nn.ModuleList([self.generator, latents.to(runtime.device)])
             self.reconstructor = Reconstructor(
-                experiment.reconstruction, latents, feature_net, self.gen_optimizer, settings.batch
+                experiment.reconstruction, latents, feature_net, self.gen_optimizer, settings.batch, self.mixed
             )
         self.engine: Engine = components.build("engine", experiment.engine.name, runtime, **experiment.engine.options)
         self.gen = self.engine.trained(self.learner, self.gen_optimizer, settings.accumulate)
@@ -189,10 +190,10 @@ class Trainer:
 
     def _parts(self, batch: Batch) -> list[Part]:
         """On the device, and mirrored."""
-        parts, device = [], self.runtime.device
-        for i, images in enumerate(batch.images.to(device).split(self.part_batch)):
-            draws, labels = self.draws(i), batch.labels[i * self.part_batch :][: self.part_batch].to(device)
-            real = phases.as_images(images)
+        parts, here = [], precision.on_device(batch, self.runtime.device)
+        shares = zip(*(x.split(self.part_batch) for x in here), strict=True)
+        for i, (images, labels) in enumerate(shares):
+            draws, real = self.draws(i), phases.as_images(images)
             real = phases.mirrored(real, draws.keys("mirror")) if self.settings.mirror else real
             parts.append(Part(real, labels, draws))
         return parts
@@ -253,7 +254,7 @@ class Trainer:
         def loss(draws: Draws, gather: Gather) -> tuple[Tensor, Stats]:
             uniform_B = rng.uniform_rows(draws.keys("label"), 1)[:, 0]
             labels_B = (uniform_B * self.classes).long().to(self.runtime.device)
-            return phases.align_loss(generator, labels_B, draws)
+            return phases.align_loss(generator, labels_B, draws, self.mixed)
 
         parts = [self.draws(i) for i in range(self.settings.accumulate)]
         return self._gen_step("align", parts, loss, compares=False)

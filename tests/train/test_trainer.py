@@ -168,7 +168,7 @@ def test_alignment_from_the_source_has_nothing_to_do(trainer):
 def test_alignment_draws_every_class(trainer, monkeypatch):
     trainer = trainer("train.batch=60", "modulation.init=align", "modulation.name=adafm", task="align")
     seen = []
-    monkeypatch.setattr(phases, "align_loss", lambda g, labels, d: (seen.append(labels), (torch.zeros(()), {}))[1])
+    monkeypatch.setattr(phases, "align_loss", lambda g, labels, *_: (seen.append(labels), (torch.zeros(()), {}))[1])
     monkeypatch.setattr(trainer, "_gen_step", lambda phase, parts, loss, compares: loss(parts[0], None)[1])
     trainer._align_step()
     assert all(10 < count < 30 for count in seen[0].bincount(minlength=3).tolist())

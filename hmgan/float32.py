@@ -1,0 +1,41 @@
+"""What stays in float32 where networks compute in bfloat16, and how exact float32 products are on a GPU.
+
+bfloat16 has 8 significant bits. Convolutions and activations live with that; not so statistics, styles, the tables that
+edit weights, images, logits, embeddings and losses. Weights are made in float32, edited or scaled, and rounded once, by
+the convolution that takes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import torch
+from torch import Tensor
+
+
+def unrounded(x: Tensor) -> AbstractContextManager[object]:
+    """No autocast on x's device: what is computed inside keeps the precision of its inputs."""
+    kind = x.device.type
+    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
+
+
+def widened(x: Tensor) -> Tensor:
+    """x in float32 if it has fewer bits; more stay."""
+    return x.float() if x.dtype.itemsize < 4 else x
+
+
+@contextmanager
+def products(*, tf32: bool) -> Iterator[None]:
+    """On a GPU: whether float32 convolutions and matrix products round their factors to 11 significant bits (TF32).
+
+    PyTorch's own default is mixed: convolutions do, matrix products do not.
+    """
+    convolutions, matrices = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
+    torch.backends.cudnn.allow_tf32 = tf32
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = convolutions
+        torch.set_float32_matmul_precision(matrices)

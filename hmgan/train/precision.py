@@ -1,0 +1,65 @@
+"""How a training computes: in which precision, in which layout of memory, and what is compiled."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from hmgan.errors import UserError
+from hmgan.settings import Train
+from hmgan.types import Batch
+
+# Around a network's pass: autocast, or nothing. What it returns for losses is float32 either way.
+Mixed = Callable[[], AbstractContextManager[object]]
+LAUNCHER = "ACCELERATE_MIXED_PRECISION"  # where `accelerate launch --mixed_precision` says it
+PRECISIONS = {"no": "float32", "bf16": "bf16"}
+
+
+def mixed(settings: Train, device: torch.device) -> Mixed:
+    """The passes of a run: float32, or bfloat16 under autocast. Weights, their averages and Adam are float32 always.
+
+    Raises: UserError for a GPU without bfloat16.
+    """
+    if settings.precision == "float32":
+        return nullcontext
+    if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise UserError(
+            f"train.precision bf16 needs a GPU of compute capability 8.0 or higher, "
+            f"got {torch.cuda.get_device_name(device)}; use float32"
+        )
+    return partial(torch.autocast, device.type, torch.bfloat16)
+
+
+def layout(settings: Train) -> torch.memory_format:
+    """Of the maps in D: all its layers keep what its images come in. Weights stay as they are: fused Adam, reductions
+    and checkpoints read memory in order. G's maps stay too: an instance norm wants each map in one piece."""
+    return torch.channels_last if settings.channels_last else torch.contiguous_format
+
+
+def on_device(batch: Batch, device: torch.device) -> Batch:
+    """A batch where it is used. Images travel as bytes, and while the device still works on what came before."""
+    if device.type == "cpu":
+        return batch
+    return Batch(*(_sent(x, device) for x in batch))
+
+
+def _sent(x: Tensor, device: torch.device) -> Tensor:
+    return x.pin_memory().to(device, non_blocking=True)
+
+
+def launched() -> str | None:
+    """The precision that accelerate's launcher was asked for; None where it was not.
+
+    Raises: UserError for one that does not fit: float16 needs its losses scaled, and R1 would have to undo that twice.
+    """
+    asked = os.environ.get(LAUNCHER, "no")
+    if asked not in PRECISIONS:
+        raise UserError(
+            f"mixed precision can be {' or '.join(PRECISIONS)}, got {asked} from accelerate launch; use bf16"
+        )
+    return None if asked == "no" else PRECISIONS[asked]
