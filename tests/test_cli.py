@@ -245,7 +245,7 @@ def test_from_images_to_pictures(source, tmp_path, capsys):
     assert tiny.command("pack", images, tmp_path / "packed") == 0
     out, err = capsys.readouterr()
     assert "12 images of 8 px in 1 shards (ant 4, bee 4, cat 4)" in out
-    assert "1 images could not be read and were left out; they are named above" in err
+    assert "left out because they cannot be read, and named above: 1" in err
     assert "broken.png" in err
 
     assert tiny.command(*train(tmp_path / "runs", tmp_path / "packed", source, "--kimg", 0.008)) == 0

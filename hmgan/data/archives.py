@@ -89,6 +89,7 @@ class Tar:
         with _readable(path), tarfile.open(path, "r:") as tar:
             members = _members(tar, path, wanted)
             self._places = {member.name: (member.offset_data, member.size) for member in members}
+            check_end(tar)
         self.names = list(self._places)
         self._file = os.open(path, os.O_RDONLY)
 
@@ -125,6 +126,18 @@ class CompressedTar:
 
     def close(self) -> None:
         self._spool.close()
+
+
+def check_end(tar: tarfile.TarFile) -> None:
+    """Sees that a tar without compression, read to its end, ended there: tarfile takes a damaged header for the end.
+
+    Raises: tarfile.ReadError.
+    """
+    file = tar.fileobj
+    assert file is not None
+    file.seek(tar.offset)
+    if any(file.read(tarfile.BLOCKSIZE)):
+        raise tarfile.ReadError(f"the header at byte {tar.offset} is damaged")
 
 
 def _is_plain_tar(path: Path) -> bool:

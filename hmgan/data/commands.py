@@ -75,7 +75,7 @@ def pack(
     counts = ", ".join(f"{cls} {count}" for cls, count in zip(index.classes, index.counts, strict=True))
     typer.echo(f"{out}: {sum(index.counts)} images of {index.resolution} px in {len(index.shards)} shards ({counts})")
     if index.skipped:
-        typer.echo(f"{index.skipped} images could not be read and were left out; they are named above", err=True)
+        typer.echo(f"left out because they cannot be read, and named above: {index.skipped}", err=True)
 
 
 def _followed(

@@ -196,14 +196,14 @@ def open_folder(place: str | Path) -> Folder:
     if name.startswith("file://"):
         name = name.removeprefix("file://")
     if is_url(name):
-        return RemoteFolder(open_store(name), DiskCache(cache_folder() / "shards", _limit()))
+        return RemoteFolder(open_store(name), DiskCache(cache_folder() / "shards", cache_limit()))
     if not Path(name).is_dir():
         raise UserError(f"{name} is not a packed data set: no such folder; run `hmgan pack SRC {name}` first")
     return LocalFolder(Path(name))
 
 
-def _limit() -> int:
-    """Bytes of the cache."""
+def cache_limit() -> int:
+    """Bytes that the cache of this machine may hold. Raises UserError for a setting that is no number."""
     text = os.environ.get("HMGAN_CACHE_GIB") or str(CACHE_GIB)
     try:
         gib = float(text)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -24,7 +24,8 @@ from hmgan.files import write_atomically
 FORMAT = "hmgan-shards/1"
 JSON, ARRAYS = "index.json", "index.safetensors"
 DTYPES = {"shard": np.int32, "offset": np.int64, "length": np.int32, "label": np.int32}
-CODES = {name: (f"I{8 * np.dtype(dtype).itemsize}", dtype) for name, dtype in DTYPES.items()}  # of safetensors
+CODES = {np.uint8: "U8", np.int32: "I32", np.int64: "I64"}  # of safetensors
+KEYS = {"key": np.uint8, "key_end": np.int64}  # indexes of before there were any have none
 CHUNK = 1 << 20  # samples looked at together: an index may be larger than memory
 
 
@@ -39,8 +40,9 @@ class Shard(File):
 class Index:
     """A packed data set.
 
-    Shapes: shard, offset, length, label are [N], in the order of the shards; they may be views of a file on the disk.
-    offset and length speak of the image's bytes inside its tar.
+    Shapes: shard, offset, length, label and key_end are [N], in the order of the shards; they may be views of a file on
+    the disk. offset and length speak of the image's bytes inside its tar; key holds all the samples' keys one after the
+    other, and key_end where each ends.
     """
 
     folder: Folder
@@ -53,6 +55,8 @@ class Index:
     offset: NDArray[np.int64]
     length: NDArray[np.int32]
     label: NDArray[np.int32]
+    key: NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, np.uint8))
+    key_end: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
 
     def __len__(self) -> int:
         return len(self.label)
@@ -60,9 +64,16 @@ class Index:
     def arrays(self) -> dict[str, NDArray[Any]]:
         return {name: getattr(self, name) for name in DTYPES}
 
+    def key_of(self, i: int) -> str:
+        """The name of a sample in its shard; empty in an index without keys."""
+        if not len(self.key_end):
+            return ""
+        begin = int(self.key_end[i - 1]) if i else 0
+        return self.key[begin : int(self.key_end[i])].tobytes().decode()
+
     @cached_property
     def digest(self) -> str:
-        """sha256 over the content. File names are left out: a renamed copy is the same data set."""
+        """sha256 over the content. Names of files and samples are left out: a renamed copy is the same data set."""
         head = [FORMAT, self.resolution, self.classes, [(s.bytes, s.sha256, s.samples) for s in self.shards]]
         digest = hashlib.sha256(json.dumps(head).encode())
         for name, array in self.arrays().items():
@@ -70,6 +81,13 @@ class Index:
             for chunk in _chunks(array):
                 digest.update(chunk.astype(array.dtype.newbyteorder("<")).tobytes())
         return digest.hexdigest()
+
+
+def joined(keys: Iterable[str]) -> dict[str, NDArray[Any]]:
+    """The fields `key` and `key_end` of samples with these keys."""
+    encoded = [key.encode() for key in keys]
+    ends = np.cumsum([len(key) for key in encoded], dtype=np.int64)
+    return {"key": np.frombuffer(b"".join(encoded), np.uint8), "key_end": ends}
 
 
 def write_index(index: Index, folder: Path) -> None:
@@ -81,7 +99,9 @@ def write_index(index: Index, folder: Path) -> None:
 
 def index_files(index: Index) -> tuple[bytes, bytes]:
     """The contents of index.safetensors and of index.json."""
-    arrays = safetensors.numpy.save({k: np.ascontiguousarray(v, DTYPES[k]) for k, v in index.arrays().items()})
+    named = index.arrays() | ({name: getattr(index, name) for name in KEYS} if len(index.key_end) else {})
+    dtypes = DTYPES | KEYS
+    arrays = safetensors.numpy.save({k: np.ascontiguousarray(v, dtypes[k]) for k, v in named.items()})
     head = {
         "format": FORMAT,
         "resolution": index.resolution,
@@ -99,7 +119,11 @@ def read_index(place: str | Path) -> Index:
 
     Raises: UserError if a file is missing, damaged, of another format, or does not fit the others.
     """
-    folder = open_folder(place)
+    return index_in(open_folder(place))
+
+
+def index_in(folder: Folder) -> Index:
+    """The same in a folder that is opened already."""
     head = _read_head(folder)
     index = _assemble(folder, head, _map_arrays(folder, head))
     _check(index)
@@ -135,14 +159,15 @@ def _map_arrays(folder: Folder, head: Mapping[str, Any]) -> dict[str, NDArray[An
         # The safetensors format: the length of a JSON header, the header, then the arrays.
         start = 8 + int.from_bytes(file.read(8), "little")
         entries = json.loads(file.read(start - 8))
-        for name, (code, dtype) in CODES.items():
-            if entries.get(name, {}).get("dtype") != code:
+        dtypes = DTYPES | (KEYS if "key_end" in entries else {})
+        for name, dtype in dtypes.items():
+            if entries.get(name, {}).get("dtype") != CODES[dtype]:
                 raise UserError(f"{folder}/{ARRAYS} must hold {name} as {np.dtype(dtype)}; {AGAIN}")
         return {
             name: np.asarray(
                 np.memmap(file, dtype, "r", start + entries[name]["data_offsets"][0], tuple(entries[name]["shape"]))
             )
-            for name, (_, dtype) in CODES.items()
+            for name, dtype in dtypes.items()
         }
 
 
@@ -155,7 +180,7 @@ def _assemble(folder: Folder, head: Mapping[str, Any], arrays: Mapping[str, NDAr
             counts=tuple(head["counts"]),
             skipped=int(head["skipped"]),
             shards=tuple(Shard(**shard) for shard in head["shards"]),
-            **{name: arrays[name] for name in DTYPES},
+            **arrays,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{folder}/{JSON} is incomplete: {type(error).__name__} {error}; {AGAIN}") from error
@@ -166,6 +191,8 @@ def _check(index: Index) -> None:
     lengths["counts"], lengths["shards"] = sum(index.counts), sum(shard.samples for shard in index.shards)
     if len(set(lengths.values())) != 1:
         raise UserError(f"{index.folder}: the parts of the index disagree on the number of samples {lengths}; {AGAIN}")
+    if len(index.key_end) not in (0, len(index)) or (len(index.key_end) and index.key_end[-1] != len(index.key)):
+        raise UserError(f"{index.folder}: the index must hold a key for each of {len(index)} samples; {AGAIN}")
     if len(index.counts) != len(index.classes):
         got = f"{len(index.classes)} classes and {len(index.counts)} counts"
         raise UserError(f"{index.folder}/{JSON} must hold one count per class, got {got}; {AGAIN}")

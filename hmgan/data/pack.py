@@ -9,31 +9,30 @@ import os
 import re
 import sys
 import tarfile
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
-from rich.console import Console
-from rich.progress import track
 from webdataset import TarWriter
 
 from hmgan.data import pictures
 from hmgan.data.destinations import Destination, Journal, open_destination
-from hmgan.data.index import Index, Shard
+from hmgan.data.index import Index, Shard, joined
 from hmgan.data.kinds import open_source
+from hmgan.data.progress import busy, counting
 from hmgan.data.sources import Item, Source
 from hmgan.errors import UserError
 
 SEED = 0  # of the order of the samples over the shards
-AT_ONCE = 64  # images in the threads' hands
-
-T = TypeVar("T")
+JOURNAL = 2  # what its lines hold: one of another version is begun anew
+AHEAD = 8  # images of each thread that are encoded or waiting for it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,10 +109,12 @@ def pack(
     options = Options(pad=pad, fit=fit, extension=extension, quality=quality, shard_samples=shard_samples)
     options.check()
     name = _shard_name(name, out)
-    with closing(opens(src)) as source, open_destination(out) as (target, journal_file):
+    with busy(f"looking through {src.name}"):
+        source = opens(src)
+    with closing(source), open_destination(out) as (target, journal_file):
         items = _interleaved(list(source))
         size = _power_of_two(_common_size(src, items, options) if resolution is None else resolution)
-        plan = json.dumps([[key, item.label] for key, item in items]) + repr((name, size, options))
+        plan = json.dumps([[key, item.label] for key, item in items]) + repr((JOURNAL, name, size, options))
         journal = Journal(journal_file, hashlib.sha256(plan.encode()).hexdigest(), target)
         begin = journal.lines[-1]["next"] if journal.lines else 0
         encode = partial(_encode, src, {label: i for i, label in enumerate(source.classes)}, size, options)
@@ -149,11 +150,16 @@ def _encoded(
     items: Sequence[tuple[str, Item]], begin: int, encode: Callable[..., _Sample], threads: int, what: str
 ) -> Iterator[_Sample]:
     """In the order of the items, whatever the number of threads."""
-    with ThreadPoolExecutor(threads) as pool:
-        for first in _progress(range(0, len(items), AT_ONCE), what):
-            part = items[first : first + AT_ONCE]
-            positions = range(begin + first, begin + first + len(part))
-            yield from pool.map(encode, positions, [key for key, _ in part], [item for _, item in part])
+    coming: deque[Future[_Sample]] = deque()
+    with ThreadPoolExecutor(threads) as pool, counting(what, begin + len(items), begin) as advance:
+        for position, (key, item) in enumerate(items, begin):
+            coming.append(pool.submit(encode, position, key, item))
+            if len(coming) == AHEAD * threads:
+                yield coming.popleft().result()
+                advance()
+        while coming:
+            yield coming.popleft().result()
+            advance()
 
 
 def _write(
@@ -170,6 +176,7 @@ def _write(
     while following is not None:
         path = target.work / f"{name}-{len(journal.lines):06d}.tar"
         labels: list[int] = []
+        keys: list[str] = []
         damaged: list[str] = []
         seen: dict[str, str] = {}
         position = 0
@@ -185,6 +192,7 @@ def _write(
                 label = str(sample.label).encode()
                 tar.write({"__key__": sample.key, options.extension: sample.image, "cls": label})
                 labels.append(sample.label)
+                keys.append(sample.key)
                 digest = hashlib.blake2b(sample.image, digest_size=12).hexdigest()
                 if digest in first_of:
                     report(f"the same image twice: {first_of[digest]} and {sample.name}")
@@ -194,7 +202,7 @@ def _write(
         sha256 = hashlib.sha256(content).hexdigest()
         shard = Shard(name=path.name, bytes=len(content), sha256=sha256, samples=len(labels))
         rows = [(*place, label) for place, label in zip(_places(content, options), labels, strict=True)]
-        journal.add(shard, rows=rows, damaged=damaged, seen=seen, next=position)
+        journal.add(shard, rows=rows, keys=keys, damaged=damaged, seen=seen, next=position)
 
 
 def _index(journal: Journal, target: Destination, classes: Sequence[str], resolution: int) -> Index:
@@ -211,6 +219,7 @@ def _index(journal: Journal, target: Destination, classes: Sequence[str], resolu
         offset=rows[:, 0],
         length=rows[:, 1].astype(np.int32),
         label=rows[:, 2].astype(np.int32),
+        **joined(key for line in journal.lines for key in line["keys"]),
     )
 
 
@@ -263,9 +272,11 @@ def _power_of_two(resolution: int) -> int:
 def _common_size(src: Path, items: Sequence[tuple[str, Item]], options: Options) -> int:
     """The one size of all the readable images, padding included."""
     sizes: dict[int, str] = {}
-    for _, item in _progress(items, f"measuring {src.name}"):
-        if side := _side(item, options.fit):
-            sizes.setdefault(side + 2 * options.pad, item.key)
+    with counting(f"measuring {src.name}", len(items)) as advance:
+        for _, item in items:
+            if side := _side(item, options.fit):
+                sizes.setdefault(side + 2 * options.pad, item.key)
+            advance()
     if not sizes:
         raise UserError(
             f"none of the {len(items)} images in {src} can be read, such as {items[0][1].key}; replace them"
@@ -283,8 +294,3 @@ def _side(item: Item, fit: str) -> int | None:
             return max(image.size) if fit == "pad" else min(image.size)
     except Exception:  # damaged: told and counted when the image is packed
         return None
-
-
-def _progress(items: Sequence[T], what: str) -> Iterator[T]:
-    console = Console(stderr=True)
-    yield from track(items, what, console=console, transient=True, disable=not console.is_terminal)

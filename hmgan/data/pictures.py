@@ -7,14 +7,18 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from hmgan.errors import UserError
 
 
 def decode(content: bytes) -> Image.Image:
     """RGB, upright. Raises nearly anything for damaged bytes."""
-    with Image.open(io.BytesIO(content)) as image:
+    try:
+        opened = Image.open(io.BytesIO(content))
+    except UnidentifiedImageError:
+        raise ValueError("no image, or of an unknown format") from None
+    with opened as image:
         image.load()
         upright = ImageOps.exif_transpose(image)
     if upright.mode.startswith("I;16"):  # Pillow's own conversion would clip 16 bits to white

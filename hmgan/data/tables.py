@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from hmgan.data.archives import check_end
 from hmgan.data.sources import EXTENSIONS, UNLABELLED, Item, class_order
 from hmgan.errors import UserError
 
@@ -220,6 +221,7 @@ def tar_samples(tar: Path) -> list[tuple[str, str, int, int]]:
             key, _, extension = path.name.partition(".")
             if member.isfile() and extension:
                 samples.setdefault(str(path.parent / key), {})[extension] = member
+        check_end(file)
         found = []
         for key, members in samples.items():
             images = [member for extension, member in members.items() if f".{extension.lower()}" in EXTENSIONS]

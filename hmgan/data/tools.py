@@ -7,19 +7,21 @@ import os
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from hmgan.data.cache import sha256_of
-from hmgan.data.folders import BLOCK, File, LocalFolder
-from hmgan.data.index import ARRAYS, JSON, Index, Shard, index_files, read_index, write_index
+from hmgan.data.cache import DiskCache, sha256_of
+from hmgan.data.folders import BLOCK, File, Folder, LocalFolder, RemoteFolder, cache_limit, open_folder
+from hmgan.data.index import ARRAYS, JSON, Index, Shard, index_files, index_in, joined, read_index, write_index
 from hmgan.data.shards import ShardSet
 from hmgan.data.sources import class_order
 from hmgan.data.stores import is_url, open_store
 from hmgan.data.tables import tar_samples
 from hmgan.errors import DamageError, UserError
+from hmgan.files import cache_folder
 
 
 def make_index(place: str, classes: Sequence[str] | None = None, report: Callable[[str], None] = print) -> Index:
@@ -30,7 +32,7 @@ def make_index(place: str, classes: Sequence[str] | None = None, report: Callabl
 
     Raises: UserError if there are no shards, a sample is not whole, or images differ in size.
     """
-    found: list[tuple[Shard, list[tuple[str, int, int]]]] = []
+    found: list[tuple[Shard, list[tuple[str, str, int, int]]]] = []
     sizes: dict[tuple[int, int], str] = {}
     for name, tar in _tars(place):
         try:
@@ -42,14 +44,14 @@ def make_index(place: str, classes: Sequence[str] | None = None, report: Callabl
             shard = Shard(name=name, bytes=size, sha256=sha256_of(file.fileno(), size), samples=len(samples))
             for key, _, offset, length in samples:
                 sizes.setdefault(_size(os.pread(file.fileno(), length, offset), f"{key} in {place}/{name}"), key)
-        found.append((shard, [(label, offset, length) for _, label, offset, length in samples]))
+        found.append((shard, samples))
         report(f"{name}: {len(samples)} images")
     if not found:
         raise UserError(f"{place} holds no .tar shards; give the folder that they lie in")
     if len(sizes) > 1 or next(iter(sizes))[0] != next(iter(sizes))[1]:
         some = ", ".join(f"{w} x {h} ({key})" for (w, h), key in list(sizes.items())[:2])
         raise UserError(f"the images in {place} must be squares of one size, got {some}; hmgan pack brings them there")
-    labels = [label for _, samples in found for label, _, _ in samples]
+    labels = [label for _, samples in found for _, label, _, _ in samples]
     names = class_order(labels)
     if classes is not None and names != tuple(map(str, range(len(classes)))):
         raise UserError(f"--classes names {len(classes)} classes, the shards have {', '.join(names)}; name each")
@@ -63,9 +65,10 @@ def make_index(place: str, classes: Sequence[str] | None = None, report: Callabl
         skipped=0,
         shards=tuple(shard for shard, _ in found),
         shard=np.repeat(np.arange(len(found)), [shard.samples for shard, _ in found]).astype(np.int32),
-        offset=np.array([offset for _, samples in found for _, offset, _ in samples], np.int64),
-        length=np.array([length for _, samples in found for _, _, length in samples], np.int32),
+        offset=np.array([offset for _, samples in found for _, _, offset, _ in samples], np.int64),
+        length=np.array([length for _, samples in found for _, _, _, length in samples], np.int32),
         label=label,
+        **joined(key for _, samples in found for key, _, _, _ in samples),
     )
     if is_url(place):
         arrays, head = index_files(index)
@@ -102,8 +105,23 @@ def _size(content: bytes, what: str) -> tuple[int, int]:
 
 
 def verify(place: str, report: Callable[[str], None] = print) -> list[str]:
-    """Read every byte of a set, and decode every image. Returns a line for everything wrong."""
-    data = ShardSet(read_index(place))
+    """Read every byte of a set where it lies, and decode every image. Returns a line for everything wrong."""
+    with _fresh(place) as folder:
+        return _wrong(place, ShardSet(index_in(folder)), report)
+
+
+@contextmanager
+def _fresh(place: str) -> Iterator[Folder]:
+    """The folder; of a store without what this machine's cache has of it."""
+    if not is_url(place) or place.startswith("file://"):
+        yield open_folder(place)
+        return
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache_folder(), prefix="verify-") as folder:
+        yield RemoteFolder(open_store(place), DiskCache(Path(folder), cache_limit()))
+
+
+def _wrong(place: str, data: ShardSet, report: Callable[[str], None]) -> list[str]:
     wrong: list[str] = []
     first = 0
     for number, shard in enumerate(data.index.shards):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import tarfile
 from dataclasses import replace
 
 import numpy as np
@@ -92,3 +93,25 @@ def test_samples_that_do_not_lie_shard_after_shard_are_refused(out):
     index = read_index(out)
     write_index(replace(index, shard=index.shard + 1), out)
     assert "samples 0 to 8 must be of shard 0" in refused(out)
+
+
+def test_the_index_names_every_sample(out):
+    index = read_index(out)
+    with tarfile.open(out / "pets-000000.tar") as tar:
+        names = [name.removesuffix(".png") for name in tar.getnames() if name.endswith(".png")]
+    assert [index.key_of(i) for i in range(9)] == names
+    assert set(names) == {*(f"cat/{i:03d}" for i in range(5)), *(f"dog/{i:03d}" for i in range(5, 9))}
+
+
+def test_an_index_without_keys_is_read_and_is_the_same_data_set(out):
+    index = read_index(out)
+    write_index(replace(index, key=index.key[:0], key_end=index.key_end[:0]), out)
+    assert read_index(out).digest == index.digest
+    assert read_index(out).key_of(3) == ""
+
+
+def test_keys_that_are_not_one_for_each_sample_are_refused(out):
+    index = read_index(out)
+    for changed in (replace(index, key_end=index.key_end[:-1]), replace(index, key=index.key[:-1])):
+        write_index(changed, out)
+        assert "must hold a key for each of 9 samples" in refused(out)

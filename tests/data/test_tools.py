@@ -9,6 +9,7 @@ from PIL import Image
 
 from hmgan.data.index import read_index
 from hmgan.data.pack import pack
+from hmgan.data.shards import ShardSet
 from hmgan.data.stores import open_store
 from hmgan.data.tools import make_index, verify
 from hmgan.errors import UserError
@@ -30,9 +31,11 @@ def silent(_: str) -> None: ...
 
 
 def test_the_index_of_bare_shards_is_that_of_the_packing(out):
-    digest = read_index(out).digest
+    index = read_index(out)
     bare(out)
-    assert make_index(str(out), ["cat", "dog"], silent).digest == digest
+    made = make_index(str(out), ["cat", "dog"], silent)
+    assert made.digest == index.digest
+    assert [made.key_of(i) for i in range(9)] == [index.key_of(i) for i in range(9)]
     assert make_index(str(out), None, silent).classes == ("0", "1")
 
 
@@ -63,6 +66,31 @@ def test_a_whole_set_verifies_and_a_flipped_byte_does_not(out):
     wrong = verify(str(out), silent)
     assert any("pets-000001.tar has the sha256" in line for line in wrong)
     assert not any("pets-000000" in line for line in wrong)
+
+
+def test_a_damaged_header_is_not_taken_for_the_end_of_a_shard(out):
+    index = read_index(out)
+    with open(out / "pets-000001.tar", "r+b") as file:
+        os.pwrite(file.fileno(), b"x", int(index.offset[6]) - 512)
+    bare(out)
+    with pytest.raises(UserError, match=r"pets-000001\.tar cannot be indexed: the header at byte \d+ is damaged"):
+        make_index(str(out), None, silent)
+
+
+def test_a_store_is_verified_where_it_lies_whatever_the_cache_holds(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("HMGAN_CACHE", str(tmp_path / "cache"))
+    url = f"memory://verified/{tmp_path.name}"
+    index = pack(folder(), url, shard_samples=4, name="pets")
+    assert verify(url, silent) == []
+    data = ShardSet(url)
+    whole = [data[i][0] for i in range(9)]  # and in the cache now
+    store, offset = open_store(url), int(index.offset[5]) + 20
+    content = store.get("pets-000001.tar", 0, store.size("pets-000001.tar"))
+    store.put("pets-000001.tar", content[:offset] + bytes([content[offset] ^ 255]) + content[offset + 1 :])
+    assert all((ShardSet(url)[i][0] == image).all() for i, image in enumerate(whole))
+    (wrong,) = verify(url, silent)
+    assert "pets-000001.tar has not the sha256" in wrong
+    assert not list((tmp_path / "cache").glob("verify-*"))
 
 
 def test_the_commands_print_and_draw(out, tmp_path, capsys):
