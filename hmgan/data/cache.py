@@ -28,9 +28,9 @@ def sha256_of(descriptor: int, size: int) -> str:
 class DiskCache:
     """Files named after their sha256, the least recently used dropped first.
 
-    A file appears under its name once it is whole and on the disk. Its bytes are compared with its name when a process
-    opens it for the first time, so that what a disk lost is downloaded again. Only one process at a time downloads a
-    file: its `.partial` is locked meanwhile, and the lock goes with the process that held it.
+    A file appears under its name once it is whole. Its bytes are compared with its name when a process opens it for the
+    first time, unless it downloaded it, so that what a disk lost is downloaded again. Only one process at a time
+    downloads a file: its `.partial` is locked meanwhile, and the lock goes with the process that held it.
 
     Args:
         limit: bytes in all.
@@ -79,8 +79,8 @@ class DiskCache:
                 self._make_room(file, size)
                 download(file)
                 file.flush()
-                os.fsync(file.fileno())
-                os.replace(partial, path)
+                os.replace(partial, path)  # without fsync: what a crash of the machine takes is found out by its sha256
+                self._trusted.add(sha256)
             except OSError as error:
                 partial.unlink(missing_ok=True)
                 raise UserError(
