@@ -25,7 +25,10 @@ app = typer.Typer(
 
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override any setting; repeatable.")]
 Outdir = Annotated[Path, typer.Option(help="Folder that run directories are made in.")]
-Data = Annotated[str | None, typer.Option(help="Packed images: a folder, or a name of `hmgan list datasets`.")]
+Data = Annotated[
+    list[str] | None,
+    typer.Option(help="Packed images: a folder, a URL, or a name of `hmgan list datasets`; repeatable: as one set."),
+]
 SourceName = Annotated[str | None, typer.Option("--source", help="A source folder, or a name of `hmgan list sources`.")]
 Kimg = Annotated[float | None, typer.Option(help="Thousands of real images to train for.")]
 Batch = Annotated[int | None, typer.Option(help="Images per step, over all ranks.")]
@@ -161,7 +164,7 @@ def _train(task: str, **options: Any) -> None:
 @app.command()
 def evaluate(
     run: Annotated[Path, typer.Argument(help="A run directory, a snapshot or a source.")],
-    data: Data = None,
+    data: Annotated[str | None, typer.Option(help="Images to score against; left out: those of the training.")] = None,
     per_class: Annotated[int | None, typer.Option(help="Fakes per class; left out: as many as real images.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the fakes.")] = 1_000_000,
     trunc: Annotated[float, typer.Option(help="Truncation; 1 is none.")] = 1.0,
@@ -256,7 +259,7 @@ app.command(context_settings=verb.TRAINS_OPTIONS)(verb.launch)
 def doctor(
     experiment: Annotated[str | None, typer.Argument(help="An experiment that has to fit into memory.")] = None,
     outdir: Outdir = Path("runs"),
-    data: Annotated[str | None, typer.Option(help="Packed images, or a URL of an object store, to read from.")] = None,
+    data: Data = None,
     source: SourceName = None,
     batch: Batch = None,
     set_: Set = None,

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, mo
 
 from hmgan import components, registry_index
 from hmgan.errors import UserError
-from hmgan.settings import R1, Anchors, Ema, Evaluation, Mining, Optimizer, Reconstruction, Strict, Train
+from hmgan.settings import R1, Anchors, Data, Ema, Evaluation, Mining, Optimizer, Reconstruction, Strict, Train
 
 # The fields of an experiment that name a component, and the kind each must be of.
 CHOICES = {
@@ -29,6 +29,8 @@ CHOICES = {
     "feature_net": "feature-net",
     "engine": "engine",
 }
+# What is meant where a table's place holds a bare value.
+BARE = {**dict.fromkeys(CHOICES, "name"), "data": "sources"}
 # Choices and tables that only mean something beside a discriminator that trains.
 OF_A_DISCRIMINATOR = ("discriminator", "contrastive", "regularizer", "augment", "gen_penalty", "mining", "anchors")
 
@@ -50,7 +52,7 @@ class Experiment(Strict):
     summary: str
     provenance: str = ""
     task: Literal["pretrain", "align", "transfer"] = "transfer"
-    data: str | None = None
+    data: Data | None = None
     source: str | None = None
     aligned: str | None = None
     backbone: Choice | None = None
@@ -85,6 +87,11 @@ class Experiment(Strict):
         if self.reconstruction is not None:
             return self.reconstruction.labels
         return self.modulation is not None or (self.task == "pretrain" and self.train.labels)
+
+    @property
+    def data_label(self) -> str:
+        """The data, for the name of a run directory."""
+        return "none" if self.data is None else self.data.label
 
     @property
     def adversary(self) -> bool:
@@ -184,7 +191,8 @@ def merge(base: dict[str, Any], top: Mapping[str, Any]) -> None:
     """
     for key, value in top.items():
         below = base.get(key)
-        below = {"name": below} if isinstance(below, str) and key in CHOICES and isinstance(value, Mapping) else below
+        if isinstance(below, str | list) and isinstance(value, Mapping) and key in BARE:
+            below = {BARE[key]: below}
         if not isinstance(value, Mapping):
             base[key] = value
         elif isinstance(below, dict) and value.get("name", below.get("name")) == below.get("name", value.get("name")):
@@ -217,8 +225,11 @@ def anchored(experiment: Experiment) -> Experiment:
         return os.path.abspath(name) if is_path and name is not None else name
 
     evaluation = experiment.evaluation.model_copy(update={"data": anchor("dataset", experiment.evaluation.data)})
+    data = experiment.data
+    if data is not None:
+        data = data.model_copy(update={"sources": [anchor("dataset", source) for source in data.sources]})
     places = {
-        "data": anchor("dataset", experiment.data),
+        "data": data,
         "source": anchor("source", experiment.source),
         "aligned": None if experiment.aligned is None else os.path.abspath(experiment.aligned),
     }

@@ -1,30 +1,130 @@
-"""Training images by name: a registry entry, which is packed on first use, or a folder of shards."""
+"""Images by name: a registry entry, which is packed on first use, folders and URLs of shards, or several of them."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hmgan import components, registry_index
 from hmgan.data.cache import locked
 from hmgan.data.embedded import embedded
+from hmgan.data.images import Images
+from hmgan.data.mixture import Mixture
 from hmgan.data.pack import pack
 from hmgan.data.shards import ShardSet
 from hmgan.data.stores import is_url
 from hmgan.errors import UserError
 from hmgan.files import cache_folder
+from hmgan.settings import Data
+
+Report = Callable[[str], None]
 
 
-def open_data(name: str | None, report: Callable[[str], None] = print) -> ShardSet:
-    """The packed images behind a registry name or a path.
+def open_images(data: Data | None, *, labelled: bool = True, report: Report = print) -> Images:
+    """The images that an experiment names.
 
-    Raises: UserError for neither, or a folder that is not packed.
+    Args:
+        labelled: whether they are used with their labels. Without, sets of other classes can be one.
+
+    Raises: UserError for nothing, a set that is not packed, or sets that do not go together.
     """
-    if name is None:
+    if data is None:
         raise UserError("data is missing; give --data a folder that hmgan pack wrote, or a name of hmgan list datasets")
+    if data.whole and (mix := _mix(data.sources[0])) is not None:
+        data = mix
+    images = _mixed(data, labelled, report)
+    return images if labelled else images.unlabelled()
+
+
+def open_data(name: str | None, report: Report = print) -> Images:
+    """All images behind a registry name, path or URL. Raises UserError for neither, or a folder that is not packed."""
+    return open_images(None if name is None else Data(sources=[name]), report=report)
+
+
+def scored_against(data: Data | None, instead: str | None = None) -> Data | None:
+    """The images that scores of a training on `data` are against.
+
+    They are those of `instead`, or else those that a registry entry sets apart, or else the training images. All of
+    those of the classes that it trains on: neither in shares nor so many per class.
+    """
+    if data is None:
+        return None if instead is None else Data(sources=[instead])
+    if data.whole and (mix := _mix(data.sources[0])) is not None and instead is None:
+        if held_out(data.sources[0]) != data.sources[0]:
+            return Data(sources=[held_out(data.sources[0])])
+        data = mix
+    sources = [held_out(source) for source in data.sources] if instead is None else [instead]
+    return Data(sources=list(dict.fromkeys(sources)), classes=data.classes)
+
+
+def held_out(name: str) -> str:
+    """The images that a registry entry sets apart for scores, or these."""
+    if name in registry_index.entries("dataset"):
+        return str(registry_index.entry("dataset", name).get("heldout", name))
+    return name
+
+
+def _mixed(data: Data, labelled: bool, report: Report) -> Images:
+    sets = [_opened(name, report) for name in data.sources]
+    if data.whole:
+        return sets[0]
+    classes = data.classes or _all_classes(sets, labelled)
+    if missing := [name for name in classes if not any(name in each.classes for each in sets)]:
+        known = ", ".join(dict.fromkeys(name for each in sets for name in each.classes))
+        raise UserError(f"no class {missing[0]!r} in {data}; its classes: {known}")
+    parts = [_part(each, classes, data.per_class) for each in sets]
+    if len(parts) == 1 and not data.balance:
+        return parts[0]
+    return Mixture(parts, classes=classes, weights=data.weights, balance=data.balance)
+
+
+def _all_classes(sets: Sequence[ShardSet], labelled: bool) -> Sequence[str]:
+    """Those of the first set, which all must have if labels are used; else those of any."""
+    if not labelled:
+        return list(dict.fromkeys(name for each in sets for name in each.classes))
+    first = sets[0]
+    for each in sets:
+        if odd := sorted(set(first.classes) ^ set(each.classes)):
+            raise UserError(
+                f"the classes of data that is mixed must agree, got {odd[0]!r} in one of {first.index.folder} and "
+                f"{each.index.folder} only; name all that are wanted in data.classes"
+            )
+    return first.classes
+
+
+def _part(whole: ShardSet, classes: Sequence[str], per_class: int) -> ShardSet:
+    """Of one set, the classes that it has of those wanted."""
+    own = [name for name in classes if name in whole.classes]
+    if not own:
+        raise UserError(
+            f"{whole.index.folder} has none of the classes {', '.join(classes)}; leave it out of data, "
+            f"or name one of {', '.join(whole.classes)}"
+        )
+    return ShardSet(whole.index, classes=own, per_class=per_class)
+
+
+def _mix(name: str) -> Data | None:
+    """What a registry entry mixes, its paths made whole."""
+    if name not in registry_index.entries("dataset"):
+        return None
+    table = registry_index.entry("dataset", name).get("mix")
+    if table is None:
+        return None
+    mix, folder = Data.model_validate(table), registry_index.place("dataset", name).parent
+    known = registry_index.entries("dataset")
+    sources = [source if source in known or is_url(source) else str(folder / source) for source in mix.sources]
+    return mix.model_copy(update={"sources": sources})
+
+
+def _opened(name: str, report: Report) -> ShardSet:
     if name in registry_index.entries("dataset"):
         table = registry_index.entry("dataset", name)
+        if "mix" in table:
+            raise UserError(
+                f"data set {name!r} is a mixture, with settings of its own; give it alone and without others, "
+                "or name its sources"
+            )
         if "path" in table:
             return ShardSet(registry_index.place("dataset", name).parent / table["path"])
         return ShardSet(_packed(name, report))
@@ -35,14 +135,7 @@ def open_data(name: str | None, report: Callable[[str], None] = print) -> ShardS
     return ShardSet(name)
 
 
-def held_out(name: str | None) -> str | None:
-    """The images that scores are against: those that a registry entry sets apart, or the training images."""
-    if name in registry_index.entries("dataset"):
-        return registry_index.entry("dataset", str(name)).get("heldout", name)
-    return name
-
-
-def _packed(name: str, report: Callable[[str], None]) -> Path:
+def _packed(name: str, report: Report) -> Path:
     """Packs an embedded set once per machine; the folder is named after what goes in."""
     table = registry_index.entry("dataset", name)
     images = embedded(table["embedded"])

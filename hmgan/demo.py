@@ -12,7 +12,7 @@ from rich.console import Console
 from hmgan import config
 from hmgan.config import Experiment
 from hmgan.data.sources import UNLABELLED
-from hmgan.datasets import held_out
+from hmgan.datasets import scored_against
 from hmgan.errors import UserError
 from hmgan.generators import load_generator
 from hmgan.metrics.evaluate import Score, scores_table
@@ -39,7 +39,7 @@ def run_demo(outdir: Path, experiment_name: str, overrides: list[str], seed: int
         raise UserError(f"hmgan demo wants a transfer experiment, got {experiment_name!r}, a {experiment.task}")
     prepared = session.prepare(experiment)
     resolution = prepared.networks.generator.resolution
-    folder = rundir.create(outdir, experiment_name, Path(str(experiment.data)).name, resolution, 1, experiment)
+    folder = rundir.create(outdir, experiment_name, experiment.data_label, resolution, 1, experiment)
     show_source(str(experiment.source), folder)
     session.run(prepared, folder)
     minutes = (time.monotonic() - began) / 60
@@ -64,7 +64,7 @@ def run_demo(outdir: Path, experiment_name: str, overrides: list[str], seed: int
         before=before,
         after=after,
         facts={
-            "Scored against": str(experiment.evaluation.data or held_out(experiment.data)),
+            "Scored against": str(scored_against(experiment.data, experiment.evaluation.data)),
             "Seed": str(experiment.train.seed),
         },
     )

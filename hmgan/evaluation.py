@@ -12,7 +12,7 @@ from torch import Tensor
 from hmgan import components
 from hmgan.assemble import Generator
 from hmgan.behaviour import BEHAVIOURS, OF_PERCEPTION, Subject, check_classes
-from hmgan.data.shards import ShardSet
+from hmgan.data.images import Images
 from hmgan.fakes import fakes
 from hmgan.float32 import products
 from hmgan.metrics.evaluate import Score, class_scores, extract, intra_class_distance, real_features
@@ -42,7 +42,7 @@ class Judge:
 
     def __init__(
         self,
-        reals: ShardSet,
+        reals: Images,
         extractor: str,
         cache: Path | None,
         ranks: Ranks,

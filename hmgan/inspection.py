@@ -13,6 +13,7 @@ from rich.table import Table
 
 from hmgan import components, config, registry_index
 from hmgan.errors import UserError
+from hmgan.settings import Data
 
 TABLE_COLUMNS = 3  # metrics side by side in a terminal of 80 characters
 
@@ -74,7 +75,7 @@ def print_scores(
     Raises: UserError if there is no generator, or its classes are not those of the data.
     """
     from hmgan.data.sources import UNLABELLED
-    from hmgan.datasets import held_out, open_data
+    from hmgan.datasets import open_images, scored_against
     from hmgan.evaluation import Judge
     from hmgan.files import cache_folder
     from hmgan.generators import load_generator, newest_snapshot
@@ -84,9 +85,10 @@ def print_scores(
     runtime = Runtime()
     loaded = load_generator(run)
     with runtime.accelerator.main_process_first():  # rank 0 packs a registry set, the others find it there
-        reals = open_data(data or scored_against(run) or held_out(loaded.config.get("data")))
-    if loaded.classes == (UNLABELLED,):
-        reals = reals.unlabelled()
+        kept = loaded.config.get("data")
+        trained_on = None if kept is None else Data.model_validate(kept)
+        wanted = scored_against(trained_on, data or evaluation_data(run))
+        reals = open_images(wanted, labelled=loaded.classes != (UNLABELLED,))
     if reals.classes != loaded.classes:
         raise UserError(
             f"the data has classes {', '.join(reals.classes)}, the generator {', '.join(loaded.classes)}; "
@@ -109,7 +111,7 @@ def print_scores(
             file.write(json.dumps(judge.line(score, loaded.config.get("kimg", 0.0), snapshot.name, seed, trunc)) + "\n")
 
 
-def scored_against(run: Path) -> str | None:
+def evaluation_data(run: Path) -> str | None:
     """The evaluation data that a run's configuration names."""
     from hmgan.train import rundir
 

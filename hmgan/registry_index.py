@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from hmgan import components
 from hmgan.data.recipes import Recipe
 from hmgan.errors import UserError
+from hmgan.settings import Data
 from hmgan.study.entry import Study
 
 # kind -> folder. All but DATA_ONLY are components registered in code, to which an entry gives options and a provenance.
@@ -58,17 +59,18 @@ class ComponentEntry(Entry):
 
 
 class DatasetEntry(Entry):
-    """Packed images, or a set that the package embeds. Paths begin at the entry's file."""
+    """Packed images, a set that the package embeds, or other sets mixed. Paths begin at the entry's file."""
 
     path: str | None = None
     embedded: str | None = None
+    mix: Data | None = None
     pad: int = 0
     heldout: str | None = None
 
     @model_validator(mode="after")
     def _one_place(self) -> DatasetEntry:
-        if (self.path is None) == (self.embedded is None):
-            raise ValueError("needs one of path and embedded")
+        if [self.path, self.embedded, self.mix].count(None) != 2:
+            raise ValueError("needs one of path, embedded and mix")
         return self
 
 

@@ -2,13 +2,88 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+
+from hmgan.data.stores import checked, is_url
+
+NAMED = 3  # sources in a run directory's name
 
 
 class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Data(Strict):
+    """Which images, and in which shares. A bare name, path or URL is a data set as it is; a list of them is one set.
+
+    Written back as short as it can be read.
+    """
+
+    sources: list[str] = Field(min_length=1, description="packed images: paths, URLs, names of `hmgan list datasets`")
+    weights: list[Annotated[float, Field(gt=0)]] = Field(
+        default=[], description="of each source, relative to each other; none: as one set"
+    )
+    balance: bool = Field(False, description="show classes equally often: those of each weighted source, or of all")
+    classes: list[str] = Field(default=[], description="use these only, in this order; none: all, and the same in all")
+    per_class: int = Field(0, ge=0, description="use the first so many of each class of each source; 0: all")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        return {"sources": value} if isinstance(value, str | list) else value
+
+    @field_validator("sources", mode="before")
+    @classmethod
+    def _bare_name(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    @field_validator("sources")
+    @classmethod
+    def _no_secrets(cls, sources: list[str]) -> list[str]:
+        """Before they are kept or shown anywhere."""
+        return [checked(source) if is_url(source) else source for source in sources]
+
+    @model_validator(mode="after")
+    def _fits(self) -> Data:
+        if self.weights and len(self.weights) != len(self.sources):
+            raise ValueError(
+                f"weights must be one for each source, got {len(self.weights)} for {len(self.sources)}; "
+                "give as many, or none"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _shortest(self, handler: SerializerFunctionWrapHandler) -> Any:
+        table = handler(self)
+        told = {key: value for key, value in table.items() if value != type(self).model_fields[key].default}
+        if told.keys() != {"sources"}:
+            return told
+        return self.sources[0] if len(self.sources) == 1 else self.sources
+
+    def __str__(self) -> str:
+        return " + ".join(self.sources)
+
+    @property
+    def label(self) -> str:
+        """For the name of a run directory."""
+        names = [Path(source).name for source in self.sources]
+        return "+".join(names if len(names) <= NAMED else [*names[: NAMED - 1], f"{len(names) - NAMED + 1}-more"])
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is one data set as it is."""
+        return self == Data(sources=self.sources) and len(self.sources) == 1
 
 
 class R1(Strict):
@@ -126,6 +201,11 @@ class Evaluation(Strict):
     extractor: str = "squeezenet"
     per_class: int = Field(0, ge=0, description="fakes per class")
     seed: int = Field(1_000_000, ge=0, description="the fakes' own seed, so that scores are comparable over time")
+
+    @field_validator("data")
+    @classmethod
+    def _no_secrets(cls, data: str | None) -> str | None:
+        return checked(data) if data is not None and is_url(data) else data
 
     @field_validator("per_class")
     @classmethod

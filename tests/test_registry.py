@@ -105,7 +105,7 @@ def test_a_folder_that_is_no_registry_is_refused(tmp_path):
         ("modulation", "options = 3", "options should be a valid dictionary, got 3"),
         ("dataset", 'emebdded = "digits"', "unknown key 'emebdded'; did you mean 'embedded'? known: embedded, "),
         ("dataset", 'embedded = "digits"\npad = "2"', "pad should be a valid integer, got '2'"),
-        ("dataset", 'summary = "nothing"', "needs one of path and embedded"),
+        ("dataset", 'summary = "nothing"', "needs one of path, embedded and mix"),
         ("source", 'asset = "a"\npath = "b"', "needs one of path and asset"),
         ("modulation", "component = ", "is not valid TOML: "),
         ("experiment", "summary = ", "is not valid TOML: "),

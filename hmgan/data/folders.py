@@ -35,6 +35,8 @@ class File:
 class Folder(Protocol):
     """The files of one packed set. `str(folder)` is how a user knows it."""
 
+    cached: bool  # whether the files are read in the cache, and take room there
+
     def size(self, name: str) -> int: ...  # raises FileNotFoundError
     def read(self, name: str) -> bytes: ...  # raises FileNotFoundError
 
@@ -44,8 +46,12 @@ class Folder(Protocol):
     def check(self, files: Iterable[File], /) -> None:
         """Sees that the files are there, as far as that is cheap. Raises DamageError."""
 
-    def read_ahead(self, windows: Sequence[Sequence[File]], /) -> None:
-        """Has the files at hand soon: those of the first window, then those of the others."""
+    def read_ahead(self, windows: Sequence[Sequence[File]], beside: int = 0, /) -> None:
+        """Has the files at hand soon: those of the first window, then those of the others.
+
+        Args:
+            beside: bytes that others keep in the same cache.
+        """
 
     def fetch(self, file: File, /) -> None:
         """Has the file at hand, for processes that cannot fetch it themselves."""
@@ -53,6 +59,8 @@ class Folder(Protocol):
 
 class LocalFolder:
     """A folder of this machine."""
+
+    cached = False
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -80,7 +88,7 @@ class LocalFolder:
             if (size := path.stat().st_size) != file.bytes:
                 raise DamageError(f"shard {path} must be {file.bytes} bytes, got {size}; copy it again, or {AGAIN}")
 
-    def read_ahead(self, windows: Sequence[Sequence[File]]) -> None: ...
+    def read_ahead(self, windows: Sequence[Sequence[File]], beside: int = 0) -> None: ...
 
     def fetch(self, file: File) -> None: ...
 
@@ -91,6 +99,8 @@ class RemoteFolder:
     Only the process that made it downloads: a forked worker has neither the client's threads nor its connections, and
     reads what is in the cache.
     """
+
+    cached = True
 
     def __init__(self, store: Store, cache: DiskCache) -> None:
         self._store, self._cache = store, cache
@@ -123,11 +133,11 @@ class RemoteFolder:
     def check(self, files: Iterable[File]) -> None:
         """Nothing: a request for every shard would take long and cost money. They are checked when they are read."""
 
-    def read_ahead(self, windows: Sequence[Sequence[File]]) -> None:
+    def read_ahead(self, windows: Sequence[Sequence[File]], beside: int = 0) -> None:
         """The first window must fit into the cache; the others are read ahead as far as they fit whole."""
         wanted: list[File] = []
         for number, window in enumerate(windows):
-            total = sum(file.bytes for file in {file.name: file for file in (*wanted, *window)}.values())
+            total = beside + sum(file.bytes for file in {file.name: file for file in (*wanted, *window)}.values())
             if total > self._cache.limit:
                 if number == 0:
                     raise UserError(

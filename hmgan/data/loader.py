@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from hmgan.data.order import WINDOW, Order
-from hmgan.data.shards import ShardSet
+from hmgan.data.images import Images
+from hmgan.data.order import WINDOW
 from hmgan.errors import DamageError, UserError
 from hmgan.types import Batch
 
@@ -38,7 +38,7 @@ STRICT = Tolerance()
 
 
 def batches(
-    data: ShardSet,
+    data: Images,
     *,
     batch_per_rank: int,
     rank: int,
@@ -73,7 +73,7 @@ def batches(
 
 
 def all_of_class(
-    data: ShardSet, label: int, *, limit: int | None = None, batch: int = 64, rank: int = 0, world: int = 1
+    data: Images, label: int, *, limit: int | None = None, batch: int = 64, rank: int = 0, world: int = 1
 ) -> Iterator[Tensor]:
     """The images of one class in the order of the index, uint8 [<= batch, 3, H, W].
 
@@ -94,9 +94,9 @@ def _collate(samples: Sequence[tuple[Tensor, int]]) -> Batch:
 class _Steps:
     """The images of every step of one rank."""
 
-    def __init__(self, data: ShardSet, seed: int, batch: int, rank: int, world: int) -> None:
+    def __init__(self, data: Images, seed: int, batch: int, rank: int, world: int) -> None:
         self.data, self.batch, self.rank, self.world = data, batch, rank, world
-        self.order = Order(data.shard_sizes, seed=seed, window=WINDOW)
+        self.order = data.order(seed=seed, window=WINDOW)
         self._ahead_until = -1  # position at which the window ends whose shards are at hand or on their way
 
     def positions(self, step: int) -> range:
@@ -147,7 +147,7 @@ def _batches(steps: _Steps, start: int, workers: int, tolerance: Tolerance) -> I
 class _Reader:
     """Reads a batch at a time in a worker; None stands for one that cannot be read there."""
 
-    def __init__(self, data: ShardSet) -> None:
+    def __init__(self, data: Images) -> None:
         self._data = data
 
     def __getitems__(self, images: list[int]) -> Batch | None:

@@ -21,6 +21,7 @@ from torch.utils.data import Dataset
 
 from hmgan.data.folders import AGAIN
 from hmgan.data.index import Index, read_index
+from hmgan.data.order import WINDOW, Order
 from hmgan.data.sources import UNLABELLED
 from hmgan.errors import DamageError, UserError
 
@@ -40,6 +41,7 @@ class ShardSet(Dataset[tuple[Tensor, int]]):
         source: the path or URL of a folder that `pack` wrote, or its index.
         resolution: pixels that the images must have; left out: any.
         classes: use these only, relabelled 0, 1, ... in this order; left out: all.
+        per_class: use the first so many images of each class; 0: all. (Packing shuffles, so they are a random choice.)
 
     Shapes: item i is (uint8 [3, H, W], int); labels is int64 [N].
     Raises: UserError if the set does not fit the arguments, or when an image cannot be read; DamageError if it never
@@ -49,7 +51,12 @@ class ShardSet(Dataset[tuple[Tensor, int]]):
     """
 
     def __init__(
-        self, source: str | Path | Index, *, resolution: int | None = None, classes: Sequence[str] | None = None
+        self,
+        source: str | Path | Index,
+        *,
+        resolution: int | None = None,
+        classes: Sequence[str] | None = None,
+        per_class: int = 0,
     ) -> None:
         self.index = source if isinstance(source, Index) else read_index(source)
         self._files: OrderedDict[int, int] = OrderedDict()
@@ -62,8 +69,12 @@ class ShardSet(Dataset[tuple[Tensor, int]]):
         self.classes = self.index.classes if classes is None else tuple(classes)
         self._chosen = () if self.classes == self.index.classes else self.classes  # for the digest
         self._label_of = self._relabelled()
-        self._rows = None if not self._chosen else np.flatnonzero(self._label_of[self.index.label] >= 0)
+        some = (self._label_of < 0).any()
+        self._rows = np.flatnonzero(self._label_of[self.index.label] >= 0) if some else None
         self.counts = tuple(self.index.counts[self.index.classes.index(name)] for name in self.classes)
+        if per_class:
+            self._keep_first(per_class)
+        self._length = sum(self.counts)
 
     @property
     def labels(self) -> Tensor:
@@ -76,6 +87,13 @@ class ShardSet(Dataset[tuple[Tensor, int]]):
         """[S] images of each shard."""
         bounds = np.cumsum([0, *(shard.samples for shard in self.index.shards)])
         return np.diff(bounds if self._rows is None else np.searchsorted(self._rows, bounds))
+
+    @property
+    def indexes(self) -> tuple[Index, ...]:
+        return (self.index,)
+
+    def order(self, *, seed: int, window: int = WINDOW) -> Order:
+        return Order(self.shard_sizes, seed=seed, window=window)
 
     @property
     def digest(self) -> str:
@@ -95,7 +113,7 @@ class ShardSet(Dataset[tuple[Tensor, int]]):
         return view
 
     def __len__(self) -> int:
-        return sum(self.counts)
+        return self._length
 
     def __getitem__(self, i: int) -> tuple[Tensor, int]:
         row = self._row(i)
@@ -114,9 +132,17 @@ class ShardSet(Dataset[tuple[Tensor, int]]):
         """The number of the shard that an image lies in."""
         return int(self.index.shard[self._row(i)])
 
-    def read_ahead(self, windows: Sequence[Sequence[int]]) -> None:
-        """Have shards at hand soon: those of the first window, then those of the next."""
-        self.index.folder.read_ahead([[self.index.shards[shard] for shard in window] for window in windows])
+    def read_ahead(self, windows: Sequence[Sequence[int]], beside: int = 0) -> None:
+        """Have shards at hand soon: those of the first window, then those of the next.
+
+        Args:
+            beside: bytes that other sets keep in the same cache.
+        """
+        self.index.folder.read_ahead([[self.index.shards[shard] for shard in window] for window in windows], beside)
+
+    def cached_bytes(self, shards: Iterable[int]) -> int:
+        """What shards take up in the cache; nothing where they are read in place."""
+        return sum(self.index.shards[shard].bytes for shard in shards) if self.index.folder.cached else 0
 
     def fetch(self, items: Iterable[int]) -> None:
         """Have the shards of these images at hand, for processes that cannot fetch them themselves."""
@@ -155,6 +181,21 @@ class ShardSet(Dataset[tuple[Tensor, int]]):
         place = np.full(len(index.classes), -1, np.int64)
         place[[index.classes.index(name) for name in self.classes]] = np.arange(len(self.classes))
         return place
+
+    def _keep_first(self, per_class: int) -> None:
+        labels = self._label_of[self.index.label if self._rows is None else self.index.label[self._rows]]
+        kept = []
+        for label, (name, count) in enumerate(zip(self.classes, self.counts, strict=True)):
+            if count < per_class:
+                raise UserError(
+                    f"per_class wants {per_class} images of each class, {self.index.folder} has {count} of {name!r}; "
+                    "lower it, or leave the class out"
+                )
+            kept.append(np.flatnonzero(labels == label)[:per_class])
+        chosen = np.sort(np.concatenate(kept))
+        self._rows = chosen if self._rows is None else self._rows[chosen]
+        self._chosen = (*self.classes, "", str(per_class))  # no class has an empty name
+        self.counts = (per_class,) * len(self.classes)
 
     def _row(self, i: int) -> int:
         if not 0 <= i < len(self):

@@ -15,6 +15,7 @@ from PIL import Image
 
 from hmgan.data.cache import DiskCache, sha256_of
 from hmgan.data.folders import BLOCK, File, Folder, LocalFolder, RemoteFolder, cache_limit, open_folder
+from hmgan.data.images import Images
 from hmgan.data.index import ARRAYS, JSON, Index, Shard, index_files, index_in, joined, read_index, write_index
 from hmgan.data.shards import ShardSet
 from hmgan.data.sources import class_order
@@ -150,12 +151,13 @@ def _sha256(data: ShardSet, file: File) -> str:
         os.close(descriptor)
 
 
-def described(data: ShardSet) -> Iterator[str]:
+def described(data: Images) -> Iterator[str]:
     """Lines about a set: its size, and a histogram of its classes."""
-    index = data.index
-    total = sum(shard.bytes for shard in index.shards)
-    yield f"{index.folder}: {len(data)} images of {index.resolution} px in {len(index.shards)} shards"
-    yield f"{total / 2**20:.1f} MiB, {total / max(1, len(data)) / 1024:.1f} KiB an image; {index.skipped} were left out"
+    for index in data.indexes:
+        total = sum(shard.bytes for shard in index.shards)
+        yield f"{index.folder}: {len(index)} images of {index.resolution} px in {len(index.shards)} shards"
+        kib = total / max(1, len(index)) / 1024
+        yield f"{total / 2**20:.1f} MiB, {kib:.1f} KiB an image; {index.skipped} were left out"
     yield f"digest {data.digest}"
     widest = max(map(len, data.classes))
     for name, count in zip(data.classes, data.counts, strict=True):

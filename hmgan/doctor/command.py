@@ -35,7 +35,8 @@ def doctor(options: dict[str, Any], console: Console | None = None) -> bool:
     experiment = None
     if name is not None:
         experiment = config.anchored(config.load(name, options["set_"] or [], placed(options)))
-    data = options["data"] or (None if experiment is None else experiment.data)
+    of_experiment = None if experiment is None else experiment.data
+    data = options["data"] or ([] if of_experiment is None else of_experiment.sources)
     variables = environment()
     try:
         runtime = Runtime(timeout=PATIENCE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from hmgan.data.stores import MissingError, is_url, open_store
@@ -16,14 +16,15 @@ PROBE, CHUNK = 64 * MIB, 4 * MIB  # bytes
 LEAST_FREE, SLOW_DISK, SLOW_STORE = 2 * GIB, 10 * MIB, 5 * MIB  # bytes, bytes per second
 
 
-def storage(outdir: Path, data: str | None, probe: int = PROBE) -> Section:
+def storage(outdir: Path, data: Sequence[str], probe: int = PROBE) -> Section:
     """Called on one rank: others at the same time would measure each other."""
     section = Section.empty("storage")
     disk(section, outdir, probe)
-    if data is not None and is_url(data):
-        store(section, data, probe)
-    elif data is not None:
-        images(section, data, probe)
+    for name in data:
+        if is_url(name):
+            store(section, name, probe)
+        else:
+            images(section, name, probe)
     return section
 
 
@@ -59,12 +60,12 @@ def images(section: Section, data: str, probe: int) -> None:
     """The first shards of a packed set."""
     try:
         found = open_data(data, report=lambda line: None)
-        shards = found.index.shards
-        count, seconds = read((found.index.folder.open(shard) for shard in shards), probe)
+        shards = [(index.folder, shard) for index in found.indexes for shard in index.shards]
+        count, seconds = read((folder.open(shard) for folder, shard in shards), probe)
     except (UserError, OSError) as error:
         section.problems.append(f"--data {data}: {error}")
         return
-    per_second = len(found) / sum(shard.bytes for shard in shards) * count / max(seconds, 1e-9)
+    per_second = len(found) / sum(shard.bytes for _, shard in shards) * count / max(seconds, 1e-9)
     text = f"{len(found):,} images of {found.resolution} px; reads {rate(count, seconds)}, {per_second:,.0f} images/s"
     section.rows.extend([("--data", data), ("", text)])
     if count >= MIB and count / seconds < SLOW_DISK:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hmgan.config import Experiment
-from hmgan.datasets import held_out, open_data
+from hmgan.datasets import open_images, scored_against
 from hmgan.evaluation import Judge
 from hmgan.files import cache_folder, write_atomically
 from hmgan.generators import load_generator, newest_snapshot
@@ -22,8 +22,7 @@ PATH_LENGTHS = "ppl"  # the metric's name
 def scored(run: Path, experiment: Experiment, metrics: Sequence[str]) -> str:
     """Lines of metrics.jsonl: these metrics of the newest snapshot, as `hmgan evaluate` would."""
     settings, loaded, runtime = experiment.evaluation, load_generator(run), Runtime()
-    reals = open_data(settings.data or held_out(experiment.data))
-    reals = reals if experiment.conditional else reals.unlabelled()
+    reals = open_images(scored_against(experiment.data, settings.data), labelled=experiment.conditional)
     judge = Judge(reals, settings.extractor, cache_folder() / "features", runtime, metrics)
     verdict = judge(loaded.generator.to(runtime.device), loaded.classes, settings.per_class, settings.seed)
     assert verdict is not None

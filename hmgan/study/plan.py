@@ -119,12 +119,12 @@ def _check_figures(study: Study, made: Sequence[Cell]) -> None:
 def _cell(study: Study, row: Row, target: Target, seed: int, overrides: Sequence[str]) -> Cell:
     fixed = [f"train.kimg={study.kimg}", f"evaluation.per_class={study.per_class}"]
     given = [*study.set, *row.set, *fixed, *overrides]
-    own: dict[str, Any] = {"data": target.data, "train": {"seed": seed}}
+    own: dict[str, Any] = {"data": {"sources": [target.data]}, "train": {"seed": seed}}
     if target.evaluation is not None:
         own["evaluation"] = {"data": target.evaluation}
     for override in overrides:
         path = override.partition("=")[0].strip()
-        if path in ("data", "source", "aligned", "train.seed", "evaluation.data"):
+        if path in ("data", "data.sources", "source", "aligned", "train.seed", "evaluation.data"):
             raise UserError(f"--set {path} would be one for all cells; targets and seeds of the study say it")
     assert row.experiment is not None
     try:

@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from hmgan import assemble, registry_index
-from hmgan.datasets import open_data
+from hmgan.datasets import open_images
 from hmgan.errors import UserError
 from hmgan.sources import source_of
 from hmgan.study import cells, later, lock
@@ -178,9 +178,9 @@ def print_plan(wanted: Sequence[Cell], outdir: Path) -> None:
 def trained(cell: Cell) -> tuple[str, str]:
     """How many of G's parameters a cell trains, and why that cannot be told."""
     try:
-        data, source = open_data(cell.experiment.data), source_of(cell.experiment)
-        classes = len(data.classes) if cell.experiment.conditional else 1
-        network = assemble.build(cell.experiment, source, classes).generator
+        data = open_images(cell.experiment.data, labelled=cell.experiment.conditional)
+        source = source_of(cell.experiment)
+        network = assemble.build(cell.experiment, source, len(data.classes)).generator
     except UserError as error:
         return "?", str(error)
     return f"{parameters(network)[1]:,}", ""

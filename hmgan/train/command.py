@@ -12,7 +12,7 @@ from hmgan.train import dryrun, precision, rundir, session
 
 # Where the command line's own options stand in an experiment.
 PLACES = {
-    "data": ("data",),
+    "data": ("data", "sources"),
     "source": ("source",),
     "kimg": ("train", "kimg"),
     "batch": ("train", "batch"),
@@ -45,7 +45,7 @@ def train(task: str, options: dict[str, Any]) -> Path:
             return outdir
         kept, made = None, outdir
         if runtime.main:
-            data, resolution = Path(str(experiment.data)).name, prepared.networks.generator.resolution
+            data, resolution = experiment.data_label, prepared.networks.generator.resolution
             kept = rundir.same(outdir, experiment) if again else None
             made = kept or rundir.create(outdir, name, data, resolution, runtime.world, experiment)
         # Rank 0 alone looks and makes: on a shared file system another rank may see what is there later.

@@ -7,9 +7,10 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from hmgan import config
 from hmgan.assemble import Generator, fine_tuned_choice
 from hmgan.config import Choice
-from hmgan.data.shards import ShardSet
+from hmgan.data.images import Images
 from hmgan.evaluation import Judge, Verdict
 from hmgan.generators import SNAPSHOTS, save_conditional
 from hmgan.metrics.evaluate import Score
@@ -75,7 +76,7 @@ class Keeper:
 
     def _keep(self, trainer: Trainer, generator: Generator, folder: Path, kimg: float) -> None:
         experiment, source = self.prepared.experiment, self.prepared.source
-        notes = {"kimg": kimg, "experiment": experiment.summary, "data": experiment.data}
+        notes = {"kimg": kimg, "experiment": experiment.summary, "data": config.to_table(experiment).get("data")}
         if source is not None:
             notes |= {"source": experiment.source, "source_sha256": source.digest}
         backbone = experiment.backbone if source is None else Choice(**source.config["backbone"])
@@ -111,7 +112,7 @@ def fake_rows(generator: Generator, classes: tuple[str, ...], columns: int = GRI
     }
 
 
-def first_images(data: ShardSet, classes: tuple[str, ...], columns: int = GRID_COLUMNS) -> dict[str, torch.Tensor]:
+def first_images(data: Images, classes: tuple[str, ...], columns: int = GRID_COLUMNS) -> dict[str, torch.Tensor]:
     """class -> the first images of each, uint8."""
     if len(classes) == 1:
         return {classes[0]: torch.stack([data[i][0] for i in range(min(columns * columns, len(data)))])}

@@ -11,8 +11,8 @@ from torch.optim import Adam
 
 from hmgan.assemble import Generator
 from hmgan.backbones.protocol import Backbone
-from hmgan.data.order import Order
-from hmgan.data.shards import ShardSet
+from hmgan.data.images import Images
+from hmgan.data.order import indices
 from hmgan.errors import UserError
 from hmgan.losses.feature_nets import FeatureNet
 from hmgan.settings import Reconstruction
@@ -28,7 +28,7 @@ class LearnedLatents(nn.Module):
     Raises: UserError for more images than the settings allow, or a backbone whose z is more than numbers.
     """
 
-    def __init__(self, settings: Reconstruction, backbone: Backbone, data: ShardSet, seed: int) -> None:
+    def __init__(self, settings: Reconstruction, backbone: Backbone, data: Images, seed: int) -> None:
         super().__init__()
         if len(data) > settings.limit:
             raise UserError(
@@ -41,11 +41,11 @@ class LearnedLatents(nn.Module):
                 "use a source without classes"
             )
         self.z_NZ = nn.Parameter(torch.zeros(len(data), backbone.latents([0]).z.shape[1]))
-        self._order = Order(data.shard_sizes, seed=seed)
+        self._order = data.order(seed=seed)
 
     def forward(self, step: int, batch: int, rank: int, world: int) -> Tensor:
         """[B, Z] of the images that the loader gives this rank in a step."""
-        return self.z_NZ[self._order.indices(step, batch_per_rank=batch, rank=rank, world=world)]
+        return self.z_NZ[indices(self._order, step, batch_per_rank=batch, rank=rank, world=world)]
 
 
 class Reconstructor:

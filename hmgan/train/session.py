@@ -7,11 +7,10 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from hmgan import assemble, files
+from hmgan import assemble, datasets, files
 from hmgan.aligned import start_aligned
 from hmgan.config import Experiment
-from hmgan.data.shards import ShardSet
-from hmgan.datasets import held_out, open_data
+from hmgan.data.images import Images
 from hmgan.errors import UserError
 from hmgan.evaluation import Judge
 from hmgan.files import cache_folder
@@ -41,8 +40,7 @@ def prepare(experiment: Experiment, runtime: Runtime | None = None) -> Prepared:
     """Opens the data and builds the networks. Raises UserError for anything that does not fit; writes no run."""
     runtime = runtime or runtime_of(experiment)
     with runtime.accelerator.main_process_first():  # rank 0 packs a registry set, the others find it there
-        data = open_data(experiment.data)
-    data = data if experiment.conditional else data.unlabelled()
+        data = datasets.open_images(experiment.data, labelled=experiment.conditional)
     classes = data.classes
     source = source_of(experiment)
     networks = assemble.build(experiment, source, len(classes))
@@ -59,7 +57,7 @@ def prepare(experiment: Experiment, runtime: Runtime | None = None) -> Prepared:
     return Prepared(experiment, runtime, networks, shown, classes, source, reals)
 
 
-def scored_against(experiment: Experiment, runtime: Runtime, classes: tuple[str, ...]) -> ShardSet | None:
+def scored_against(experiment: Experiment, runtime: Runtime, classes: tuple[str, ...]) -> Images | None:
     """The real images of the scores at snapshots, where the experiment asks for scores.
 
     Raises: UserError if their classes are not those of the training, or too few to score.
@@ -69,8 +67,8 @@ def scored_against(experiment: Experiment, runtime: Runtime, classes: tuple[str,
         return None
     load_extractor(settings.extractor)  # its name, before anything is written
     with runtime.accelerator.main_process_first():
-        reals = open_data(settings.data or held_out(experiment.data))
-    reals = reals if experiment.conditional else reals.unlabelled()
+        wanted = datasets.scored_against(experiment.data, settings.data)
+        reals = datasets.open_images(wanted, labelled=experiment.conditional)
     if reals.classes != classes:
         raise UserError(
             f"evaluation.data has classes {', '.join(reals.classes)}, training has {', '.join(classes)}; "

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from hmgan import components, rng
 from hmgan.assemble import Generator, Networks
 from hmgan.config import Experiment
+from hmgan.data.images import Images
 from hmgan.data.loader import Tolerance, batches
-from hmgan.data.shards import ShardSet
 from hmgan.modulation.transfer import TransferGenerator
 from hmgan.modulation.unconditional import UnconditionalGenerator
 from hmgan.train import checkpoint, ema, phases, precision
@@ -59,7 +59,7 @@ class Trainer:
         experiment: Experiment,
         networks: Networks,
         runtime: Runtime,
-        data: ShardSet | None,
+        data: Images | None,
         classes: int,
         folder: Path,
         on_snapshot: Callable[[Trainer, float], None],

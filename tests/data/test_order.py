@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from hmgan.data.order import Order
+from hmgan.data.order import Order, indices
 
 
 def shown(world: int, batch: int, images: int, n: int = 12, seed: int = 3) -> list[int]:
@@ -17,7 +17,7 @@ def shown(world: int, batch: int, images: int, n: int = 12, seed: int = 3) -> li
         i
         for step in range(steps)
         for rank in range(world)
-        for i in order.indices(step, batch_per_rank=batch, rank=rank, world=world)
+        for i in indices(order, step, batch_per_rank=batch, rank=rank, world=world)
     ]
 
 
@@ -108,7 +108,7 @@ def test_windows_change_nothing_about_ranks(world):
         order = Order(RAGGED, seed=3, window=20)
         batch = 12 // world
         ranks = [(step, rank) for step in range(20) for rank in range(world)]
-        return [i for step, rank in ranks for i in order.indices(step, batch_per_rank=batch, rank=rank, world=world)]
+        return [i for step, rank in ranks for i in indices(order, step, batch_per_rank=batch, rank=rank, world=world)]
 
     assert all_ranks(world) == all_ranks(1)
 

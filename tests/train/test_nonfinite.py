@@ -10,7 +10,7 @@ import pytest
 import tiny
 import torch
 
-from hmgan.data.order import Order
+from hmgan.data.order import Order, indices
 from hmgan.data.shards import ShardSet
 from hmgan.errors import UserError
 from hmgan.train import phases
@@ -69,7 +69,7 @@ def test_a_spoilt_phase_stops_the_run_and_names_phase_step_and_images(phase, how
     advice = 'lower optimizer.lr, or leave such phases out with train.on_nonfinite = "skip"'
     images = re.fullmatch(rf"step 0, {phase} phase: {what}; images (.*); {advice}", text)[1]
     data = ShardSet(shards)
-    for i in Order([len(data)], seed=3).indices(0, batch_per_rank=4, rank=0, world=1):
+    for i in indices(Order([len(data)], seed=3), 0, batch_per_rank=4, rank=0, world=1):
         shard, key = data.place(i)
         assert f"image {key} in shard {shard}" == data._where(i)
         assert re.search(rf"{shard}: [^,]*{key}", images)

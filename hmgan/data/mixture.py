@@ -1,0 +1,210 @@
+"""Several packed sets as one, in shares, with classes equally often where that is wanted. N images, S shards."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from itertools import accumulate
+from math import gcd, lcm
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from hmgan.data.index import Index
+from hmgan.data.interleaved import Interleaved
+from hmgan.data.order import WINDOW, Order, Ordered
+from hmgan.data.shards import ShardSet
+from hmgan.data.sources import UNLABELLED
+from hmgan.errors import UserError
+
+LONGEST_ROUND = 10_000  # positions, after which the shares are exact
+
+
+class Mixture(Dataset[tuple[Tensor, int]]):
+    """The images of all sets, numbered one set after the other. A class is the same class in every set by its name.
+
+    Without weights the sets are one set, whose images are shown once in an epoch. With weights each set goes through
+    its own images again and again, none of them twice before all of them once, in its share of the positions; so a
+    small set with a large weight is repeated more often. Balanced, the classes of a set (of all, without weights) take
+    their turns in the same way, in equal shares. Balancing keeps 8 bytes an image in memory, and a window a class,
+    which is as many times smaller as there are classes.
+
+    Args:
+        sets: their images must be of one size.
+        classes: all names, in label order; left out: those of the first set.
+        weights: of each set, relative to each other; none: the sets are one.
+        balance: show the classes equally often.
+
+    Raises: UserError for sets of several sizes, a class of a set that is not in `classes`, or weights that are no ratio
+        of small whole numbers.
+    """
+
+    def __init__(
+        self,
+        sets: Sequence[ShardSet],
+        *,
+        classes: Sequence[str] | None = None,
+        weights: Sequence[float] = (),
+        balance: bool = False,
+    ) -> None:
+        self._sets, self._balance = list(sets), balance
+        first = self._sets[0]
+        for other in self._sets:
+            if other.resolution != first.resolution:
+                raise UserError(
+                    f"images that are mixed must be of one size, got {first.resolution} px in {first.index.folder} and "
+                    f"{other.resolution} px in {other.index.folder}; pack one again with --resolution"
+                )
+        self.resolution = first.resolution
+        self.classes = tuple(classes) if classes is not None else first.classes
+        self._shares = shares(weights)
+        self._label_of = [self._names_of(each) for each in self._sets]
+        self._true_label_of = self._label_of
+        self._images = list(accumulate(map(len, self._sets), initial=0))  # set m's are from [m] to [m + 1]
+        self._shards = list(accumulate((len(each.index.shards) for each in self._sets), initial=0))
+        self.counts = self._counted()
+
+    @property
+    def labels(self) -> Tensor:
+        """Made anew each time: they are not kept for a large set."""
+        return torch.from_numpy(self._labels(self._label_of))
+
+    @property
+    def digest(self) -> str:
+        """Identifies the images, the labels and their numbers, and not the order in which they are shown."""
+        tables = [table.tolist() for table in self._label_of]
+        parts = [str(tables), *self.classes, *(each.digest for each in self._sets)]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    @property
+    def indexes(self) -> tuple[Index, ...]:
+        return tuple(each.index for each in self._sets)
+
+    def unlabelled(self) -> Mixture:
+        """The same images in the same order, all of one class. What is balanced stays balanced."""
+        view = copy.copy(self)
+        view._sets = [copy.copy(each) for each in self._sets]  # with open files of their own
+        view.classes, view.counts = (UNLABELLED,), (len(self),)
+        view._label_of = [np.zeros_like(table) for table in self._label_of]
+        return view
+
+    def order(self, *, seed: int, window: int = WINDOW) -> Ordered:
+        if not self._shares:
+            return self._order(0, len(self._sets), "", seed, window)
+        total = sum(self._shares)
+        orders = [
+            self._order(m, m + 1, f"set/{m}/", seed, max(1, window * share // total))
+            for m, share in enumerate(self._shares)
+        ]
+        return Interleaved(orders, self._shares, seed=seed, name="sets/")
+
+    def __len__(self) -> int:
+        return self._images[-1]
+
+    def __getitem__(self, i: int) -> tuple[Tensor, int]:
+        m, item = self._at(i)
+        image, label = self._sets[m][item]
+        return image, int(self._label_of[m][label])
+
+    def shard_of(self, i: int) -> int:
+        m, item = self._at(i)
+        return self._shards[m] + self._sets[m].shard_of(item)
+
+    def place(self, i: int) -> tuple[str, str]:
+        m, item = self._at(i)
+        shard, key = self._sets[m].place(item)
+        return f"{self._sets[m].index.folder}/{shard}", key
+
+    def read_ahead(self, windows: Sequence[Sequence[int]]) -> None:
+        """The sets share one cache: what it must hold of the others counts for each."""
+        parts = [[self._of_set(m, window) for window in windows] for m in range(len(self._sets))]
+        sizes = [each.cached_bytes(part[0]) for each, part in zip(self._sets, parts, strict=True)]
+        for each, part, size in zip(self._sets, parts, sizes, strict=True):
+            each.read_ahead(part, beside=sum(sizes) - size)
+
+    def fetch(self, items: Iterable[int]) -> None:
+        of_set: dict[int, list[int]] = {}
+        for m, item in map(self._at, items):
+            of_set.setdefault(m, []).append(item)
+        for m, some in of_set.items():
+            self._sets[m].fetch(some)
+
+    def close(self) -> None:
+        for each in self._sets:
+            each.close()
+
+    def _at(self, i: int) -> tuple[int, int]:
+        """The set of an image, and its number there."""
+        if not 0 <= i < len(self):
+            raise IndexError(i)
+        m = bisect_right(self._images, i) - 1
+        return m, i - self._images[m]
+
+    def _of_set(self, m: int, shards: Sequence[int]) -> list[int]:
+        first, end = self._shards[m], self._shards[m + 1]
+        return [shard - first for shard in shards if first <= shard < end]
+
+    def _names_of(self, one: ShardSet) -> NDArray[np.int64]:
+        """[classes of the set] their labels here."""
+        if unknown := [name for name in one.classes if name not in self.classes]:
+            raise UserError(
+                f"the classes of data that is mixed must agree, got {unknown[0]!r} in {one.index.folder} beside "
+                f"{', '.join(self.classes)}; name all that are wanted in data.classes"
+            )
+        return np.array([self.classes.index(name) for name in one.classes], np.int64)
+
+    def _counted(self) -> tuple[int, ...]:
+        counts = np.zeros(len(self.classes), np.int64)
+        for each, table in zip(self._sets, self._label_of, strict=True):
+            counts[table] += each.counts
+        return tuple(counts.tolist())
+
+    def _labels(self, tables: Sequence[NDArray[np.int64]], first: int = 0, end: int | None = None) -> NDArray[np.int64]:
+        """Of the sets from `first` up to `end`."""
+        sets = zip(self._sets[first:end], tables[first:end], strict=True)
+        return np.concatenate([table[each.labels.numpy()] for each, table in sets])
+
+    def _order(self, first: int, end: int, name: str, seed: int, window: int) -> Ordered:
+        """Of the sets from `first` up to `end` as one."""
+        sizes_S = np.zeros(self._shards[-1], np.int64)
+        for m in range(first, end):
+            sizes_S[self._shards[m] : self._shards[m + 1]] = self._sets[m].shard_sizes
+        images = range(self._images[first], self._images[end])
+        if not self._balance:
+            part = None if len(images) == len(self) else images
+            return Order(sizes_S, seed=seed, window=window, images=part, name=name)
+        labels_N = self._labels(self._true_label_of, first, end)
+        found = np.unique(labels_N).tolist()
+        bounds = np.concatenate([[0], np.cumsum(sizes_S)])
+        orders = []
+        for label in found:
+            rows = np.flatnonzero(labels_N == label)
+            sizes_of_label_S = np.diff(np.searchsorted(rows, bounds))
+            own, small = f"{name}class/{label}/", max(1, window // len(found))
+            orders.append(Order(sizes_of_label_S, seed=seed, window=small, images=images[0] + rows, name=own))
+        return Interleaved(orders, [1] * len(orders), seed=seed, name=f"{name}classes/")
+
+
+def shares(weights: Sequence[float]) -> list[int]:
+    """The smallest whole numbers in the ratio of the weights, which are taken as they are written: 0.7 is 7/10.
+
+    Raises: UserError if they are not more than 0, or their sum is too large.
+    """
+    if any(not weight > 0 for weight in weights):
+        raise UserError(f"weights must be more than 0, got {', '.join(map(str, weights))}; leave a source out instead")
+    exact = [Fraction(str(weight)) for weight in weights]
+    scale = lcm(*(weight.denominator for weight in exact))
+    whole = [int(weight * scale) for weight in exact]
+    whole = [number // gcd(*whole) for number in whole]
+    if sum(whole) > LONGEST_ROUND:
+        ratio = ":".join(map(str, whole))
+        raise UserError(
+            f"weights must be a ratio of whole numbers up to {LONGEST_ROUND} in all, got {ratio}; round them"
+        )
+    return whole
