@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hmgan.data.index import Index
@@ -29,6 +31,9 @@ class Images(Protocol):
 
     def __len__(self) -> int: ...
     def __getitem__(self, i: int, /) -> tuple[Tensor, int]: ...  # uint8 [3, H, W], label
+
+    def read_into(self, i: int, out_HW3: NDArray[np.uint8], /) -> int:
+        """Writes an image's pixels where they are wanted, and returns its label."""
 
     def unlabelled(self) -> Images:
         """The same images in the same order, all of one class."""

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from itertools import count, repeat
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -48,7 +50,7 @@ def batches(
     workers: int = 0,
     tolerance: Tolerance = STRICT,
 ) -> Iterator[Batch]:
-    """Training batches without end, images uint8 [B, 3, H, W].
+    """Training batches without end, images uint8 [B, 3, H, W], the channels of a pixel side by side in memory.
 
     The batch of a step depends on the arguments only: not on `workers`, nor on where the run was resumed. Do not hand
     it to `accelerate.prepare`, which would shard it a second time.
@@ -87,8 +89,11 @@ def all_of_class(
         yield torch.stack([data[i][0] for i in chosen[first : first + batch]])
 
 
-def _collate(samples: Sequence[tuple[Tensor, int]]) -> Batch:
-    return Batch(torch.stack([image for image, _ in samples]), torch.tensor([label for _, label in samples]))
+def _read(data: Images, places: Sequence[int], read: Callable[[int, NDArray[np.uint8]], int]) -> Batch:
+    """One image after the other, each decoded in its place in the batch."""
+    pixels_BHW3 = torch.empty(len(places), data.resolution, data.resolution, 3, dtype=torch.uint8)
+    labels = [read(place, out_HW3) for place, out_HW3 in zip(places, pixels_BHW3.numpy(), strict=True)]
+    return Batch(pixels_BHW3.permute(0, 3, 1, 2), torch.tensor(labels))
 
 
 class _Steps:
@@ -122,12 +127,12 @@ def _batches(steps: _Steps, start: int, workers: int, tolerance: Tolerance) -> I
     damaged: set[int] = set()
     told: set[str] = set()
 
-    def sample(position: int) -> tuple[Tensor, int]:
-        """The image at a position of the order, or of the next one that is whole."""
+    def read(position: int, out_HW3: NDArray[np.uint8]) -> int:
+        """The image at a position of the order, or at the next one that is whole."""
         for place in count(position):
             image = steps.order[place]
             try:
-                return steps.data[image]
+                return steps.data.read_into(image, out_HW3)
             except DamageError as error:
                 damaged.add(image)
                 if len(damaged) > tolerance.share * len(steps.data):
@@ -141,7 +146,7 @@ def _batches(steps: _Steps, start: int, workers: int, tolerance: Tolerance) -> I
     for step, batch in zip(count(start), ahead, strict=False):
         if not workers:
             steps.images(step)
-        yield _collate([sample(c) for c in steps.positions(step)]) if batch is None else batch
+        yield _read(steps.data, steps.positions(step), read) if batch is None else batch
 
 
 class _Reader:
@@ -152,7 +157,7 @@ class _Reader:
 
     def __getitems__(self, images: list[int]) -> Batch | None:
         try:
-            return _collate([self._data[i] for i in images])
+            return _read(self._data, images, self._data.read_into)
         except UserError:
             return None
 

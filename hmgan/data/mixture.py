@@ -112,6 +112,10 @@ class Mixture(Dataset[tuple[Tensor, int]]):
         image, label = self._sets[m][item]
         return image, int(self._label_of[m][label])
 
+    def read_into(self, i: int, out_HW3: NDArray[np.uint8]) -> int:
+        m, item = self._at(i)
+        return int(self._label_of[m][self._sets[m].read_into(item, out_HW3)])
+
     def shard_of(self, i: int) -> int:
         m, item = self._at(i)
         return self._shards[m] + self._sets[m].shard_of(item)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import io
 import os
 import tarfile
 from collections import OrderedDict
@@ -15,20 +14,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from hmgan.data.decode import SizeError, decode_into
 from hmgan.data.folders import AGAIN
 from hmgan.data.index import Index, read_index
 from hmgan.data.order import WINDOW, Order
 from hmgan.data.sources import UNLABELLED
 from hmgan.errors import DamageError, UserError
-
-try:
-    import simplejpeg
-except ImportError:  # slower, and the same images up to the decoders' rounding
-    simplejpeg = None
 
 HEADER = tarfile.BLOCKSIZE  # bytes; a tar member's header ends where its data begins
 OPEN_FILES = 256  # kept open at most; a process may often have 1024 in all
@@ -116,17 +110,21 @@ class ShardSet(Dataset[tuple[Tensor, int]]):
         return self._length
 
     def __getitem__(self, i: int) -> tuple[Tensor, int]:
+        pixels_HW3 = np.empty((self.resolution, self.resolution, 3), np.uint8)
+        label = self.read_into(i, pixels_HW3)
+        return torch.from_numpy(pixels_HW3).permute(2, 0, 1).contiguous(), label
+
+    def read_into(self, i: int, out_HW3: NDArray[np.uint8]) -> int:
         row = self._row(i)
         content = self._read(row)
         try:
-            image = _decode(content)
+            decode_into(content, out_HW3)
+        except SizeError as error:
+            want = f"{self.resolution} x {self.resolution}"
+            raise DamageError(f"{self._where(row)} must be {want} px, got {error}; {AGAIN}") from None
         except Exception as error:
             raise DamageError(f"{self._where(row)} cannot be decoded: {error}; {AGAIN}") from error
-        if image.shape[1:] != (self.resolution, self.resolution):
-            got = f"{image.shape[2]} x {image.shape[1]}"
-            want = f"{self.resolution} x {self.resolution}"
-            raise DamageError(f"{self._where(row)} must be {want} px, got {got}; {AGAIN}")
-        return image, int(self._label_of[self.index.label[row]])
+        return int(self._label_of[self.index.label[row]])
 
     def shard_of(self, i: int) -> int:
         """The number of the shard that an image lies in."""
@@ -236,13 +234,3 @@ class ShardSet(Dataset[tuple[Tensor, int]]):
         self._files[shard] = self.index.folder.open(self.index.shards[shard])
         if len(self._files) > OPEN_FILES:
             os.close(self._files.popitem(last=False)[1])
-
-
-def _decode(content: bytes) -> Tensor:
-    """RGB, uint8 [3, H, W]."""
-    if simplejpeg is not None and content[:2] == b"\xff\xd8":
-        pixels = simplejpeg.decode_jpeg(content, colorspace="RGB")
-    else:
-        with Image.open(io.BytesIO(content)) as image:
-            pixels = np.array(image.convert("RGB"))
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
