@@ -9,6 +9,7 @@ from hmgan import config
 from hmgan.config import Experiment
 from hmgan.errors import UserError
 from hmgan.train import dryrun, precision, rundir, session
+from hmgan.train.meeting import excused
 
 # Where the command line's own options stand in an experiment.
 PLACES = {
@@ -34,9 +35,9 @@ def train(task: str, options: dict[str, Any]) -> Path:
     """
     outdir, name, again = options["outdir"], options["experiment"], options["resume"] == AUTO
     if options["resume"] and not again:
-        folder = rundir.latest(outdir) if options["resume"] == "latest" else Path(options["resume"])
-        return resume(folder, task, options)
-    experiment = configured(task, options)
+        return resume(task, options)
+    with excused():
+        experiment = configured(task, options)
     runtime = session.runtime_of(experiment)
     with runtime.watched():
         prepared = session.prepare(experiment, runtime)
@@ -66,8 +67,25 @@ def configured(task: str, options: dict[str, Any]) -> Experiment:
     return experiment
 
 
-def resume(folder: Path, task: str, options: dict[str, Any]) -> Path:
+def resume(task: str, options: dict[str, Any]) -> Path:
     """Goes on with a run, under its own configuration; --kimg may lengthen it."""
+    with excused():
+        folder, kept, experiment = lengthened(task, options)
+    runtime = session.runtime_of(experiment)
+    with runtime.watched():
+        prepared = session.prepare(experiment, runtime)
+        if options["dry_run"]:
+            dryrun.print_plan(prepared)
+            return folder
+        if runtime.main and experiment != kept:
+            rundir.keep_config(folder, experiment)
+        return session.run(prepared, folder, resume=True)
+
+
+def lengthened(task: str, options: dict[str, Any]) -> tuple[Path, Experiment, Experiment]:
+    """The run to go on with, its own configuration, and the one to go on under. Raises UserError for what is wrong."""
+    latest = options["resume"] == "latest"
+    folder = rundir.latest(options["outdir"]) if latest else Path(options["resume"])
     kept = rundir.read_config(folder)
     if kept.task != task:
         raise UserError(f"{folder} is a run of {session.VERBS[kept.task]}, got {session.VERBS[task]}")
@@ -80,20 +98,11 @@ def resume(folder: Path, task: str, options: dict[str, Any]) -> Path:
         raise UserError(
             f"{folder} trains in {kept.train.precision}, accelerate launch asks for {asked}; leave that out"
         )
-    experiment: Experiment = kept
-    if options["kimg"] is not None:
-        table = config.to_table(kept)
-        config.merge(table, placed(options))
-        experiment = config.resolve(table)
-    runtime = session.runtime_of(experiment)
-    with runtime.watched():
-        prepared = session.prepare(experiment, runtime)
-        if options["dry_run"]:
-            dryrun.print_plan(prepared)
-            return folder
-        if runtime.main and experiment != kept:
-            rundir.keep_config(folder, experiment)
-        return session.run(prepared, folder, resume=True)
+    if options["kimg"] is None:
+        return folder, kept, kept
+    table = config.to_table(kept)
+    config.merge(table, placed(options))
+    return folder, kept, config.resolve(table)
 
 
 def placed(options: dict[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
 from hmgan import components
+from hmgan.train.meeting import met
 from hmgan.train.signals import Stop
 from hmgan.train.watch import SILENCE, Progress, Watch
 
@@ -57,9 +58,10 @@ class Runtime:
         cpu = not torch.cuda.is_available()
         # A collective gives up by itself only where the watch, which can say who it waits for, has failed to.
         patience = InitProcessGroupKwargs(timeout=timedelta(seconds=timeout + SILENCE))
-        self.accelerator = Accelerator(
-            cpu=cpu, log_with=list(trackers) or None, project_config=directories, kwargs_handlers=[patience]
-        )
+        with met(timeout):
+            self.accelerator = Accelerator(
+                cpu=cpu, log_with=list(trackers) or None, project_config=directories, kwargs_handlers=[patience]
+            )
         self.stop, self.progress, self._timeout = Stop(), Progress(), timeout
 
     def watched(self) -> AbstractContextManager[object]:

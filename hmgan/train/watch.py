@@ -228,6 +228,7 @@ class Watch:
         try:
             if self._rank == 0:
                 self._wait_for_the_others()
+                time.sleep(BEAT / 2)  # the one that told may be looking whether all know, in the store that ends here
             elif fault.rank != 0:
                 self._store.add(ACKS, 1)
         finally:

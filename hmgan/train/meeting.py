@@ -1,0 +1,149 @@
+"""How ranks meet: each says that it is here, or why it will not be, before any of them waits for the others.
+
+Without this a rank that never comes leaves the others to the process group's own time-out, which says nothing of it.
+They speak through a store at MASTER_ADDR and MASTER_PORT, where the process group has its own: rank 0's, or torchrun's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from typing import NamedTuple
+
+import torch.distributed as dist
+from torch.distributed import PrefixStore, Store, TCPStore
+
+from hmgan.errors import UserError
+
+PATIENCE = 300.0  # seconds for all to come; train.timeout, where that is shorter
+GRACE = 10.0  # seconds in which the others can read why rank 0, whose store it is, leaves
+POLL = 0.05
+COUNT, EXCUSE = "count", "excuse"  # ranks that have spoken; rank and reason of the first that leaves
+
+
+class Seat(NamedTuple):
+    """This rank among the others, as its launcher says."""
+
+    rank: int
+    world: int
+    address: str
+    port: int
+    speaks: bool  # for its machine
+
+    @property
+    def keeps(self) -> bool:
+        """Whether the store is in this process; torchrun has one of its own."""
+        return self.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+
+    def store(self, seconds: float) -> Store:
+        """Raises RuntimeError if it cannot be reached in time."""
+        # multi_tenant: the process group's own, made later at the same port, is the same server.
+        patience = timedelta(seconds=seconds)
+        tcp = TCPStore(self.address, self.port, None, self.keeps, patience, wait_for_workers=False, multi_tenant=True)
+        return PrefixStore("meeting", tcp)
+
+
+def seat() -> Seat | None:
+    """None for a process that is alone, and for one that has met the others."""
+    given = [os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")]
+    if not all(given) or given[1] == "1" or dist.is_initialized():
+        return None
+    rank, world, address, port = given
+    return Seat(int(rank), int(world), address, int(port), os.environ.get("LOCAL_RANK", "0") == "0")
+
+
+@contextmanager
+def met(timeout: float) -> Iterator[None]:
+    """Around the making of the process group: all ranks are here, and one that dies meanwhile ends the others.
+
+    Args:
+        timeout: seconds for all to come, and again for the group to be there; at most PATIENCE.
+
+    Raises: UserError if a rank does not come, with its number, or has failed before it could, with its message.
+    """
+    own, seconds = seat(), min(timeout, PATIENCE)
+    if own is None:
+        yield
+        return
+    store = _joined(own, seconds)
+    _wait_for_all(own, store, seconds)
+    timer = threading.Timer(seconds, _give_up, (seconds,))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        del store  # on rank 0 the others have read it until now
+
+
+@contextmanager
+def excused() -> Iterator[None]:
+    """Around what a rank does before it meets the others: a UserError of it ends them too, with its message."""
+    try:
+        yield
+    except UserError as error:
+        own = seat()
+        if own is not None:
+            with suppress(RuntimeError):  # there is nobody to tell
+                _excuse(own, str(error))
+        raise
+
+
+def _excuse(own: Seat, text: str) -> None:
+    store = own.store(GRACE)
+    store.compare_set(EXCUSE, "", json.dumps([own.rank, text]))
+    deadline = time.monotonic() + GRACE
+    spoken = store.add(COUNT, 1)
+    while own.keeps and spoken < own.world and time.monotonic() < deadline:
+        time.sleep(POLL)
+        spoken = store.add(COUNT, 0)
+    if own.keeps:
+        time.sleep(4 * POLL)  # until the last one has read it
+
+
+def _joined(own: Seat, seconds: float) -> Store:
+    try:
+        return own.store(seconds)
+    except RuntimeError as error:
+        raise UserError(
+            f"rank {own.rank} of {own.world} cannot use {own.address}:{own.port}, where the ranks meet "
+            f"({str(error).splitlines()[0]}); look at MASTER_ADDR, MASTER_PORT, and what rank 0 says"
+        ) from None
+
+
+def _wait_for_all(own: Seat, store: Store, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    try:
+        store.set(str(own.rank), "")
+        spoken = store.add(COUNT, 1)
+        while spoken < own.world and not store.check([EXCUSE]):
+            if time.monotonic() > deadline:
+                absent = [str(rank) for rank in range(own.world) if not store.check([str(rank)])]
+                raise UserError(
+                    f"rank {', '.join(absent)} of {own.world} did not come to {own.address}:{own.port} within "
+                    f"{seconds:.0f} s; look at what it says, or whether it was started"
+                )
+            time.sleep(POLL)
+            spoken = store.add(COUNT, 0)
+        if not store.check([EXCUSE]):
+            return
+        rank, text = json.loads(store.get(EXCUSE))
+    except RuntimeError as error:
+        raise UserError(f"rank 0 left before all ranks were there: {str(error).splitlines()[0]}") from None
+    if not own.speaks:
+        raise SystemExit(2)
+    raise UserError(f"rank {rank}: {text}")
+
+
+def _give_up(seconds: float) -> None:
+    """The main thread waits for a rank that was there and is not any more."""
+    text = f"error: all ranks came, but their process group is not there {seconds:.0f} s later; look at what each says"
+    print(text, file=sys.stderr, flush=True)
+    os._exit(1)
