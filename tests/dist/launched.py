@@ -13,7 +13,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tiny", "hmgan.train.command", "torch.distributed", "torch._dynamo", "accelerate.tracking"])
+CONTEXT.set_forkserver_preload(
+    ["tiny", "hmgan.train.command", "torch.distributed", "torch._dynamo", "accelerate.tracking"]
+)
 DEADLINE = 600  # seconds; on a machine at rest it is seconds
 
 
@@ -44,14 +46,16 @@ def _own(rank: int) -> dict[str, str]:
     return {"RANK": str(rank), "LOCAL_RANK": str(rank)}
 
 
-def _rank(arguments: list[str], environment: dict[str, str], output: Path, prepare: Callable[[], object] | None) -> None:
+def _rank(
+    arguments: list[str], environment: dict[str, str], output: Path, prepare: Callable[[], object] | None
+) -> None:
     os.environ.update(environment)
     if environment["WORLD_SIZE"] == "1":
         del os.environ["WORLD_SIZE"]
     handle = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(handle, 1)
     os.dup2(handle, 2)
-    sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))
+    sys.stdout, sys.stderr = (os.fdopen(number, "w", 1, closefd=False) for number in (1, 2))
     import torch
 
     from hmgan.cli import main
