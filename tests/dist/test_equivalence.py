@@ -90,9 +90,7 @@ def test_the_ranks_of_these_tests_see_unequal_numbers_of_each_class(two_ranks):
 
 
 def test_gradients_of_the_scenarios_differ_so_that_agreement_says_something(two_ranks):
-    r1, barlow, dcl = (
-        read(two_ranks, Case(name), 0)["phase0/conv2.weight"] for name in ("r1", "barlow-twins", "dcl")
-    )
+    r1, barlow, dcl = (read(two_ranks, Case(name), 0)["phase0/conv2.weight"] for name in ("r1", "barlow-twins", "dcl"))
     assert (r1 - barlow).abs().max() > 1e-3
     assert (r1 - dcl).abs().max() > 1e-3
     assert (barlow - dcl).abs().max() > 1e-3
