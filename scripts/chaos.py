@@ -119,6 +119,7 @@ def chaos(kills: int, seed: int, folder: Path, minutes: float = math.inf) -> Fig
     while True:
         random_ = random.Random(f"{seed} {figures.kills} {figures.runs}")
         outdir = folder / f"killed-{figures.runs}"
+        before = partials(outdir)  # of earlier kills
         ranks = start(outdir, shards, source, folder)
         enough = figures.kills >= kills or time.monotonic() - began > 60 * minutes
         saving = random_.random() < 0.5
@@ -126,7 +127,7 @@ def chaos(kills: int, seed: int, folder: Path, minutes: float = math.inf) -> Fig
             until_it_ends(ranks)
         elif wait_for_the_moment(ranks, outdir, saving, random_, journal.life):
             victims = random_.choice(VICTIMS)
-            found = kill(ranks, victims) | look(outdir)
+            found = kill(ranks, victims) | look(outdir, before)
             who = {"rank_0": victims == (0,), "rank_1": victims == (1,), "both": len(victims) == RANKS}
             journal.tell(kills=1, meant_for_a_save=saving, **who, **found)
             print(f"{figures.kills} kills, {figures.runs} runs", file=sys.stderr, flush=True)
@@ -153,13 +154,20 @@ def until_it_ends(ranks: launched.Ranks) -> float:
     return time.monotonic() - began
 
 
+def partials(outdir: Path) -> set[Path]:
+    """Checkpoints that are half written, or half removed."""
+    return set(outdir.glob("*/checkpoints/.*.partial"))
+
+
 def wait_for_the_moment(ranks: launched.Ranks, outdir: Path, saving: bool, random_: random.Random, life: float) -> bool:
     """Whether it has come to kill the run, before that has ended: any moment, or one in the n-th save from now."""
-    deadline, saves, seen = time.monotonic() + random_.uniform(0, life), random_.randint(1, SAVES), set()
+    deadline, saves = time.monotonic() + random_.uniform(0, life), random_.randint(1, SAVES)
+    before = partials(outdir)
+    seen = before
     while all(process.is_alive() for process in ranks.processes):
         if saving:
-            seen |= set(outdir.glob("*/checkpoints/.*.partial"))
-            if len(seen) >= saves:
+            seen = seen | partials(outdir)
+            if len(seen - before) >= saves:
                 time.sleep(random_.uniform(0, SAVE))
                 return True
         elif time.monotonic() > deadline:
@@ -181,11 +189,11 @@ def kill(ranks: launched.Ranks, victims: tuple[int, ...]) -> dict[str, float]:
     return {"survivors_that_hung": hung, "slowest_survivor": seconds}
 
 
-def look(outdir: Path) -> dict[str, float]:
+def look(outdir: Path, before: set[Path]) -> dict[str, float]:
     """Reads every checkpoint that is there."""
     read = [readable(folder) for run in outdir.glob("*/checkpoints") for folder in checkpoint.stored(run)]
-    partial = bool(list(outdir.glob("*/checkpoints/.*.partial")))
-    return {"while_saving": partial, "checkpoints_read": len(read), "unreadable": read.count(False)}
+    half = bool(partials(outdir) - before)
+    return {"while_saving": half, "checkpoints_read": len(read), "unreadable": read.count(False)}
 
 
 def readable(folder: Path) -> bool:
