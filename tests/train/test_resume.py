@@ -62,10 +62,10 @@ def interrupt_at(monkeypatch, step):
     """The next run dies in the middle of that step, with D's half of it done."""
     original = Trainer._gen_step
 
-    def die(self, *given):
+    def die(self, *given, **options):
         if self.step == step:
             raise Interrupted
-        return original(self, *given)
+        return original(self, *given, **options)
 
     monkeypatch.setattr(Trainer, "_gen_step", die)
 

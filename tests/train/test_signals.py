@@ -29,14 +29,14 @@ def signalled_in(monkeypatch, step, number):
     """A signal arrives in the middle of that step."""
     original = Trainer._gen_step
 
-    def act(self, *given):
+    def act(self, *given, **options):
         if self.step == step:
             os.kill(os.getpid(), number)
             deadline = time.monotonic() + 10
             while not self.runtime.stop.requested:  # a thread takes it from the pipe
                 assert time.monotonic() < deadline
                 time.sleep(0.001)
-        return original(self, *given)
+        return original(self, *given, **options)
 
     monkeypatch.setattr(Trainer, "_gen_step", act)
 
