@@ -228,6 +228,10 @@ def compare(
     rows: Annotated[str | None, typer.Option(help="Only these methods, for example hyper-mod-b,adain.")] = None,
     targets: Annotated[str | None, typer.Option(help="Only these targets.")] = None,
     seeds: Annotated[str | None, typer.Option(help="Only these seeds, for example 0,2-4.")] = None,
+    workers: Annotated[
+        str | None, typer.Option(help="Cells at once: a number, cpu:N or cuda:N, or both: cuda:3,cpu:2.")
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(help="Stop after so long, to be gone on with.")] = None,
     report_only: Annotated[bool, typer.Option("--report-only", help="Run nothing; report what is finished.")] = False,
     set_: Set = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Say how far each cell is; run nothing.")] = False,
@@ -247,6 +251,8 @@ def compare(
         targets=targets.split(",") if targets else None,
         seeds=parse_seeds(seeds) if seeds else None,
         overrides=set_ or (),
+        workers=workers,
+        minutes=minutes,
     )
     if run(order, report_only=report_only, dry_run=dry_run):
         raise SystemExit(1)

@@ -144,6 +144,7 @@ class Train(Strict):
     checkpoints: int = Field(2, ge=1, description="checkpoints kept")
     contrastive_weight: float = Field(1e-3, ge=0, description="lambda_contr, Eq. 9")
     class_weight: float = Field(1.0, ge=0, description="weight of an auxiliary classifier's loss, for D and for G")
+    class_fakes: bool = Field(True, description="D's classifier learns of fakes too; false: of real images alone")
     gen_penalty_weight: float = Field(1.0, ge=0, description="weight of the penalty on a fine-tuned G")
     freeze: list[str] = Field(default=[], description="parts of D that do not train")
     source: list[str] = Field(default=[], description="parameters of the source that train too, as patterns")

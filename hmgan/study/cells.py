@@ -52,7 +52,8 @@ def standing(folder: Path, cell: Cell) -> Standing:
     """How far a cell is. Raises UserError if it was begun with other settings."""
     check_same(folder, cell)
     if is_done(folder, cell):
-        return Standing(State.DONE, cell.experiment.train.kimg)
+        lacking = unscored(folder, cell)
+        return Standing(State.DONE, cell.experiment.train.kimg, f"without {', '.join(lacking)}" if lacking else "")
     kimg = progress(folder)
     holder = lock.holder(folder / CLAIMS) if (folder / CLAIMS).is_dir() else None
     if holder is not None:
@@ -72,6 +73,18 @@ def is_done(folder: Path, cell: Cell) -> bool:
     return bool(done["kimg"] >= cell.experiment.train.kimg)
 
 
+def is_scored(folder: Path, cell: Cell) -> bool:
+    """Whether a cell is finished, and scored by all that its study asks for now: nothing is left to do."""
+    return is_done(folder, cell) and not unscored(folder, cell)
+
+
+def unscored(folder: Path, cell: Cell) -> list[str]:
+    """The metrics that a finished cell has not been scored by: its study asks for more than it did."""
+    done = read(folder / DONE)
+    known = done["metrics"] if "metrics" in done else read(folder / CELL)["metrics"]
+    return [name for name in cell.metrics if name not in known]
+
+
 def progress(folder: Path) -> float:
     """kimg of the training so far, as its status lines tell."""
     try:
@@ -82,11 +95,18 @@ def progress(folder: Path) -> float:
 
 
 def begin(folder: Path, cell: Cell) -> None:
-    """Writes cell.json, under the cell's claim. A cell that was finished at fewer kimg goes on."""
+    """Writes cell.json, under the cell's claim. A finished cell goes on: at more kimg, or with metrics it lacks."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (FAILED, DONE, PATHS):
+    have: list[str] = []
+    if is_done(folder, cell):
+        lacking = unscored(folder, cell)
+        have = [name for name in cell.metrics if name not in lacking]
+    else:
+        (folder / PATHS).unlink(missing_ok=True)
+    for name in (FAILED, DONE):
         (folder / name).unlink(missing_ok=True)
-    put(folder / CELL, {"cell": cell.label, "metrics": cell.metrics, **_table(cell)})
+    asked = {"metrics": cell.metrics, "have": have, "scored": cell.scored}
+    put(folder / CELL, {"cell": cell.label, **asked, **_table(cell)})
 
 
 def fail(folder: Path, reason: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -80,8 +80,9 @@ class Study(Strict):
     summary: str
     provenance: str = ""
     kimg: float = Field(gt=0, description="kimg of training in every cell")
-    per_class: int = Field(ge=2, description="fakes per class that are scored at every snapshot")
+    per_class: int = Field(ge=2, description="fakes per class that are scored")
     metrics: list[str] = Field(["fd", "kd"], min_length=1, description="scored at the end; at snapshots, fd and kd")
+    scored: Literal["snapshots", "end"] = Field("snapshots", description="end: nothing before it, which saves time")
     seeds: list[int] = Field(min_length=1)
     set: list[str] = Field(default=[], description="a.b=c overrides of every row's experiment")
     targets: list[Target] = Field(min_length=1)

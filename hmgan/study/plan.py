@@ -21,6 +21,7 @@ class Cell(NamedTuple):
     experiment: Experiment  # as it trains, but for the aligned heads it may start from
     align_kimg: float  # self-alignment before it; 0 is none
     metrics: tuple[str, ...] = ()  # that its end is scored by
+    scored: str = "snapshots"  # or "end": not before it
 
     @property
     def label(self) -> str:
@@ -53,6 +54,8 @@ def cells(
 ) -> list[Cell]:
     """The cells in the order they run: the first seed of everything comes first, so that a report is soon whole.
 
+    A row's targets follow each other: of a study that is cut short, every target lacks the same rows, the last ones.
+
     Args:
         overrides: a.b=c over every row's experiment, after the study's own.
         rows, targets, seeds: only these; left out: all of the study.
@@ -75,8 +78,8 @@ def cells(
         _cell(study, row, target, seed, overrides)
         for seed in study.seeds
         if not seeds or seed in seeds
-        for target in wanted_targets
         for row in wanted_rows
+        for target in wanted_targets
     ]
     _check_metrics(study)
     _check_alike(made)
@@ -137,4 +140,4 @@ def _cell(study: Study, row: Row, target: Target, seed: int, overrides: Sequence
         raise UserError(
             f"row {row.name!r} trains from scratch, and there is no source to align to; leave out align_kimg"
         )
-    return Cell(target.name, row.name, seed, experiment, row.align_kimg, tuple(study.metrics))
+    return Cell(target.name, row.name, seed, experiment, row.align_kimg, tuple(study.metrics), study.scored)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ from hmgan.errors import UserError
 from hmgan.sources import source_of
 from hmgan.study import cells, later, lock
 from hmgan.study.cells import State
+from hmgan.study.places import HERE, Limit, Place, places
 from hmgan.study.plan import Cell, load_study
 from hmgan.study.plan import cells as planned
 from hmgan.study.progress import Progress
@@ -39,6 +41,8 @@ class Order(NamedTuple):
     seeds: Sequence[int] | None = None
     overrides: Sequence[str] = ()
     paths: bool = False  # measure path lengths, too
+    workers: str | None = None  # cells that run at once, as places() reads it; left out: one
+    minutes: float | None = None  # after which what runs is stopped, to be gone on with
 
     def line(self) -> str:
         """The command that makes the whole study, as the report quotes it."""
@@ -62,12 +66,14 @@ def compare(order: Order, *, report_only: bool = False, dry_run: bool = False) -
         print_plan(wanted, order.outdir)
         return 0
     failures: dict[str, str] = {}
+    everywhere = places(order.workers) if order.workers else [HERE]
     if not report_only:
         # Inside run directories paths are absolute: the study can be resumed from anywhere.
         outdir = order.outdir.absolute()
         with Progress(wanted, outdir) as progress:
-            failures = run_all(wanted, outdir, progress)
-            for cell in wanted if order.paths else ():
+            limit = Limit(order.minutes)
+            failures = run_everywhere(wanted, outdir, progress, everywhere, limit)
+            for cell in wanted if order.paths and not limit.reached else ():
                 if later.lacks_paths(cell, cell.folder(outdir)):
                     progress.say(f"path lengths of {cell.label}")
                     later.measure_paths(cell, cell.folder(outdir))
@@ -79,33 +85,57 @@ def compare(order: Order, *, report_only: bool = False, dry_run: bool = False) -
     return len(failures)
 
 
-def run_all(wanted: Sequence[Cell], outdir: Path, progress: Progress) -> dict[str, str]:
+def run_everywhere(
+    wanted: Sequence[Cell], outdir: Path, progress: Progress, everywhere: Sequence[Place], limit: Limit
+) -> dict[str, str]:
+    """`run_all` in every place at once, each cell in one of them; label -> reason for those that failed."""
+    with ThreadPoolExecutor(len(everywhere)) as pool:
+        try:
+            running = [pool.submit(run_all, wanted, outdir, progress, place, limit) for place in everywhere]
+            failed = [each.result() for each in running]
+        except BaseException:  # an interrupt reaches this thread alone; the others end their cells' processes
+            limit.stop()
+            raise
+    failures = {label: reason for each in failed for label, reason in each.items()}
+    rest = [cell for cell in wanted if cell.label not in failures and not cells.is_scored(cell.folder(outdir), cell)]
+    if limit.reached:
+        progress.say(f"{len(rest)} cells are not finished; the same command goes on with them")
+    else:
+        progress.left_to_others(rest)
+    return failures
+
+
+def run_all(
+    wanted: Sequence[Cell], outdir: Path, progress: Progress, place: Place = HERE, limit: Limit | None = None
+) -> dict[str, str]:
     """Runs every cell that nobody has finished or holds; label -> reason for those that failed.
 
     Passes go on while they achieve something: a cell that another process gave up meanwhile is taken up here.
     """
     failures: dict[str, str] = {}
+    limit = limit or Limit()
     while True:
         ran = False
         for cell in wanted:
-            if cell.label in failures or cells.is_done(cell.folder(outdir), cell):
+            if limit.reached or cell.label in failures or cells.is_scored(cell.folder(outdir), cell):
                 continue
             claim = lock.take(cell.folder(outdir) / cells.CLAIMS)
             if claim is None:
                 continue
             with claim:
-                if cells.is_done(cell.folder(outdir), cell):  # by whoever held it until now
+                if cells.is_scored(cell.folder(outdir), cell):  # by whoever held it until now
                     continue
                 ran = True
-                reason = run_one(cell, outdir, claim, progress)
+                reason = run_one(cell, outdir, claim, progress, place, limit)
             if reason is not None:
                 failures[cell.label] = reason
-        if not ran:
-            progress.left_to_others([cell for cell in wanted if cell.label not in failures])
+        if not ran or limit.reached:
             return failures
 
 
-def run_one(cell: Cell, outdir: Path, claim: lock.CellLock, progress: Progress) -> str | None:
+def run_one(
+    cell: Cell, outdir: Path, claim: lock.CellLock, progress: Progress, place: Place, limit: Limit
+) -> str | None:
     """Runs a cell under its claim; the reason if it failed."""
     folder = cell.folder(outdir)
     cells.check_same(folder, cell)  # another process may have begun it since the first look
@@ -113,7 +143,7 @@ def run_one(cell: Cell, outdir: Path, claim: lock.CellLock, progress: Progress) 
     progress.started(cell)
     with (folder / cells.OUTPUT).open("ab") as output:
         first = output.tell()
-        worker = start(folder, output.fileno())
+        worker = start(folder, output.fileno(), place.environment)
         try:
             while worker.poll() is None:
                 time.sleep(POLL)
@@ -122,10 +152,16 @@ def run_one(cell: Cell, outdir: Path, claim: lock.CellLock, progress: Progress) 
                     stop(worker)
                     progress.lost(cell)
                     return None
+                if limit.reached:
+                    stop(worker)
+                    break
         finally:
             stop(worker)
     if cells.is_done(folder, cell):
         progress.finished(cell)
+        return None
+    if limit.reached:
+        progress.stopped(cell)
         return None
     reason = why(folder / cells.OUTPUT, first, worker.returncode)
     cells.fail(folder, reason)
@@ -133,10 +169,11 @@ def run_one(cell: Cell, outdir: Path, claim: lock.CellLock, progress: Progress) 
     return reason
 
 
-def start(folder: Path, output: int) -> subprocess.Popen[bytes]:
+def start(folder: Path, output: int, environment: dict[str, str]) -> subprocess.Popen[bytes]:
     """A cell's process. It ends when its input does: with this process, whatever ends that."""
     command = [sys.executable, "-m", "hmgan.study.worker", str(folder), *map(str, registry_index.added())]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output, stderr=output)
+    inside = {**os.environ, **environment}
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output, stderr=output, env=inside)
 
 
 def stop(worker: subprocess.Popen[bytes]) -> None:

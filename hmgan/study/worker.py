@@ -38,21 +38,29 @@ def run_cell(folder: Path) -> None:
     if align_kimg:
         stage(folder, cells.ALIGN, alignment(experiment, align_kimg))
         experiment = experiment.model_copy(update={"aligned": str(folder / cells.ALIGN)})
-    facts = stage(folder, cells.TRAIN, experiment)
-    more = [name for name in table["metrics"] if name not in DEFAULT]
+    at_end = table["scored"] == "end"
+    facts = stage(folder, cells.TRAIN, unscored(experiment) if at_end else experiment)
+    have = {*table["have"], *(() if at_end else DEFAULT)}
+    more = [name for name in table["metrics"] if name not in have]
     if more:
         lines = later.scored(folder / cells.TRAIN, experiment, more)
         with (folder / cells.TRAIN / "metrics.jsonl").open("a") as file:
             file.write(lines)
     spent = {name: minutes(folder / name) for name in (cells.ALIGN, cells.TRAIN)}
-    cells.finish(folder, {**facts, "kimg": experiment.train.kimg, "align_kimg": align_kimg, "minutes": spent})
+    facts |= {"kimg": experiment.train.kimg, "align_kimg": align_kimg, "minutes": spent, "metrics": table["metrics"]}
+    cells.finish(folder, facts)
 
 
 def alignment(experiment: Experiment, kimg: float) -> Experiment:
     """The self-alignment that an experiment starts from, under the same seed; one snapshot, at its end."""
     length = experiment.train.model_copy(update={"kimg": kimg, "snap": kimg})
-    unscored = experiment.evaluation.model_copy(update={"per_class": 0})
-    return experiment.model_copy(update={"task": "align", "train": length, "evaluation": unscored})
+    return unscored(experiment).model_copy(update={"task": "align", "train": length})
+
+
+def unscored(experiment: Experiment) -> Experiment:
+    """The same, without scores at snapshots."""
+    none = experiment.evaluation.model_copy(update={"per_class": 0})
+    return experiment.model_copy(update={"evaluation": none})
 
 
 def stage(folder: Path, name: str, experiment: Experiment) -> dict[str, Any]:

@@ -41,6 +41,7 @@ class Rules:
 
     adversarial: Adversarial
     class_weight: float = 1.0
+    class_fakes: bool = True
     augment: Augment | None = None
     mixed: Mixed = nullcontext  # around the networks' passes, and around nothing else
     layout: torch.memory_format = torch.contiguous_format  # of D's maps
@@ -165,8 +166,9 @@ def _disc_terms(
         on_fake = discriminator(shown_fake, labels)
     real_B, fake_B = gather(torch.stack([on_real.logit, on_fake.logit], 1)).unbind(1)
     terms = {"loss/D": (1.0, rules.adversarial.disc(real_B, fake_B))}
-    # Of fakes too, as in the classifier's paper: D and G are then pulled to the same classes.
-    terms |= classification({"loss/class-real": on_real, "loss/class-fake": on_fake}, labels, rules.class_weight)
+    # Of fakes too, as in the classifier's paper, or not: both networks may then agree on classes of their own.
+    judged = {"loss/class-real": on_real} | ({"loss/class-fake": on_fake} if rules.class_fakes else {})
+    terms |= classification(judged, labels, rules.class_weight)
     if penalised:
         # One backward for the phase; `every` makes up for the steps without the penalty.
         terms["loss/r1"] = (penalties.r1_every * penalties.gamma / 2, r1_penalty(on_real.logit, real))

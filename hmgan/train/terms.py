@@ -19,8 +19,8 @@ from hmgan.train.precision import Mixed, layout
 def rules(experiment: Experiment, device: torch.device, mixed: Mixed) -> Rules:
     """The objective, what D is shown, and in which precision networks pass."""
     adversarial = chosen("adversarial", experiment.adversarial, device)
-    augment = chosen("augment", experiment.augment, device)
-    return Rules(adversarial, experiment.train.class_weight, augment, mixed, layout(experiment.train))
+    train, augment = experiment.train, chosen("augment", experiment.augment, device)
+    return Rules(adversarial, train.class_weight, train.class_fakes, augment, mixed, layout(train))
 
 
 def penalties(experiment: Experiment, resolution: int, device: torch.device) -> Penalties:

@@ -116,6 +116,14 @@ def test_the_discriminator_classifies_real_and_fake_and_the_generator_is_pulled_
         assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True)) == bool(weight)
 
 
+def test_the_classifier_may_learn_of_real_images_alone(shards, source, tmp_path):
+    trainer = tiny.make_trainer(
+        tiny.transfer(shards, source, "disc_head=auxiliary-classifier", "train.class_fakes=false"), tmp_path
+    )
+    named = {name for name in trainer._gan_step(next(trainer._stream())) if name.startswith("loss/class")}
+    assert named == {"loss/class-real", "loss/class-gen"}
+
+
 def test_a_head_for_classes_is_refused_where_there_are_none(shards):
     with pytest.raises(UserError) as caught:
         tiny.session.prepare(tiny.pretraining(shards, "disc_head=projection"))

@@ -69,7 +69,7 @@ class InProcess:
     started: ClassVar[list[str]] = []
     stdin = None
 
-    def __init__(self, folder: Path, output: int) -> None:
+    def __init__(self, folder: Path, output: int, environment: dict[str, str]) -> None:
         self.started.append("/".join(folder.parts[-3:]))
         self.returncode = 0
         try:

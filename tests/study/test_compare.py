@@ -104,6 +104,36 @@ def test_what_is_finished_is_not_run_again(whole, in_process):
     assert {path: path.read_bytes() for path in whole.rglob("*.json*")} == before
 
 
+def test_a_metric_that_a_study_gains_is_scored_without_training_again(whole, study, in_process, capsys):
+    study(('"prdc"]', '"prdc", "leakage"]'))
+    cell = whole / "cells" / LABELS[0] / "train"
+    stats, scores = (cell / "stats.jsonl").read_text(), (cell / "metrics.jsonl").read_text()
+    assert compare(whole, "--dry-run", "--seeds", "0") == 0
+    assert "without leakage" in capsys.readouterr().out
+    assert compare(whole, "--report-only") == 0
+    assert "All of them are finished." in (whole / "REPORT.md").read_text()  # trained; the new scores are missing
+    assert compare(whole, "--seeds", "0") == 0
+    assert in_process == LABELS[:2]
+    assert (cell / "stats.jsonl").read_text() == stats
+    assert (cell / "metrics.jsonl").read_text().startswith(scores)  # what was scored is not scored again
+    gained = [json.loads(line) for line in (cell / "metrics.jsonl").read_text()[len(scores) :].splitlines()]
+    assert {"class-kept-squeezenet", "style-kept-squeezenet"} <= {line["metric"] for line in gained}
+    assert {line["kimg"] for line in gained} == {0.016}
+    assert "class-kept-squeezenet" in (whole / "REPORT.md").read_text()
+    in_process.clear()
+    assert compare(whole, "--seeds", "0") == 0
+    assert in_process == []
+
+
+def test_a_study_may_be_scored_at_its_end_alone_by_the_same_numbers(whole, study, in_process, tmp_path):
+    study(("per_class = 8", 'per_class = 8\nscored = "end"'))
+    assert compare(tmp_path / "s", "--seeds", "0", "--rows", "hyper") == 0
+    path = tmp_path / "s" / "cells" / "insects" / "hyper" / "seed0" / "train" / "metrics.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert {line["kimg"] for line in lines} == {0.016}
+    assert finals(tmp_path / "s", "hyper")["seed0"] == finals(whole, "hyper")["seed0"]
+
+
 def test_a_cell_whose_marker_is_missing_goes_on_from_its_checkpoint(whole, in_process, monkeypatch):
     cell = whole / "cells" / "insects" / "hyper" / "seed0"
     lines = (cell / "train" / "stats.jsonl").read_text()
@@ -255,7 +285,7 @@ def test_two_at_once_run_every_cell_once(study, tmp_path, monkeypatch):
 
         stdin, returncode = None, None
 
-        def __init__(self, folder, output):
+        def __init__(self, folder, output, environment):
             started.append("/".join(folder.parts[-3:]))
             self.folder, self.until = folder, time.monotonic() + 0.15
 

@@ -1,0 +1,83 @@
+"""`--workers`: where a study's cells run at once, on the cores and GPUs of one machine."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+
+from hmgan.errors import UserError
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+
+class Place(NamedTuple):
+    """One worker's place: what its cells' processes have in their environment beside this process's."""
+
+    environment: dict[str, str]
+
+
+HERE = Place({})  # as this process itself would run a cell
+
+
+class Limit:
+    """When to stop: after some minutes, or when `stop` is called, as an interrupt does."""
+
+    def __init__(self, minutes: float | None = None) -> None:
+        self._end = None if minutes is None else time.monotonic() + 60 * minutes
+        self._stopped = threading.Event()
+
+    @property
+    def reached(self) -> bool:
+        return self._stopped.is_set() or (self._end is not None and time.monotonic() >= self._end)
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+
+def places(text: str) -> list[Place]:
+    """`4`, `cpu:14` or `cuda:3,cpu:2` -> a place per worker.
+
+    Workers on GPUs take them in turn, so that there may be several on each. A number alone is of GPUs where there are
+    any. Workers on the CPU share its cores.
+
+    Raises: UserError for anything else, or cuda where there is none.
+    """
+    found: list[Place] = []
+    gpus = visible_gpus()
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(?:(cpu|cuda):)?([1-9]\d*)\s*", part)
+        if not match:
+            raise UserError(f"--workers wants a number, cpu:N or cuda:N, or both joined by a comma, got {text!r}")
+        device, count = match[1] or ("cuda" if gpus else "cpu"), int(match[2])
+        if device == "cuda" and not gpus:
+            raise UserError("--workers names cuda, and no GPU is to be seen here; use cpu:N, or see hmgan doctor")
+        found += _on_gpus(gpus, count) if device == "cuda" else _on_cores(count)
+    return found
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs of this process, by the names that CUDA_VISIBLE_DEVICES gives them."""
+    count = torch.cuda.device_count()
+    named = [name for name in os.environ.get(VISIBLE, "").split(",") if name]
+    return named[:count] or [str(i) for i in range(count)]
+
+
+def _on_gpus(gpus: Sequence[str], count: int) -> list[Place]:
+    return [Place({VISIBLE: gpus[i % len(gpus)]}) for i in range(count)]
+
+
+def _on_cores(count: int) -> list[Place]:
+    """Each takes its share of the cores, unless the environment says how many."""
+    share = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(max(1, cores() // count))}
+    return [Place({VISIBLE: "", **share})] * count
+
+
+def cores() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0))
