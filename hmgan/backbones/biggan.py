@@ -116,6 +116,10 @@ class BigGAN(nn.Module):
         """The conditional normalisations of every block."""
         return {m.name: m for m in self.modules() if isinstance(m, SiteConditionalNorm)}
 
+    def compilable(self) -> Sequence[nn.Module]:
+        """Nothing: between its convolutions there is little to fuse."""
+        return []
+
     def old_classes(self) -> Mapping[str, tuple[Tensor, Tensor]]:
         """What each old class adds to the scale and to the shift, [K, C] each, by the name that edits it."""
         return {norm.class_name: norm.class_part(self.embedding.weight) for norm in self.norms().values()}

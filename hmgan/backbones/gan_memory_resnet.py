@@ -98,6 +98,10 @@ class GANMemoryResNet(nn.Module):
         """None."""
         return {}
 
+    def compilable(self) -> Sequence[nn.Module]:
+        """Nothing: between its convolutions there is little to fuse."""
+        return []
+
     def old_classes(self) -> Mapping[str, tuple[Tensor, Tensor]]:
         """None: it is unconditional."""
         return {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from hmgan.modulation.edits import SOURCE, Edits
 from hmgan.types import GenOut, Latents, Site
@@ -31,6 +31,7 @@ class Backbone(Protocol):
 
     def sites(self) -> Mapping[str, ConvSite]: ...
     def norms(self) -> Mapping[str, NormSite]: ...
+    def compilable(self) -> Sequence[nn.Module]: ...  # parts whose shapes a batch's classes leave alone
     # What each class of a conditional source adds to a norm's scale and shift, [K, C] each; empty without classes.
     def old_classes(self) -> Mapping[str, tuple[Tensor, Tensor]]: ...
     def latents(self, keys: Sequence[int], mixing: float = 0.0) -> Latents: ...

@@ -14,7 +14,7 @@ from hmgan import rng
 from hmgan.components import register
 from hmgan.errors import UserError
 from hmgan.float32 import unrounded, widened
-from hmgan.layers import Blur, EqualConv2d, EqualLinear, PixelNorm, he_gain, leaky_relu
+from hmgan.layers import Blur, EqualConv2d, EqualLinear, PixelNorm, he_gain, instance_norm, leaky_relu
 from hmgan.modulation.edits import SOURCE, Edits, per_sample
 from hmgan.modulation.sites import SiteAdaIN, SiteConv2d
 from hmgan.types import GenOut, Latents
@@ -50,9 +50,27 @@ class Noise(nn.Module):
         self.weight = nn.Parameter(torch.zeros(channels))
         self.gain = he_gain(channels)
 
+    def strength(self) -> Tensor:
+        """[C], of the noise."""
+        return self.weight * self.gain
+
     def forward(self, x: Tensor, noise_B1HW: Tensor) -> Tensor:
-        scale_C = (self.weight * self.gain).to(x.dtype)
-        return torch.addcmul(x, scale_C[None, :, None, None], noise_B1HW.to(x.dtype))
+        return noisy(x, self.strength(), noise_B1HW)
+
+
+def noisy(x: Tensor, strength_C: Tensor, noise_B1HW: Tensor) -> Tensor:
+    return torch.addcmul(x, strength_C.to(x.dtype)[None, :, None, None], noise_B1HW.to(x.dtype))
+
+
+class Finish(nn.Module):
+    """What follows a convolution: noise, leaky ReLU, and a norm under a scale and a shift per sample.
+
+    Half of G's traffic with memory. A step's classes leave no trace in its shapes, so that it can be compiled, once for
+    all blocks; around the convolutions a graph would be made anew for almost every batch.
+    """
+
+    def forward(self, x: Tensor, strength_C: Tensor, noise_B1HW: Tensor, scale_BC: Tensor, shift_BC: Tensor) -> Tensor:
+        return instance_norm(leaky_relu(noisy(x, strength_C, noise_B1HW)), scale_BC, shift_BC)
 
 
 class Block(nn.Module):
@@ -71,6 +89,7 @@ class Block(nn.Module):
         self.conv2 = SiteConv2d(f"{name}.conv2", outputs, outputs)
         self.noise2 = Noise(outputs)
         self.norm2 = SiteAdaIN(f"{name}.norm2", outputs, w_dim)
+        self.finish = Finish()
 
     def forward(self, x: Tensor | None, w_BW: Tensor, noise_B1HW: Tensor, edits: Edits) -> Tensor:
         if self.conv1 is None:
@@ -79,9 +98,9 @@ class Block(nn.Module):
         else:
             assert x is not None
             h = self.blur(self.conv1(x, edits))
-        h = self.norm1(leaky_relu(self.noise1(h, noise_B1HW)), w_BW, edits)
-        h = leaky_relu(self.noise2(self.conv2(h, edits), noise_B1HW))
-        return self.norm2(h, w_BW, edits)
+        h = self.finish(h, self.noise1.strength(), noise_B1HW, *self.norm1.scale_and_shift(w_BW, edits))
+        h = self.conv2(h, edits)
+        return self.finish(h, self.noise2.strength(), noise_B1HW, *self.norm2.scale_and_shift(w_BW, edits))
 
 
 def miner(z_dim: int) -> nn.Module:
@@ -142,6 +161,10 @@ class StyleGAN1(nn.Module):
     def norms(self) -> Mapping[str, SiteAdaIN]:
         """The normalisations that activation edits may change, by name."""
         return {m.name: m for m in self.modules() if isinstance(m, SiteAdaIN)}
+
+    def compilable(self) -> Sequence[nn.Module]:
+        """What may be compiled: the same for every batch."""
+        return [m for m in self.modules() if isinstance(m, Finish)]
 
     def old_classes(self) -> Mapping[str, tuple[Tensor, Tensor]]:
         """None: it is unconditional."""

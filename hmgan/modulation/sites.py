@@ -73,11 +73,13 @@ class SiteAdaIN(nn.Module):
             self.style.bias[:channels] = 1.0
 
     def forward(self, x: Tensor, w_BW: Tensor, edits: Edits) -> Tensor:
+        return instance_norm(x, *self.scale_and_shift(w_BW, edits))
+
+    def scale_and_shift(self, w_BW: Tensor, edits: Edits) -> tuple[Tensor, Tensor]:
+        """[B, C] each."""
         scale_BC, shift_BC = self.style(w_BW).chunk(2, 1)
         edit = edits.styles.get(self.name)
-        if edit is not None:
-            scale_BC, shift_BC = edit.style(scale_BC, shift_BC, edits.counts)
-        return instance_norm(x, scale_BC, shift_BC)
+        return (scale_BC, shift_BC) if edit is None else edit.style(scale_BC, shift_BC, edits.counts)
 
 
 class SiteLinear(nn.Module):

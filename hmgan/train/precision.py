@@ -10,6 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from hmgan.backbones.protocol import Backbone
 from hmgan.errors import UserError
 from hmgan.settings import Train
 from hmgan.types import Batch
@@ -39,6 +40,24 @@ def layout(settings: Train) -> torch.memory_format:
     """Of the maps in D: all its layers keep what its images come in. Weights stay as they are: fused Adam, reductions
     and checkpoints read memory in order. G's maps stay too: an instance norm wants each map in one piece."""
     return torch.channels_last if settings.channels_last else torch.contiguous_format
+
+
+def compile_parts(backbone: Backbone, backend: str = "inductor") -> None:
+    """Compiles what follows G's convolutions, one graph for all blocks and batches; D is differentiated twice, and is
+    left alone.
+
+    Raises: UserError for a backbone without such parts.
+    """
+    parts = backbone.compilable()
+    if not parts:
+        raise UserError("train.compile has nothing to compile in this backbone, only in stylegan1; leave it out")
+    for part in parts:
+        part.compile(dynamic=True, backend=backend)
+
+
+def uncompiled() -> AbstractContextManager[object]:
+    """What is compiled runs as written: pictures and scores have shapes of their own, each worth a compilation."""
+    return torch.compiler.set_stance("force_eager")
 
 
 def on_device(batch: Batch, device: torch.device) -> Batch:

@@ -72,6 +72,8 @@ class Trainer:
         self.mixed = precision.mixed(settings, runtime.device)
         self.generator = networks.generator.to(runtime.device)
         self.discriminator = networks.discriminator.to(runtime.device)
+        if settings.compile:
+            precision.compile_parts(self.generator.backbone)
         freeze(self.discriminator, settings.freeze)
         # All of D that trains and is kept in checkpoints; with anchors, a patch head beside D's own.
         self.critic, self.turns = self.discriminator, None
@@ -174,7 +176,8 @@ class Trainer:
 
     def _snapshot(self) -> None:
         self.runtime.progress.at(f"snapshot after step {self.step}")
-        self.on_snapshot(self, self.kimg)
+        with precision.uncompiled():
+            self.on_snapshot(self, self.kimg)
 
     def save(self) -> None:
         """Begins to write a checkpoint, on rank 0: every rank holds the same."""

@@ -1,0 +1,112 @@
+"""train.compile changes nothing beyond rounding. Fast tests trace and differentiate as the real backend does, and then
+run the operations one by one; the slow one builds kernels."""
+
+from __future__ import annotations
+
+import pytest
+import tiny
+import torch
+
+from hmgan import components, registry_index
+from hmgan.errors import UserError
+from hmgan.modulation.transfer import TransferGenerator
+from hmgan.train.precision import compile_parts, uncompiled
+
+MODULATIONS = [m for m in registry_index.known("modulation") if m not in ("cgan-transfer", "label-to-z")]
+pytestmark = pytest.mark.filterwarnings("default")  # the compiler's own code looks at what warns when it is looked at
+BATCHES = ([0, 0, 1, 2], [1, 1, 1, 1], [0, 2, 2, 2])  # classes as they come, in any number
+
+
+@pytest.fixture(autouse=True)
+def _fresh():
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
+def generator_of(modulation):
+    torch.manual_seed(0)
+    source = components.build("backbone", "stylegan1", **tiny.BACKBONE)
+    class_net = components.build("class-net", "mlp", 3)
+    generator = TransferGenerator(source, class_net, components.build("modulation", modulation, source, class_net.dim))
+    for parameter in generator.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    return generator
+
+
+def passes(generator, mixed=False):
+    """Images and gradients of three batches, with and without a graph."""
+    found = []
+    parameters = list(generator.trained.parameters())
+    for labels in BATCHES:
+        latents = generator.latents(range(len(labels)), 0.9)
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            image = generator(latents, torch.tensor(labels)).image
+            with torch.no_grad():
+                found.append(generator(latents, torch.tensor(labels)).image)
+        # Against fixed noise: the sum of an image's squares hardly depends on what is before a norm.
+        weight = torch.randn(image.shape, generator=torch.Generator().manual_seed(1))
+        found += [image.detach(), *torch.autograd.grad((image * weight).sum(), parameters, materialize_grads=True)]
+    return found
+
+
+def assert_alike(got, wanted, tolerance):
+    for a, b in zip(got, wanted, strict=True):
+        assert a.dtype == b.dtype
+        assert float((a - b).norm()) <= tolerance * float(b.norm()) + 1e-5
+
+
+@pytest.mark.parametrize("modulation", ["adafm", "adain"])
+def test_traced_and_differentiated_ahead_of_time_it_is_the_same(modulation):
+    generator = generator_of(modulation)
+    wanted = passes(generator)
+    compile_parts(generator.source, backend="aot_eager")
+    assert_alike(passes(generator), wanted, 1e-5)
+
+
+def test_one_graph_serves_all_blocks_and_batches():
+    graphs = []
+
+    def count(graph, inputs):
+        graphs.append(graph)
+        return graph
+
+    generator = generator_of("adafm")
+    compile_parts(generator.source, backend=count)
+    passes(generator)
+    # With and without gradients, the constant, and a size that is 1; not one per block, of which the paper has seven.
+    built = len(graphs)
+    assert 2 <= built <= 6
+    with uncompiled():
+        passes(generator)
+    assert len(graphs) == built
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mixed", [False, True])
+def test_kernels_that_are_built_give_the_same(mixed):
+    for modulation in MODULATIONS:  # in one test: they share what is built
+        generator = generator_of(modulation)
+        wanted = passes(generator, mixed)
+        compile_parts(generator.source)
+        # In bfloat16 a fused kernel rounds once where separate operations round three times.
+        assert_alike(passes(generator, mixed), wanted, 0.05 if mixed else 1e-5)
+
+
+def test_a_training_with_compiled_parts_is_the_same(shards, source, tmp_path, monkeypatch):
+    monkeypatch.setattr(compile_parts, "__defaults__", ("aot_eager",))
+    states = []
+    for compiled in ("false", "true"):
+        trainer = tiny.make_trainer(tiny.transfer(shards, source, f"train.compile={compiled}"), tmp_path / compiled)
+        trainer._data_step(next(trainer._stream()))
+        trainer._snapshot()
+        states.append({**trainer.generator.state_dict(), **trainer.ema.state_dict()})
+    assert states[0].keys() == states[1].keys()
+    for name, value in states[0].items():
+        torch.testing.assert_close(states[1][name], value, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("backbone", ["gan-memory-resnet", "biggan"])
+def test_a_backbone_with_nothing_to_compile_says_so(backbone):
+    with pytest.raises(UserError, match=r"^train.compile has nothing to compile in this backbone, .*; leave it out$"):
+        compile_parts(components.build("backbone", backbone, **tiny.BACKBONES[backbone]))
