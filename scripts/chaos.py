@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "dist")]
+sys.path.insert(0, str(ROOT / "tests"))
 
 import launched  # noqa: E402
 import tiny  # noqa: E402
