@@ -21,6 +21,7 @@ from hmgan.doctor.section import Section
 from hmgan.doctor.software import software, versions
 from hmgan.doctor.storage import storage
 from hmgan.train.command import placed
+from hmgan.train.meeting import seat
 from hmgan.train.runtime import Runtime
 
 PATIENCE = 300.0  # seconds for one rank to wait for another
@@ -41,7 +42,10 @@ def doctor(options: dict[str, Any], console: Console | None = None) -> bool:
     try:
         runtime = Runtime(timeout=PATIENCE)
     except Exception as error:  # whatever a backend raises: the page says it
-        page.show(title(1), [software([versions()]), variables, unjoined(error)], console)
+        alone = seat()
+        if alone is None or alone.speaks:  # where ranks cannot be joined, one page per machine
+            world = 1 if alone is None else alone.world
+            page.show(title(world), [software([versions()]), variables, unjoined(error)], console)
         return False
     places = gathered(runtime, place(runtime.device))
     variables.problems[:] = dict.fromkeys(line for lines in gathered(runtime, variables.problems) for line in lines)

@@ -7,12 +7,16 @@ import shutil
 import socket
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import psutil
 import torch
 
-from hmgan.doctor.section import Section, size
+from hmgan.doctor.section import MIB, Section, size
+
+SHARED = Path("/dev/shm")
+LEAST_SHARED = 256 * MIB  # containers have 64 MiB unless told otherwise
 
 
 class Place(NamedTuple):
@@ -26,6 +30,7 @@ class Place(NamedTuple):
     gpus: int  # of its machine
     cores: int  # that it may use
     threads: int
+    shared: int  # memory that processes of its machine can share
 
 
 def place(device: torch.device) -> Place:
@@ -37,7 +42,8 @@ def place(device: torch.device) -> Place:
         name, free, total = "CPU", memory.available, memory.total
     cores = len(os.sched_getaffinity(0))
     gpus, threads = torch.cuda.device_count(), torch.get_num_threads()
-    return Place(socket.gethostname(), str(device), name, free, total, gpus, cores, threads)
+    shared = shutil.disk_usage(SHARED).total if SHARED.is_dir() else 0
+    return Place(socket.gethostname(), str(device), name, free, total, gpus, cores, threads, shared)
 
 
 def devices(of_ranks: Sequence[Place]) -> Section:
@@ -49,6 +55,7 @@ def devices(of_ranks: Sequence[Place]) -> Section:
     least = min(range(len(of_ranks)), key=lambda rank: of_ranks[rank].free)
     section.rows.append(("memory free", f"{size(of_ranks[least].free)} (rank {least}, which has the least)"))
     section.rows.append(("CPU", f"{of_ranks[0].cores} cores, {of_ranks[0].threads} threads in each rank"))
+    section.rows.append(("shared memory", f"{size(min(place.shared for place in of_ranks))} in {SHARED}"))
     for host, count in hosts.items():
         here = next(place for place in of_ranks if place.host == host)
         section.problems.extend(crowding(here, count))
@@ -64,6 +71,19 @@ def devices(of_ranks: Sequence[Place]) -> Section:
 
 def crowding(here: Place, count: int) -> list[str]:
     """What `count` ranks of one machine have too little of."""
+    return unshared(here) + unplaced(here, count)
+
+
+def unshared(here: Place) -> list[str]:
+    """NCCL and the loaders' processes fail in it, half way through a step, with errors that do not name it."""
+    if here.shared >= LEAST_SHARED:
+        return []
+    what = f"{SHARED} of {here.host} has {size(here.shared)}, too little for NCCL and for train.workers"
+    return [f"{what}; give the container more (--shm-size=8g, or an emptyDir of medium Memory)"]
+
+
+def unplaced(here: Place, count: int) -> list[str]:
+    """GPUs, or else cores."""
     if here.gpus and count > here.gpus:
         return [f"{count} ranks share {here.gpus} GPUs of {here.host}; start one rank per GPU"]
     if not here.gpus and count > 1 and count * here.threads > here.cores:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import io
 import os
 import socket
-import subprocess
-import sys
 
+import launched
 import pytest
 import tiny
 from rich.console import Console
@@ -20,8 +19,8 @@ from hmgan.doctor.section import GIB, MIB, Section, rate, size
 from hmgan.doctor.software import software
 from hmgan.train.dryrun import Footprint
 
-HOST = Place("a", "cpu", "CPU", 8 * GIB, 16 * GIB, gpus=0, cores=8, threads=8)
-GPU = Place("a", "cuda:0", "H100", 70 * GIB, 80 * GIB, gpus=2, cores=16, threads=8)
+HOST = Place("a", "cpu", "CPU", 8 * GIB, 16 * GIB, gpus=0, cores=8, threads=8, shared=4 * GIB)
+GPU = Place("a", "cuda:0", "H100", 70 * GIB, 80 * GIB, gpus=2, cores=16, threads=8, shared=4 * GIB)
 
 
 def test_a_page_of_a_healthy_machine(shards, source, tmp_path, capsys, monkeypatch):
@@ -59,30 +58,46 @@ def test_a_setting_that_does_not_exist_is_refused_as_everywhere(capsys):
     assert capsys.readouterr().err.startswith("error: unknown key 'train.kimgs'; did you mean 'kimg'?")
 
 
-def test_two_ranks_measure_the_way_between_them(shards, tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    common = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "COLUMNS": "100"}
-    common |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-    command = [sys.executable, "-m", "hmgan", "doctor", "--outdir", str(tmp_path)]
-    ranks = [
-        subprocess.Popen(
-            command, env={**common, "RANK": str(i), "LOCAL_RANK": str(i)}, stdout=subprocess.PIPE, text=True
-        )
-        for i in range(2)
-    ]
-    try:
-        first, second = (rank.communicate(timeout=180)[0] for rank in ranks)
-    finally:
-        for rank in ranks:
-            rank.kill()
-    assert ranks[0].returncode == ranks[1].returncode
+@pytest.fixture
+def two_ranks(tmp_path):
+    started = []
+
+    def begin(prepare):
+        ranks = launched.start(["doctor", "--outdir", tmp_path], 2, tmp_path / "said", prepare)
+        started.append(ranks)
+        codes = ranks.codes(180)
+        assert codes[0] == codes[1] in (0, 1), ranks.said()
+        return codes[0], *ranks.said()
+
+    yield begin
+    for ranks in started:
+        ranks.kill()
+
+
+def wide():
+    os.environ["COLUMNS"] = "100"
+
+
+def by_an_absent_interface():
+    wide()
+    os.environ["GLOO_SOCKET_IFNAME"] = "nowhere0"
+
+
+def test_two_ranks_measure_the_way_between_them(two_ranks):
+    _, first, second = two_ranks(wide)
     assert second == ""
     assert ", 2 ranks, " in first.splitlines()[0]
     assert f"2 on {socket.gethostname()} (2)" in first
     assert "all-reduce  4 B in " in first
     assert " ms of rank 0's" in first
+
+
+def test_ranks_that_cannot_be_joined_are_one_page_that_says_why(two_ranks):
+    code, first, second = two_ranks(by_an_absent_interface)
+    assert (code, second) == (1, "")
+    assert ", 2 ranks, " in first.splitlines()[0]
+    assert "! GLOO_SOCKET_IFNAME=nowhere0 is no interface of this machine, which has " in first
+    assert "! the ranks cannot be joined: " in first
 
 
 def test_versions_that_differ_between_ranks_are_named():
@@ -98,6 +113,11 @@ def test_versions_that_differ_between_ranks_are_named():
         (
             [GPU, GPU._replace(host="b", name="A100", total=40 * GIB)],
             "ranks have unlike devices, and all wait for the slowest; give them like ones",
+        ),
+        (
+            [GPU._replace(shared=64 * MIB)] * 2,
+            "/dev/shm of a has 64.0 MiB, too little for NCCL and for train.workers; give the container more "
+            "(--shm-size=8g, or an emptyDir of medium Memory)",
         ),
     ],
 )
