@@ -48,7 +48,9 @@ def launch(
     verb = VERBS[task].removeprefix("hmgan ")
     gpus = gpus or own_gpus()
     # Read as the training will read them.
-    options = commands[verb].make_context(f"hmgan {verb}", [experiment, *rest]).params
+    given = commands[verb].make_context(f"hmgan {verb}", [experiment, *rest]).params
+    # One that may be given several times, and is not, is empty here and None there.
+    options = {name: None if value == () else value for name, value in given.items()}
     if options["resume"] in (None, AUTO):  # any other run has a configuration of its own
         part_batch(configured(task, options).train, nodes * gpus)
     if way.requeues and not options["resume"]:

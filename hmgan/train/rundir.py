@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 
 from hmgan.config import Experiment, read_json, to_table
@@ -18,8 +20,11 @@ def create(outdir: Path, name: str, data: str, resolution: int, world: int, expe
     outdir.mkdir(parents=True, exist_ok=True)
     taken = [int(m[0]) for p in outdir.iterdir() if p.is_dir() and (m := re.match(r"\d+", p.name))]
     label = f"{name}-{data}-{resolution}-gpus{world}-batch{experiment.train.batch}"
-    folder = outdir / f"{max(taken, default=-1) + 1:05d}-{label}"
-    folder.mkdir()
+    for number in count(max(taken, default=-1) + 1):
+        folder = outdir / f"{number:05d}-{label}"
+        with suppress(FileExistsError):  # another run, begun at the same moment
+            folder.mkdir()
+            break
     keep_config(folder, experiment)
     return folder
 

@@ -60,6 +60,14 @@ def test_the_job_goes_back_to_the_queue_only_when_the_ranks_say_that_they_have_s
     assert requeued(tmp_path) == again
 
 
+def test_a_task_of_an_array_has_its_number_as_seed_and_goes_back_to_the_queue_without_the_others(start, tmp_path):
+    job = start(CODE="85", SLURM_ARRAY_JOB_ID="70001", SLURM_ARRAY_TASK_ID="3")
+    job.communicate(timeout=60)
+    assert job.returncode == 85
+    assert (tmp_path / "rank1").read_text().endswith(" train hyper-mod-b --data a b --seed 3\n")
+    assert requeued(tmp_path) == "requeue 70001_3\n"
+
+
 @pytest.mark.parametrize("sent", [signal.SIGUSR1, signal.SIGTERM])
 @pytest.mark.parametrize(("code", "again"), [(85, "requeue 70001\n"), (143, "requeue 70001\n"), (0, "")])
 def test_a_signal_reaches_the_ranks_and_the_job_goes_back_unless_it_was_finished(sent, code, again, start, tmp_path):

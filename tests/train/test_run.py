@@ -164,3 +164,12 @@ def test_a_log_without_a_folder_is_silent_and_writes_nothing(tmp_path, monkeypat
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0h 00m 00s"), (59.6, "0h 01m 00s"), (3723, "1h 02m 03s")])
 def test_times_are_hours_minutes_and_seconds(seconds, text):
     assert clock(seconds) == text
+
+
+def test_runs_that_begin_at_the_same_moment_have_a_directory_each(shards, source, tmp_path, monkeypatch):
+    experiment = tiny.transfer(shards, source)
+    with monkeypatch.context() as patched:
+        patched.setattr(type(tmp_path), "iterdir", lambda folder: iter(()))  # neither sees the other's yet
+        made = [rundir.create(tmp_path, "mine", "insects", 8, 1, experiment) for _ in range(3)]
+    assert [folder.name[:5] for folder in made] == ["00000", "00001", "00002"]
+    assert all(rundir.read_config(folder) == experiment for folder in made)
