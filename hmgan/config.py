@@ -120,6 +120,10 @@ class Experiment(Strict):
                 )
         if self.gen_penalty is not None and self.discriminator is not None:
             raise ValueError("gen_penalty looks at the source through its own discriminator; leave discriminator out")
+        if self.data is not None and self.data.reader != "index" and self.train.on_corrupt == "skip":
+            raise ValueError(
+                'train.on_corrupt = "skip" needs an index, and data.reader "webdataset" has none; leave one of them out'
+            )
         if self.reconstruction is not None:
             self._check_reconstruction(self.reconstruction)
         elif self.feature_net is not None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from hmgan import components, registry_index
 from hmgan.data.cache import locked
 from hmgan.data.embedded import embedded
-from hmgan.data.images import Images
+from hmgan.data.images import Images, Shown
 from hmgan.data.mixture import Mixture
 from hmgan.data.pack import pack
 from hmgan.data.shards import ShardSet
@@ -37,6 +37,21 @@ def open_images(data: Data | None, *, labelled: bool = True, report: Report = pr
     return images if labelled else images.unlabelled()
 
 
+def open_training(data: Data | None, *, labelled: bool, report: Report = print) -> Shown:
+    """As `open_images`; shards without an index are told by `data.reader`."""
+    if data is None or data.reader == "index":
+        return open_images(data, labelled=labelled, report=report)
+    from hmgan.data.streamed import Streamed  # here, because webdataset takes a while to import
+
+    if labelled and not data.classes:
+        raise UserError(
+            'data.reader = "webdataset" has no index to take the names of the classes from; name the classes 0, 1, ... '
+            "in data.classes"
+        )
+    streamed = Streamed(data.sources, classes=data.classes, buffer=data.buffer)
+    return streamed if labelled else streamed.unlabelled()
+
+
 def open_data(name: str | None, report: Report = print) -> Images:
     """All images behind a registry name, path or URL. Raises UserError for neither, or a folder that is not packed."""
     return open_images(None if name is None else Data(sources=[name]), report=report)
@@ -50,6 +65,11 @@ def scored_against(data: Data | None, instead: str | None = None) -> Data | None
     """
     if data is None:
         return None if instead is None else Data(sources=[instead])
+    if data.reader != "index" and instead is None:
+        raise UserError(
+            f"scores need images with an index, and {data} has none; run `hmgan index` on it, or name others as "
+            "evaluation.data"
+        )
     if data.whole and (mix := _mix(data.sources[0])) is not None and instead is None:
         if held_out(data.sources[0]) != data.sources[0]:
             return Data(sources=[held_out(data.sources[0])])

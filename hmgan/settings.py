@@ -37,6 +37,10 @@ class Data(Strict):
     balance: bool = Field(False, description="show classes equally often: those of each weighted source, or of all")
     classes: list[str] = Field(default=[], description="use these only, in this order; none: all, and the same in all")
     per_class: int = Field(0, ge=0, description="use the first so many of each class of each source; 0: all")
+    reader: Literal["index", "webdataset"] = Field(
+        "index", description="webdataset is for shards without an index: no exact resume, and other limits"
+    )
+    buffer: int = Field(1000, ge=1, description="images that reader webdataset mixes with each other")
 
     @model_validator(mode="before")
     @classmethod
@@ -61,6 +65,14 @@ class Data(Strict):
                 f"weights must be one for each source, got {len(self.weights)} for {len(self.sources)}; "
                 "give as many, or none"
             )
+        if self.reader == "index" and "buffer" in self.model_fields_set:
+            raise ValueError('buffer is of reader "webdataset"; leave it out')
+        for field in ("weights", "balance", "per_class"):
+            if self.reader != "index" and getattr(self, field):
+                raise ValueError(
+                    f'{field} needs an index, and reader "webdataset" has none; leave it out, or run `hmgan index` on '
+                    "the shards and leave reader out"
+                )
         return self
 
     @model_serializer(mode="wrap")

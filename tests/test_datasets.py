@@ -157,3 +157,22 @@ def test_a_run_on_several_sets_keeps_what_it_was_trained_on(sets, source, tmp_pa
     assert rundir.read_config(run).data == Data(sources=list(sets), weights=[1, 3], classes=["bee", "ant"])
     assert tiny.command("evaluate", run, "--per-class", 4) == 0
     assert {json.loads(line)["n_real"] for line in (run / "metrics.jsonl").read_text().splitlines()} == {18, 12, 30}
+
+
+def test_a_run_from_shards_without_an_index_says_on_resume_that_it_goes_on_with_others(sets, source, tmp_path):
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    for path in sorted((tmp_path / sets[0]).glob("*.tar")):
+        (shards / path.name).symlink_to(path)
+    given = ["--data", shards, "--set", "data.reader=webdataset", "--set", 'data.classes=["ant","bee","cat"]']
+    small = tiny.options(train__batch=4, train__kimg=0.008, train__snap=0.008, source=source, train__trackers="[]")
+    command = ("train", "hyper-mod-b", "--outdir", tmp_path / "runs", *given, *small)
+    assert tiny.command(*command, "--dry-run") == 0
+    assert tiny.command(*command, "--set", "train.on_corrupt=skip") == 2
+    assert tiny.command(*command, "--metrics", 4) == 2
+    assert not (tmp_path / "runs").exists()
+    assert tiny.command(*command) == 0
+    (run,) = (tmp_path / "runs").iterdir()
+    assert (run / "reals.png").is_file()
+    assert tiny.command("train", "hyper-mod-b", "--resume", run, "--kimg", 0.012) == 0
+    assert "has no place to go on from" in (run / "log.txt").read_text()

@@ -112,12 +112,12 @@ def inspect(
     from hmgan.data.tools import described
     from hmgan.datasets import open_data
     from hmgan.report.images import save_png
-    from hmgan.train.keeper import class_grid, first_images
+    from hmgan.train.keeper import GRID_COLUMNS, class_grid
 
     images = open_data(data)
     typer.echo("\n".join(described(images)))
     if grid is not None:
-        save_png(class_grid(first_images(images, images.classes)), grid)
+        save_png(class_grid(images.examples(GRID_COLUMNS)), grid)
 
 
 @looks.command()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -11,17 +12,67 @@ from torch import Tensor
 
 from hmgan.data.index import Index
 from hmgan.data.order import WINDOW, Ordered
+from hmgan.types import Batch
 
 
-class Images(Protocol):
-    """N square images of one size with their labels, in S shards. A mistake in the data is a UserError."""
+@dataclass(frozen=True, kw_only=True)
+class Tolerance:
+    """How many images of the set may be damaged before a run stops; 0 stops it at the first.
+
+    The image that follows in the order is shown in the place of a damaged one, so that every other place stays as it
+    is: the order needs no memory of what was damaged.
+
+    Args:
+        share: of the images of the set, for each rank.
+        report: takes a line for everything damaged, the first time that it is met.
+    """
+
+    share: float = 0.0
+    report: Callable[[str], None] = print
+
+
+STRICT = Tolerance()
+
+
+class Shown(Protocol):
+    """Square images of one size that a training shows, with their labels. A mistake in the data is a UserError."""
 
     @property
     def classes(self) -> tuple[str, ...]: ...
     @property
-    def counts(self) -> tuple[int, ...]: ...  # images of each class
-    @property
     def resolution(self) -> int: ...
+
+    def unlabelled(self) -> Shown:
+        """The same images in the same order, all of one class."""
+
+    def batches(
+        self,
+        *,
+        batch_per_rank: int,
+        rank: int,
+        world: int,
+        seed: int,
+        start_step: int = 0,
+        workers: int = 0,
+        tolerance: Tolerance = STRICT,
+    ) -> Iterator[Batch]:
+        """Training batches without end; see `loader.batches`."""
+
+    def examples(self, columns: int) -> dict[str, Tensor]:
+        """class -> its first images, uint8 [<= columns, 3, H, W]; of a class alone, columns times as many."""
+
+    def places(self, step: int, batch: int, seed: int) -> Sequence[tuple[str, str]]:
+        """The shard and the key of each of a step's images, over all ranks; none where that is not known."""
+
+    def indexed(self, what: str) -> Images:
+        """These images, each to be had at once. Raises UserError, which says what needs that, if it cannot be."""
+
+
+class Images(Shown, Protocol):
+    """N images in S shards, each known by its number."""
+
+    @property
+    def counts(self) -> tuple[int, ...]: ...  # images of each class
     @property
     def labels(self) -> Tensor: ...  # [N] int64, made anew each time
     @property
@@ -35,8 +86,7 @@ class Images(Protocol):
     def read_into(self, i: int, out_HW3: NDArray[np.uint8], /) -> int:
         """Writes an image's pixels where they are wanted, and returns its label."""
 
-    def unlabelled(self) -> Images:
-        """The same images in the same order, all of one class."""
+    def unlabelled(self) -> Images: ...
 
     def order(self, *, seed: int, window: int = WINDOW) -> Ordered:
         """In which they are shown; `window` images are mixed with each other."""

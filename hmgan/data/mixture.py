@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from hmgan.data.index import Index
+from hmgan.data.indexed import Indexed
 from hmgan.data.interleaved import Interleaved
 from hmgan.data.order import WINDOW, Order, Ordered
 from hmgan.data.shards import ShardSet
@@ -26,7 +27,7 @@ from hmgan.errors import UserError
 LONGEST_ROUND = 10_000  # positions, after which the shares are exact
 
 
-class Mixture(Dataset[tuple[Tensor, int]]):
+class Mixture(Indexed, Dataset[tuple[Tensor, int]]):
     """The images of all sets, numbered one set after the other. A class is the same class in every set by its name.
 
     Without weights the sets are one set, whose images are shown once in an epoch. With weights each set goes through

@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 from hmgan.data.decode import SizeError, decode_into
 from hmgan.data.folders import AGAIN
 from hmgan.data.index import Index, read_index
+from hmgan.data.indexed import Indexed
 from hmgan.data.order import WINDOW, Order
 from hmgan.data.sources import UNLABELLED
 from hmgan.errors import DamageError, UserError
@@ -28,7 +29,7 @@ HEADER = tarfile.BLOCKSIZE  # bytes; a tar member's header ends where its data b
 OPEN_FILES = 256  # kept open at most; a process may often have 1024 in all
 
 
-class ShardSet(Dataset[tuple[Tensor, int]]):
+class ShardSet(Indexed, Dataset[tuple[Tensor, int]]):
     """N images with their labels.
 
     Args:

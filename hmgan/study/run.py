@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from hmgan import assemble, registry_index
-from hmgan.datasets import open_images
+from hmgan.datasets import open_training
 from hmgan.errors import UserError
 from hmgan.sources import source_of
 from hmgan.study import cells, later, lock
@@ -215,7 +215,7 @@ def print_plan(wanted: Sequence[Cell], outdir: Path) -> None:
 def trained(cell: Cell) -> tuple[str, str]:
     """How many of G's parameters a cell trains, and why that cannot be told."""
     try:
-        data = open_images(cell.experiment.data, labelled=cell.experiment.conditional)
+        data = open_training(cell.experiment.data, labelled=cell.experiment.conditional)
         source = source_of(cell.experiment)
         network = assemble.build(cell.experiment, source, len(data.classes)).generator
     except UserError as error:

@@ -68,7 +68,7 @@ def stage(folder: Path, name: str, experiment: Experiment) -> dict[str, Any]:
     prepared, run = session.prepare(experiment), folder / name
     if prepared.data is not None:
         source = None if prepared.source is None else prepared.source.digest
-        cells.check_inputs(folder, {"images": prepared.data.digest, "source": source})
+        cells.check_inputs(folder, {"images": prepared.data.indexed("a study").digest, "source": source})
     freeze(prepared.networks.discriminator, experiment.train.freeze)
     trained = {side: parameters(network)[1] for side, network in zip("GD", prepared.networks, strict=True)}
     begun = checkpoint.newest(run / CHECKPOINTS) is not None

@@ -9,7 +9,6 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from hmgan.data.loader import batches
 from hmgan.modulation.transfer import TransferGenerator
 from hmgan.train.frozen import freeze
 from hmgan.train.parts import part_batch
@@ -44,7 +43,7 @@ def print_plan(prepared: Prepared, console: Console | None = None) -> None:
     console.print(f"{game}classes: {', '.join(prepared.classes)}")
     if prepared.data is not None:
         share, seed = experiment.train.batch // world, experiment.train.seed
-        first = next(batches(prepared.data, batch_per_rank=share, rank=0, world=world, seed=seed))
+        first = next(prepared.data.batches(batch_per_rank=share, rank=0, world=world, seed=seed))
         labels = [prepared.data.classes[label] for label in first.labels.tolist()]
         console.print(f"first batch: {', '.join(f'{cls} x {count}' for cls, count in sorted(Counter(labels).items()))}")
         console.print(f"labels: {' '.join(labels)}")
@@ -107,7 +106,7 @@ def rows(prepared: Prepared) -> list[Row]:
     if experiment.reconstruction is not None and prepared.data is not None:
         data, seed = prepared.data, experiment.train.seed
         latents = LearnedLatents(experiment.reconstruction, generator.backbone, data, seed)
-        networks.append((f"z of {len(data):,} images", latents, False))
+        networks.append((f"z of {len(latents.z_NZ):,} images", latents, False))
     return [Row(name, *parameters(network), averaged) for name, network, averaged in networks]
 
 

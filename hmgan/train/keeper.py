@@ -10,7 +10,6 @@ from PIL import Image
 from hmgan import config
 from hmgan.assemble import Generator, fine_tuned_choice
 from hmgan.config import Choice
-from hmgan.data.images import Images
 from hmgan.evaluation import Judge, Verdict
 from hmgan.generators import SNAPSHOTS, save_conditional
 from hmgan.metrics.evaluate import Score
@@ -110,17 +109,6 @@ def fake_rows(generator: Generator, classes: tuple[str, ...], columns: int = GRI
         name: to_uint8(generator(latents, torch.full((count,), label, device=device)).image).cpu()
         for label, name in enumerate(classes)
     }
-
-
-def first_images(data: Images, classes: tuple[str, ...], columns: int = GRID_COLUMNS) -> dict[str, torch.Tensor]:
-    """class -> the first images of each, uint8."""
-    if len(classes) == 1:
-        return {classes[0]: torch.stack([data[i][0] for i in range(min(columns * columns, len(data)))])}
-    rows = {}
-    for label, name in enumerate(classes):
-        chosen = torch.nonzero(data.labels == label).flatten()[:columns].tolist()
-        rows[name] = torch.stack([data[i][0] for i in chosen])
-    return rows
 
 
 def class_grid(rows: dict[str, torch.Tensor]) -> Image.Image:

@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from torch import Tensor, nn
 
-from hmgan.data.images import Images
-from hmgan.data.order import indices
+from hmgan.data.images import Shown
 from hmgan.errors import UserError
 from hmgan.settings import Train
 
@@ -19,7 +18,7 @@ State = list[int]
 class Nonfinite:
     """Counts what was left out, on every rank alike; the counts are kept in checkpoints."""
 
-    def __init__(self, settings: Train, data: Images | None) -> None:
+    def __init__(self, settings: Train, data: Shown | None) -> None:
         self._settings, self._data = settings, data
         self._skipped, self._row, self._last = 0, 0, -2
         self._news: list[str] = []
@@ -65,11 +64,11 @@ class Nonfinite:
         """Shard and key of the images of a step, of all ranks."""
         if self._data is None:
             return ""
-        order, batch = self._data.order(seed=self._settings.seed), self._settings.batch
-        shards: dict[str, list[str]] = {}
-        for i in indices(order, step, batch_per_rank=batch, rank=0, world=1)[:NAMED]:
-            shard, key = self._data.place(i)
+        batch, shards = self._settings.batch, dict[str, list[str]]()
+        for shard, key in self._data.places(step, batch, self._settings.seed)[:NAMED]:
             shards.setdefault(shard, []).append(key)
+        if not shards:
+            return ""
         more = f" and {batch - NAMED} more" if batch > NAMED else ""
         return "; images " + ", ".join(f"{shard}: {' '.join(keys)}" for shard, keys in shards.items()) + more
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from hmgan.assemble import Networks
 from hmgan.config import Experiment
-from hmgan.data.images import Images
+from hmgan.data.images import Images, Shown
 from hmgan.sources import Source
 from hmgan.train.runtime import Runtime
 
@@ -17,7 +17,7 @@ class Prepared(NamedTuple):
     experiment: Experiment
     runtime: Runtime
     networks: Networks
-    data: Images | None
+    data: Shown | None
     classes: tuple[str, ...]
     source: Source | None
     reals: Images | None  # what scores at snapshots are against; None: no scores

@@ -11,7 +11,7 @@ from torch.optim import Adam
 
 from hmgan.assemble import Generator
 from hmgan.backbones.protocol import Backbone
-from hmgan.data.images import Images
+from hmgan.data.images import Shown
 from hmgan.data.order import indices
 from hmgan.errors import UserError
 from hmgan.losses.feature_nets import FeatureNet
@@ -28,8 +28,9 @@ class LearnedLatents(nn.Module):
     Raises: UserError for more images than the settings allow, or a backbone whose z is more than numbers.
     """
 
-    def __init__(self, settings: Reconstruction, backbone: Backbone, data: Images, seed: int) -> None:
+    def __init__(self, settings: Reconstruction, backbone: Backbone, shown: Shown, seed: int) -> None:
         super().__init__()
+        data = shown.indexed("reconstruction")
         if len(data) > settings.limit:
             raise UserError(
                 f"reconstruction learns a z per image of at most {settings.limit} images, got {len(data)}; "

@@ -9,7 +9,7 @@ from torch.func import functional_call
 from hmgan import components
 from hmgan.assemble import Networks
 from hmgan.config import Experiment
-from hmgan.data.images import Images
+from hmgan.data.images import Shown
 from hmgan.discriminators.patches import PatchDiscriminator
 from hmgan.errors import UserError
 from hmgan.losses.contrastive import Evidence
@@ -20,7 +20,7 @@ from hmgan.train.reconstruction import LearnedLatents
 from hmgan.types import DiscOut
 
 
-def rehearse(experiment: Experiment, networks: Networks, world: int, data: Images | None) -> None:
+def rehearse(experiment: Experiment, networks: Networks, world: int, data: Shown | None) -> None:
     """Freezes D's parts and passes it a batch without content.
 
     Raises: UserError for a part of D that is not there, a batch that ranks, D or the contrastive loss cannot take, or

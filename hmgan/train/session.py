@@ -19,7 +19,7 @@ from hmgan.metrics.networks import load_extractor
 from hmgan.report.images import save_png
 from hmgan.sources import source_of
 from hmgan.train import checkpoint, rundir
-from hmgan.train.keeper import Keeper, class_grid, first_images
+from hmgan.train.keeper import GRID_COLUMNS, Keeper, class_grid
 from hmgan.train.log import RunLog
 from hmgan.train.prepared import Prepared
 from hmgan.train.rehearsal import rehearse
@@ -40,7 +40,7 @@ def prepare(experiment: Experiment, runtime: Runtime | None = None) -> Prepared:
     """Opens the data and builds the networks. Raises UserError for anything that does not fit; writes no run."""
     runtime = runtime or runtime_of(experiment)
     with runtime.accelerator.main_process_first():  # rank 0 packs a registry set, the others find it there
-        data = datasets.open_images(experiment.data, labelled=experiment.conditional)
+        data = datasets.open_training(experiment.data, labelled=experiment.conditional)
     classes = data.classes
     source = source_of(experiment)
     networks = assemble.build(experiment, source, len(classes))
@@ -99,7 +99,7 @@ def run(prepared: Prepared, folder: Path, resume: bool = False, console: Console
             log.say(f"run      {folder}")
             log.say(opening_line(trainer))
             if prepared.data is not None and runtime.main:
-                save_png(class_grid(first_images(prepared.data, prepared.classes)), folder / "reals.png")
+                save_png(class_grid(prepared.data.examples(GRID_COLUMNS)), folder / "reals.png")
         with files.named_if_full(folder), products(tf32=experiment.train.tf32):
             trainer.train(log)
         finished = trainer.step >= trainer.last

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from hmgan import components, rng
 from hmgan.assemble import Generator, Networks
 from hmgan.config import Experiment
-from hmgan.data.images import Images
-from hmgan.data.loader import Tolerance, batches
+from hmgan.data.images import Shown, Tolerance
 from hmgan.modulation.transfer import TransferGenerator
 from hmgan.modulation.unconditional import UnconditionalGenerator
 from hmgan.train import checkpoint, ema, phases, precision
@@ -59,7 +58,7 @@ class Trainer:
         experiment: Experiment,
         networks: Networks,
         runtime: Runtime,
-        data: Images | None,
+        data: Shown | None,
         classes: int,
         folder: Path,
         on_snapshot: Callable[[Trainer, float], None],
@@ -204,8 +203,7 @@ class Trainer:
     def _stream(self, report: Callable[[str], None] = warn) -> Iterator[Batch]:
         if self.data is None:
             return iter(())
-        return batches(
-            self.data,
+        return self.data.batches(
             batch_per_rank=self.part_batch * self.settings.accumulate,
             rank=self.runtime.rank,
             world=self.runtime.world,

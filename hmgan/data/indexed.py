@@ -1,0 +1,54 @@
+"""What every set with an index can do in a training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from hmgan.data.images import STRICT, Images, Tolerance
+from hmgan.data.loader import batches
+from hmgan.data.order import indices
+from hmgan.types import Batch
+
+
+class Indexed:
+    """For sets of images to inherit from; see the protocol for what each is."""
+
+    def indexed(self: Images, what: str) -> Images:
+        return self
+
+    def batches(
+        self: Images,
+        *,
+        batch_per_rank: int,
+        rank: int,
+        world: int,
+        seed: int,
+        start_step: int = 0,
+        workers: int = 0,
+        tolerance: Tolerance = STRICT,
+    ) -> Iterator[Batch]:
+        return batches(
+            self,
+            batch_per_rank=batch_per_rank,
+            rank=rank,
+            world=world,
+            seed=seed,
+            start_step=start_step,
+            workers=workers,
+            tolerance=tolerance,
+        )
+
+    def places(self: Images, step: int, batch: int, seed: int) -> Sequence[tuple[str, str]]:
+        shown = indices(self.order(seed=seed), step, batch_per_rank=batch, rank=0, world=1)
+        return [self.place(i) for i in shown]
+
+    def examples(self: Images, columns: int) -> dict[str, Tensor]:
+        labels, found = self.labels, {}
+        columns = columns if len(self.classes) > 1 else columns * columns
+        for label, name in enumerate(self.classes):
+            chosen = torch.nonzero(labels == label).flatten()[:columns].tolist()
+            found[name] = torch.stack([self[i][0] for i in chosen])
+        return found

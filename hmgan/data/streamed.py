@@ -1,0 +1,203 @@
+"""Training from shards without an index, through webdataset's own reader."""
+
+from __future__ import annotations
+
+import copy
+import io
+import random
+from collections.abc import Iterator, Sequence
+from itertools import count, islice
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import webdataset as wds
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+
+from hmgan.data.decode import SizeError, decode_into
+from hmgan.data.images import STRICT, Images, Tolerance
+from hmgan.data.loader import as_read, check_counts
+from hmgan.data.sources import UNLABELLED
+from hmgan.data.stores import is_url
+from hmgan.data.tarstream import Sample, samples, shards_in
+from hmgan.errors import UserError
+from hmgan.types import Batch
+
+INDEX_IT = "run `hmgan index` on the shards and leave data.reader out"
+LOOKED_AT = 1000  # samples, for the first of each class
+
+
+class Streamed:
+    """Images of WebDataset shards as they come.
+
+    Its limits, beside those sets that have an index:
+    - No exact resume. A stream has no place to go on from: a resumed run draws its images anew, and says so.
+    - The order depends on the numbers of ranks and workers. Every pass reads each shard once, by one worker of one
+      rank; but a worker whose shards are small begins its next pass earlier, so that among as many images as there are
+      some may come twice and others not at all.
+    - Shards must be as many as ranks x workers, or more.
+    - Images are mixed among the last `buffer` of a worker only.
+    - No weights, balancing, `per_class`, scores, or learned z; no damage is tolerated; a cut shard is found at its end.
+    - Each worker reads its shards from the store itself, without a cache: every pass downloads everything again.
+
+    Args:
+        sources: folders or URLs of shards.
+        classes: names of the labels 0, 1, ...; a .cls may hold the number or the name. None: without labels.
+        buffer: images.
+
+    Raises: UserError for a folder without shards, or a first image that cannot be read.
+    """
+
+    def __init__(self, sources: Sequence[str], *, classes: Sequence[str], buffer: int) -> None:
+        self.shards = [shard for place in sources for shard in shards_in(place)]
+        self.classes, self._buffer = tuple(classes) or (UNLABELLED,), buffer
+        self._label_of = {str(label): label for label in range(len(classes))}
+        self._label_of |= {name: label for label, name in enumerate(classes)}
+        self.resolution = _side(next(samples(self.shards[:1], labelled=False)))
+
+    def unlabelled(self) -> Streamed:
+        view = copy.copy(self)
+        view.classes, view._label_of = (UNLABELLED,), {}
+        return view
+
+    def indexed(self, what: str) -> Images:
+        raise UserError(f'{what} needs an index, and data.reader = "webdataset" has none; {INDEX_IT}')
+
+    def places(self, step: int, batch: int, seed: int) -> Sequence[tuple[str, str]]:
+        """None: which images a step shows is not known afterwards."""
+        return ()
+
+    def examples(self, columns: int) -> dict[str, Tensor]:
+        """class -> its first images, as far as they are near the beginning."""
+        columns = columns if len(self.classes) > 1 else columns * columns
+        found: dict[str, list[Tensor]] = {name: [] for name in self.classes}
+        for sample in islice(samples(self.shards, bool(self._label_of)), LOOKED_AT):
+            pixels_HW3 = np.empty((self.resolution, self.resolution, 3), np.uint8)
+            of_class = found[self.classes[self.read_into(sample, pixels_HW3)]]
+            if len(of_class) < columns:
+                of_class.append(torch.from_numpy(pixels_HW3).permute(2, 0, 1))
+            if all(len(images) == columns for images in found.values()):
+                break
+        blank = torch.zeros(columns, 3, self.resolution, self.resolution, dtype=torch.uint8)
+        return {name: torch.stack(images) if images else blank for name, images in found.items()}
+
+    def batches(
+        self,
+        *,
+        batch_per_rank: int,
+        rank: int,
+        world: int,
+        seed: int,
+        start_step: int = 0,
+        workers: int = 0,
+        tolerance: Tolerance = STRICT,
+    ) -> Iterator[Batch]:
+        """Batches without end, as `loader.batches`, within the limits above."""
+        check_counts(batch_per_rank, rank, world, start_step, workers)
+        if len(self.shards) < (streams := world * max(1, workers)):
+            raise UserError(
+                f'data.reader = "webdataset" needs a shard for each of {world} ranks x {max(1, workers)} workers, '
+                f"got {len(self.shards)} for {streams}; lower train.workers, or {INDEX_IT}"
+            )
+        if start_step:
+            tolerance.report(
+                'data.reader = "webdataset" has no place to go on from: the images after this are drawn anew, and are '
+                "not those that an uninterrupted run would show"
+            )
+        stream = _Stream(self, batch_per_rank, rank, world, f"{seed}/{start_step}")
+        if not workers:
+            return stream.batches()
+        # Spawned, where a store is read: a forked worker has neither the client's threads nor its connections.
+        context = "spawn" if any(map(is_url, self.shards)) else "fork"
+        loader: DataLoader[_Found] = DataLoader(
+            stream,
+            batch_size=None,
+            num_workers=workers,
+            collate_fn=as_read,
+            multiprocessing_context=context,
+            pin_memory=torch.cuda.is_available(),
+            generator=torch.Generator(),
+        )
+        return (found.whole() for found in loader)
+
+    def read_into(self, sample: Sample, out_HW3: NDArray[np.uint8]) -> int:
+        """Writes an image's pixels where they are wanted, and returns its label."""
+        try:
+            decode_into(sample.image, out_HW3)
+        except SizeError as error:
+            want = f"{self.resolution} x {self.resolution}"
+            raise UserError(f"{sample.name} must be {want} px like the first, got {error}; make it again") from None
+        except Exception as error:
+            raise UserError(f"{sample.name} cannot be decoded: {error}; make that shard again") from error
+        if not self._label_of:
+            return 0
+        if sample.label not in self._label_of:
+            raise UserError(
+                f"{sample.name} has the label {sample.label!r}; data.classes must name every class, got "
+                f"{', '.join(self.classes)}"
+            )
+        return self._label_of[sample.label]
+
+
+class _Found(NamedTuple):
+    """What a worker hands over: a batch, or why there is none. (A raised error would come with the worker's trace.)"""
+
+    batch: Batch | None
+    problem: str
+
+    def whole(self) -> Batch:
+        if self.batch is None:
+            raise UserError(self.problem)
+        return self.batch
+
+
+class _Stream(IterableDataset[_Found]):
+    """The batches of one rank; of one worker of it, inside a worker."""
+
+    def __init__(self, data: Streamed, batch: int, rank: int, world: int, seed: str) -> None:
+        self.data, self.batch, self.rank, self.world, self.seed = data, batch, rank, world, seed
+
+    def __iter__(self) -> Iterator[_Found]:
+        try:
+            for batch in self.batches():
+                yield _Found(batch, "")
+        except UserError as error:
+            yield _Found(None, str(error))
+
+    def batches(self) -> Iterator[Batch]:
+        info = torch.utils.data.get_worker_info()
+        worker, workers = (0, 1) if info is None else (info.id, info.num_workers)
+        shards = self._shards(self.rank * workers + worker, self.world * workers)
+        found = samples(shards, bool(self.data._label_of))
+        own = random.Random(f"samples/{self.seed}/{self.rank}/{worker}").getrandbits(32)
+        shuffled = wds.detshuffle(self.data._buffer, seed=own).run(found)
+        while True:
+            yield self._batch(islice(shuffled, self.batch))
+
+    def _shards(self, part: int, parts: int) -> Iterator[str]:
+        """Pass by pass in an order of its own, which all workers of all ranks share out."""
+        for number in count():
+            shards = list(self.data.shards)
+            random.Random(f"shards/{self.seed}/{number}").shuffle(shards)
+            yield from shards[part::parts]
+
+    def _batch(self, some: Iterator[Sample]) -> Batch:
+        size = self.data.resolution
+        pixels_BHW3 = torch.empty(self.batch, size, size, 3, dtype=torch.uint8)
+        labels = [self.data.read_into(each, out) for each, out in zip(some, pixels_BHW3.numpy(), strict=True)]
+        return Batch(pixels_BHW3.permute(0, 3, 1, 2), torch.tensor(labels))
+
+
+def _side(sample: Sample) -> int:
+    """Pixels of a square image."""
+    try:
+        with Image.open(io.BytesIO(sample.image)) as image:
+            width, height = image.size
+    except Exception as error:
+        raise UserError(f"{sample.name} cannot be decoded: {error}; make that shard again") from error
+    if width != height:
+        raise UserError(f"{sample.name} must be a square, got {width} x {height}; hmgan pack makes squares")
+    return width
