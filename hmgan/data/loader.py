@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import count, repeat
 from typing import Any
 
@@ -13,10 +14,29 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from hmgan.data.images import STRICT, Images, Tolerance
+from hmgan.data.images import Images
 from hmgan.data.order import WINDOW
 from hmgan.errors import DamageError, UserError
 from hmgan.types import Batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tolerance:
+    """How many images of the set may be damaged before a run stops; 0 stops it at the first.
+
+    The image that follows in the order is shown in the place of a damaged one, so that every other place stays as it
+    is: the order needs no memory of what was damaged.
+
+    Args:
+        share: of the images of the set, for each rank.
+        report: takes a line for everything damaged, the first time that it is met.
+    """
+
+    share: float = 0.0
+    report: Callable[[str], None] = print
+
+
+STRICT = Tolerance()
 
 
 def batches(
@@ -42,12 +62,6 @@ def batches(
 
     Raises: UserError for counts out of range, a store that fails, or more damaged images than tolerated.
     """
-    check_counts(batch_per_rank, rank, world, start_step, workers)
-    return _batches(_Steps(data, seed, batch_per_rank, rank, world), start_step, workers, tolerance)
-
-
-def check_counts(batch_per_rank: int, rank: int, world: int, start_step: int, workers: int) -> None:
-    """Raises UserError for counts out of range."""
     for name, value, least in (
         ("data.batch_per_rank", batch_per_rank, 1),
         ("data.workers", workers, 0),
@@ -57,6 +71,7 @@ def check_counts(batch_per_rank: int, rank: int, world: int, start_step: int, wo
             raise UserError(f"{name} must be at least {least}, got {value}; raise it")
     if not 0 <= rank < world:
         raise ValueError(f"rank must lie in 0..{world - 1}, got {rank}")
+    return _batches(_Steps(data, seed, batch_per_rank, rank, world), start_step, workers, tolerance)
 
 
 def all_of_class(
@@ -71,7 +86,7 @@ def all_of_class(
     chosen = torch.nonzero(data.labels == label).flatten()[:limit][rank::world].tolist()
     data.read_ahead([[shard] for shard in dict.fromkeys(map(data.shard_of, chosen))])
     for first in range(0, len(chosen), batch):
-        yield _read(data, chosen[first : first + batch], data.read_into).images.contiguous()
+        yield torch.stack([data[i][0] for i in chosen[first : first + batch]])
 
 
 def _read(data: Images, places: Sequence[int], read: Callable[[int, NDArray[np.uint8]], int]) -> Batch:
@@ -93,14 +108,16 @@ class _Steps:
         first = (step * self.world + self.rank) * self.batch
         return range(first, first + self.batch)
 
-    def images(self, step: int) -> list[int]:
-        """The images of a step, once reading ahead has gone on as far as they need."""
-        positions = self.positions(step)
-        if positions[-1] >= self._ahead_until:
-            self._ahead_until, shards = self.order.window(positions[-1])
+    def read_ahead(self, step: int) -> None:
+        """Has reading ahead go on as far as the images of a step need."""
+        last = self.positions(step)[-1]
+        if last >= self._ahead_until:
+            self._ahead_until, shards = self.order.window(last)
             _, following = self.order.window(self._ahead_until)
             self.data.read_ahead([self._rotated(shards), self._rotated(following)])
-        return [self.order[c] for c in positions]
+
+    def images(self, step: int) -> list[int]:
+        return [self.order[c] for c in self.positions(step)]
 
     def _rotated(self, shards: list[int]) -> list[int]:
         """Ranks of one machine share a cache: each begins elsewhere, and finds there what the others have fetched."""
@@ -130,7 +147,7 @@ def _batches(steps: _Steps, start: int, workers: int, tolerance: Tolerance) -> I
     ahead = _decoded_ahead(steps, start, workers) if workers else repeat(None)
     for step, batch in zip(count(start), ahead, strict=False):
         if not workers:
-            steps.images(step)
+            steps.read_ahead(step)
         yield _read(steps.data, steps.positions(step), read) if batch is None else batch
 
 
@@ -147,13 +164,14 @@ class _Reader:
             return None
 
 
-def as_read(result: Any) -> Any:
+def _as_read(result: Any) -> Any:
     return result
 
 
 def _decoded_ahead(steps: _Steps, start: int, workers: int) -> Iterator[Batch | None]:
     def at_hand() -> Iterator[list[int]]:
         for step in count(start):
+            steps.read_ahead(step)
             images = steps.images(step)
             with suppress(DamageError):  # told when its turn comes
                 steps.data.fetch(images)
@@ -163,8 +181,7 @@ def _decoded_ahead(steps: _Steps, start: int, workers: int) -> Iterator[Batch | 
         _Reader(steps.data),  # type: ignore[arg-type]
         batch_sampler=at_hand(),
         num_workers=workers,
-        collate_fn=as_read,
-        pin_memory=torch.cuda.is_available(),  # in a thread beside this one
+        collate_fn=_as_read,
         # Its own generator: DataLoader seeds its workers from the global one otherwise, and shifts every other draw.
         generator=torch.Generator(),
     )
