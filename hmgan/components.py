@@ -42,7 +42,9 @@ MODULES = (
     "hmgan.losses.ewc",
     "hmgan.losses.feature_nets",
     "hmgan.losses.lecam",
+    "hmgan.train.engines.fsdp2",
     "hmgan.train.engines.replicated",
+    "hmgan.train.engines.zero",
 )
 _REGISTRY: dict[tuple[str, str], type] = {}
 

@@ -109,6 +109,11 @@ class Experiment(Strict):
             raise ValueError(
                 f"the experiment is for hmgan pretrain, which starts from no source, got {self.source!r}; leave it out"
             )
+        if self.engine.name == "zero3":
+            raise ValueError(
+                "engine zero3 is not there: it divides D's weights, which R1's double backward needs whole; "
+                "take zero1 or zero2, or fsdp2, which divides G's"
+            )
         if (self.class_net is None) != (self.modulation is None):
             missing, given = ("class_net", "modulation") if self.class_net is None else ("modulation", "class_net")
             raise ValueError(f"{missing} is missing: {given} needs one; leave both out to fine-tune the whole source")

@@ -26,6 +26,8 @@ PLACES = {
     "metrics": ("evaluation", "per_class"),
 }
 AUTO = "auto"
+# What a run may go on under: how it is spread, not what it computes.
+SPREAD = ("engine", "train.accumulate")
 
 
 def train(task: str, options: dict[str, Any]) -> Path:
@@ -68,7 +70,7 @@ def configured(task: str, options: dict[str, Any]) -> Experiment:
 
 
 def resume(task: str, options: dict[str, Any]) -> Path:
-    """Goes on with a run, under its own configuration; --kimg may lengthen it."""
+    """Goes on with a run, under its own configuration; --kimg may lengthen it, and another engine take it over."""
     with excused():
         folder, kept, experiment = lengthened(task, options)
     runtime = session.runtime_of(experiment)
@@ -89,20 +91,30 @@ def lengthened(task: str, options: dict[str, Any]) -> tuple[Path, Experiment, Ex
     kept = rundir.read_config(folder)
     if kept.task != task:
         raise UserError(f"{folder} is a run of {session.VERBS[kept.task]}, got {session.VERBS[task]}")
-    changes = {key: value for key, value in placed(options).items() if key != "train"} or options["set_"]
-    extra = set(placed(options).get("train", {})) - {"kimg"}
-    if changes or extra:
-        raise UserError("--resume goes on with the run's own configuration; only --kimg may be given beside it")
+    given, spread = placed(options), options["set_"] or []
+    changes = {key for key in given if key != "train"} | set(given.get("train", {})) - {"kimg"}
+    if changes or not all(is_spread(override) for override in spread):
+        raise UserError(
+            "--resume goes on with the run's own configuration; only --kimg, --set engine and --set train.accumulate "
+            "may be given beside it"
+        )
     asked = precision.launched()
     if asked not in (None, kept.train.precision):
         raise UserError(
             f"{folder} trains in {kept.train.precision}, accelerate launch asks for {asked}; leave that out"
         )
-    if options["kimg"] is None:
+    if not given and not spread:
         return folder, kept, kept
     table = config.to_table(kept)
-    config.merge(table, placed(options))
+    for override in spread:
+        config.merge(table, config.parse_override(override))
+    config.merge(table, given)
     return folder, kept, config.resolve(table)
+
+
+def is_spread(override: str) -> bool:
+    key = override.partition("=")[0].strip()
+    return key in SPREAD or key.startswith("engine.")
 
 
 def placed(options: dict[str, Any]) -> dict[str, Any]:

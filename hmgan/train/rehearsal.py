@@ -14,20 +14,24 @@ from hmgan.discriminators.patches import PatchDiscriminator
 from hmgan.errors import UserError
 from hmgan.losses.contrastive import Evidence
 from hmgan.losses.gen_penalty import GenPenalty, Transferred
+from hmgan.train.engines import choose
+from hmgan.train.engines.base import Ranks
 from hmgan.train.frozen import freeze
 from hmgan.train.parts import part_batch
 from hmgan.train.reconstruction import LearnedLatents
 from hmgan.types import DiscOut
 
 
-def rehearse(experiment: Experiment, networks: Networks, world: int, data: Shown | None) -> None:
+def rehearse(experiment: Experiment, networks: Networks, ranks: Ranks, data: Shown | None) -> None:
     """Freezes D's parts and passes it a batch without content.
 
     Raises: UserError for a part of D that is not there, a batch that ranks, D or the contrastive loss cannot take, or
         images that cannot have a z each.
     """
     settings = experiment.train
+    world = ranks.world
     batch, shares = part_batch(settings, world), world * settings.accumulate
+    choose.check(experiment, ranks, networks.generator)
     if experiment.task == "pretrain" and networks.generator.backbone.batch_statistics:
         if world > 1:
             raise UserError(

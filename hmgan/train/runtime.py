@@ -116,6 +116,16 @@ class Runtime:
         self.stop.agreed |= stops > 0
         return norm
 
+    def agree(self, value: Tensor) -> float:
+        """The sum over ranks of a scalar, and with it whether any of them was told to stop."""
+        both = torch.stack([value, torch.full_like(value, float(self.stop.requested))])
+        if self.world > 1:
+            self.progress.meet()
+            dist.all_reduce(both)
+        total, stops = both.tolist()
+        self.stop.agreed |= stops > 0
+        return total
+
     def gather(self, x: Tensor) -> Tensor:
         """[B, ...] of every rank along the first axis, in rank order, with exact gradients under averaging."""
         return x if self.world == 1 else _Gather.apply(x, self.progress)

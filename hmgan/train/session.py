@@ -51,7 +51,7 @@ def prepare(experiment: Experiment, runtime: Runtime | None = None) -> Prepared:
             f"pack it again with hmgan pack --resolution {resolution}"
         )
     start_aligned(networks.generator, experiment, source, len(classes))
-    rehearse(experiment, networks, runtime.world, data)
+    rehearse(experiment, networks, runtime, data)
     reals = scored_against(experiment, runtime, classes)
     shown = None if experiment.task == "align" else data
     return Prepared(experiment, runtime, networks, shown, classes, source, reals)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from hmgan import components, rng
+from hmgan import rng
 from hmgan.assemble import Generator, Networks
 from hmgan.config import Experiment
 from hmgan.data.images import Shown, Tolerance
@@ -17,7 +17,8 @@ from hmgan.modulation.transfer import TransferGenerator
 from hmgan.modulation.unconditional import UnconditionalGenerator
 from hmgan.train import checkpoint, ema, phases, precision
 from hmgan.train.anchors import Turns
-from hmgan.train.engines.base import Engine, Kept, Trained
+from hmgan.train.engines.base import Kept, Trained
+from hmgan.train.engines.choose import engine_of
 from hmgan.train.frozen import freeze, miner_alone
 from hmgan.train.log import RunLog, warn
 from hmgan.train.nonfinite import Nonfinite, remembered
@@ -87,6 +88,10 @@ class Trainer:
         self.restraint = restraint(experiment, networks)
         self.nonfinite = Nonfinite(settings, data)
         self.saver = Saver(folder / CHECKPOINTS, settings.checkpoints)
+        half_life = ema.half_life_kimg(settings.batch) if experiment.ema.kimg == "auto" else experiment.ema.kimg
+        self.ema = ema.moving_average(self.generator.trained, settings.batch, half_life, experiment.ema.power)
+        self.engine = engine_of(experiment, runtime)
+        self.engine.divide(self.generator, self.ema.ema_model)
         self.gen_optimizer = generator_optimizer(self.generator, experiment.optimizer)
         self.disc_optimizer = discriminator_optimizer(self.critic, experiment.optimizer, experiment.r1.every)
         # All that trains in G's phase; with reconstruction, the images' z beside G.
@@ -99,11 +104,8 @@ class Trainer:
             self.reconstructor = Reconstructor(
                 experiment.reconstruction, latents, feature_net, self.gen_optimizer, settings.batch, self.mixed
             )
-        self.engine: Engine = components.build("engine", experiment.engine.name, runtime, **experiment.engine.options)
         self.gen = self.engine.trained(self.learner, self.gen_optimizer, settings.accumulate)
         self.disc = self.engine.trained(self.critic, self.disc_optimizer, settings.accumulate)
-        half_life = ema.half_life_kimg(settings.batch) if experiment.ema.kimg == "auto" else experiment.ema.kimg
-        self.ema = ema.moving_average(self.generator.trained, settings.batch, half_life, experiment.ema.power)
 
     @property
     def kimg(self) -> float:
@@ -117,7 +119,7 @@ class Trainer:
     @property
     def averaged(self) -> Generator:
         """G with the moving average of its trained parts: what is shown, scored and kept."""
-        return self.generator.with_trained(self.ema.ema_model)
+        return self.engine.whole(self.generator.with_trained(self.ema.ema_model))
 
     def parts(self) -> dict[str, Kept]:
         """Everything a checkpoint holds; the frozen source is not among it."""
@@ -130,8 +132,8 @@ class Trainer:
             "latents": None if self.reconstructor is None else self.reconstructor.latents,
         }
         return {
-            "generator": self.generator.trained,
-            "ema": self.ema,
+            "generator": self.engine.kept(self.generator.trained),
+            "ema": self.engine.kept(self.ema),
             "gen_optimizer": self.gen,
             **{name: part for name, part in perhaps.items() if part is not None},
         }
@@ -179,10 +181,13 @@ class Trainer:
             self.on_snapshot(self, self.kimg)
 
     def save(self) -> None:
-        """Begins to write a checkpoint, on rank 0: every rank holds the same."""
+        """Begins to write a checkpoint, on rank 0, which gathers what the engine has divided."""
         if self.runtime.main:
             state = {"step": self.step, "kimg": self.kimg, "nonfinite": self.nonfinite.state()}
             self.saver.save(self.step, self.parts(), state)
+        elif self.engine.divides:
+            for part in self.parts().values():
+                part.state_dict()
 
     def draws(self, part: int = 0) -> Draws:
         """The step's random streams of a part of this rank's batch."""

@@ -5,11 +5,13 @@ RANK=0 LOCAL_RANK=0 WORLD_SIZE=2 MASTER_ADDR=... MASTER_PORT=... python equivale
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 from unittest.mock import patch
@@ -18,6 +20,7 @@ import tiny
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from hmgan.train import phases, session
 from hmgan.train.log import RunLog
@@ -98,6 +101,8 @@ class Case(NamedTuple):
     scenario: str
     batch: int = 8
     accumulate: int = 1
+    engine: str = "replicated"
+    dtype: str = "float64"
 
     @property
     def name(self) -> str:
@@ -105,24 +110,76 @@ class Case(NamedTuple):
 
     def overrides(self) -> list[str]:
         size = (f"train.batch={self.batch}", f"train.kimg={STEPS * self.batch / 1000}")
-        return [*SCENARIOS[self.scenario], *size, f"train.accumulate={self.accumulate}"]
+        # Even the smallest layers become units of their own.
+        spread = [f"engine={self.engine}", *(["engine.unit=50"] if self.engine == "fsdp2" else [])]
+        return [*SCENARIOS[self.scenario], *size, *spread, f"train.accumulate={self.accumulate}"]
 
 
 # What two ranks do in the fast suite: everything with 4 samples a rank, and what compares samples in two parts as well.
 IN_PARTS = ("r1", "barlow-twins", "dcl", "hinge-lecam", "ada", "reconstruction")
-TWO_RANKS = [*(Case(name) for name in SCENARIOS), *(Case(name, 16, 2) for name in IN_PARTS)]
+REPLICATED = [*(Case(name) for name in SCENARIOS), *(Case(name, 16, 2) for name in IN_PARTS)]
+# DeepSpeed knows no float64.
+IN_FLOAT32 = Case("barlow-twins", 16, 2, "replicated", "float32")
+ZERO = ("zero1", "zero2") if find_spec("deepspeed") else ()
+ENGINES = [IN_FLOAT32, *(IN_FLOAT32._replace(engine=name) for name in ZERO), Case("barlow-twins", 16, 2, "fsdp2")]
+TWO_RANKS = [*REPLICATED, *ENGINES]
 
 
-def gradients(case: Case, shards: Path, source: Path, folder: Path) -> tuple[dict[str, Tensor], int]:
-    """Every gradient of three steps, the parameters and averages after them, this rank's labels; and the world size."""
+class Held(NamedTuple):
+    """Bytes on this rank."""
+
+    weights: int  # of G
+    moments: int  # of G's optimiser
+    disc_moments: int
+
+
+def held(trainer: Trainer) -> Held:
+    def size(tensors: Iterable[Tensor]) -> int:
+        return sum((x.to_local() if isinstance(x, DTensor) else x).nbytes for x in tensors)
+
+    def moments(optimizer: torch.optim.Optimizer) -> int:
+        return size(x for slots in optimizer.state.values() for x in slots.values() if x.dim())
+
+    weights = size(trainer.generator.parameters())
+    return Held(weights, moments(trainer.gen_optimizer), moments(trainer.disc_optimizer))
+
+
+def keep_gradients(trainer: Trainer) -> dict[str, Tensor]:
+    """Adam's first moments after each phase, in the optimiser's order: with beta1 = 0 they are its gradients."""
+    kept: dict[str, Tensor] = {}
+    optimise, phases = trainer._optimise, itertools.count()
+
+    def keep(phase, trained, *rest):
+        result = optimise(phase, trained, *rest)
+        number = next(phases)
+        for i, slots in trained.state_dict()["state"].items():
+            kept[f"phase{number}/{i}"] = slots["exp_avg"].clone()
+        return result
+
+    trainer._optimise = keep
+    return kept
+
+
+def gradients(
+    case: Case, shards: Path, source: Path, folder: Path, moments: bool = False
+) -> tuple[dict[str, Tensor], int, Held]:
+    """Every gradient of three steps, the parameters and averages after them, this rank's labels; the world size.
+
+    Args:
+        moments: take the gradients from the optimisers, where they are of any engine.
+    """
     experiment = tiny.transfer(shards, source, *case.overrides())
-    with float64(), patch.object(session, "Runtime", Recording):
+    double = case.dtype == "float64"
+    with float64() if double else nullcontext(), patch.object(session, "Runtime", Recording):
         prepared = session.prepare(experiment)
         # The files hold float32, so that both ranks and the reference begin from the same numbers.
-        networks = type(prepared.networks)(*(network.double() for network in prepared.networks))
+        networks = prepared.networks
+        if double:
+            networks = type(networks)(*(network.double() for network in networks))
         classes, runtime = len(prepared.classes), prepared.runtime
         assert isinstance(runtime, Recording)
         trainer = Trainer(experiment, networks, runtime, prepared.data, classes, folder, tiny.no_snapshot)
+        kept = keep_gradients(trainer) if moments else runtime.tensors
         if trainer.reconstructor is not None:
             trainer.reconstructor.feature_net.double()
         labels: list[Tensor] = []
@@ -135,24 +192,27 @@ def gradients(case: Case, shards: Path, source: Path, folder: Path) -> tuple[dic
         trainer._data_step = keep_labels
         with RunLog(None, experiment.train.kimg) as log:
             trainer.train(log)
-    tensors = {**runtime.tensors, "labels": torch.stack(labels)}
+    tensors = {**kept, "labels": torch.stack(labels)}
     for name, network in (
         ("learner", trainer.learner),
         ("discriminator", trainer.discriminator),
         ("average", trainer.ema.ema_model),
     ):
-        tensors |= {f"after/{name}/{key}": value.clone() for key, value in network.state_dict().items()}
-    return tensors, runtime.world
+        whole = trainer.engine.kept(network).state_dict()
+        tensors |= {f"after/{name}/{key}": value.clone() for key, value in whole.items()}
+    return tensors, runtime.world, held(trainer)
 
 
 def main(shards: str, source: str, out: str, *cases: str) -> None:
     torch.set_num_threads(1)
     asked = int(os.environ["WORLD_SIZE"])
     for case in [Case(*json.loads(words)) for words in cases]:
-        tensors, world = gradients(case, Path(shards), Path(source), Path(out) / case.name)
+        tensors, world, size = gradients(case, Path(shards), Path(source), Path(out) / case.name, case in ENGINES)
         assert world == asked, f"{asked} ranks were asked for, got a world of {world}"
         rank = torch.distributed.get_rank()
-        save_file(tensors, Path(out) / f"{case.name}-rank{rank}.safetensors", {"world": str(world)})
+        save_file(
+            tensors, Path(out) / f"{case.name}-rank{rank}.safetensors", {"world": str(world), "held": json.dumps(size)}
+        )
     torch.distributed.destroy_process_group()
 
 

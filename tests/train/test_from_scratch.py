@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import tiny
 import torch
@@ -74,7 +76,7 @@ def test_a_backbone_with_batch_statistics_is_refused_on_several_ranks_before_a_r
     with pytest.raises(
         UserError, match=r"^batch norms of this backbone see one rank's images, got 2 ranks; pretrain it"
     ):
-        rehearse(experiment, networks, 2, None)
+        rehearse(experiment, networks, SimpleNamespace(world=2), None)
 
 
 def test_a_snapshot_from_scratch_is_whole_and_a_resumed_run_equals_the_uninterrupted_one(shards, tmp_path):

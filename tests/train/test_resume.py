@@ -292,7 +292,10 @@ def test_resuming_a_finished_run_changes_nothing(finished):
 def test_resuming_under_other_settings_is_refused(extra, finished, capsys):
     before = (finished / "config.json").read_bytes()
     assert tiny.command("train", "hyper-mod-c", "--resume", finished, *extra) == 2
-    expected = "error: --resume goes on with the run's own configuration; only --kimg may be given beside it\n"
+    expected = (
+        "error: --resume goes on with the run's own configuration; only --kimg, --set engine and "
+        "--set train.accumulate may be given beside it\n"
+    )
     assert capsys.readouterr().err.endswith(expected)
     assert (finished / "config.json").read_bytes() == before
 

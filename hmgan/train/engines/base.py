@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+T = TypeVar("T", bound=nn.Module)
+
 
 class Ranks(Protocol):
-    """What of `hmgan.train.runtime.Runtime` an engine needs: every collective of its own goes through it."""
+    """What of `hmgan.train.runtime.Runtime` an engine needs."""
 
     @property
     def rank(self) -> int: ...
@@ -22,12 +24,15 @@ class Ranks(Protocol):
     def average_gradients(self, network: nn.Module, loss: Tensor) -> float:
         """Averages over the ranks, and returns the norm of gradients and loss."""
 
+    def agree(self, value: Tensor) -> float:
+        """The sum over the ranks of a scalar; whether any of them was told to stop is known to all after it."""
+
 
 class Kept(Protocol):
-    """A part of a checkpoint. Both are called on every rank of an engine that divides, in the same order."""
+    """A part of a checkpoint."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Whole tensors, whatever this rank holds of them."""
+        """Whole tensors, whatever this rank holds. Of an engine that divides: on every rank, in the same order."""
 
     def load_state_dict(self, state: Mapping[str, Any], /) -> Any: ...
 
@@ -48,8 +53,33 @@ class Trained(Kept, Protocol):
         """
 
 
-class Engine(Protocol):
-    """Built with the ranks; its keyword-only arguments are its settings."""
+class Engine:
+    """Built with the ranks; its keyword-only arguments are its settings. Every rank does the same with it."""
+
+    divides = True  # whether a checkpoint has to be gathered, by all ranks
+
+    def __init__(self, ranks: Ranks) -> None:
+        self.ranks = ranks
 
     def trained(self, network: nn.Module, optimizer: torch.optim.Optimizer, parts: int) -> Trained:
         """Args: parts: how many backward passes make a step."""
+        raise NotImplementedError
+
+    def check(self, experiment: Any, generator: Any) -> None:
+        """Raises UserError for what this engine cannot train."""
+
+    def divide(self, generator: Any, average: nn.Module) -> None:
+        """Lays G and its moving average over the ranks, before it has an optimiser."""
+
+    def kept(self, module: nn.Module) -> Kept:
+        """What checkpoints hold of a module."""
+        return module
+
+    def whole(self, generator: T) -> T:
+        """G with its averaged weights, as any rank may use it alone. Every rank calls this."""
+        return generator
+
+
+def spoiling(loss: Tensor) -> Tensor:
+    """A loss that is not finite spoils its gradient too, by which alone all ranks decide."""
+    return loss * torch.where(loss.detach().isfinite(), 1.0, torch.nan).to(loss)

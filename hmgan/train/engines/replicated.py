@@ -13,18 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from hmgan.components import register
-from hmgan.train.engines.base import Ranks
+from hmgan.train.engines.base import Engine, Ranks
 
 
 @register("engine", "replicated")
-class Replicated:
+class Replicated(Engine):
     """Every rank holds everything."""
 
-    def __init__(self, ranks: Ranks) -> None:
-        self._ranks = ranks
+    divides = False
 
     def trained(self, network: nn.Module, optimizer: torch.optim.Optimizer, parts: int) -> ReplicatedNetwork:
-        return ReplicatedNetwork(self._ranks, network, optimizer)
+        return ReplicatedNetwork(self.ranks, network, optimizer)
 
 
 class ReplicatedNetwork:

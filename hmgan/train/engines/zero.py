@@ -1,0 +1,169 @@
+"""DeepSpeed's ZeRO, stages 1 and 2, one engine per network: every rank holds the optimiser state of a share.
+
+Rajbhandari et al. 2020, arXiv:1910.02054. Gradients are averaged by DeepSpeed: at the end of a step (stage 1), or in
+each backward, and only the share's is kept (stage 2). Networks are called as they are, never through the engine, whose
+forward breaks R1's double backward.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hmgan.components import register
+from hmgan.errors import UserError
+from hmgan.launch.files import place
+from hmgan.train.engines.base import Engine, Ranks, spoiling
+
+OWN = ("optimizer", "scheduler", "fp16", "bf16")  # what the experiment says, not DeepSpeed's file
+MOMENTS = ("exp_avg", "exp_avg_sq")
+STAGE_3 = "stage 3 divides the weights, which R1's double backward needs whole: take stage 1 or 2, or engine = fsdp2"
+
+
+class Zero(Engine):
+    """One stage of ZeRO.
+
+    Raises: UserError where DeepSpeed is not installed, or for a file that does not fit.
+    """
+
+    stage: int
+
+    def __init__(self, ranks: Ranks, config: str | None) -> None:
+        super().__init__(ranks)
+        path = place(f"deepspeed-zero{self.stage}.json") if config is None else Path(config)
+        self._settings = read(path, self.stage)
+        self._deepspeed = imported()
+
+    def trained(self, network: nn.Module, optimizer: torch.optim.Optimizer, parts: int) -> ZeroNetwork:
+        groups = [list(group["params"]) for group in optimizer.param_groups]
+        settings = {**self._settings, "gradient_accumulation_steps": parts}
+        engine, *_ = self._deepspeed.initialize(
+            model=network, optimizer=optimizer, config=settings, dist_init_required=False
+        )
+        return ZeroNetwork(self.ranks, engine, optimizer, groups)
+
+
+@register("engine", "zero1")
+class Zero1(Zero):
+    """Optimiser state divided over the ranks.
+
+    Args:
+        config: a JSON file of DeepSpeed's settings in place of launch/deepspeed-zero1.json.
+    """
+
+    stage = 1
+
+    def __init__(self, ranks: Ranks, *, config: str | None = None) -> None:
+        super().__init__(ranks, config)
+
+
+@register("engine", "zero2")
+class Zero2(Zero):
+    """Optimiser state and averaged gradients divided over the ranks.
+
+    Args:
+        config: a JSON file of DeepSpeed's settings in place of launch/deepspeed-zero2.json.
+    """
+
+    stage = 2
+
+    def __init__(self, ranks: Ranks, *, config: str | None = None) -> None:
+        super().__init__(ranks, config)
+
+
+class ZeroNetwork:
+    """A network under its own DeepSpeed engine. Its state is gathered whole, and loaded into this rank's share.
+
+    Args:
+        groups: the optimiser's parameters as they were, before DeepSpeed put its flat shares in their place.
+    """
+
+    def __init__(
+        self, ranks: Ranks, engine: Any, optimizer: torch.optim.Optimizer, groups: list[list[nn.Parameter]]
+    ) -> None:
+        from deepspeed.utils import safe_get_full_optimizer_state, safe_set_full_optimizer_state
+
+        self._ranks, self._engine, self._optimizer, self._groups = ranks, engine, optimizer, groups
+        self._whole, self._put = safe_get_full_optimizer_state, safe_set_full_optimizer_state
+        for flat in self._shares():
+            # As Adam begins; here, so that a checkpoint has where to go before the first step.
+            moments = {name: torch.zeros_like(flat) for name in MOMENTS}
+            optimizer.state[flat] = {"step": torch.zeros((), device=flat.device), **moments}
+        engine.optimizer._lazy_init_hp_params_optimizer_state()
+
+    def backward(self, loss: Tensor, last: bool) -> None:
+        self._engine.backward(spoiling(loss), scale_wrt_gas=False)
+        if not last:
+            self._engine.step()  # counts the part, and steps at the last one only
+
+    def step(self, loss: Tensor) -> bool:
+        self._ranks.agree(torch.zeros_like(loss))
+        self._engine.step()
+        self._engine.optimizer.zero_grad(set_to_none=True)
+        return bool(self._engine.optimizer.overflow)
+
+    def state_dict(self) -> dict[str, Any]:
+        state: dict[int, dict[str, Tensor]] = {}
+        groups = []
+        step = next(iter(self._optimizer.state.values()))["step"]
+        for parameters, live in zip(self._groups, self._optimizer.param_groups, strict=True):
+            first = len(state)
+            for parameter in parameters:
+                moments = {name: self._whole(parameter, name).cpu() for name in MOMENTS}
+                state[len(state)] = {"step": step.cpu(), **moments}
+            options = {key: value for key, value in live.items() if key != "params"}
+            groups.append({**options, "params": list(range(first, len(state)))})
+        return {"state": state, "param_groups": groups}
+
+    def load_state_dict(self, state: Mapping[str, Any], /) -> None:
+        """Called when the network has its weights already."""
+        parameters = [parameter for group in self._groups for parameter in group]
+        if [len(group["params"]) for group in state["param_groups"]] != [len(group) for group in self._groups]:
+            raise ValueError("its optimiser has other groups of parameters")
+        self._engine.optimizer.refresh_fp32_params()
+        for index, parameter in enumerate(parameters):
+            for name in MOMENTS:
+                self._put(parameter, state["state"][index][name].to(parameter.device), name)
+        for flat in self._shares():
+            self._optimizer.state[flat]["step"].copy_(state["state"][0]["step"])
+
+    def _shares(self) -> list[Tensor]:
+        """This rank's share of each group, flat: what the optimiser steps now."""
+        return [flat for group in self._optimizer.param_groups for flat in group["params"]]
+
+
+def read(path: Path, stage: int) -> dict[str, Any]:
+    """DeepSpeed's settings. Raises UserError for what is not there, or is not the file's to say."""
+    try:
+        settings = json.loads(path.read_text())
+        found = settings.get("zero_optimization", {}).get("stage")
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(f"engine.config {path} is not a readable DeepSpeed file ({error})") from None
+    if found == 3:
+        raise UserError(f"engine.config {path}: {STAGE_3}")
+    if found != stage:
+        raise UserError(f"engine.config {path} is of stage {found}, and the engine is zero{stage}; change one")
+    for name in OWN:
+        if name in settings:
+            raise UserError(f"engine.config {path} says {name!r}, which the experiment says; leave it out")
+    if settings.get("gradient_clipping", 1.0) != 0:
+        raise UserError(f"engine.config {path} must say gradient_clipping 0.0: DeepSpeed's own default cuts gradients")
+    return settings
+
+
+def imported() -> Any:
+    """DeepSpeed. Raises UserError where it is not installed."""
+    try:
+        import deepspeed
+    except ImportError:
+        raise UserError("engines zero1 and zero2 need DeepSpeed: pip install 'hmgan[deepspeed]'") from None
+    # Not compiled on first use: a run that is killed in the middle leaves a lock on which every later one waits.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    return deepspeed

@@ -1,0 +1,67 @@
+"""Trainings that other engines go on with, as one rank of several.
+
+RANK=0 LOCAL_RANK=0 WORLD_SIZE=2 MASTER_ADDR=... MASTER_PORT=... python carried.py SHARDS SOURCE OUT
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import tiny
+import torch
+
+from hmgan.train import session
+from hmgan.train.log import RunLog
+from hmgan.train.trainer import Trainer
+
+BATCH = 8
+SETTINGS = (f"train.batch={BATCH}", "train.freeze=[]", "r1.every=2", "contrastive=barlow-twins", "train.snap=100")
+CHAIN = ("replicated", "zero1", "fsdp2", "zero2")
+
+
+def go_on(folder: Path, shards: Path, source: Path, engine: str, steps: int) -> tuple[Trainer, int]:
+    """Trains to that step from the newest checkpoint in the folder, and leaves another one there; the world size."""
+    unit = ["engine.unit=50"] if engine == "fsdp2" else []
+    kimg = f"train.kimg={steps * BATCH / 1000}"
+    experiment = tiny.transfer(shards, source, *SETTINGS, f"engine={engine}", *unit, kimg)
+    prepared = session.prepare(experiment)
+    runtime, classes = prepared.runtime, len(prepared.classes)
+    trainer = Trainer(experiment, prepared.networks, runtime, prepared.data, classes, folder, tiny.no_snapshot)
+    with RunLog(None, experiment.train.kimg) as log:
+        session.goes_on_from(trainer, folder, log)
+        trainer.train(log)
+    runtime.wait()
+    return trainer, runtime.world
+
+
+def main(shards: str, source: str, out: str, *engines: str) -> None:
+    torch.set_num_threads(1)
+
+    def on(name: str, engine: str, steps: int) -> Trainer:
+        trainer, world = go_on(Path(out) / name, Path(shards), Path(source), engine, steps)
+        assert world == 2, f"two ranks were asked for, got a world of {world}"
+        return trainer
+
+    for step, engine in enumerate([name for name in CHAIN if name in engines], 2):
+        on("chain", engine, step)
+        straight = on("straight", "replicated", step)
+    shown = {"straight": straight.averaged}
+    for engine in engines[1:]:
+        on(f"{engine}-stopped", engine, 1)
+        on(f"{engine}-stopped", engine, 2)
+        shown[engine] = on(f"{engine}-whole", engine, 2).averaged
+    # Each rank by itself draws with the average, one after the other: nothing in it waits for the other rank.
+    rank = torch.distributed.get_rank()
+    with torch.no_grad():
+        for name, generator in shown.items():
+            for turn in range(2):
+                if rank == turn:
+                    image = generator(generator.latents(range(3)), torch.arange(3)).image
+                    torch.save(image, Path(out) / f"{name}-image{rank}.pt")
+                torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,72 @@
+"""Any engine goes on with what any other has saved, on any number of ranks."""
+
+from __future__ import annotations
+
+import json
+from importlib.util import find_spec
+
+import pytest
+import ranks
+import torch
+from carried import go_on
+from safetensors.torch import load_file
+
+from hmgan.train import checkpoint
+
+ENGINES = ["replicated", *(["zero1", "zero2"] if find_spec("deepspeed") else []), "fsdp2"]
+ROUNDING = 1e-5  # of each tensor's largest entry, in float32
+
+
+@pytest.fixture(scope="module")
+def runs(shards, source, tmp_path_factory):
+    """One process begins two runs; two ranks go on with them, and begin others."""
+    out = tmp_path_factory.mktemp("carried")
+    for name in ("chain", "straight"):
+        go_on(out / name, shards, source, "replicated", 1)
+    ranks.run(2, "carried.py", shards, source, out, *ENGINES)
+    return out
+
+
+def newest(folder):
+    path = checkpoint.newest(folder / "checkpoints")
+    return load_file(path / "state.safetensors"), json.loads((path / "state.json").read_text())
+
+
+def assert_close(got, expected):
+    assert got.keys() == expected.keys()
+    for name, value in expected.items():
+        gap = float((got[name].double() - value.double()).abs().max()) / (float(value.double().abs().max()) or 1.0)
+        assert gap < ROUNDING, f"{name}: {gap:.1e} of its largest entry"
+
+
+def test_a_run_that_every_step_is_another_engines_ends_as_a_run_of_one(runs):
+    (chain, chained), (straight, whole) = (newest(runs / name) for name in ("chain", "straight"))
+    assert chained["step"] == whole["step"] == 1 + len(ENGINES)
+    assert chained["groups"].keys() == whole["groups"].keys()
+    assert_close(chain, straight)
+
+
+def test_one_process_goes_on_with_what_ranks_have_saved(runs, shards, source):
+    after = {}
+    for name in ("chain", "straight"):
+        trainer, world = go_on(runs / name, shards, source, "replicated", 2 + len(ENGINES))
+        assert world == 1
+        assert trainer.step == 2 + len(ENGINES)
+        after[name] = newest(runs / name)[0]
+    assert_close(after["chain"], after["straight"])
+
+
+@pytest.mark.parametrize("engine", ENGINES[1:])
+def test_a_stopped_run_goes_on_exactly_under_its_own_engine(engine, runs):
+    stopped, whole = (newest(runs / f"{engine}-{name}")[0] for name in ("stopped", "whole"))
+    assert stopped.keys() == whole.keys()
+    assert all(torch.equal(stopped[name], value) for name, value in whole.items())
+
+
+def test_each_rank_may_draw_with_the_average_by_itself(runs):
+    for name in ("straight", *ENGINES[1:]):
+        first, second = (torch.load(runs / f"{name}-image{rank}.pt", weights_only=True) for rank in range(2))
+        assert torch.equal(first, second), name
+        assert first.abs().max() > 0.01
+    images = [torch.load(runs / f"{name}-image0.pt", weights_only=True) for name in ENGINES[1:]]
+    assert all(torch.allclose(image, images[0], atol=1e-4) for image in images)  # all after two steps

@@ -1,0 +1,125 @@
+"""Which engines there are for what, and what is said where one does not fit."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+
+import pytest
+import tiny
+
+from hmgan.errors import UserError
+from hmgan.launch.files import place
+from hmgan.train import session
+from hmgan.train.engines import choose, zero
+from hmgan.train.engines.replicated import Replicated
+
+FINE = ("class_net=none", "modulation=none")
+
+
+def refused(shards, source, *overrides, **extra):
+    with pytest.raises(UserError) as caught:
+        session.prepare(tiny.transfer(shards, source, *overrides, **extra))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_the_default_holds_everything_on_every_rank(shards, source):
+    experiment = tiny.transfer(shards, source)
+    assert experiment.engine.name == "replicated"
+    assert isinstance(choose.engine_of(experiment, session.Runtime()), Replicated)
+
+
+def test_one_rank_has_nobody_to_divide_with(shards, source, tmp_path):
+    trainer = tiny.make_trainer(tiny.transfer(shards, source, "engine=fsdp2", "train.kimg=0.004"), tmp_path)
+    assert isinstance(trainer.engine, Replicated)
+    trainer._gan_step(next(trainer._stream()))
+
+
+def test_without_deepspeed_one_line_says_how_to_get_it(shards, source, tmp_path, monkeypatch, capfd):
+    monkeypatch.setitem(sys.modules, "deepspeed", None)  # an import of it fails
+    text = "engines zero1 and zero2 need DeepSpeed: pip install 'hmgan[deepspeed]'"
+    assert refused(shards, source, "engine=zero2") == text
+    run = ("train", "hyper-mod-b", "--data", shards, "--source", source, "--outdir", tmp_path, "--batch", 4)
+    assert tiny.command(*run, "--set", "engine=zero1") == 2
+    assert capfd.readouterr().err == f"error: {text}\n"
+    assert not list(tmp_path.iterdir())
+    session.prepare(tiny.transfer(shards, source))  # nobody else asks for it
+
+
+@pytest.mark.parametrize(
+    ("engine", "text"),
+    [
+        (
+            "zero3",
+            "engine zero3 is not there: it divides D's weights, which R1's double backward needs whole; ",
+        ),
+        ("zer2", "no engine named 'zer2'; did you mean 'zero2'? known: fsdp2, replicated, zero1, zero2"),
+        ({"name": "fsdp2", "unit": 0}, "engine.unit counts parameters and must be at least 1, got 0"),
+        ({"name": "zero1", "unit": 1}, "unknown key 'engine.unit'; known: config"),
+    ],
+)
+def test_an_engine_that_is_not_there_is_refused(engine, text, shards, source):
+    with pytest.raises(UserError, match=rf"^{re.escape(text)}"):
+        session.prepare(tiny.transfer(shards, source, engine=engine))
+
+
+@pytest.mark.parametrize(
+    ("engine", "overrides", "text"),
+    [
+        ("fsdp2", ("modulation=cgan-transfer-port",), "and modulation 'cgan-transfer-port' has a loss on them; take "),
+        (
+            "fsdp2",
+            ("class_net=none", "modulation=none", "gen_penalty=ewc"),
+            "and gen_penalty has a loss on them; take ",
+        ),
+        ("fsdp2", ("class_net=none", "modulation=none", "mining.kimg=1.0"), "and mining changes what trains; take "),
+    ],
+)
+def test_what_an_engine_cannot_train_is_refused_before_a_run_is_made(engine, overrides, text, shards, source):
+    assert text in refused(shards, source, f"engine={engine}", *overrides)
+
+
+def test_a_modulation_that_fsdp2_cannot_see_into_is_refused(shards, source, monkeypatch):
+    class Opaque:
+        pass
+
+    networks = session.prepare(tiny.transfer(shards, source)).networks
+    monkeypatch.setattr(networks.generator, "edits", lambda labels: {"site": Opaque()})
+    with pytest.raises(
+        UserError, match=r"^engine fsdp2 cannot see into a Opaque, which this modulation's edits hold; "
+    ):
+        choose.check(tiny.transfer(shards, source, "engine=fsdp2"), session.Runtime(), networks.generator)
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_the_files_in_launch_are_what_the_engines_read(stage):
+    path = place(f"deepspeed-zero{stage}.json")
+    assert zero.read(path, stage) == json.loads(path.read_text())
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"zero_optimization": {"stage": 3}}, "stage 3 divides the weights, which R1's double backward needs whole: "),
+        ({"zero_optimization": {"stage": 2}}, " is of stage 2, and the engine is zero1; change one"),
+        ({"gradient_clipping": 1.0}, " must say gradient_clipping 0.0: DeepSpeed's own default cuts gradients"),
+        ({"bf16": {"enabled": True}}, " says 'bf16', which the experiment says; leave it out"),
+        ({"optimizer": {"type": "Adam"}}, " says 'optimizer', which the experiment says; leave it out"),
+    ],
+)
+def test_a_deepspeed_file_that_would_change_the_training_is_refused(changes, text, tmp_path):
+    (tmp_path / "ds.json").write_text(
+        json.dumps({"gradient_clipping": 0.0, "zero_optimization": {"stage": 1}, **changes})
+    )
+    with pytest.raises(UserError, match=re.escape(text)):
+        zero.read(tmp_path / "ds.json", 1)
+
+
+def test_a_deepspeed_file_that_is_none_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"missing.json is not a readable DeepSpeed file"):
+        zero.read(tmp_path / "missing.json", 1)
+    (tmp_path / "list.json").write_text("[]")
+    with pytest.raises(UserError, match=r"list.json is not a readable DeepSpeed file"):
+        zero.read(tmp_path / "list.json", 1)
