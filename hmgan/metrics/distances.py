@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torchmetrics.image.fid import FrechetInceptionDistance
 
 from hmgan import rng
 from hmgan.errors import UserError
@@ -37,6 +36,9 @@ def frechet_distance(real_NF: Tensor, fake_MF: Tensor) -> float:
 
     Raises: UserError with fewer than 2 samples in a set, or features of two sizes.
     """
+    # Here, where it is used: with what it imports in its turn it would double the time in which a training starts.
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
     _check(real_NF, fake_MF)
     # torchmetrics subtracts n mu mu^T from the sum of squares. The distance ignores a common shift; the rounding of
     # that subtraction does not.
