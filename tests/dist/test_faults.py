@@ -7,14 +7,16 @@ import re
 import signal
 import socket
 import time
+from unittest.mock import patch
 
 import launched
 import pytest
 import tiny
 import torch
 
+from hmgan import datasets
 from hmgan.errors import UserError
-from hmgan.train import checkpoint, phases, session
+from hmgan.train import checkpoint, phases
 from hmgan.train.watch import BEAT
 
 SETTINGS = tiny.options(train__batch=8, train__tick=0.008, train__snap=100, train__trackers="[]", train__threads=1)
@@ -113,7 +115,10 @@ def test_a_rank_that_hangs_is_told_from_those_that_wait_for_it(two_ranks):
 
 def test_rank_0_failing_before_the_run_does_not_leave_the_other_waiting(shards, source, tmp_path):
     ranks = launched.start(arguments(shards, source, tmp_path), 2, tmp_path / "said", without_data)
-    assert ranks.codes(60) == [2, 2], ranks.said()
+    try:
+        assert ranks.codes(60) == [2, 2], ranks.said()
+    finally:
+        ranks.kill()
     assert last_line(ranks, 0) == "error: the disk is gone"
     assert "rank 0" not in last_line(ranks, 1)  # rank 0 has spoken for this machine
 
@@ -177,8 +182,8 @@ def poisoned():
 
 
 def without_data():
-    def fail(name):
+    def fail(*arguments, **options):
         raise UserError("the disk is gone")
 
     if os.environ["RANK"] == "0":
-        session.open_data = fail
+        patch.object(datasets, "open_training", fail).start()
