@@ -10,7 +10,7 @@ demo: $(VENV)/.ready
 
 # Two workers, each with the tests of whole files: those share what is slow to build.
 test: $(VENV)/.ready lint types
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 slow: $(VENV)/.ready
 	$(BIN)/python -m pytest -m slow
