@@ -91,9 +91,10 @@ def all_of_class(
 
 def _read(data: Images, places: Sequence[int], read: Callable[[int, NDArray[np.uint8]], int]) -> Batch:
     """One image after the other, each decoded in its place in the batch."""
-    pixels_BHW3 = torch.empty(len(places), data.resolution, data.resolution, 3, dtype=torch.uint8)
-    labels = [read(place, out_HW3) for place, out_HW3 in zip(places, pixels_BHW3.numpy(), strict=True)]
-    return Batch(pixels_BHW3.permute(0, 3, 1, 2), torch.tensor(labels))
+    # numpy's memory and not torch's: of batches of megabytes the kernel gives it large pages, a fault for 512 small ones.
+    pixels_BHW3 = np.empty((len(places), data.resolution, data.resolution, 3), np.uint8)
+    labels = [read(place, out_HW3) for place, out_HW3 in zip(places, pixels_BHW3, strict=True)]
+    return Batch(torch.from_numpy(pixels_BHW3).permute(0, 3, 1, 2), torch.tensor(labels))
 
 
 class _Steps:
