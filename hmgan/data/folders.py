@@ -124,8 +124,11 @@ class RemoteFolder:
         return self._store.get(name, 0, self.size(name))
 
     def open(self, file: File) -> int:
+        # A worker is given images of shards that its owner has open: reading all of them again would cost each worker
+        # as much as a download.
+        checked = os.getpid() != self._owner
         for _ in range(DOWNLOADS):
-            if (descriptor := self._cache.open(file.sha256, file.bytes)) is not None:
+            if (descriptor := self._cache.open(file.sha256, file.bytes, checked=checked)) is not None:
                 return descriptor
             self.fetch(file)
         raise UserError(f"{self}/{file.name} does not stay whole in the cache {self._cache.folder}; check that disk")

@@ -62,6 +62,8 @@ class Mixture(Indexed, Dataset[tuple[Tensor, int]]):
                     f"images that are mixed must be of one size, got {first.resolution} px in {first.index.folder} and "
                     f"{other.resolution} px in {other.index.folder}; pack one again with --resolution"
                 )
+        for each in self._sets:
+            each.sharing = len(self._sets)
         self.resolution = first.resolution
         self.classes = tuple(classes) if classes is not None else first.classes
         self._shares = shares(weights)

@@ -55,6 +55,7 @@ class ShardSet(Indexed, Dataset[tuple[Tensor, int]]):
     ) -> None:
         self.index = source if isinstance(source, Index) else read_index(source)
         self._files: OrderedDict[int, int] = OrderedDict()
+        self.sharing = 1  # sets of one process that read in turns: so many times fewer files stay open of each
         if resolution not in (None, self.index.resolution):
             raise UserError(
                 f"the data in {self.index.folder} is {self.index.resolution} px, the network wants {resolution} px; "
@@ -233,5 +234,5 @@ class ShardSet(Indexed, Dataset[tuple[Tensor, int]]):
 
     def _open(self, shard: int) -> None:
         self._files[shard] = self.index.folder.open(self.index.shards[shard])
-        if len(self._files) > OPEN_FILES:
+        if len(self._files) > max(1, OPEN_FILES // self.sharing):
             os.close(self._files.popitem(last=False)[1])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from collections import Counter
 
 import numpy as np
@@ -80,6 +81,26 @@ def test_up_to_the_end_of_a_window_its_shards_are_enough(window):
         assert {int(np.searchsorted(bounds, order[k], side="right")) for k in range(c, end)} <= set(shards)
         assert interleaved(window=window).window(c) == (end, shards)  # whatever was asked for before
         c = end
+
+
+def test_memory_does_not_grow_with_the_images():
+    """Two parts of 50 million images each: any position at once, in some bytes a shard and a window."""
+
+    def peak(shards: int) -> int:
+        sizes = np.full(shards, 1000)
+        tracemalloc.start()
+        halves = [np.where(np.arange(shards) % 2 == part, sizes, 0) for part in (0, 1)]
+        orders = [Order(half, seed=1, name=f"part/{part}/") for part, half in enumerate(halves)]
+        order = Interleaved(orders, [3, 1], seed=1, name="parts/")
+        for c in (0, 500 * shards, 10**12):
+            assert order[c] < 500 * shards
+            assert len(order.window(c)[1]) < 200
+        used = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return used
+
+    small, large = peak(200), peak(100_000)
+    assert large - small < 200 * 100_000  # bytes a shard, and nothing for an image
 
 
 def test_a_part_without_a_share_is_refused():

@@ -5,6 +5,7 @@ from itertools import islice
 import pytest
 import torch
 
+from hmgan.data import loader
 from hmgan.data.loader import all_of_class, batches
 from hmgan.data.pack import pack
 from hmgan.data.shards import ShardSet
@@ -40,6 +41,20 @@ def test_every_sample_is_shown_once_per_epoch(data, world):
     images = [batch.images.numpy().tobytes() for step in zip(*per_rank, strict=True) for batch in step]
     for epoch in range(world):
         assert len(set(images[9 * epoch : 9 * epoch + 9])) == 9
+
+
+SOME = [(1, 3), (2, 2), (3, 1), (4, 1)]
+OTHERS = [(world, workers) for world in (1, 2, 3, 4) for workers in (1, 2, 3) if (world, workers) not in SOME]
+
+
+@pytest.mark.parametrize(("world", "workers"), SOME + [pytest.param(*each, marks=pytest.mark.slow) for each in OTHERS])
+def test_every_sample_is_shown_once_per_epoch_with_workers_too(folder, tmp_path, world, workers, monkeypatch):
+    monkeypatch.setattr(loader, "WINDOW", 5)
+    ragged = ShardSet(pack(folder(cat=8, dog=5), tmp_path / "out", shard_samples=3, name="pets"))  # 3, 3, 3, 3, 1
+    ranks = [take(ragged, 13, rank=rank, world=world, batch_per_rank=1, workers=workers) for rank in range(world)]
+    images = [batch.images.numpy().tobytes() for step in zip(*ranks, strict=True) for batch in step]
+    for epoch in range(world):
+        assert len(set(images[13 * epoch : 13 * epoch + 13])) == 13
 
 
 @pytest.mark.parametrize("workers", [1, 2])

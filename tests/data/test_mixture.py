@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from itertools import islice
 
@@ -9,9 +10,10 @@ import pytest
 import torch
 from tiny_pictures import pixels
 
-from hmgan.data import loader
+from hmgan.data import loader, shards
 from hmgan.data.loader import batches
-from hmgan.data.mixture import Mixture, shares
+from hmgan.data.mixture import Mixture
+from hmgan.data.mixture import shares as ratio
 from hmgan.data.order import Order
 from hmgan.data.pack import pack
 from hmgan.data.shards import ShardSet
@@ -144,15 +146,15 @@ def test_sets_of_other_sizes_or_classes_are_refused(packed, pair):
 
 
 def test_weights_are_taken_as_written_and_odd_ones_are_refused():
-    assert shares([0.7, 0.3]) == [7, 3]
-    assert shares([2, 4.0]) == [1, 2]
-    assert shares([1e-3, 1]) == [1, 1000]
+    assert ratio([0.7, 0.3]) == [7, 3]
+    assert ratio([2, 4.0]) == [1, 2]
+    assert ratio([1e-3, 1]) == [1, 1000]
     with pytest.raises(UserError, match=r"weights must be more than 0, got 1, 0; leave a source out"):
-        shares([1, 0])
+        ratio([1, 0])
     with pytest.raises(
         UserError, match=r"a ratio of whole numbers up to 10000 in all, got 15707963:50000000; round them"
     ):
-        shares([0.31415926, 1])
+        ratio([0.31415926, 1])
 
 
 def test_the_first_images_of_each_class_are_a_set_of_their_own(packed):
@@ -170,6 +172,17 @@ def test_the_first_images_of_each_class_are_a_set_of_their_own(packed):
         UserError, match=r"per_class wants 8 images of each class, .*whole-out has 7 of 'dog'; lower it"
     ):
         ShardSet(whole.index, per_class=8)
+
+
+def test_no_more_files_stay_open_than_one_set_may_have(pair, monkeypatch):
+    monkeypatch.setattr(shards, "OPEN_FILES", 4)
+    data = Mixture(pair)
+    before = len(os.listdir("/proc/self/fd"))
+    for i in range(26):
+        data[i]
+    assert len(os.listdir("/proc/self/fd")) == before + 4
+    data.close()
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_pictures_are_those_that_were_packed(pair):

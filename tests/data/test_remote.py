@@ -8,6 +8,7 @@ import os
 import random
 import re
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -16,9 +17,11 @@ import faulty_s3
 import pytest
 import torch
 
-from hmgan.data import folders, loader, stores
-from hmgan.data.loader import Tolerance, all_of_class, batches
-from hmgan.data.order import Order
+from hmgan.data import cache, folders, loader, stores
+from hmgan.data.cache import sha256_of
+from hmgan.data.images import Tolerance
+from hmgan.data.loader import all_of_class, batches
+from hmgan.data.mixture import Mixture
 from hmgan.data.pack import pack
 from hmgan.data.shards import ShardSet
 from hmgan.data.stores import open_store
@@ -129,15 +132,56 @@ def test_an_epoch_goes_through_a_cache_that_holds_one_window_at_a_time(local, ur
         assert sorted(names(data, local, IMAGES, workers=workers)) == list(range(IMAGES))
 
 
-def test_a_resumed_run_asks_for_no_shard_that_it_does_not_need(url, proxied, monkeypatch):
+def by_weight(url: str) -> Mixture:
+    """The set's two classes as two sources."""
+    parts = [ShardSet(url, classes=[name]) for name in ("cat", "dog")]
+    return Mixture(parts, classes=("cat", "dog"), weights=[2, 1])
+
+
+@pytest.mark.parametrize("opened", [ShardSet, by_weight])
+@pytest.mark.parametrize("ahead", [False, True])
+def test_a_resumed_run_asks_for_no_shard_that_it_does_not_need(url, proxied, monkeypatch, opened, ahead):
     monkeypatch.setattr(loader, "WINDOW", 5)
-    data = ShardSet(url)
-    plan = Order(data.shard_sizes, seed=1, window=5)
-    _, wanted = plan.window(20)
-    monkeypatch.setattr(ShardSet, "read_ahead", lambda *_: None)
+    data = opened(url)
+    order, shards = data.order(seed=1, window=5), [shard for index in data.indexes for shard in index.shards]
+    end, wanted = order.window(21)
+    if ahead:  # of the window that it is in, and of the next
+        wanted = [*wanted, *order.window(end)[1]]
+    else:
+        monkeypatch.setattr(ShardSet, "read_ahead", lambda *_, **__: None)
     list(shown(data, 2, start=10))
     asked = {path.rpartition("/")[2] for _, path, _ in proxied.asked if path.endswith(".tar")}
-    assert asked <= {data.index.shards[shard].name for shard in wanted}
+    assert asked <= {shards[shard].name for shard in wanted}
+    assert asked
+
+
+def test_workers_do_not_hash_again_what_their_owner_has(url, tmp_path, monkeypatch):
+    hashed = tmp_path / "hashed"
+
+    def counted(descriptor: int, size: int) -> str:
+        with hashed.open("a") as file:
+            file.write(f"{size}\n")
+        return sha256_of(descriptor, size)
+
+    shown(ShardSet(url), IMAGES)
+    monkeypatch.setattr(cache, "sha256_of", counted)
+    data = ShardSet(url)
+    hashed.write_text("")  # forgets the index
+    shown(data, IMAGES, workers=2)
+    assert len(hashed.read_text().split()) == len(data.index.shards)
+
+
+def test_two_readers_of_one_machine_download_every_shard_once_between_them(local, url, proxied):
+    """As ranks do: each with a client and a cache of its own, in one folder."""
+    wanted = shown(ShardSet(local), IMAGES)
+    readers = [ShardSet(url) for _ in range(2)]
+    proxied.asked.clear()
+    with ThreadPoolExecutor(2) as pool:
+        got = list(pool.map(lambda data: shown(data, IMAGES), readers))
+    assert got == [wanted, wanted]
+    asked = Counter((path, start) for method, path, start in proxied.asked if method == "GET" and path.endswith(".tar"))
+    assert len({path for path, _ in asked}) == 5
+    assert set(asked.values()) == {1}
 
 
 @pytest.mark.parametrize("fault", ["500", "503", "slow", "cut", "reset", "flip"])
