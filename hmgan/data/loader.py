@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import count, repeat
 from typing import Any
 
@@ -14,29 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from hmgan.data.images import Images
+from hmgan.data.images import STRICT, Images, Tolerance
 from hmgan.data.order import WINDOW
 from hmgan.errors import DamageError, UserError
 from hmgan.types import Batch
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tolerance:
-    """How many images of the set may be damaged before a run stops; 0 stops it at the first.
-
-    The image that follows in the order is shown in the place of a damaged one, so that every other place stays as it
-    is: the order needs no memory of what was damaged.
-
-    Args:
-        share: of the images of the set, for each rank.
-        report: takes a line for everything damaged, the first time that it is met.
-    """
-
-    share: float = 0.0
-    report: Callable[[str], None] = print
-
-
-STRICT = Tolerance()
 
 
 def batches(
@@ -62,6 +42,12 @@ def batches(
 
     Raises: UserError for counts out of range, a store that fails, or more damaged images than tolerated.
     """
+    check_counts(batch_per_rank, rank, world, start_step, workers)
+    return _batches(_Steps(data, seed, batch_per_rank, rank, world), start_step, workers, tolerance)
+
+
+def check_counts(batch_per_rank: int, rank: int, world: int, start_step: int, workers: int) -> None:
+    """Raises UserError for counts out of range."""
     for name, value, least in (
         ("data.batch_per_rank", batch_per_rank, 1),
         ("data.workers", workers, 0),
@@ -71,7 +57,6 @@ def batches(
             raise UserError(f"{name} must be at least {least}, got {value}; raise it")
     if not 0 <= rank < world:
         raise ValueError(f"rank must lie in 0..{world - 1}, got {rank}")
-    return _batches(_Steps(data, seed, batch_per_rank, rank, world), start_step, workers, tolerance)
 
 
 def all_of_class(
@@ -86,7 +71,7 @@ def all_of_class(
     chosen = torch.nonzero(data.labels == label).flatten()[:limit][rank::world].tolist()
     data.read_ahead([[shard] for shard in dict.fromkeys(map(data.shard_of, chosen))])
     for first in range(0, len(chosen), batch):
-        yield torch.stack([data[i][0] for i in chosen[first : first + batch]])
+        yield _read(data, chosen[first : first + batch], data.read_into).images.contiguous()
 
 
 def _read(data: Images, places: Sequence[int], read: Callable[[int, NDArray[np.uint8]], int]) -> Batch:
@@ -165,7 +150,7 @@ class _Reader:
             return None
 
 
-def _as_read(result: Any) -> Any:
+def as_read(result: Any) -> Any:
     return result
 
 
@@ -182,7 +167,8 @@ def _decoded_ahead(steps: _Steps, start: int, workers: int) -> Iterator[Batch | 
         _Reader(steps.data),  # type: ignore[arg-type]
         batch_sampler=at_hand(),
         num_workers=workers,
-        collate_fn=_as_read,
+        collate_fn=as_read,
+        pin_memory=torch.cuda.is_available(),  # in a thread beside this one
         # Its own generator: DataLoader seeds its workers from the global one otherwise, and shifts every other draw.
         generator=torch.Generator(),
     )
