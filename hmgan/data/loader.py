@@ -76,7 +76,7 @@ def all_of_class(
 
 def _read(data: Images, places: Sequence[int], read: Callable[[int, NDArray[np.uint8]], int]) -> Batch:
     """One image after the other, each decoded in its place in the batch."""
-    # numpy's memory and not torch's: of batches of megabytes the kernel gives it large pages, a fault for 512 small ones.
+    # numpy's memory and not torch's: the kernel backs large batches of it with large pages, and faults far less often.
     pixels_BHW3 = np.empty((len(places), data.resolution, data.resolution, 3), np.uint8)
     labels = [read(place, out_HW3) for place, out_HW3 in zip(places, pixels_BHW3, strict=True)]
     return Batch(torch.from_numpy(pixels_BHW3).permute(0, 3, 1, 2), torch.tensor(labels))
