@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
 import threading
 import time
@@ -42,11 +43,25 @@ class Seat(NamedTuple):
         return self.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
 
     def store(self, seconds: float) -> Store:
-        """Raises RuntimeError if it cannot be reached in time."""
+        """Raises RuntimeError or OSError if it cannot be reached in time."""
+        if not self.keeps:
+            self._wait_for_it(seconds)
         # multi_tenant: the process group's own, made later at the same port, is the same server.
         patience = timedelta(seconds=seconds)
         tcp = TCPStore(self.address, self.port, None, self.keeps, patience, wait_for_workers=False, multi_tenant=True)
         return PrefixStore("meeting", tcp)
+
+    def _wait_for_it(self, seconds: float) -> None:
+        """By a connection of our own: torch's tells stack traces in C++ when it has none."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                socket.create_connection((self.address, self.port), seconds).close()
+                return
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(POLL)
 
 
 def seat() -> Seat | None:
@@ -91,7 +106,7 @@ def excused() -> Iterator[None]:
     except UserError as error:
         own = seat()
         if own is not None:
-            with suppress(RuntimeError):  # there is nobody to tell
+            with suppress(RuntimeError, OSError):  # there is nobody to tell
                 _excuse(own, str(error))
         raise
 
@@ -111,7 +126,7 @@ def _excuse(own: Seat, text: str) -> None:
 def _joined(own: Seat, seconds: float) -> Store:
     try:
         return own.store(seconds)
-    except RuntimeError as error:
+    except (RuntimeError, OSError) as error:
         raise UserError(
             f"rank {own.rank} of {own.world} cannot use {own.address}:{own.port}, where the ranks meet "
             f"({str(error).splitlines()[0]}); look at MASTER_ADDR, MASTER_PORT, and what rank 0 says"
