@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -56,6 +57,15 @@ def same(outdir: Path, experiment: Experiment) -> Path | None:
     """The newest run below `outdir` of exactly this configuration; None where there is none."""
     runs = sorted((p for p in outdir.glob("[0-9]*") if (p / CONFIG).is_file()), reverse=True)
     return next((run for run in runs if (run / CONFIG).read_text() == text_of(experiment)), None)
+
+
+def clear(folder: Path) -> None:
+    """Removes what a killed run left half written: hidden, and of no use to anybody."""
+    for path in list(folder.rglob(".*.partial")):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)  # it may have lain in such a folder
 
 
 def drop_after(path: Path, kimg: float) -> None:

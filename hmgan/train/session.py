@@ -126,6 +126,7 @@ def goes_on_from(trainer: Trainer, folder: Path, log: RunLog) -> None:
     if chosen is not None and not runtime.main:
         trainer.resume(chosen)
     if log.folder is not None:
+        rundir.clear(log.folder)
         for name in ("stats.jsonl", "metrics.jsonl"):
             rundir.drop_after(folder / name, trainer.kimg if chosen is not None else -1.0)
     log.say(f"resumed  {folder} at kimg {trainer.kimg:.3f}")

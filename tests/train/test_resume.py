@@ -260,6 +260,14 @@ def test_a_damaged_newest_checkpoint_is_told_and_the_one_before_is_gone_on_with(
     assert_same_run(four_steps, finished)
 
 
+def test_what_a_killed_run_left_half_written_is_removed(finished):
+    (finished / "snapshots" / ".000000.016.1.partial").mkdir()
+    for path in (finished, finished / "snapshots" / ".000000.016.1.partial"):
+        (path / ".fakes.png.1.partial").write_bytes(b"half")
+    assert tiny.command("train", "hyper-mod-c", "--resume", finished) == 0
+    assert not list(finished.rglob(".*.partial"))
+
+
 def test_a_run_without_a_whole_checkpoint_is_not_begun_anew(finished, capsys):
     for folder in (finished / "checkpoints").iterdir():
         spoil(folder)
