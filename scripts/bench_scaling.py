@@ -1,0 +1,207 @@
+"""Images/s against the number of ranks, the share of time in collectives, and memory per rank, by engine.
+
+    python scripts/bench_scaling.py                                  # 1 and 2 CPU ranks, one thread each
+    python scripts/bench_scaling.py --ranks 1 --ranks 2 --ranks 4 --ranks 8 --resolution 256 --batch 32    # 8 GPUs
+
+Each line is a torchrun of its own. Strong scaling keeps the global batch, weak scaling the batch of a rank. Efficiency
+is images/s per rank, of those of the fewest ranks with the same engine. Time in collectives is the backend's own, from
+the profiler, in steps that are not timed: waiting for slower ranks counts, and so does what hides behind arithmetic.
+Memory is what the process has more than before there were networks, after a step: weights, moments, averages, and what
+an engine adds; on GPUs it is the peak of the device. Where cores are busy otherwise, figures are no figures.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import psutil
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+from torch.profiler import ProfilerActivity, profile
+
+from hmgan import registry_index
+from hmgan.assemble import Networks
+from hmgan.backbones.stylegan1 import StyleGAN1
+from hmgan.config import Choice, Experiment
+from hmgan.discriminators.stylegan1 import StyleGAN1Discriminator
+from hmgan.modulation.adafm import AdaFMHeads, LowRankAdaFMHeads
+from hmgan.modulation.class_nets import ClassMLP
+from hmgan.modulation.transfer import TransferGenerator
+from hmgan.settings import R1, Train
+from hmgan.train.runtime import Runtime
+from hmgan.train.trainer import Trainer
+from hmgan.types import Batch
+
+CLASSES, CLASS_DIM, LAZY = 3, 64, 16
+HEADS = {"full": AdaFMHeads, "low-rank": LowRankAdaFMHeads}
+BACKENDS = ("gloo:", "nccl:")  # as the profiler names their work
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+def held() -> int:
+    """Bytes of this process that no other shares, or of the device's peak."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return psutil.Process().memory_full_info().uss
+
+
+def networks(resolution: int, channels: int, heads: str) -> Networks:
+    torch.manual_seed(0)
+    widths = [channels] * (resolution // 4).bit_length() if channels else None
+    source = StyleGAN1(resolution=resolution, channels=widths)
+    generator = TransferGenerator(source, ClassMLP(CLASSES, dim=CLASS_DIM), HEADS[heads](source, CLASS_DIM))
+    return Networks(generator, StyleGAN1Discriminator(CLASSES, resolution=resolution, channels=widths))
+
+
+def experiment_of(engine: str, batch: int, precision: Literal["float32", "bf16"]) -> Experiment:
+    return Experiment(
+        summary="benchmark",
+        task="pretrain",
+        backbone=Choice(name="stylegan1"),
+        discriminator=Choice(name="stylegan1"),
+        contrastive=Choice(name="barlow-twins"),
+        engine=Choice(name=engine),
+        r1=R1(every=LAZY),
+        train=Train(batch=batch, precision=precision, freeze=["from_rgb"]),
+    )
+
+
+@app.command(hidden=True)
+def rank(
+    engine: str, batch: int, resolution: int, channels: int, heads: str, precision: str, repeats: int, out: Path
+) -> None:
+    """One rank of several; the first writes what it measured."""
+    torch.set_num_threads(1)
+    runtime = Runtime()
+    before = held()
+    pair = networks(resolution, channels, heads)
+    experiment = experiment_of(engine, batch, precision)  # type: ignore[arg-type]  # typer checks it
+    trainer = Trainer(experiment, pair, runtime, None, CLASSES, Path(), lambda *_: None)
+    own = batch // runtime.world
+    images = Batch(
+        torch.randint(256, (own, 3, resolution, resolution), dtype=torch.uint8), torch.arange(own) * CLASSES // own
+    )
+    drained = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
+
+    def step(number: int) -> float:
+        trainer.step = number
+        runtime.wait()
+        drained()
+        began = time.perf_counter()
+        trainer._gan_step(images)
+        drained()
+        return time.perf_counter() - began
+
+    for number in (0, 1):
+        step(number)
+    after = held()
+    # R1 has one step in so many, and no collective of its own.
+    plain = statistics.median(step(1) for _ in range(repeats))
+    with_r1 = statistics.median(step(0) for _ in range(max(1, repeats // 2)))
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])]
+    with profile(activities=activities) as profiled:
+        profiled_seconds = step(1) + step(1)
+    waits = [e for e in profiled.events() if e.name.startswith(BACKENDS) and not e.name.endswith("barrier")]
+    mean = (with_r1 + (LAZY - 1) * plain) / LAZY
+    if runtime.main:
+        found = {
+            "engine": engine,
+            "ranks": runtime.world,
+            "batch": batch,
+            "images_per_second": batch / mean,
+            "seconds": mean,
+            "collective_share": sum(event.time_range.elapsed_us() for event in waits) / 1e6 / profiled_seconds,
+            "collectives_per_step": len(waits) / 2,
+            "gib": (after - before) / 2**30,
+            "trained_generator": sum(p.numel() for p in trainer.generator.trained.parameters() if p.requires_grad),
+            "trained_discriminator": sum(p.numel() for p in trainer.discriminator.parameters()),
+        }
+        out.write_text(json.dumps(found))
+    if runtime.world > 1:
+        torch.distributed.destroy_process_group()
+
+
+def measure(ranks: int, file: Path, *arguments: object) -> dict[str, Any] | str:
+    """A torchrun of `rank`: what it measured, or the end of what it said in place of that."""
+    file.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks), __file__]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    run = subprocess.run(
+        [*command, "rank", *map(str, arguments), str(file)], env=environment, capture_output=True, text=True
+    )
+    return json.loads(file.read_text()) if file.exists() else run.stderr[-600:]
+
+
+@app.callback(invoke_without_command=True)
+def main(
+    context: typer.Context,
+    ranks: Annotated[list[int] | None, typer.Option(help="world sizes; 1 and 2 if left out")] = None,
+    engine: Annotated[list[str] | None, typer.Option(help="engines; all that there are if left out")] = None,
+    scaling: Literal["strong", "weak", "both"] = "both",
+    batch: Annotated[int, typer.Option(help="global in strong scaling, of a rank in weak")] = 8,
+    resolution: int = 32,
+    channels: Annotated[int, typer.Option(help="of every block; 0 takes the paper's")] = 128,
+    heads: Literal["full", "low-rank"] = "full",
+    precision: Literal["float32", "bf16"] = "float32",
+    repeats: int = 5,
+    file: Annotated[Path | None, typer.Option("--json", help="write the numbers here too")] = None,
+) -> None:
+    """Measures ranks and engines, one torchrun each."""
+    if context.invoked_subcommand is not None:
+        return
+    console, rows, failures = Console(width=140), [], []
+    scratch = Path(tempfile.mkdtemp()) / "rank.json"
+    kinds = ["strong", "weak"] if scaling == "both" else [scaling]
+    for name in engine or registry_index.known("engine"):
+        measured: dict[tuple[int, int], dict[str, Any] | str] = {}
+        for kind in kinds:
+            first: float | None = None
+            for world in sorted(ranks or [1, 2]):
+                whole = batch * world if kind == "weak" else batch
+                if (world, whole) not in measured:
+                    measured[world, whole] = measure(
+                        world, scratch, name, whole, resolution, channels, heads, precision, repeats
+                    )
+                found = measured[world, whole]
+                if isinstance(found, str):
+                    failures.append(f"{name}, {world} ranks: {found}")
+                    continue
+                assert found["ranks"] == world, f"{world} ranks were asked for, got a world of {found['ranks']}"
+                first = first or found["images_per_second"] / world
+                rows.append({"scaling": kind, **found, "efficiency": found["images_per_second"] / world / first})
+                console.print(rows[-1])
+    table = Table(title=f"{resolution} px, {heads} heads, {precision}")
+    for column in ("engine", "scaling", "ranks", "batch", "images/s", "efficiency", "in collectives", "GiB per rank"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        table.add_row(
+            row["engine"],
+            row["scaling"],
+            str(row["ranks"]),
+            str(row["batch"]),
+            f"{row['images_per_second']:.2f}",
+            f"{row['efficiency']:.2f}",
+            f"{row['collective_share']:.1%}",
+            f"{row['gib']:.2f}",
+        )
+    console.print(table)
+    for failure in failures:
+        console.print(failure, markup=False)
+    if file is not None:
+        file.write_text(json.dumps({"torch": torch.__version__, "rows": rows, "failed": failures}, indent=1) + "\n")
+    if failures:
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    app()
