@@ -38,6 +38,7 @@ from hmgan.modulation.adafm import AdaFMHeads, LowRankAdaFMHeads
 from hmgan.modulation.class_nets import ClassMLP
 from hmgan.modulation.transfer import TransferGenerator
 from hmgan.settings import R1, Train
+from hmgan.train.engines.choose import check
 from hmgan.train.runtime import Runtime
 from hmgan.train.trainer import Trainer
 from hmgan.types import Batch
@@ -86,6 +87,7 @@ def rank(
     before = held()
     pair = networks(resolution, channels, heads)
     experiment = experiment_of(engine, batch, precision)  # type: ignore[arg-type]  # typer checks it
+    check(experiment, runtime, pair.generator)
     trainer = Trainer(experiment, pair, runtime, None, CLASSES, Path(), lambda *_: None)
     own = batch // runtime.world
     images = Batch(
