@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from hmgan import verbs
 from hmgan.data import commands
 from hmgan.errors import UserError
 from hmgan.launch import verb
@@ -258,6 +259,8 @@ def compare(
         raise SystemExit(1)
 
 
+app.command()(verbs.export)
+app.command()(verbs.mix)
 app.command(context_settings=verb.TRAINS_OPTIONS)(verb.launch)
 
 

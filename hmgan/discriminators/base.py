@@ -20,3 +20,8 @@ class Discriminator(nn.Module):
         row = {k.removeprefix("head."): v for k, v in state.items() if k.startswith("head.")}
         head = {f"head.{k}": v for k, v in self.head.from_source(row).items()}
         self.load_state_dict({**state, **head})
+
+    def of_class(self, label: int) -> dict[str, Tensor]:
+        """The state of a discriminator of one logit that judges as this one judges a class; `load_source` takes it."""
+        rest = {k: v for k, v in self.state_dict().items() if not k.startswith("head.")}
+        return {**rest, **{f"head.{k}": v for k, v in self.head.of_class(label).items()}}

@@ -27,6 +27,9 @@ class Head(Protocol):
     def from_source(self, row: Mapping[str, Tensor]) -> State:
         """This head's state from a pretrained linear layer of one logit: D then judges as its source does."""
 
+    def of_class(self, label: int) -> State:
+        """The reverse: a linear layer of one logit that judges as this head judges one class."""
+
 
 @register("disc-head", LOGIT_PER_CLASS)
 class LogitPerClass(EqualLinear):
@@ -43,6 +46,10 @@ class LogitPerClass(EqualLinear):
         """The pretrained row for every class; a layer that has a row per class already stays as it is."""
         classes = len(self.bias)
         return {k: v.expand(classes, *v.shape[1:]) if len(v) == 1 else v for k, v in row.items()}
+
+    def of_class(self, label: int) -> State:
+        """The class's row."""
+        return {k: v[label : label + 1] for k, v in self.state_dict().items()}
 
 
 @register("disc-head", "projection")
@@ -65,6 +72,10 @@ class Projection(EqualLinear):
         """The pretrained row, to which no class adds anything yet."""
         return {**row, "embedding": torch.zeros_like(self.embedding)}
 
+    def of_class(self, label: int) -> State:
+        """The row for all classes, and what the class adds to it."""
+        return {"weight": self.weight + self.embedding[label], "bias": self.bias}
+
 
 @register("disc-head", "auxiliary-classifier")
 class AuxiliaryClassifier(EqualLinear):
@@ -86,3 +97,7 @@ class AuxiliaryClassifier(EqualLinear):
     def from_source(self, row: Mapping[str, Tensor]) -> State:
         """The pretrained row for real or fake; the classifier is new."""
         return {**row, **{f"classifier.{k}": v for k, v in self.classifier.state_dict().items()}}
+
+    def of_class(self, label: int) -> State:
+        """The row for real or fake, which is every class's."""
+        return {"weight": self.weight, "bias": self.bias}

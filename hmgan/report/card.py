@@ -6,31 +6,41 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hmgan.files import write_atomically
+from hmgan.metrics import measures
 from hmgan.metrics.evaluate import Score
 
 
-def write_card(folder: Path, title: str, facts: Mapping[str, str], scores: Sequence[Score], use: str) -> None:
+def write_card(
+    folder: Path, title: str, facts: Mapping[str, str], scores: Sequence[Score], use: str, licence: str = "other"
+) -> None:
     """README.md of a model folder, in the layout that model hubs show.
 
     Args:
         facts: what a reader must know, in order, such as {"Source": ..., "Data": ..., "Seed": ...}.
         scores: the snapshot's own; none leaves the section out.
-        use: one command that draws images with it.
+        use: commands that draw images with it, one a line.
+        licence: as hubs abbreviate it; "other" where the facts say what it is.
     """
-    lines = ["---", "library_name: hmgan", "tags: [gan, image-generation]", "---", "", f"# {title}", ""]
+    front = [f"license: {licence}", "library_name: hmgan", "pipeline_tag: unconditional-image-generation"]
+    lines = ["---", *front, "tags: [gan, image-generation]", "---", "", f"# {title}", ""]
     lines += ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in facts.items()), ""]
     if scores:
-        first = scores[0]
         lines += [
             "## Scores",
             "",
             "| metric | class | value | real | fake |",
             "|---|---|--:|--:|--:|",
-            *(f"| {s.metric} | {s.cls} | {s.value:.4g} | {s.n_real} | {s.n_fake} |" for s in scores),
+            *(f"| {_named(s.metric)} | {s.cls} | {s.value:.4g} | {s.n_real} | {s.n_fake} |" for s in scores),
             "",
-            f"Extractor {first.extractor}, sha256 {first.digest}, resized {first.resizer}. Lower is better; comparable",
-            "only with scores of the same extractor, resizer and counts. This is not FID.",
+            *dict.fromkeys(f"Network {s.extractor}, sha256 {s.digest}, images resized by {s.resizer}." for s in scores),
+            "They can be compared only with scores of the same network, resizer and counts. FD and KD are not FID and",
+            "KID, which are of an Inception network.",
             "",
         ]
     lines += ["## Use", "", "```", use, "```", ""]
     write_atomically(folder / "README.md", lambda path: path.write_text("\n".join(lines)))
+
+
+def _named(metric: str) -> str:
+    """A metric, and which way is better."""
+    return f"{metric} {measures.arrow(metric)}"

@@ -14,9 +14,10 @@ def test_a_card_holds_the_facts_every_score_with_its_counts_and_the_extractors_h
     card = (tmp_path / "README.md").read_text()
     assert "# A GAN" in card
     assert "| Seed | 7 |" in card
-    assert "| FD-squeezenet | bag | 1234 | 500 | 400 |" in card or "| FD-squeezenet | bag | 1235 | 500 | 400 |" in card
+    assert "| FD-squeezenet ↓ | bag | 1234 | 500 | 400 |" in card
     assert "ab12" * 16 in card
-    assert "not FID" in card
+    assert "FD and KD are not FID and" in card
+    assert card.startswith("---\nlicense: other\n")
     assert list(tmp_path.iterdir()) == [tmp_path / "README.md"]
 
 

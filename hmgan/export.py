@@ -1,0 +1,156 @@
+"""`hmgan export`: a trained generator in the layout of model hubs, or one of its classes as a plain source."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from safetensors.torch import load_file
+from torch import nn
+
+from hmgan import assemble, components
+from hmgan.components import unknown
+from hmgan.config import Choice
+from hmgan.errors import UserError
+from hmgan.files import write_folder_atomically
+from hmgan.generators import SNAPSHOTS, Loaded, load_generator, newest_snapshot
+from hmgan.metrics.evaluate import Score
+from hmgan.modulation.fold import folded
+from hmgan.modulation.transfer import TransferGenerator
+from hmgan.report.card import write_card
+from hmgan.report.scores import read_lines
+from hmgan.sources import CONFIG, DISCRIMINATOR, GENERATOR, read_choice, save_source, source_of
+from hmgan.train import checkpoint, rundir
+from hmgan.train.checkpoint import STATE, TENSORS
+from hmgan.train.trainer import CHECKPOINTS
+
+RECIPE = "experiment.json"
+
+
+class Origin(NamedTuple):
+    """Where an export comes from."""
+
+    loaded: Loaded
+    snapshot: Path
+    run: Path | None  # the run directory of the snapshot, if it still lies in one
+
+
+def export(network: Path, out: Path, cls: str | None = None, licence: str = "other") -> None:
+    """Writes model.safetensors, config.json and README.md, the model card, into a new folder.
+
+    Of a whole generator, `hmgan sample --network OUT` draws the same images. Of one class, the folder is a source, for
+    `hmgan train --source OUT` too if the run still has D as it was at that snapshot.
+
+    Args:
+        cls: a class whose edits become part of the weights.
+        licence: for the card, as hubs abbreviate it.
+    Raises: UserError for an existing folder, a network that is not there, or a class that is not there or cannot fold.
+    """
+    if out.exists():
+        raise UserError(f"{out} exists already; give a new folder")
+    origin = origin_of(network)
+    generator = origin.loaded.generator
+    if cls is not None and not isinstance(generator, TransferGenerator):
+        raise UserError(f"{network} has no modulation, whose classes could be folded; leave --class out")
+    if cls is not None and cls not in origin.loaded.classes:
+        raise unknown("class", cls, origin.loaded.classes)
+
+    def fill(partial: Path) -> None:
+        if cls is not None:
+            save_folded(partial, origin, cls)
+        else:
+            for name in (GENERATOR, DISCRIMINATOR, CONFIG):
+                if (origin.snapshot / name).is_file():
+                    shutil.copyfile(origin.snapshot / name, partial / name)
+        if origin.run is not None:
+            shutil.copyfile(origin.run / rundir.CONFIG, partial / RECIPE)
+        use = f"hmgan sample --network {out.name} --seeds 0-31 --grid 8x4"
+        whole = cls is None or (partial / DISCRIMINATOR).is_file()
+        use += f"\nhmgan train hyper-mod-b --source {out.name} --data SHARDS" if cls is not None and whole else ""
+        write_card(partial, title(origin, cls), facts(origin, cls), scores(origin, cls), use, licence)
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_folder_atomically(out, fill)
+
+
+def origin_of(network: Path) -> Origin:
+    """Raises UserError where there is no generator."""
+    loaded, snapshot = load_generator(network), newest_snapshot(network)
+    if not (snapshot / CONFIG).is_file():
+        raise UserError(f"{network} is a source of the registry, which is exported already; give a run or a folder")
+    above = snapshot.resolve().parent
+    run = above.parent if above.name == SNAPSHOTS and (above.parent / rundir.CONFIG).is_file() else None
+    return Origin(loaded, snapshot, run)
+
+
+def save_folded(folder: Path, origin: Origin, cls: str) -> None:
+    """One class as a source, with D's judgement of that class where it is to be had."""
+    config = origin.loaded.config
+    generator, label = origin.loaded.generator, origin.loaded.classes.index(cls)
+    assert isinstance(generator, TransferGenerator)
+    known = ("experiment", "kimg", "data", "source", "source_sha256")
+    notes = {
+        "summary": f"class {cls}, folded",
+        "class": cls,
+        **{name: config[name] for name in known if name in config},
+    }
+    backbone = read_choice(config, "backbone", origin.snapshot)
+    save_source(folder, (backbone, folded(generator, label)), judge_of(origin, label), notes)
+
+
+def judge_of(origin: Origin, label: int) -> tuple[Choice, nn.Module] | None:
+    """D of one logit as it judges a class, from the run's checkpoint of the same moment; None where there is none."""
+    kept = origin.run and same_moment(origin.run, origin.loaded.config.get("kimg"))
+    if not kept:
+        return None
+    assert origin.run is not None
+    tensors = load_file(kept / TENSORS)
+    own = {name.removeprefix("discriminator/"): x for name, x in tensors.items() if name.startswith("discriminator/")}
+    experiment = rundir.read_config(origin.run)
+    source = source_of(experiment)
+    critic: Any = assemble.build(experiment, source, len(origin.loaded.classes)).discriminator
+    critic.load_state_dict(own)
+    choice = experiment.discriminator or (source and source.discriminator and source.discriminator[0])
+    assert choice
+    plain = components.build("discriminator", choice.name, 1, **choice.options)
+    plain.load_state_dict(critic.of_class(label))
+    return choice, plain
+
+
+def same_moment(run: Path, kimg: float | None) -> Path | None:
+    """The run's whole checkpoint of a kimg."""
+    for path in checkpoint.stored(run / CHECKPOINTS):
+        if (path / STATE).is_file() and json.loads((path / STATE).read_text())["kimg"] == kimg:
+            return path
+    return None
+
+
+def title(origin: Origin, cls: str | None) -> str:
+    what = str(origin.loaded.config.get("experiment") or origin.loaded.config.get("summary") or "A generator")
+    return what if cls is None else f"{what}: class {cls} alone"
+
+
+def facts(origin: Origin, cls: str | None) -> dict[str, str]:
+    """What a reader must know, from the snapshot itself and its run's configuration."""
+    config, classes = origin.loaded.config, origin.loaded.classes
+    found = {"Classes": ", ".join(classes) if cls is None else f"{cls}, one of {', '.join(classes)}"}
+    named = {"Training": "kimg", "Data": "data", "Source": "source", "Source sha256": "source_sha256"}
+    found |= {name: str(config[key]) for name, key in named.items() if key in config}
+    if "Training" in found:
+        found["Training"] += " kimg"
+    if origin.run is not None:
+        train = rundir.read_config(origin.run).train
+        found |= {"Batch": str(train.batch), "Seed": str(train.seed), "Recipe": RECIPE}
+    return found | {"Licence": "that of the source weights and of the data"}
+
+
+def scores(origin: Origin, cls: str | None) -> list[Score]:
+    """The snapshot's in its run's metrics.jsonl, of every class or of one; the first of each, as reports take them."""
+    kept: dict[tuple[str, str], Score] = {}
+    for line in read_lines(origin.run / "metrics.jsonl") if origin.run is not None else ():
+        if line["snapshot"] == origin.snapshot.name and cls in (None, line["class"]):
+            fields = {field: line[field] for field in Score._fields if field in line}
+            kept.setdefault((line["metric"], line["class"]), Score(cls=line["class"], **fields))
+    return list(kept.values())

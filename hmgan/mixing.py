@@ -1,0 +1,125 @@
+"""`hmgan mix`: classes by styles, or the coarse style of one image with the fine style of another.
+
+Legend: R rows (seeds), K columns (seeds), H/W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hmgan import rng
+from hmgan.assemble import Generator
+from hmgan.components import unknown
+from hmgan.drawing import parse_seeds
+from hmgan.errors import UserError
+from hmgan.generators import load_generator
+from hmgan.modulation.transfer import TransferGenerator
+from hmgan.report.images import grid, labelled_grid, save_png, to_uint8
+from hmgan.report.strips import CELL
+from hmgan.types import Latents
+
+CLASSES = "classes.png"
+
+
+@torch.no_grad()
+def draw_mixes(
+    network: Path,
+    outdir: Path,
+    seeds: str,
+    fine: str | None,
+    crossover: int | None,
+    names: Sequence[str] | None,
+    truncation: float,
+) -> None:
+    """Without `fine`, classes.png: a row per class, a column per seed. With it, CLASS.png for every class named.
+
+    Args:
+        seeds, fine: whose coarse and whose fine style; rows and columns of the pictures.
+        crossover: the first block with the fine style; left out: the middle one.
+    Raises: UserError for an unknown class, a generator without what is mixed, or a block that is not there.
+    """
+    rows, loaded = parse_seeds(seeds), load_generator(network)
+    columns = parse_seeds(fine) if fine is not None else None
+    generator, known = loaded.generator, loaded.classes
+    for name in names or ():
+        if name not in known:
+            raise unknown("class", name, known)
+    wanted = [name for name in known if not names or name in names]
+    if columns is None:
+        if crossover is not None:
+            raise UserError("--crossover says where the style of --with begins; give --with, or leave it out")
+        if not isinstance(generator, TransferGenerator):
+            raise UserError(f"{network} has no classes to set beside styles; give --with, to mix styles alone")
+        latents = generator.latents(keys(rows))
+        drawn = {name: images(generator, latents, known.index(name), truncation) for name in wanted}
+        paths = {CLASSES: labelled_grid(drawn, scale_of(generator))}
+    else:
+        first = first_fine_block(generator, crossover)
+        paths = {
+            f"{name}.png": mixed_grid(generator, known.index(name), rows, columns, first, truncation) for name in wanted
+        }
+    for name, picture in paths.items():
+        save_png(picture, outdir / name)
+        print(outdir / name)
+
+
+def mixed_grid(
+    generator: Generator, label: int, rows: Sequence[int], columns: Sequence[int], first: int, truncation: float = 1.0
+) -> Any:
+    """The images of the columns' seeds above, those of the rows' at the left, and their mixtures between.
+
+    A mixture has the row's noise, and its style in the blocks before `first`.
+    """
+    coarse, fine = (generator.latents(keys(seeds)) for seeds in (rows, columns))
+    above = images(generator, fine, label, truncation)
+    sheet = [torch.full_like(above[:1], 255), above]
+    for r in range(len(rows)):
+        own = chosen(coarse, [r] * len(columns))
+        mixture = own._replace(z_mix=fine.z, crossover_B=torch.full_like(own.crossover_B, first))
+        sheet += [
+            images(generator, chosen(coarse, [r]), label, truncation),
+            images(generator, mixture, label, truncation),
+        ]
+    scale = scale_of(generator)
+    large = torch.cat(sheet).repeat_interleave(scale, 2).repeat_interleave(scale, 3)
+    return grid(large, len(columns) + 1, pad=scale)
+
+
+def first_fine_block(generator: Generator, crossover: int | None) -> int:
+    """Raises UserError where there is no such block, or the generator takes one style for all blocks."""
+    blocks = int(generator.latents([0]).crossover_B)
+    if bool((generator.latents(range(64), mixing=1.0).crossover_B == blocks).all()):
+        raise UserError("this generator's blocks take no second style; leave --with out, for classes by styles")
+    if crossover is not None and not 1 <= crossover < blocks:
+        raise UserError(
+            f"--crossover is a block from 1 to {blocks - 1}, whose style is the first fine one, got {crossover}"
+        )
+    return crossover or max(1, blocks // 2)
+
+
+def keys(seeds: Sequence[int]) -> list[int]:
+    """The images that `hmgan sample` draws of these seeds."""
+    return [rng.key(seed, "sample", 0) for seed in seeds]
+
+
+def chosen(latents: Latents, places: Sequence[int]) -> Latents:
+    """Some of the samples, in any order."""
+    at = list(places)
+    noise = tuple(n[at] for n in latents.noise)
+    return Latents(latents.z[at], noise, latents.z_mix[at], latents.crossover_B[at])
+
+
+def images(generator: Generator, latents: Latents, label: int, truncation: float) -> Tensor:
+    """uint8 [N, 3, H, W] of one class."""
+    labels_N = torch.full((len(latents.z),), label, device=latents.z.device)
+    return to_uint8(generator(latents, labels_N, truncation).image).cpu()
+
+
+def scale_of(generator: Generator) -> int:
+    """Screen pixels per pixel."""
+    return max(1, CELL // generator.resolution)

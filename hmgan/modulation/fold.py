@@ -1,0 +1,62 @@
+"""Folding: one class's edits become part of the source's own weights, and a plain backbone is left.
+
+Legend: C channels, W style width, S the two halves of a style (scale and shift).
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hmgan.errors import UserError
+from hmgan.modulation.edits import StyleEdit
+from hmgan.modulation.sites import SiteAdaIN
+from hmgan.modulation.transfer import TransferGenerator
+
+
+@torch.no_grad()
+def folded(generator: TransferGenerator, label: int) -> Any:
+    """A backbone without edits that draws what the generator draws of one class, from the same latents.
+
+    Weight edits replace weights. A style edit is affine in the scale and shift that it is given, as those are in w, so
+    that the two are one affine layer.
+
+    Raises: UserError for edits that no weight of the backbone can take up.
+    """
+    backbone = copy.deepcopy(generator.source)
+    device = next(generator.parameters()).device
+    edits = generator.edits(torch.tensor([label], device=device))
+    if edits.label_RL is not None:
+        raise UserError("the class is an input of this generator's mapping and does not fold; leave --class out")
+    sites, norms = backbone.sites(), backbone.norms()
+    for name, weight_edit in edits.weights.items():
+        layer = sites[name]
+        weight_R, bias_R = weight_edit.weights(layer.weight, layer.bias)
+        layer.weight.copy_(weight_R[0] / layer.site().gain)  # edits make weights as they act
+        layer.bias.copy_(bias_R[0])
+    for name, style_edit in edits.styles.items():
+        norm = norms.get(name)
+        if not isinstance(norm, SiteAdaIN):
+            raise UserError(f"{name} takes edits that do not fold into this backbone's weights; leave --class out")
+        fold_style(norm, style_edit)
+    return backbone
+
+
+def fold_style(norm: SiteAdaIN, edit: StyleEdit) -> None:
+    """style' = M style + t per channel, M [C, S, S] and t [C, S], taken into the linear layer that makes the style."""
+    mix_CSS, offset_CS = as_affine(edit, norm.channels, norm.style.weight)
+    weight_CSW = norm.style.weight.unflatten(0, (2, -1)).transpose(0, 1)
+    bias_CS = norm.style.bias.unflatten(0, (2, -1)).T
+    norm.style.weight.copy_((mix_CSS @ weight_CSW).transpose(0, 1).flatten(0, 1))
+    norm.style.bias.copy_((torch.einsum("cij,cj->ci", mix_CSS, bias_CS) + offset_CS).T.flatten())
+
+
+def as_affine(edit: StyleEdit, channels: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """M [C, S, S] and t [C, S] of an edit that is affine in each channel's scale and shift: its values at 0 and e_s."""
+    scale_NC = like.new_tensor([0.0, 1.0, 0.0])[:, None].expand(-1, channels)
+    shift_NC = like.new_tensor([0.0, 0.0, 1.0])[:, None].expand(-1, channels)
+    at_NSC = torch.stack(edit.style(scale_NC, shift_NC, (3,)), 1)
+    return (at_NSC[1:] - at_NSC[0]).permute(2, 1, 0), at_NSC[0].T

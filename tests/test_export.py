@@ -1,0 +1,139 @@
+"""`hmgan export`: a generator for a model hub, and a class of it as a source."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import tiny
+import torch
+from safetensors.torch import load_file
+from test_generators import images
+
+from hmgan import config
+from hmgan.discriminators.heads import LogitPerClass
+from hmgan.generators import load_generator, newest_snapshot
+from hmgan.sources import load_source
+from hmgan.train import checkpoint, rundir, session
+
+HEADS = ["logit-per-class", "projection", "auxiliary-classifier"]
+
+
+def trained(shards, source, folder, *overrides):
+    """A run directory of two steps, one snapshot each."""
+    settings = ("train.kimg=0.008", "train.snap=0.004", "optimizer.lr=0.1", *overrides)
+    experiment = tiny.transfer(shards, source, *settings)
+    folder.mkdir()
+    rundir.keep_config(folder, experiment)
+    return session.run(session.prepare(experiment), folder)
+
+
+@pytest.fixture(scope="module")
+def run(shards, source, tmp_path_factory):
+    """Two steps of hyper-mod-b, scored at both."""
+    folder = tmp_path_factory.mktemp("export") / "run"
+    return trained(shards, source, folder, "evaluation.per_class=4")
+
+
+def export(*arguments):
+    return tiny.command("export", *arguments)
+
+
+def test_an_export_draws_the_runs_images_and_carries_its_recipe_and_scores(run, source, tmp_path, capsys):
+    assert export(run, tmp_path / "out", "--licence", "mit") == 0
+    out = tmp_path / "out"
+    assert sorted(path.name for path in out.iterdir()) == [
+        "README.md", "config.json", "experiment.json", "model.safetensors",
+    ]  # fmt: skip
+    assert torch.equal(images(load_generator(out).generator), images(load_generator(run).generator))
+    assert config.read_json(out / "experiment.json") == config.read_json(run / "config.json")
+    card = (out / "README.md").read_text()
+    assert card.startswith("---\nlicense: mit\nlibrary_name: hmgan\n")
+    assert f"| Source sha256 | {load_source(str(source)).digest} |" in card
+    assert "| Classes | ant, bee, cat |" in card
+    assert "| Training | 0.008 kimg |" in card
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    last = [line for line in lines if line["snapshot"] == newest_snapshot(run).name]
+    assert len(last) == 8  # two metrics of three classes and their mean
+    assert card.count("| 12 | 4 |") == 6
+    assert all(f"| {line['class']} | {line['value']:.4g} |" in card for line in last)
+    assert "hmgan sample --network out" in card
+
+
+def test_an_older_snapshot_is_exported_with_its_own_scores(run, tmp_path):
+    older = run / "snapshots" / "000000.004"
+    assert export(older, tmp_path / "out") == 0
+    assert load_generator(tmp_path / "out").config["kimg"] == 0.004
+    card = (tmp_path / "out" / "README.md").read_text()
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert all(f"{line['value']:.4g}" in card for line in lines if line["snapshot"] == "000000.004")
+
+
+def test_a_snapshot_away_from_its_run_is_exported_without_scores(run, tmp_path):
+    assert export(run, tmp_path / "first") == 0
+    (tmp_path / "first" / "experiment.json").unlink()
+    assert export(tmp_path / "first", tmp_path / "second") == 0
+    assert "Scores" not in (tmp_path / "second" / "README.md").read_text()
+    weights = [load_file(tmp_path / name / "model.safetensors") for name in ("first", "second")]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_a_class_becomes_a_source_that_draws_it_and_that_a_transfer_starts_from(run, shards, tmp_path):
+    assert export(run, tmp_path / "bee", "--class", "bee") == 0
+    plain, whole = load_generator(tmp_path / "bee"), load_generator(run)
+    labels = torch.ones(4, dtype=torch.long)
+    latents = whole.generator.latents(range(4), 0.9)
+    with torch.no_grad():
+        wanted = whole.generator(latents, labels, 0.7).image
+        got = plain.generator(latents, labels, 0.7).image
+    torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
+    assert plain.config["class"] == "bee"
+    card = (tmp_path / "bee" / "README.md").read_text()
+    assert "| Classes | bee, one of ant, bee, cat |" in card
+    assert "| FD-squeezenet ↓ | bee |" in card
+    assert "| FD-squeezenet ↓ | ant |" not in card
+    assert "hmgan train hyper-mod-b --source bee" in card
+    prepared = session.prepare(tiny.transfer(shards, tmp_path / "bee"))
+    with torch.no_grad():  # a transfer starts from its source exactly
+        start = prepared.networks.generator(latents, labels, 0.7).image
+    torch.testing.assert_close(start, got, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_folded_discriminator_judges_as_the_runs_judged_the_class(head, shards, source, tmp_path):
+    run = trained(shards, source, tmp_path / "run", f"disc_head={head}")
+    assert export(run, tmp_path / "cat", "--class", "cat") == 0
+    trainer = tiny.make_trainer(config.read_json(run / "config.json"), run)
+    trainer.resume(checkpoint.newest(run / "checkpoints"))
+    pictures = torch.randn(4, 3, 8, 8)
+    plain = tiny.make_trainer(tiny.transfer(shards, tmp_path / "cat"), tmp_path).discriminator
+    assert isinstance(plain.head, LogitPerClass)
+    with torch.no_grad():
+        wanted = trainer.discriminator(pictures, torch.full((4,), 2)).logit
+        got = plain(pictures, torch.zeros(4, dtype=torch.long)).logit
+    torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_a_class_of_a_snapshot_whose_checkpoint_is_gone_has_no_discriminator(run, tmp_path):
+    assert export(run, tmp_path / "whole") == 0
+    assert export(tmp_path / "whole", tmp_path / "ant", "--class", "ant") == 0
+    assert load_source(str(tmp_path / "ant")).discriminator is None
+    assert "hmgan train" not in (tmp_path / "ant" / "README.md").read_text()
+
+
+def refusal(capsys, *arguments):
+    assert export(*arguments) == 2
+    return capsys.readouterr().err
+
+
+def test_mistakes_are_one_line_and_write_nothing(run, source, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert refusal(capsys, run, out, "--class", "be") == (
+        "error: no class named 'be'; did you mean 'bee'? known: ant, bee, cat\n"
+    )
+    assert "has no modulation, whose classes could be folded" in refusal(capsys, source, out, "--class", "bee")
+    assert "no generator at" in refusal(capsys, tmp_path / "nothing", out)
+    assert "is a source of the registry" in refusal(capsys, "fashion-32", out)
+    assert not out.exists()
+    out.mkdir()
+    assert refusal(capsys, run, out) == f"error: {out} exists already; give a new folder\n"
