@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -243,6 +243,16 @@ def anchored(experiment: Experiment) -> Experiment:
         "aligned": None if experiment.aligned is None else os.path.abspath(experiment.aligned),
     }
     return experiment.model_copy(update={**places, "evaluation": evaluation})
+
+
+def data_of(sources: Sequence[str] | None) -> Data | None:
+    """Data sets without an experiment. Raises UserError for a URL with a secret in it."""
+    if not sources:
+        return None
+    try:
+        return Data(sources=list(sources))
+    except ValidationError as error:
+        raise UserError(components.explain(error, Data, "data")) from None
 
 
 def to_table(experiment: Experiment) -> dict[str, Any]:

@@ -170,6 +170,7 @@ def test_a_run_from_shards_without_an_index_says_on_resume_that_it_goes_on_with_
     assert tiny.command(*command, "--dry-run") == 0
     assert tiny.command(*command, "--set", "train.on_corrupt=skip") == 2
     assert tiny.command(*command, "--metrics", 4) == 2
+    assert tiny.command(*command, "--workers", 9) == 2  # more than there are shards
     assert not (tmp_path / "runs").exists()
     assert tiny.command(*command) == 0
     (run,) = (tmp_path / "runs").iterdir()

@@ -58,6 +58,9 @@ class Shown(Protocol):
     ) -> Iterator[Batch]:
         """Training batches without end; see `loader.batches`."""
 
+    def check_readers(self, world: int, workers: int) -> None:
+        """Raises UserError if it cannot be shared out among so many ranks with so many workers each."""
+
     def examples(self, columns: int) -> dict[str, Tensor]:
         """class -> its first images, uint8 [<= columns, 3, H, W]; of a class alone, columns times as many."""
 

@@ -41,6 +41,9 @@ class Indexed:
             tolerance=tolerance,
         )
 
+    def check_readers(self, world: int, workers: int) -> None:
+        """Any number will do."""
+
     def places(self: Images, step: int, batch: int, seed: int) -> Sequence[tuple[str, str]]:
         shown = indices(self.order(seed=seed), step, batch_per_rank=batch, rank=0, world=1)
         return [self.place(i) for i in shown]

@@ -84,6 +84,13 @@ class Streamed:
         blank = torch.zeros(columns, 3, self.resolution, self.resolution, dtype=torch.uint8)
         return {name: torch.stack(images) if images else blank for name, images in found.items()}
 
+    def check_readers(self, world: int, workers: int) -> None:
+        if len(self.shards) < (streams := world * max(1, workers)):
+            raise UserError(
+                f'data.reader = "webdataset" needs a shard for each of {world} ranks x {max(1, workers)} workers, '
+                f"got {len(self.shards)} for {streams}; lower train.workers, or {INDEX_IT}"
+            )
+
     def batches(
         self,
         *,
@@ -97,11 +104,7 @@ class Streamed:
     ) -> Iterator[Batch]:
         """Batches without end, as `loader.batches`, within the limits above."""
         check_counts(batch_per_rank, rank, world, start_step, workers)
-        if len(self.shards) < (streams := world * max(1, workers)):
-            raise UserError(
-                f'data.reader = "webdataset" needs a shard for each of {world} ranks x {max(1, workers)} workers, '
-                f"got {len(self.shards)} for {streams}; lower train.workers, or {INDEX_IT}"
-            )
+        self.check_readers(world, workers)
         if start_step:
             tolerance.report(
                 'data.reader = "webdataset" has no place to go on from: the images after this are drawn anew, and are '

@@ -36,8 +36,7 @@ def doctor(options: dict[str, Any], console: Console | None = None) -> bool:
     experiment = None
     if name is not None:
         experiment = config.anchored(config.load(name, options["set_"] or [], placed(options)))
-    of_experiment = None if experiment is None else experiment.data
-    data = options["data"] or ([] if of_experiment is None else of_experiment.sources)
+    data = experiment.data if experiment is not None else config.data_of(options["data"])
     variables = environment()
     try:
         runtime = Runtime(timeout=PATIENCE)

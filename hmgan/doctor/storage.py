@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from hmgan.data.stores import MissingError, is_url, open_store
 from hmgan.datasets import open_data
 from hmgan.doctor.section import GIB, MIB, Section, rate, size, watch
 from hmgan.errors import UserError
+from hmgan.settings import Data
 
 PROBE, CHUNK = 64 * MIB, 4 * MIB  # bytes
 LEAST_FREE, SLOW_DISK, SLOW_STORE = 2 * GIB, 10 * MIB, 5 * MIB  # bytes, bytes per second
 
 
-def storage(outdir: Path, data: Sequence[str], probe: int = PROBE) -> Section:
+def storage(outdir: Path, data: Data | None, probe: int = PROBE) -> Section:
     """Called on one rank: others at the same time would measure each other."""
     section = Section.empty("storage")
     disk(section, outdir, probe)
-    for name in data:
+    for name in [] if data is None else data.sources:
         if is_url(name):
             store(section, name, probe)
+        elif data is not None and data.reader != "index":
+            tars(section, name, probe)
         else:
             images(section, name, probe)
     return section
@@ -70,6 +73,17 @@ def images(section: Section, data: str, probe: int) -> None:
     section.rows.extend([("--data", data), ("", text)])
     if count >= MIB and count / seconds < SLOW_DISK:
         section.problems.append(f"--data {data} reads only {rate(count, seconds)}; copy it to a local disk")
+
+
+def tars(section: Section, data: str, probe: int) -> None:
+    """The first shards of a folder without an index."""
+    try:
+        shards = sorted(Path(data).glob("*.tar"))
+        count, seconds = read((os.open(shard, os.O_RDONLY) for shard in shards), probe)
+    except OSError as error:
+        section.problems.append(f"--data {data}: {error}")
+        return
+    section.rows.extend([("--data", data), ("", f"{len(shards):,} shards; reads {rate(count, seconds)}")])
 
 
 def store(section: Section, url: str, probe: int) -> None:

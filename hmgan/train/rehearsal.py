@@ -42,6 +42,8 @@ def rehearse(experiment: Experiment, networks: Networks, ranks: Ranks, data: Sho
             raise UserError(f"{why}; leave it out")
     if experiment.task == "align":
         return
+    if data is not None:
+        data.check_readers(world, settings.workers)
     freeze(networks.discriminator, settings.freeze)
     # Somebody else's D need not know of this.
     if shares > 1 and experiment.adversary and getattr(networks.discriminator, "mixes_batch", False):

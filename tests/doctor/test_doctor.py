@@ -17,6 +17,7 @@ from hmgan.doctor.environment import environment
 from hmgan.doctor.memory import judge
 from hmgan.doctor.section import GIB, MIB, Section, rate, size
 from hmgan.doctor.software import software
+from hmgan.settings import Data
 from hmgan.train.dryrun import Footprint
 
 HOST = Place("a", "cpu", "CPU", 8 * GIB, 16 * GIB, gpus=0, cores=8, threads=8, shared=4 * GIB)
@@ -161,15 +162,15 @@ def test_an_interface_that_is_not_there_is_named_before_gloo_times_out(tmp_path)
 
 def test_a_store_is_read_by_its_url_and_what_cannot_be_read_says_why(tmp_path):
     (tmp_path / "a.tar").write_bytes(bytes(3 * MIB))
-    found = storage.storage(tmp_path, [f"file://{tmp_path}"], probe=2 * MIB)
+    found = storage.storage(tmp_path, Data(sources=[f"file://{tmp_path}"]), probe=2 * MIB)
     assert found.rows[3][1].startswith("1 objects; reads ")
     assert [path.name for path in tmp_path.iterdir()] == ["a.tar"]
     (tmp_path / "empty").mkdir()
-    empty = storage.storage(tmp_path, [f"file://{tmp_path}/empty"], probe=MIB).problems[-1]
+    empty = storage.storage(tmp_path, Data(sources=[f"file://{tmp_path}/empty"]), probe=MIB).problems[-1]
     assert empty == f"--data file://{tmp_path}/empty holds no objects; give the folder that the index lies in"
-    missing = storage.storage(tmp_path, [f"file://{tmp_path}/nothing"], probe=MIB).problems[-1]
+    missing = storage.storage(tmp_path, Data(sources=[f"file://{tmp_path}/nothing"]), probe=MIB).problems[-1]
     assert missing == f"--data file://{tmp_path}/nothing cannot be read: nothing is there"
-    unknown = storage.storage(tmp_path, ["nostore://bucket/shards"], probe=MIB).problems[-1]
+    unknown = storage.storage(tmp_path, Data(sources=["nostore://bucket/shards"]), probe=MIB).problems[-1]
     assert unknown.startswith(
         "--data nostore://bucket/shards cannot be read: nostore://bucket/shards cannot be opened: "
     )
@@ -180,7 +181,7 @@ def test_a_folder_that_cannot_be_written_is_a_problem(monkeypatch, tmp_path):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    (problem,) = storage.storage(tmp_path, [], probe=MIB).problems
+    (problem,) = storage.storage(tmp_path, None, probe=MIB).problems
     assert problem == f"--outdir {tmp_path} cannot be written: No space left on device; give another one"
     assert not list(tmp_path.iterdir())
 
@@ -188,7 +189,7 @@ def test_a_folder_that_cannot_be_written_is_a_problem(monkeypatch, tmp_path):
 def test_slow_storage_is_a_problem(monkeypatch, tmp_path, shards):
     monkeypatch.setattr(storage, "SLOW_DISK", 1e15)
     monkeypatch.setattr(storage, "LEAST_FREE", 1e15)
-    free, slow = storage.storage(tmp_path, [str(shards)], probe=MIB).problems
+    free, slow = storage.storage(tmp_path, Data(sources=[str(shards)]), probe=MIB).problems
     assert free.startswith(f"--outdir {tmp_path} has ")
     assert slow.endswith("and checkpoints wait for it; give another one")
 
