@@ -74,7 +74,7 @@ class Order:
         name: str = "",
     ) -> None:
         sizes = np.asarray(sizes_S, np.int64)
-        self._filled = np.flatnonzero(sizes)
+        self._filled, self._total = np.flatnonzero(sizes), len(sizes)
         self._bounds = np.concatenate([[0], np.cumsum(sizes[self._filled])])
         self.n, self.seed = int(self._bounds[-1]), seed
         self._images, self._name = images, name
@@ -107,12 +107,19 @@ class Order:
         return kept(self._epochs, epoch, lambda: self._cut(epoch))
 
     def _cut(self, epoch: int) -> _Epoch:
-        shards = _randperm(len(self._filled), f"shards/{self.seed}/{epoch}")
+        shards = self._permuted(f"shards/{self.seed}/{epoch}")
         ends = np.cumsum(self._bounds[shards + 1] - self._bounds[shards])
         starts = np.concatenate([[0], ends[:-1]])
         # The window of a shard follows from where it starts, so that windows are of one size, the last one too.
         _, firsts = np.unique(starts * self._windows // self.n, return_index=True)
         return _Epoch(shards, [*firsts.tolist(), len(shards)], [*starts[firsts].tolist(), self.n])
+
+    def _permuted(self, key: str) -> NDArray[np.int64]:
+        """The shards in an epoch's order. Parts of a set leave those out that they have no image in, and agree else."""
+        if not self._name:
+            return _randperm(len(self._filled), key)
+        place_S = np.argsort(_randperm(self._total, key))
+        return np.argsort(place_S[self._filled])
 
     def _shards(self, epoch: int, window: int) -> NDArray[np.int64]:
         """Counted among those that hold images."""

@@ -203,11 +203,11 @@ class ShardSet(Indexed, Dataset[tuple[Tensor, int]]):
         return i if self._rows is None else int(self._rows[i])
 
     def _where(self, row: int) -> str:
-        """Shard and key."""
-        name, key = self.index.shards[self.index.shard[row]].name, self._key(row)
-        if not key:
-            return f"image at byte {self.index.offset[row]} in shard {name} (its tar header is damaged too)"
-        return f"image {key} in shard {name}"
+        """Key, byte and shard."""
+        key = self._key(row)
+        shard = f"{self.index.folder}/{self.index.shards[self.index.shard[row]].name}"
+        place = f"at byte {self.index.offset[row]} in shard {shard}"
+        return f"image {key} {place}" if key else f"image {place} (its tar header is damaged too)"
 
     def _key(self, row: int) -> str:
         """From the tar header in front of the image; empty if that is damaged."""

@@ -83,7 +83,9 @@ def test_a_bad_image_is_told_in_one_line_whoever_reads_it(data, workers):
         with open(data.index.folder.path / data.index.shards[data.index.shard[row]].name, "r+b") as file:
             file.seek(data.index.offset[row])
             file.write(b"\0" * 20)
-    with pytest.raises(UserError, match=r"^image \S+ in shard pets-00000\d.tar cannot be decoded[^\n]*$"):
+    with pytest.raises(
+        UserError, match=r"^image \S+ at byte \d+ in shard \S+/pets-00000\d.tar cannot be decoded[^\n]*$"
+    ):
         take(data, 1, workers=workers)
 
 

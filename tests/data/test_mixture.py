@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from itertools import islice
 
+import numpy as np
 import pytest
 import torch
 from tiny_pictures import pixels
@@ -112,6 +113,13 @@ def test_classes_that_are_balanced_are_mixed_anew_each_time(packed):
     order = data.order(seed=1)
     pairs = {frozenset((order[c], order[c + 1])) for c in range(0, 320, 2)}
     assert len(pairs) > 32  # of 64; as many as 8 if both classes had one permutation
+
+
+def test_classes_go_through_the_shards_together_though_some_lack_in_some():
+    """So that one window of shards serves them all. Ten classes, each in about half of 100 shards."""
+    sizes_CS = np.random.default_rng(0).integers(0, 2, (10, 100))
+    orders = [Order(sizes, seed=1, window=5, name=f"class/{c}/") for c, sizes in enumerate(sizes_CS)]
+    assert len(set().union(*(order.window(0)[1] for order in orders))) < 30  # apart, they would need 37
 
 
 def test_what_is_balanced_stays_so_without_labels(pair):

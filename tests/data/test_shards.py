@@ -84,20 +84,22 @@ def test_an_image_of_the_wrong_size_is_named_with_its_shard(index, row, kind, si
     lengths[row] = len(content)
     overwrite(index, row, content)
     text = message(lambda: ShardSet(replace(index, length=lengths))[row])
-    assert f"in shard pets-00000{row // 4}.tar must be 8 x 8 px, got {size} x {size}" in text
+    assert f"/pets-00000{row // 4}.tar must be 8 x 8 px, got {size} x {size}" in text
 
 
 @pytest.mark.parametrize("garbage", [b"\0" * 60, b"\xff\xd8" + b"\0" * 60])
 def test_unreadable_bytes_are_named_with_their_shard(index, garbage):
     overwrite(index, 5, garbage)
     text = message(lambda: ShardSet(index)[5])
-    assert f"image {key_of(index, 5)} in shard pets-000001.tar cannot be decoded" in text
+    place = f"at byte {index.offset[5]} in shard {index.folder}/pets-000001.tar"
+    assert f"image {key_of(index, 5)} {place} cannot be decoded" in text
 
 
 def test_a_shard_cut_off_after_opening_is_named(index):
     data = ShardSet(index)
     os.truncate(index.folder.path / "pets-000002.tar", int(index.offset[8]) + 10)
-    assert f"image {key_of(index, 8)} in shard pets-000002.tar is cut off: got 10 of" in message(lambda: data[8])
+    place = f"at byte {index.offset[8]} in shard {index.folder}/pets-000002.tar"
+    assert f"image {key_of(index, 8)} {place} is cut off: got 10 of" in message(lambda: data[8])
 
 
 def test_jpeg_is_decoded_with_and_without_simplejpeg(index, monkeypatch):
