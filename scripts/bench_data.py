@@ -22,7 +22,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -71,6 +71,7 @@ class Took(NamedTuple):
 
 
 Runs = dict[tuple[str, str], list[Took]]  # reader, warm or cold -> rounds
+Figures = dict[tuple[str, str], dict[str, float]]  # the same -> medians
 
 
 def timed(reader: Reader) -> Took:
@@ -113,7 +114,7 @@ def measure(sets: Sets, work: Path, rounds: int, other_python: str | None) -> Ru
     return runs
 
 
-def medians(runs: Runs) -> dict[tuple[str, str], dict[str, float]]:
+def medians(runs: Runs) -> Figures:
     """Images per second and per CPU second."""
     return {
         key: {
@@ -124,7 +125,7 @@ def medians(runs: Runs) -> dict[tuple[str, str], dict[str, float]]:
     }
 
 
-def show(console: Console, size: int, figures: dict[tuple[str, str], dict[str, float]], sets: Sets) -> None:
+def show(console: Console, size: int, figures: Figures, sets: Sets) -> None:
     index = sets.index()
     each = sum(index.length.tolist()) / len(index)
     title = f"{size} px, {len(index)} JPEG images of {each / 1024:.1f} KiB in {len(index.shards)} shards"
@@ -146,6 +147,22 @@ def show(console: Console, size: int, figures: dict[tuple[str, str], dict[str, f
             unit = "CPU second" if what == "cpu" else "second"
             console.print(f"{better} / {worse}, images per {unit}: {ratio:.2f}, wanted {least:g}: {verdict}")
     console.print()
+
+
+def ratios(figures: Mapping[int, Figures]) -> str:
+    """The table of docs/data.md: images per CPU second, decoding alone being 1."""
+    columns = [(size, state) for size in figures for state in ("warm", "cold")]
+    head = ["images per CPU second, decoding alone = 1", *(f"{size} px, {state}" for size, state in columns)]
+    lines = [head, ["---", *["--:"] * len(columns)]]
+    for name in dict.fromkeys(name for rows in figures.values() for name, _ in rows if "bytes" not in name):
+        cells = [
+            f"{figures[size][name, state]['cpu'] / figures[size][LIMIT, 'warm']['cpu']:.2f}"
+            if (name, state) in figures[size]
+            else ""
+            for size, state in columns
+        ]
+        lines.append([name, *cells])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
 def demo_waits(url: str | None) -> dict[str, Waiting]:
@@ -182,11 +199,13 @@ def main(
     training: Annotated[bool, typer.Option("--training/--no-training", help="Train the demo on two ranks.")] = True,
     other_python: Annotated[str | None, typer.Option(help="A Python that has litdata and mosaicml-streaming.")] = None,
     json_: Annotated[Path | None, typer.Option("--json", help="Write the figures here, too.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write the table of docs/data.md here.")] = None,
     work: Annotated[Path | None, typer.Option(help="Folder for the data, on the disk to be measured.")] = None,
 ) -> None:
     torch.set_num_threads(1)
     console = Console(width=110)
     report: dict[str, Any] = {}
+    figures: dict[int, Figures] = {}
     with tempfile.TemporaryDirectory(dir=work) as scratch, s3(store) as bucket:
         os.environ["HMGAN_CACHE"] = f"{scratch}/cache"
         for pixels in size:
@@ -194,9 +213,9 @@ def main(
             url = None if bucket is None else f"{bucket}/{pixels}"
             sets = make(folder, pixels, images or IMAGES.get(pixels, 1000), url)
             runs = measure(sets, folder, rounds, other_python)
-            figures = medians(runs)
-            show(console, pixels, figures, sets)
-            report[f"{pixels} px"] = {f"{name}, {state}": row for (name, state), row in figures.items()}
+            figures[pixels] = medians(runs)
+            show(console, pixels, figures[pixels], sets)
+            report[f"{pixels} px"] = {f"{name}, {state}": row for (name, state), row in figures[pixels].items()}
         if training:
             waits = demo_waits(None if bucket is None else f"{bucket}/demo")
             for name, found in waits.items():
@@ -205,6 +224,8 @@ def main(
                     f"{found.step * 1000:.0f} ms, the first batch {found.first:.2f} s"
                 )
             report["training"] = {name: found._asdict() for name, found in waits.items()}
+    if markdown is not None:
+        markdown.write_text(ratios(figures))
     if json_ is not None:
         json_.write_text(json.dumps(report, indent=1) + "\n")
 
