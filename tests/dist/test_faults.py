@@ -82,6 +82,7 @@ def test_a_killed_rank_0_is_named_too_and_no_port_stays_taken(two_ranks):
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_stopped_rank_is_named_in_time_and_ends_once_it_goes_on(rank, two_ranks):
     ranks, other = two_ranks(*SOON), 1 - rank
+    time.sleep(2.5 * BEAT)  # until each has told the other where it is
     ranks.signal(rank, signal.SIGSTOP)
     assert ranks.codes(60, of=slice(other, other + 1)) == [1], ranks.said()
     what = "no longer answers" if rank == 0 else r"gave no sign of life for \d s"

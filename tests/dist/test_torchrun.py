@@ -14,6 +14,7 @@ import pytest
 import tiny
 
 from hmgan.train import checkpoint
+from hmgan.train.watch import BEAT
 
 SETTINGS = tiny.options(train__batch=8, train__tick=0.008, train__snap=100, train__trackers="[]", train__threads=1)
 DEADLINE = 600  # seconds; on a machine at rest it is seconds
@@ -68,6 +69,7 @@ def test_sigterm_to_torchrun_saves_and_leaves(torchrun, tmp_path):
 @pytest.mark.slow
 def test_a_killed_rank_is_named_under_torchrun_and_nothing_is_left_running(torchrun, tmp_path):
     process, ranks = torchrun
+    time.sleep(2.5 * BEAT)  # until each has told the other where it is
     os.kill(ranks[1], signal.SIGKILL)
     code = process.wait(DEADLINE)
     said = (tmp_path / "said.txt").read_text()
