@@ -83,32 +83,33 @@ def print_scores(
     from hmgan.train.runtime import Runtime
 
     runtime = Runtime()
-    loaded = load_generator(run)
-    with runtime.accelerator.main_process_first():  # rank 0 packs a registry set, the others find it there
-        kept = loaded.config.get("data")
-        trained_on = None if kept is None else Data.model_validate(kept)
-        wanted = scored_against(trained_on, data or evaluation_data(run))
-        reals = open_images(wanted, labelled=loaded.classes != (UNLABELLED,))
-    if reals.classes != loaded.classes:
-        raise UserError(
-            f"the data has classes {', '.join(reals.classes)}, the generator {', '.join(loaded.classes)}; "
-            "give --data with the same classes in the same order"
-        )
-    judge = Judge(reals, extractor, cache_folder() / "features", runtime, metrics, perceptual)
-    count = per_class or min(max(reals.counts), 10_000)
-    verdict = judge(loaded.generator.to(runtime.device), loaded.classes, count, seed, trunc)
-    if verdict is None:  # the first rank has it
-        return
-    columns = list(dict.fromkeys(score.metric for score in verdict.scores))
-    for first in range(0, len(columns), TABLE_COLUMNS):
-        shown = columns[first : first + TABLE_COLUMNS]
-        Console().print(scores_table([("score", [s for s in verdict.scores if s.metric in shown])]))
-    if not run.is_dir():  # a registry source, which belongs to the package
-        return
-    snapshot = newest_snapshot(run)
-    with (run / "metrics.jsonl").open("a") as file:
-        for score in verdict.scores:
-            file.write(json.dumps(judge.line(score, loaded.config.get("kimg", 0.0), snapshot.name, seed, trunc)) + "\n")
+    with runtime.watched():
+        loaded = load_generator(run)
+        with runtime.accelerator.main_process_first():  # rank 0 packs a registry set, the others find it there
+            kept = loaded.config.get("data")
+            trained_on = None if kept is None else Data.model_validate(kept)
+            wanted = scored_against(trained_on, data or evaluation_data(run))
+            reals = open_images(wanted, labelled=loaded.classes != (UNLABELLED,))
+        if reals.classes != loaded.classes:
+            raise UserError(
+                f"the data has classes {', '.join(reals.classes)}, the generator {', '.join(loaded.classes)}; "
+                "give --data with the same classes in the same order"
+            )
+        judge = Judge(reals, extractor, cache_folder() / "features", runtime, metrics, perceptual)
+        count = per_class or min(max(reals.counts), 10_000)
+        verdict = judge(loaded.generator.to(runtime.device), loaded.classes, count, seed, trunc)
+        if verdict is None:  # the first rank has it
+            return
+        columns = list(dict.fromkeys(score.metric for score in verdict.scores))
+        for first in range(0, len(columns), TABLE_COLUMNS):
+            shown = columns[first : first + TABLE_COLUMNS]
+            Console().print(scores_table([("score", [s for s in verdict.scores if s.metric in shown])]))
+        if not run.is_dir():  # a registry source, which belongs to the package
+            return
+        snapshot, kimg = newest_snapshot(run), loaded.config.get("kimg", 0.0)
+        with (run / "metrics.jsonl").open("a") as file:
+            for score in verdict.scores:
+                file.write(json.dumps(judge.line(score, kimg, snapshot.name, seed, trunc)) + "\n")
 
 
 def evaluation_data(run: Path) -> str | None:

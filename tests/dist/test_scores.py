@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
+from unittest.mock import patch
 
 import launched
 import tiny
+
+from hmgan import datasets
+from hmgan.errors import UserError
 
 PER_CLASS = 70  # two batches, of which each rank has one
 
@@ -35,3 +40,24 @@ def test_two_ranks_share_the_work_and_one_of_them_writes_the_same_scores(shards,
     for line in lines:
         del line["time"]
     assert together == alone
+
+
+def test_a_mistake_that_one_rank_finds_ends_both(shards, source, tmp_path) -> None:
+    words = ["evaluate", source, "--data", shards, "--per-class", PER_CLASS]
+    ranks = launched.start(words, 2, tmp_path / "said", without_images)
+    try:
+        assert ranks.codes(60) == [2, 2], ranks.said()
+    finally:
+        ranks.kill()
+    assert [said.splitlines()[-1] for said in ranks.said()] == [
+        "error: rank 1: the shards are gone",
+        "error: the shards are gone",
+    ]
+
+
+def without_images() -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise UserError("the shards are gone")
+
+    if os.environ["RANK"] == "1":
+        patch.object(datasets, "open_images", fail).start()
