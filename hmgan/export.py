@@ -21,6 +21,7 @@ from hmgan.modulation.fold import folded
 from hmgan.modulation.transfer import TransferGenerator
 from hmgan.report.card import write_card
 from hmgan.report.scores import read_lines
+from hmgan.settings import Data
 from hmgan.sources import CONFIG, DISCRIMINATOR, GENERATOR, read_choice, save_source, source_of
 from hmgan.train import checkpoint, rundir
 from hmgan.train.checkpoint import STATE, TENSORS
@@ -138,6 +139,8 @@ def facts(origin: Origin, cls: str | None) -> dict[str, str]:
     found = {"Classes": ", ".join(classes) if cls is None else f"{cls}, one of {', '.join(classes)}"}
     named = {"Training": "kimg", "Data": "data", "Source": "source", "Source sha256": "source_sha256"}
     found |= {name: str(config[key]) for name, key in named.items() if key in config}
+    if config.get("data") is not None:
+        found["Data"] = str(Data.model_validate(config["data"]))
     if "Training" in found:
         found["Training"] += " kimg"
     if origin.run is not None:

@@ -30,14 +30,24 @@ def train(data, source, outdir) -> list[str]:
     return hmgan("hyper-mod-b", "--outdir", outdir, *options)
 
 
+def alone(place) -> str:
+    return str(place)
+
+
+def mixed(place) -> str:
+    """The set's classes in shares, as two sources."""
+    return f'{{sources = ["{place}", "{place}"], weights = [2, 1], balance = true, classes = ["cat", "ant"]}}'
+
+
 @pytest.mark.slow
-def test_a_run_from_s3_that_is_killed_and_resumed_equals_the_local_run(s3, shards, source, tmp_path, monkeypatch):
+@pytest.mark.parametrize("data", [alone, mixed])
+def test_a_run_from_s3_that_is_killed_and_resumed_equals_the_local_run(data, s3, shards, source, tmp_path, monkeypatch):
     monkeypatch.setenv("HMGAN_CACHE", str(tmp_path / "cache"))
     url = f"s3://{faulty_s3.BUCKET}/{tmp_path.name}"
     for path in sorted(shards.iterdir()):
         open_store(url).put(path.name, path.read_bytes())
-    subprocess.run(train(shards, source, tmp_path / "local"), check=True, timeout=TIMEOUT)
-    with subprocess.Popen(train(url, source, tmp_path / "remote")) as process:
+    subprocess.run(train(data(shards), source, tmp_path / "local"), check=True, timeout=TIMEOUT)
+    with subprocess.Popen(train(data(url), source, tmp_path / "remote")) as process:
         deadline = time.monotonic() + TIMEOUT
         while not list(tmp_path.glob("remote/*/checkpoints/0*")):
             assert process.poll() is None
