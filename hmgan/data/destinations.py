@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from hmgan.data.cache import sha256_of
-from hmgan.data.folders import Folder, LocalFolder, open_folder
+from hmgan.data.folders import BLOCK, Folder, LocalFolder, open_folder
 from hmgan.data.index import ARRAYS, JSON, Index, Shard, index_files, write_index
 from hmgan.data.stores import MissingError, Store, checked, is_url, open_store
 from hmgan.errors import UserError
@@ -91,9 +91,14 @@ class RemoteDestination:
 
     def has(self, shard: Shard) -> bool:
         try:
-            return self._store.size(shard.name) == shard.bytes
+            if self._store.size(shard.name) != shard.bytes:
+                return False
+            digest = hashlib.sha256()
+            for start in range(0, shard.bytes, BLOCK):
+                digest.update(self._store.get(shard.name, start, min(start + BLOCK, shard.bytes)))
         except MissingError:
             return False
+        return digest.hexdigest() == shard.sha256
 
     def finish(self, index: Index) -> None:
         arrays, head = index_files(index)

@@ -115,7 +115,8 @@ def pack(
         items = _interleaved(list(source))
         size = _power_of_two(_common_size(src, items, options) if resolution is None else resolution)
         plan = json.dumps([[key, item.label] for key, item in items]) + repr((JOURNAL, name, size, options))
-        journal = Journal(journal_file, hashlib.sha256(plan.encode()).hexdigest(), target)
+        with busy(f"checking what is finished in {out}"):
+            journal = Journal(journal_file, hashlib.sha256(plan.encode()).hexdigest(), target)
         begin = journal.lines[-1]["next"] if journal.lines else 0
         encode = partial(_encode, src, {label: i for i, label in enumerate(source.classes)}, size, options)
         samples = _encoded(items[begin:], begin, encode, threads or os.cpu_count() or 1, f"packing {src.name}")

@@ -95,6 +95,19 @@ def test_a_finished_shard_that_was_damaged_since_is_made_again(folder, tmp_path,
     assert bytes_of(tmp_path / "out") == bytes_of(tmp_path / "whole")
 
 
+def test_a_finished_shard_in_a_store_that_was_damaged_since_is_made_again(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("HMGAN_CACHE", str(tmp_path / "cache"))
+    src, url = folder(cat=9, dog=9), f"memory://damaged/{tmp_path.name}"
+    pack(src, tmp_path / "whole", shard_samples=4, name="pets")
+    with killed_after(3, monkeypatch):
+        pack(src, url, shard_samples=4, name="pets")
+    open_store(url).put("pets-000001.tar", stored(url)["pets-000001.tar"][:-1] + b"x")
+    made = again(monkeypatch)
+    pack(src, url, shard_samples=4, name="pets")
+    assert made[0] == "pets-000001.tar"
+    assert stored(url) == bytes_of(tmp_path / "whole")
+
+
 def test_what_another_plan_left_is_not_gone_on_with(folder, tmp_path, monkeypatch):
     src = folder(cat=9, dog=9)
     with killed_after(3, monkeypatch):
