@@ -14,7 +14,6 @@ from __future__ import annotations
 import ctypes
 import json
 import multiprocessing
-import os
 import resource
 import statistics
 import sys
@@ -23,6 +22,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
+import psutil
 import torch
 import typer
 from released_reference import ReleasedConv, ReleasedDiscriminator, ReleasedGenerator, disc_step, gen_step
@@ -410,7 +410,7 @@ def main(
 
 
 def _available_gib() -> float:
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    return psutil.virtual_memory().available / 2**30
 
 
 if __name__ == "__main__":
