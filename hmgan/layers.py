@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -92,6 +92,21 @@ class PixelNorm(nn.Module):
         return x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-8)
 
 
+Way = Callable[[Tensor, Tensor], Tensor]
+
+
+def by_convolution(x: Tensor, kernel: Tensor) -> Tensor:
+    channels = x.shape[1]
+    return F.conv2d(x, kernel.expand(channels, 1, 3, 3), padding=1, groups=channels)
+
+
+def by_shifts(x: Tensor, kernel: Tensor) -> Tensor:
+    """The same, for a compiler to make one kernel of: by channel, a convolution reaches an eighth of a GPU's speed."""
+    x = F.pad(x, (1, 1, 1, 1))
+    x = x[..., :-2, :] + 2 * x[..., 1:-1, :] + x[..., 2:, :]
+    return (x[..., :-2] + 2 * x[..., 1:-1] + x[..., 2:]) / 16
+
+
 class _Blur(torch.autograd.Function):
     """A blur by a symmetric kernel is its own transpose, so its gradient is the same blur, to any order.
 
@@ -101,17 +116,17 @@ class _Blur(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(x: Tensor, kernel: Tensor) -> Tensor:
-        channels = x.shape[1]
-        return F.conv2d(x, kernel.expand(channels, 1, 3, 3), padding=1, groups=channels)
+    def forward(x: Tensor, kernel: Tensor, way: Way) -> Tensor:
+        return way(x, kernel)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Way], output: Tensor) -> None:
         ctx.save_for_backward(inputs[1])
+        ctx.way = inputs[2]
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return _Blur.apply(grad, *ctx.saved_tensors), None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        return _Blur.apply(grad, *ctx.saved_tensors, ctx.way), None, None
 
 
 class Blur(nn.Module):
@@ -123,9 +138,10 @@ class Blur(nn.Module):
         super().__init__()
         taps = torch.tensor([1.0, 2.0, 1.0])
         self.register_buffer("kernel", (torch.outer(taps, taps) / 16)[None, None], persistent=False)
+        self.way: Way = by_convolution  # by_shifts, once that is compiled
 
     def forward(self, x: Tensor) -> Tensor:
-        return _Blur.apply(x, self.kernel.to(x.dtype))  # exact in bfloat16 too
+        return _Blur.apply(x, self.kernel.to(x.dtype), self.way)  # exact in bfloat16 too
 
 
 def four_shifts(weight: Tensor, scale: float = 1.0, flip: bool = False) -> Tensor:

@@ -171,7 +171,9 @@ class Train(Strict):
     )
     tf32: bool = Field(True, description="float32 products on GPUs round their factors to 11 significant bits")
     channels_last: bool = Field(False, description="layout of D's maps in memory; convolutions in bf16 want it")
-    compile: bool = Field(False, description="compile what follows G's convolutions; takes a minute to begin")
+    compile: bool = Field(
+        False, description="compile what follows G's convolutions, and blurs; takes a minute or two to begin"
+    )
     threads: int = Field(0, ge=0, description="CPU threads per rank; 0 leaves torch's choice")
 
     @property

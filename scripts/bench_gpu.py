@@ -53,7 +53,7 @@ HEADS: dict[str, Callable[..., torch.nn.Module]] = {"full": AdaFMHeads, "low-ran
 PLAN: tuple[tuple[str, int, str], ...] = (
     *(("full", batch, name) for batch in (8, 16, 32) for name in ("tf32", "bf16", "bf16-channels-last")),
     ("full", 16, "float32"),
-    *(("full", batch, "bf16-compile") for batch in (8, 16, 32)),
+    *(("full", batch, "bf16-compile") for batch in (32, 8, 16)),
     ("full", 32, "bf16-channels-last-compile"),
     *(("low-rank", batch, name) for batch in (8, 32) for name in ("tf32", "bf16")),
 )
@@ -197,8 +197,8 @@ def said(case: Case) -> str:
 
 
 def main(
-    batch: Annotated[int, typer.Option(help="measure this one alone; 0: 8, 16 and 32")] = 0,
-    variant: Annotated[str, typer.Option(help=f"measure this one alone: {', '.join(VARIANTS)}")] = "",
+    batch: Annotated[list[int] | None, typer.Option(help="measure these alone; 8, 16 and 32 if left out")] = None,
+    variant: Annotated[list[str] | None, typer.Option(help=f"measure these alone: {', '.join(VARIANTS)}")] = None,
     heads: Annotated[str, typer.Option(help="measure these alone: full or low-rank")] = "",
     resolution: int = 256,
     classes: int = 3,
@@ -208,7 +208,11 @@ def main(
 ) -> None:
     """Measures training iterations on one GPU, or on the CPU where there is none."""
     began, console, runtime = time.monotonic(), Console(width=140), Runtime()
-    plan = [case for case in PLAN if heads in ("", case[0]) and batch in (0, case[1]) and variant in ("", case[2])]
+    plan = [
+        case
+        for case in PLAN
+        if heads in ("", case[0]) and case[1] in (batch or [case[1]]) and case[2] in (variant or [case[2]])
+    ]
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "CPU"
     result: dict[str, Any] = {
         "device": device,

@@ -6,12 +6,13 @@ import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from hmgan.backbones.protocol import Backbone
 from hmgan.errors import UserError
+from hmgan.layers import Blur, by_shifts
 from hmgan.settings import Train
 from hmgan.types import Batch
 
@@ -42,15 +43,20 @@ def layout(settings: Train) -> torch.memory_format:
     return torch.channels_last if settings.channels_last else torch.contiguous_format
 
 
-def compile_parts(backbone: Backbone, backend: str = "inductor") -> None:
-    """Compiles what follows G's convolutions, one graph for all blocks and batches; D is differentiated twice, and is
-    left alone.
+def compile_parts(generator: Any, discriminator: nn.Module, backend: str = "inductor") -> None:
+    """Compiles what follows G's convolutions, and both networks' blurs: a graph or two for all blocks and batches.
 
-    Raises: UserError for a backbone without such parts.
+    The rest of D is differentiated twice, which compiled graphs are not; a blur's derivatives are blurs.
+
+    Raises: UserError for networks without such parts.
     """
-    parts = backbone.compilable()
-    if not parts:
-        raise UserError("train.compile has nothing to compile in this backbone, only in stylegan1; leave it out")
+    parts = generator.backbone.compilable()
+    blurs = [m for network in (generator, discriminator) for m in network.modules() if isinstance(m, Blur)]
+    if not parts and not blurs:
+        raise UserError("train.compile has nothing to compile in these networks, only in stylegan1; leave it out")
+    way = torch.compile(by_shifts, dynamic=True, backend=backend)
+    for blur in blurs:
+        blur.way = way
     for part in parts:
         part.compile(dynamic=True, backend=backend)
 

@@ -73,7 +73,7 @@ class Trainer:
         self.generator = networks.generator.to(runtime.device)
         self.discriminator = networks.discriminator.to(runtime.device)
         if settings.compile:
-            precision.compile_parts(self.generator.backbone)
+            precision.compile_parts(self.generator, self.discriminator)
         freeze(self.discriminator, settings.freeze)
         # All of D that trains and is kept in checkpoints; with anchors, a patch head beside D's own.
         self.critic, self.turns = self.discriminator, None
