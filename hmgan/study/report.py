@@ -166,7 +166,8 @@ def protocols(found: Sequence[Result]) -> list[str]:
     said = {}
     for result in found:
         for line in result.lines:
-            if line["class"] == MEAN and "extractor" in line:
+            # The first metric's counts: of those after it, some look at fakes alone.
+            if line["class"] == MEAN and "extractor" in line and line["extractor"] not in said:
                 said[line["extractor"]] = (
                     f"Extractor {line['extractor']}, sha256 of its weights {line['digest'][:DIGEST]}"
                     f"\N{HORIZONTAL ELLIPSIS}, images resized by {line['resizer']}; {line['n_real']:,} real and "
