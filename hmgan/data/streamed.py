@@ -45,7 +45,7 @@ class Streamed:
 
     Args:
         sources: folders or URLs of shards.
-        classes: names of the labels 0, 1, ...; a .cls may hold the number or the name. None: without labels.
+        classes: names of the labels 0, 1, ...; a .cls may hold the number or the name. Empty: without labels.
         buffer: images.
 
     Raises: UserError for a folder without shards, or a first image that cannot be read.
