@@ -7,14 +7,14 @@ With b images on each of N GPUs, g to a machine, n = N / g machines, and S bytes
 
     T(N)        = T_1(b) + T_reduce(S_G, N) + T_reduce(S_D, N) + T_rows(N)                                       (1)
     T_reduce(S) = 2 (g - 1)/g S / B_in + 2 (n - 1)/n S / (g B_out) + L(N)                                        (2)
-    T_rows(N)   = calls L(N) + 2 (N - 1)/N R / (B_in if n = 1 else B_out)                                        (3)
+    T_rows(N)   = calls L(N) + 3 (N - 1)/N R / (B_in if n = 1 else B_out)                                        (3)
     L(N)        = 2 log2(g) l_in + 2 log2(n) l_out                                                               (4)
 
 T_1 is measured, everything of a step but communication. (2) is a reduction within each machine, then between machines,
 each GPU with its own share, and back. S = 4 bytes per trained parameter: gradients are averaged in float32, one flat
 tensor per network and step, after the backward pass and not during it, so that nothing is subtracted for overlap.
-R are the rows that losses compare, and their gradients: two logits, and four embeddings of F numbers, of all N b
-images. B is bandwidth per GPU, one way, l the latency of a hop.
+R are the rows that losses compare, gathered once and reduced, which is twice, as gradients: three logits and four
+embeddings of F numbers of all N b images. B is bandwidth per GPU, one way, l the latency of a hop.
 """
 
 from __future__ import annotations
@@ -87,9 +87,9 @@ def reduction(size: float, links: Links, ranks: int) -> float:
 
 def rows(batch: int, links: Links, ranks: int) -> float:
     """Eq. 3."""
-    size = 4 * ranks * batch * (2 + 4 * EMBEDDING)
+    size = 4 * ranks * batch * (3 + 4 * EMBEDDING)
     speed = links.inside if ranks <= links.gpus else links.outside
-    return CALLS * latency(links, ranks) + 2 * (ranks - 1) / ranks * size / speed
+    return CALLS * latency(links, ranks) + 3 * (ranks - 1) / ranks * size / speed
 
 
 def sizes(heads: str, resolution: int, classes: int) -> tuple[int, int]:

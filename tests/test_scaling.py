@@ -29,6 +29,11 @@ def test_a_reduction_takes_what_its_equation_says(ranks, seconds):
     assert model.reduction(80, LINKS, ranks) == pytest.approx(seconds)
 
 
+def test_rows_take_what_their_equation_says():
+    size = 4 * 8 * 2 * (3 + 4 * model.EMBEDDING)
+    assert model.rows(2, LINKS, 8) == pytest.approx(12 * (2 * 2 + 2 * 5) + 3 * 7 / 8 * size / 10)
+
+
 def test_one_rank_communicates_nothing():
     assert model.reduction(80, LINKS, 1) == 0
     assert model.rows(8, LINKS, 1) == 0
