@@ -10,6 +10,8 @@ from hmgan.doctor.section import Section, size
 from hmgan.errors import UserError
 from hmgan.train import session
 from hmgan.train.dryrun import Footprint, footprint
+from hmgan.train.engines.choose import engine_of
+from hmgan.train.parts import part_batch
 from hmgan.train.runtime import Runtime
 
 
@@ -21,22 +23,30 @@ def memory(name: str, experiment: Experiment, runtime: Runtime, of_ranks: Sequen
     except UserError as error:
         section.problems.append(f"{name}: {error}")
         return section
-    batch = experiment.train.batch // len(of_ranks)
-    judge(section, name, footprint(prepared), batch, of_ranks)
+    batch = part_batch(experiment.train, len(of_ranks))
+    judge(section, name, footprint(prepared), batch, of_ranks, divides=engine_of(experiment, runtime).divides)
     return section
 
 
-def judge(section: Section, name: str, need: Footprint, batch: int, of_ranks: Sequence[Place]) -> None:
-    """Every rank needs the same; ranks on a CPU take it from the same memory."""
+def judge(
+    section: Section, name: str, need: Footprint, batch: int, of_ranks: Sequence[Place], divides: bool = False
+) -> None:
+    """Every rank needs the same; ranks on a CPU take it from the same memory.
+
+    Args:
+        batch: images that pass through the networks at once.
+        divides: whether the engine divides state over the ranks.
+    """
     section.rows.append((name, f"{size(need.total)} in each rank, estimated"))
     section.rows.append(("of it", f"{size(need.state)} of weights, gradients and optimiser state"))
-    section.rows.append(("", f"{size(need.activations)} of activations, {batch} images in each rank"))
+    section.rows.append(("", f"{size(need.activations)} of activations, {batch} images at once"))
     for rank, place in enumerate(of_ranks):
         sharing = 1 if place.gpus else sum(other.host == place.host for other in of_ranks)
         if need.total * sharing > place.free:
             there = f"{place.name} of rank {rank} has {size(place.free)} free"
-            less = (
-                "lower --batch" if need.state * sharing < place.free else "take hyper-mod-low-rank, or larger devices"
-            )
+            less = "lower --batch, or raise train.accumulate"
+            if need.state * sharing >= place.free:
+                spread = "" if divides or len(of_ranks) == 1 else "set engine = zero2 or fsdp2, "
+                less = f"{spread}take hyper-mod-low-rank, or larger devices"
             section.problems.append(f"{name} needs {size(need.total * sharing)}, and the {there}; {less}")
             return

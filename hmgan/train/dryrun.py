@@ -10,6 +10,7 @@ from rich.table import Table
 from torch import nn
 
 from hmgan.modulation.transfer import TransferGenerator
+from hmgan.train.engines.choose import engine_of
 from hmgan.train.frozen import freeze
 from hmgan.train.parts import part_batch
 from hmgan.train.prepared import Prepared
@@ -25,7 +26,8 @@ def print_plan(prepared: Prepared, console: Console | None = None) -> None:
     if not prepared.runtime.main:
         return
     experiment, generator = prepared.experiment, prepared.networks.generator
-    table = Table(title=f"{experiment.task}: {experiment.summary}")
+    spread = f", {experiment.engine.name}" if prepared.runtime.world > 1 else ""
+    table = Table(title=f"{experiment.task}: {experiment.summary}{spread}")
     for column in ("network", "frozen", "trained", "optimiser state", "moving average"):
         table.add_column(column, justify="left" if column == "network" else "right")
     for row in rows(prepared):
@@ -51,25 +53,33 @@ def print_plan(prepared: Prepared, console: Console | None = None) -> None:
 
 
 class Row(NamedTuple):
-    """A network in numbers of parameters."""
+    """A network in numbers of parameters, and over how many ranks what of it is divided."""
 
     name: str
     frozen: int
     trained: int
     averaged: bool
+    divided: frozenset[str] = frozenset()
+    ranks: int = 1
 
     @property
     def moments(self) -> int:
-        return 2 * self.trained * BYTES
+        return self.held("moments", 2 * self.trained)
 
     @property
     def average(self) -> int:
-        return self.trained * BYTES if self.averaged else 0
+        return self.held("average", self.trained) if self.averaged else 0
 
     @property
     def total(self) -> int:
-        """Weights of everything; gradients, two moments and perhaps an average of what trains."""
-        return (self.frozen + 2 * self.trained) * BYTES + self.moments + self.average
+        """In each rank: weights of everything; gradients, two moments and perhaps an average of what trains."""
+        weights, gradients = self.held("weights", self.frozen + self.trained), self.held("gradients", self.trained)
+        master = self.held("master", self.trained) if "master" in self.divided else 0
+        return weights + gradients + self.moments + self.average + master
+
+    def held(self, what: str, numbers: int) -> int:
+        """Bytes of so many in each rank."""
+        return BYTES * (-(-numbers // self.ranks) if what in self.divided else numbers)
 
 
 class Footprint(NamedTuple):
@@ -92,6 +102,7 @@ def rows(prepared: Prepared) -> list[Row]:
     """The networks that a run holds, D with the parts frozen that the experiment freezes."""
     generator, discriminator = prepared.networks
     freeze(discriminator, prepared.experiment.train.freeze)
+    engine, world = engine_of(prepared.experiment, prepared.runtime), prepared.runtime.world
     networks: list[tuple[str, nn.Module, bool]] = [("generator", generator.trained, True)]
     if isinstance(generator, TransferGenerator):
         parts = generator.trained
@@ -107,7 +118,16 @@ def rows(prepared: Prepared) -> list[Row]:
         data, seed = prepared.data, experiment.train.seed
         latents = LearnedLatents(experiment.reconstruction, generator.backbone, data, seed)
         networks.append((f"z of {len(latents.z_NZ):,} images", latents, False))
-    return [Row(name, *parameters(network), averaged) for name, network, averaged in networks]
+    return [
+        Row(
+            name,
+            *parameters(network),
+            averaged,
+            engine.of_discriminator if network is discriminator else engine.of_generator,
+            world,
+        )
+        for name, network, averaged in networks
+    ]
 
 
 def parameters(network: nn.Module) -> tuple[int, int]:

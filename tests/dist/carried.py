@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import tiny
 import torch
 
-from hmgan.train import session
+from hmgan.train import phases, session
 from hmgan.train.log import RunLog
 from hmgan.train.trainer import Trainer
 
@@ -20,11 +21,11 @@ SETTINGS = (f"train.batch={BATCH}", "train.freeze=[]", "r1.every=2", "contrastiv
 CHAIN = ("replicated", "zero1", "fsdp2", "zero2")
 
 
-def go_on(folder: Path, shards: Path, source: Path, engine: str, steps: int) -> tuple[Trainer, int]:
+def go_on(folder: Path, shards: Path, source: Path, engine: str, steps: int, *more: str) -> tuple[Trainer, int]:
     """Trains to that step from the newest checkpoint in the folder, and leaves another one there; the world size."""
     unit = ["engine.unit=50"] if engine == "fsdp2" else []
     kimg = f"train.kimg={steps * BATCH / 1000}"
-    experiment = tiny.transfer(shards, source, *SETTINGS, f"engine={engine}", *unit, kimg)
+    experiment = tiny.transfer(shards, source, *SETTINGS, f"engine={engine}", *unit, kimg, *more)
     prepared = session.prepare(experiment)
     runtime, classes = prepared.runtime, len(prepared.classes)
     trainer = Trainer(experiment, prepared.networks, runtime, prepared.data, classes, folder, tiny.no_snapshot)
@@ -38,8 +39,8 @@ def go_on(folder: Path, shards: Path, source: Path, engine: str, steps: int) -> 
 def main(shards: str, source: str, out: str, *engines: str) -> None:
     torch.set_num_threads(1)
 
-    def on(name: str, engine: str, steps: int) -> Trainer:
-        trainer, world = go_on(Path(out) / name, Path(shards), Path(source), engine, steps)
+    def on(name: str, engine: str, steps: int, *more: str) -> Trainer:
+        trainer, world = go_on(Path(out) / name, Path(shards), Path(source), engine, steps, *more)
         assert world == 2, f"two ranks were asked for, got a world of {world}"
         return trainer
 
@@ -51,6 +52,17 @@ def main(shards: str, source: str, out: str, *engines: str) -> None:
         on(f"{engine}-stopped", engine, 1)
         on(f"{engine}-stopped", engine, 2)
         shown[engine] = on(f"{engine}-whole", engine, 2).averaged
+    gen_loss = phases.gen_loss
+
+    def poisoned(*args, **options):
+        """Not a number on one rank in the second step."""
+        loss, stats = gen_loss(*args, **options)
+        step = next(arg.step for arg in args if type(arg) is phases.Draws)
+        return (loss * torch.nan if step == 1 and torch.distributed.get_rank() == 1 else loss), stats
+
+    with patch.object(phases, "gen_loss", poisoned):
+        for engine in engines:
+            on(f"{engine}-poisoned", engine, 3, 'train.on_nonfinite="skip"')
     # Each rank by itself draws with the average, one after the other: nothing in it waits for the other rank.
     rank = torch.distributed.get_rank()
     with torch.no_grad():

@@ -70,3 +70,13 @@ def test_each_rank_may_draw_with_the_average_by_itself(runs):
         assert first.abs().max() > 0.01
     images = [torch.load(runs / f"{name}-image0.pt", weights_only=True) for name in ENGINES[1:]]
     assert all(torch.allclose(image, images[0], atol=1e-4) for image in images)  # all after two steps
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_phase_that_is_not_finite_on_one_rank_is_left_out_on_all_by_every_engine(engine, runs):
+    tensors, state = newest(runs / f"{engine}-poisoned")
+    assert state["nonfinite"] == [1, 1, 1]
+    assert all(bool(value.isfinite().all()) for value in tensors.values())
+    assert_close(tensors, newest(runs / "replicated-poisoned")[0])
+    steps = {name: float(value) for name, value in tensors.items() if name.endswith("/0.step")}
+    assert steps == {"gen_optimizer/0.step": 2, "disc_optimizer/0.step": 3}

@@ -37,7 +37,7 @@ def test_a_page_of_a_healthy_machine(shards, source, tmp_path, capsys, monkeypat
     assert "36 images of 8 px; reads " in shown
     assert "NCCL_DEBUG" in shown
     assert "hidden" not in shown
-    assert "4 images in each rank" in shown
+    assert "4 images at once" in shown
     assert shown.splitlines()[-1] == "healthy"
     assert len(shown.splitlines()) < 40
     assert not list(tmp_path.iterdir())
@@ -135,7 +135,7 @@ def test_ranks_in_their_places_are_no_problem():
 @pytest.mark.parametrize(
     ("state", "place", "end"),
     [
-        (4 * GIB, HOST, "needs 16.0 GiB, and the CPU of rank 0 has 8.0 GiB free; take hyper-mod-low-rank, or larger"),
+        (4 * GIB, HOST, "needs 16.0 GiB, and the CPU of rank 0 has 8.0 GiB free; set engine = zero2 or fsdp2, take "),
         (1 * GIB, HOST, "needs 10.0 GiB, and the CPU of rank 0 has 8.0 GiB free; lower --batch"),
         (69 * GIB, GPU, "needs 73.0 GiB, and the H100 of rank 0 has 70.0 GiB free; lower --batch"),
         (4 * GIB, GPU, ""),

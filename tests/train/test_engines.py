@@ -11,7 +11,7 @@ import tiny
 
 from hmgan.errors import UserError
 from hmgan.launch.files import place
-from hmgan.train import session
+from hmgan.train import dryrun, session
 from hmgan.train.engines import choose, zero
 from hmgan.train.engines.replicated import Replicated
 
@@ -123,3 +123,42 @@ def test_a_deepspeed_file_that_is_none_is_refused(tmp_path):
     (tmp_path / "list.json").write_text("[]")
     with pytest.raises(UserError, match=r"list.json is not a readable DeepSpeed file"):
         zero.read(tmp_path / "list.json", 1)
+
+
+@pytest.mark.parametrize(
+    ("engine", "gen", "disc"),
+    [
+        # Trained numbers: weight, gradient, two moments and, of G, the average; DeepSpeed has weights of its own.
+        ("replicated", 5, 4),
+        ("zero1", 3 + 2 / 2 + 1 / 2, 2 + 2 / 2 + 1 / 2),
+        ("zero2", 2 + 3 / 2 + 1 / 2, 1 + 3 / 2 + 1 / 2),
+        ("fsdp2", 5 / 2, 4),
+    ],
+)
+def test_the_estimate_of_memory_knows_what_an_engine_divides(engine, gen, disc, shards, source, monkeypatch):
+    monkeypatch.setattr(zero, "imported", lambda: None)
+    prepared = session.prepare(tiny.transfer(shards, source, "train.batch=8", f"engine={engine}"))
+    alone = {row.name: row for row in dryrun.rows(prepared)}
+    monkeypatch.setattr(session.Runtime, "world", 2)
+    for row in dryrun.rows(prepared):
+        names = ("weights", "gradients", "moments", "average", "master")
+        factor, frozen = (disc, 1) if row.name == "discriminator" else (gen, 0.5 if engine == "fsdp2" else 1)
+        expected = 4 * (factor * row.trained + frozen * row.frozen)
+        assert row.total == pytest.approx(expected, abs=4 * len(names)), row.name
+        assert alone[row.name].total == 4 * ((4 if row.name == "discriminator" else 5) * row.trained + row.frozen)
+
+
+def test_a_run_goes_on_under_another_engine_and_in_other_parts(shards, source, tmp_path, capfd):
+    run = ("train", "hyper-mod-b", "--data", shards, "--source", source, "--outdir", tmp_path, "--batch", 8)
+    assert tiny.command(*run, "--kimg", 0.008, *tiny.options(train__trackers="[]")) == 0
+    (folder,) = tmp_path.iterdir()
+    other = tiny.options(engine__name="fsdp2", engine__unit=7, train__accumulate=2)
+    assert tiny.command("train", "hyper-mod-b", "--resume", folder, "--kimg", 0.016, *other) == 0
+    kept = json.loads((folder / "config.json").read_text())
+    assert (kept["engine"], kept["train"]["accumulate"]) == ({"name": "fsdp2", "unit": 7}, 2)
+    assert "finished" in (folder / "log.txt").read_text().splitlines()[-1]
+    capfd.readouterr()
+    assert tiny.command("train", "hyper-mod-b", "--resume", folder, *tiny.options(engine="fsdp3")) == 2
+    assert "no engine named 'fsdp3'; did you mean 'fsdp2'?" in capfd.readouterr().err
+    assert tiny.command("train", "hyper-mod-b", "--resume", folder, *tiny.options(optimizer__lr=1.0)) == 2
+    assert "only --kimg, --set engine and --set train.accumulate may be given" in capfd.readouterr().err

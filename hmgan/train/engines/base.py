@@ -56,10 +56,18 @@ class Trained(Kept, Protocol):
 class Engine:
     """Built with the ranks; its keyword-only arguments are its settings. Every rank does the same with it."""
 
-    divides = True  # whether a checkpoint has to be gathered, by all ranks
+    # Of a network, what is divided over the ranks: "weights", "gradients", "moments", "average", and "master": a second
+    # copy of the weights that the engine keeps.
+    of_generator: frozenset[str] = frozenset()
+    of_discriminator: frozenset[str] = frozenset()
 
     def __init__(self, ranks: Ranks) -> None:
         self.ranks = ranks
+
+    @property
+    def divides(self) -> bool:
+        """Whether a checkpoint has to be gathered, by all ranks."""
+        return bool(self.of_generator)
 
     def trained(self, network: nn.Module, optimizer: torch.optim.Optimizer, parts: int) -> Trained:
         """Args: parts: how many backward passes make a step."""

@@ -32,6 +32,8 @@ class FSDP2(Engine):
     Raises: UserError if that is less than one.
     """
 
+    of_generator = frozenset({"weights", "gradients", "moments", "average"})
+
     def __init__(self, ranks: Ranks, *, unit: int = 1_000_000) -> None:
         super().__init__(ranks)
         if unit < 1:

@@ -20,8 +20,6 @@ from hmgan.train.engines.base import Engine, Ranks
 class Replicated(Engine):
     """Every rank holds everything."""
 
-    divides = False
-
     def trained(self, network: nn.Module, optimizer: torch.optim.Optimizer, parts: int) -> ReplicatedNetwork:
         return ReplicatedNetwork(self.ranks, network, optimizer)
 

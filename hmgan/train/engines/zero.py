@@ -58,6 +58,7 @@ class Zero1(Zero):
     """
 
     stage = 1
+    of_generator = of_discriminator = frozenset({"moments", "master"})
 
     def __init__(self, ranks: Ranks, *, config: str | None = None) -> None:
         super().__init__(ranks, config)
@@ -72,6 +73,7 @@ class Zero2(Zero):
     """
 
     stage = 2
+    of_generator = of_discriminator = frozenset({"gradients", "moments", "master"})
 
     def __init__(self, ranks: Ranks, *, config: str | None = None) -> None:
         super().__init__(ranks, config)
