@@ -6,12 +6,13 @@
 Each line is a torchrun of its own. Strong scaling keeps the global batch, weak scaling the batch of a rank. Efficiency
 is images/s per rank, of those of the fewest ranks with the same engine. Time in collectives is the backend's own, from
 the profiler, in steps that are not timed: waiting for slower ranks counts, and so does what hides behind arithmetic.
-Memory is what the process has more than before there were networks, after a step: weights, moments, averages, and what
-an engine adds; on GPUs it is the peak of the device. Where cores are busy otherwise, figures are no figures.
+Memory is that of all tensors after a step: weights, moments, averages, and what an engine adds; on GPUs it is the peak
+of the device. Where cores are busy otherwise, figures are no figures.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import statistics
@@ -22,7 +23,6 @@ import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import psutil
 import torch
 import typer
 from rich.console import Console
@@ -50,10 +50,13 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 def held() -> int:
-    """Bytes of this process that no other shares, or of the device's peak."""
+    """Bytes of all tensors that there are, or of the device's peak."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
-    return psutil.Process().memory_full_info().uss
+    gc.collect()
+    # A divided tensor has no memory of its own; what this rank holds of it is a tensor too.
+    storages = [x.untyped_storage() for x in gc.get_objects() if type(x) in (torch.Tensor, torch.nn.Parameter)]
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages if storage.data_ptr()}.values())
 
 
 def networks(resolution: int, channels: int, heads: str) -> Networks:
