@@ -102,9 +102,9 @@ def by_convolution(x: Tensor, kernel: Tensor) -> Tensor:
 
 def by_shifts(x: Tensor, kernel: Tensor) -> Tensor:
     """The same, for a compiler to make one kernel of: by channel, a convolution reaches an eighth of a GPU's speed."""
-    x = F.pad(x, (1, 1, 1, 1))
-    x = x[..., :-2, :] + 2 * x[..., 1:-1, :] + x[..., 2:, :]
-    return (x[..., :-2] + 2 * x[..., 1:-1] + x[..., 2:]) / 16
+    wide = F.pad(widened(x), (1, 1, 1, 1))  # a convolution too sums in float32, and rounds once
+    rows = wide[..., :-2, :] + 2 * wide[..., 1:-1, :] + wide[..., 2:, :]
+    return ((rows[..., :-2] + 2 * rows[..., 1:-1] + rows[..., 2:]) / 16).to(x.dtype)
 
 
 class _Blur(torch.autograd.Function):
