@@ -12,16 +12,16 @@ import torch
 from torch import Tensor
 
 from hmgan import rng
-from hmgan.assemble import Generator
 from hmgan.errors import UserError
 from hmgan.fakes import fakes, fakes_of_shared_style
+from hmgan.generators.build import Generator
+from hmgan.generators.transfer import TransferGenerator
 from hmgan.metrics.evaluate import MEAN, LabelledImages, Score, extract, with_mean
 from hmgan.metrics.features import Extractor
 from hmgan.metrics.leakage import RIDGE, class_kept, class_kept_of_reals, style_kept
 from hmgan.metrics.networks import load_perceptual
 from hmgan.metrics.paths import EPSILON, path_lengths, trimmed_mean
 from hmgan.metrics.perceptual import Perceptual
-from hmgan.modulation.transfer import TransferGenerator
 
 PAIRS = 500  # of images per class, for diversity
 PATHS = 5000  # the paper's number of pairs

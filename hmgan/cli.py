@@ -88,7 +88,7 @@ def import_(
     stddev_group: Annotated[int, typer.Option(help="Of D's minibatch deviation; 0: the batch, as the port has.")] = 0,
 ) -> None:
     """Reads a foreign checkpoint into safetensors, with a report of every tensor."""
-    from hmgan.backbones.convert import import_checkpoint
+    from hmgan.importers.convert import import_checkpoint
 
     import_checkpoint(checkpoint, out, resolution=resolution, stddev_group=stddev_group)
 

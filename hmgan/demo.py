@@ -14,15 +14,15 @@ from hmgan.config import Experiment
 from hmgan.data.sources import UNLABELLED
 from hmgan.datasets import scored_against
 from hmgan.errors import UserError
-from hmgan.generators import load_generator
+from hmgan.generators.snapshot import load_generator
+from hmgan.generators.source import load_source
+from hmgan.generators.transfer import TransferGenerator
+from hmgan.generators.unconditional import UnconditionalGenerator
 from hmgan.metrics.evaluate import Score, scores_table
-from hmgan.modulation.transfer import TransferGenerator
-from hmgan.modulation.unconditional import UnconditionalGenerator
 from hmgan.report.images import save_png
 from hmgan.report.scores import recorded_scores
 from hmgan.report.strips import interpolation_strip, style_grid
 from hmgan.report.transfer import Transfer, transfer_report
-from hmgan.sources import load_source
 from hmgan.train import rundir, session
 from hmgan.train.keeper import class_grid, fake_rows
 

@@ -11,8 +11,8 @@ from PIL import Image
 from hmgan import rng
 from hmgan.components import unknown
 from hmgan.errors import UserError
-from hmgan.generators import load_generator
-from hmgan.modulation.transfer import TransferGenerator
+from hmgan.generators.snapshot import load_generator
+from hmgan.generators.transfer import TransferGenerator
 from hmgan.report.images import grid, save_png, to_uint8
 from hmgan.report.strips import interpolation_strip
 

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from hmgan import components
-from hmgan.assemble import Generator
 from hmgan.behaviour import BEHAVIOURS, OF_PERCEPTION, Subject, check_classes
 from hmgan.data.images import Images
 from hmgan.fakes import fakes
-from hmgan.float32 import products
+from hmgan.generators.build import Generator
+from hmgan.layers.float32 import products
 from hmgan.metrics.evaluate import Score, class_scores, extract, intra_class_distance, real_features
 from hmgan.metrics.measures import DEFAULT, FEATURE_MEASURES
 from hmgan.metrics.networks import load_extractor, load_perceptual

@@ -10,19 +10,20 @@ from typing import Any, NamedTuple
 from safetensors.torch import load_file
 from torch import nn
 
-from hmgan import assemble, components
+from hmgan import components
 from hmgan.components import unknown
 from hmgan.config import Choice
 from hmgan.errors import UserError
 from hmgan.files import write_folder_atomically
-from hmgan.generators import SNAPSHOTS, Loaded, load_generator, newest_snapshot
+from hmgan.generators import build
+from hmgan.generators.fold import folded
+from hmgan.generators.snapshot import SNAPSHOTS, Loaded, load_generator, newest_snapshot
+from hmgan.generators.source import CONFIG, DISCRIMINATOR, GENERATOR, read_choice, save_source, source_of
+from hmgan.generators.transfer import TransferGenerator
 from hmgan.metrics.evaluate import Score
-from hmgan.modulation.fold import folded
-from hmgan.modulation.transfer import TransferGenerator
 from hmgan.report.card import write_card
 from hmgan.report.scores import read_lines
 from hmgan.settings import Data
-from hmgan.sources import CONFIG, DISCRIMINATOR, GENERATOR, read_choice, save_source, source_of
 from hmgan.train import checkpoint, rundir
 from hmgan.train.checkpoint import STATE, TENSORS
 from hmgan.train.trainer import CHECKPOINTS
@@ -111,7 +112,7 @@ def judge_of(origin: Origin, label: int) -> tuple[Choice, nn.Module] | None:
     own = {name.removeprefix("discriminator/"): x for name, x in tensors.items() if name.startswith("discriminator/")}
     experiment = rundir.read_config(origin.run)
     source = source_of(experiment)
-    critic: Any = assemble.build(experiment, source, len(origin.loaded.classes)).discriminator
+    critic: Any = build.build(experiment, source, len(origin.loaded.classes)).discriminator
     critic.load_state_dict(own)
     choice = experiment.discriminator or (source and source.discriminator and source.discriminator[0])
     assert choice

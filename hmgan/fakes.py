@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hmgan import rng
-from hmgan.assemble import Generator
+from hmgan.generators.build import Generator
 from hmgan.metrics.sharding import BATCH
 from hmgan.report.images import to_uint8
 

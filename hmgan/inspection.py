@@ -78,7 +78,7 @@ def print_scores(
     from hmgan.datasets import open_images, scored_against
     from hmgan.evaluation import Judge
     from hmgan.files import cache_folder
-    from hmgan.generators import load_generator, newest_snapshot
+    from hmgan.generators.snapshot import load_generator, newest_snapshot
     from hmgan.metrics.evaluate import scores_table
     from hmgan.train.runtime import Runtime
 

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from hmgan import rng
-from hmgan.assemble import Generator
 from hmgan.components import unknown
 from hmgan.drawing import parse_seeds
 from hmgan.errors import UserError
-from hmgan.generators import load_generator
-from hmgan.modulation.transfer import TransferGenerator
+from hmgan.generators.build import Generator
+from hmgan.generators.snapshot import load_generator
+from hmgan.generators.transfer import TransferGenerator
 from hmgan.report.images import grid, labelled_grid, save_png, to_uint8
 from hmgan.report.strips import CELL
 from hmgan.types import Latents

@@ -26,14 +26,14 @@ import typer
 from rich.console import Console
 from torch.profiler import ProfilerActivity, profile
 
-from hmgan.assemble import Networks
 from hmgan.backbones.stylegan1 import StyleGAN1
 from hmgan.config import Choice, Experiment
 from hmgan.discriminators.stylegan1 import StyleGAN1Discriminator
-from hmgan.float32 import products
+from hmgan.generators.build import Networks
+from hmgan.generators.transfer import TransferGenerator
+from hmgan.layers.float32 import products
 from hmgan.modulation.adafm import AdaFMHeads, LowRankAdaFMHeads
 from hmgan.modulation.class_nets import ClassMLP
-from hmgan.modulation.transfer import TransferGenerator
 from hmgan.settings import R1, Train
 from hmgan.train.runtime import Runtime
 from hmgan.train.trainer import Trainer

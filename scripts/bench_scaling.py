@@ -30,13 +30,13 @@ from rich.table import Table
 from torch.profiler import ProfilerActivity, profile
 
 from hmgan import registry_index
-from hmgan.assemble import Networks
 from hmgan.backbones.stylegan1 import StyleGAN1
 from hmgan.config import Choice, Experiment
 from hmgan.discriminators.stylegan1 import StyleGAN1Discriminator
+from hmgan.generators.build import Networks
+from hmgan.generators.transfer import TransferGenerator
 from hmgan.modulation.adafm import AdaFMHeads, LowRankAdaFMHeads
 from hmgan.modulation.class_nets import ClassMLP
-from hmgan.modulation.transfer import TransferGenerator
 from hmgan.settings import R1, Train
 from hmgan.train.engines.choose import check
 from hmgan.train.runtime import Runtime

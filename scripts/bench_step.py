@@ -30,16 +30,16 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from hmgan.assemble import Networks
 from hmgan.backbones.stylegan1 import StyleGAN1
 from hmgan.config import Choice, Experiment
 from hmgan.discriminators.stylegan1 import StyleGAN1Discriminator
+from hmgan.generators.build import Networks
+from hmgan.generators.transfer import TransferGenerator
+from hmgan.generators.unconditional import UnconditionalGenerator
+from hmgan.layers.edits import SOURCE, Edits
+from hmgan.layers.sites import SiteConv2d
 from hmgan.modulation.adafm import AdaFMHeads, SiteHeads
 from hmgan.modulation.class_nets import ClassMLP
-from hmgan.modulation.edits import SOURCE, Edits
-from hmgan.modulation.sites import SiteConv2d
-from hmgan.modulation.transfer import TransferGenerator
-from hmgan.modulation.unconditional import UnconditionalGenerator
 from hmgan.settings import R1, Train
 from hmgan.train.runtime import Runtime
 from hmgan.train.trainer import Trainer

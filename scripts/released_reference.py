@@ -19,12 +19,12 @@ from torch import Tensor, nn
 
 from hmgan.backbones.stylegan1 import FUSED, FUSED_FROM_PIXELS, Block, StyleGAN1
 from hmgan.discriminators.stylegan1 import StyleGAN1Discriminator, minibatch_stddev
-from hmgan.layers import four_shifts, he_gain, leaky_relu
+from hmgan.generators.transfer import TransferGenerator
+from hmgan.layers.equalized import four_shifts, he_gain, leaky_relu
+from hmgan.layers.sites import SiteConv2d
 from hmgan.losses.barlow_twins import redundancy
 from hmgan.losses.r1 import r1_penalty
 from hmgan.modulation.adafm import SiteHeads
-from hmgan.modulation.sites import SiteConv2d
-from hmgan.modulation.transfer import TransferGenerator
 from hmgan.train.phases import Draws, Penalties
 from hmgan.types import DiscOut, Latents
 

@@ -8,12 +8,12 @@ import pytest
 import tiny
 import torch
 from safetensors.torch import load_file
-from test_generators import images
+from trained import images
 
 from hmgan import config
 from hmgan.discriminators.heads import LogitPerClass
-from hmgan.generators import load_generator, newest_snapshot
-from hmgan.sources import load_source
+from hmgan.generators.snapshot import load_generator, newest_snapshot
+from hmgan.generators.source import load_source
 from hmgan.train import checkpoint, rundir, session
 
 HEADS = ["logit-per-class", "projection", "auxiliary-classifier"]

@@ -7,10 +7,10 @@ import pytest
 import tiny
 import torch
 from PIL import Image
-from test_generators import trained
+from trained import trained
 
 from hmgan import mixing
-from hmgan.generators import load_generator
+from hmgan.generators.snapshot import load_generator
 from hmgan.report.images import to_uint8
 
 SCALE = 8  # of 8 px

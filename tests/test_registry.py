@@ -10,8 +10,8 @@ import tiny
 from hmgan import components, config, registry_index
 from hmgan.datasets import held_out, open_data
 from hmgan.errors import UserError
+from hmgan.generators.source import load_source, source_folder
 from hmgan.inspection import summary
-from hmgan.sources import load_source, source_folder
 
 ALL = [(kind, name) for kind in registry_index.FOLDERS for name in registry_index.known(kind)]
 ENTRIES = [(kind, name) for kind in registry_index.FOLDERS for name in registry_index.entries(kind)]

@@ -18,7 +18,7 @@ from hmgan import components, config
 from hmgan.cli import main
 from hmgan.config import Choice, Experiment
 from hmgan.data.pack import pack
-from hmgan.sources import save_source
+from hmgan.generators.source import save_source
 from hmgan.train import session
 from hmgan.train.trainer import Trainer
 

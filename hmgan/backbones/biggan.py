@@ -15,11 +15,11 @@ from hmgan import rng
 from hmgan.backbones.gan_memory_resnet import residual_widths
 from hmgan.components import register
 from hmgan.errors import UserError
-from hmgan.float32 import unrounded, widened
-from hmgan.modulation.conditional_norm import SiteConditionalNorm
-from hmgan.modulation.edits import SOURCE, Edits
-from hmgan.modulation.sites import SiteConv2d
-from hmgan.spectral import SpectralConv2d, SpectralLinear, attention_at, normalised
+from hmgan.layers.conditional_norm import SiteConditionalNorm
+from hmgan.layers.edits import SOURCE, Edits
+from hmgan.layers.float32 import unrounded, widened
+from hmgan.layers.sites import SiteConv2d
+from hmgan.layers.spectral import SpectralConv2d, SpectralLinear, attention_at, normalised
 from hmgan.types import GenOut, Latents
 
 

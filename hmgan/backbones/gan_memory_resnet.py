@@ -13,14 +13,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hmgan import rng
-from hmgan.backbones.protocol import ConvSite, NormSite
 from hmgan.backbones.stylegan1 import block_count
 from hmgan.components import register
 from hmgan.errors import UserError
-from hmgan.float32 import unrounded, widened
-from hmgan.layers import leaky_relu
-from hmgan.modulation.edits import SOURCE, Edits
-from hmgan.modulation.sites import SiteConv2d, SiteLinear
+from hmgan.layers.backbone import ConvSite, NormSite
+from hmgan.layers.edits import SOURCE, Edits
+from hmgan.layers.equalized import leaky_relu
+from hmgan.layers.float32 import unrounded, widened
+from hmgan.layers.sites import SiteConv2d, SiteLinear
 from hmgan.types import GenOut, Latents
 
 BASE = 64  # nf, the width of the last block

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from hmgan import rng
 from hmgan.components import register
 from hmgan.errors import UserError
-from hmgan.float32 import unrounded, widened
-from hmgan.layers import Blur, EqualConv2d, EqualLinear, PixelNorm, he_gain, instance_norm, leaky_relu
-from hmgan.modulation.edits import SOURCE, Edits, per_sample
-from hmgan.modulation.sites import SiteAdaIN, SiteConv2d
+from hmgan.layers.edits import SOURCE, Edits, per_sample
+from hmgan.layers.equalized import Blur, EqualConv2d, EqualLinear, PixelNorm, he_gain, instance_norm, leaky_relu
+from hmgan.layers.float32 import unrounded, widened
+from hmgan.layers.sites import SiteAdaIN, SiteConv2d
 from hmgan.types import GenOut, Latents
 
 # Channels at 4, 8, ... 1024 pixels.

@@ -12,8 +12,8 @@ from hmgan.backbones.gan_memory_resnet import residual_widths
 from hmgan.components import register
 from hmgan.discriminators.base import Discriminator
 from hmgan.discriminators.heads import LogitPerClass
-from hmgan.float32 import unrounded, widened
-from hmgan.spectral import SpectralConv2d, attention_at
+from hmgan.layers.float32 import unrounded, widened
+from hmgan.layers.spectral import SpectralConv2d, attention_at
 from hmgan.types import DiscOut
 
 

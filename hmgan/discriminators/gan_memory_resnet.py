@@ -15,8 +15,8 @@ from hmgan.backbones.gan_memory_resnet import ResidualBlock, residual_widths
 from hmgan.components import register
 from hmgan.discriminators.base import Discriminator
 from hmgan.discriminators.heads import LogitPerClass
-from hmgan.float32 import unrounded, widened
-from hmgan.layers import leaky_relu
+from hmgan.layers.equalized import leaky_relu
+from hmgan.layers.float32 import unrounded, widened
 from hmgan.types import DiscOut
 
 

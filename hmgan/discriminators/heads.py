@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from hmgan.components import register
-from hmgan.layers import EqualLinear, he_gain
+from hmgan.layers.equalized import EqualLinear, he_gain
 from hmgan.types import DiscOut
 
 State = dict[str, Tensor]

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from hmgan import rng
 from hmgan.errors import UserError
-from hmgan.float32 import unrounded, widened
-from hmgan.layers import EqualConv2d
+from hmgan.layers.equalized import EqualConv2d
+from hmgan.layers.float32 import unrounded, widened
 from hmgan.types import DiscOut
 
 

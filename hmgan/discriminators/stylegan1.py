@@ -16,8 +16,8 @@ from hmgan.components import register
 from hmgan.discriminators.base import Discriminator
 from hmgan.discriminators.heads import LogitPerClass
 from hmgan.errors import UserError
-from hmgan.float32 import unrounded, widened
-from hmgan.layers import Blur, EqualConv2d, leaky_relu, leaky_relu_by_sign
+from hmgan.layers.equalized import Blur, EqualConv2d, leaky_relu, leaky_relu_by_sign
+from hmgan.layers.float32 import unrounded, widened
 from hmgan.types import DiscOut
 
 

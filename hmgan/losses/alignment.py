@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from hmgan.float32 import widened
+from hmgan.layers.float32 import widened
 
 
 def alignment_loss(source: Sequence[Tensor], transferred: Sequence[Tensor]) -> Tensor:

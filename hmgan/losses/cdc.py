@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hmgan.components import register
-from hmgan.float32 import widened
-from hmgan.losses.gen_penalty import Adaptation, Transferred
+from hmgan.layers.float32 import widened
+from hmgan.losses.base import Adaptation, Transferred
 
 
 @register("gen-penalty", "cdc")

@@ -12,7 +12,7 @@ from torch.func import functional_call
 from hmgan import rng
 from hmgan.components import register
 from hmgan.errors import UserError
-from hmgan.losses.gen_penalty import Adaptation, Transferred
+from hmgan.losses.base import Adaptation, Transferred
 
 
 @register("gen-penalty", "ewc")

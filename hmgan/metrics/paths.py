@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hmgan import rng
 from hmgan.errors import UserError
-from hmgan.modulation.transfer import TransferGenerator
+from hmgan.generators.transfer import TransferGenerator
 from hmgan.types import Latents
 
 EPSILON = 1e-4

@@ -11,12 +11,12 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from hmgan.backbones.protocol import Backbone
 from hmgan.components import register
 from hmgan.errors import UserError
+from hmgan.layers.backbone import Backbone
+from hmgan.layers.edits import AdaFM, Edits, LiveAdaFM, WeightEdit, kernel_statistics
 from hmgan.modulation.affine import AffineHead, LowRankHead
-from hmgan.modulation.edits import AdaFM, Edits, LiveAdaFM, WeightEdit, kernel_statistics
-from hmgan.modulation.scheme import Modulation
+from hmgan.modulation.base import Modulation
 from hmgan.types import Site
 
 Init = Literal["source", "align", "random"]

@@ -9,11 +9,11 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from hmgan.backbones.protocol import Backbone
 from hmgan.components import register
+from hmgan.layers.backbone import Backbone
+from hmgan.layers.edits import AdaIN, ClassStyle, Edits
 from hmgan.modulation.affine import AffineHead
-from hmgan.modulation.edits import AdaIN, ClassStyle, Edits
-from hmgan.modulation.scheme import Modulation, adaptive_norms
+from hmgan.modulation.base import Modulation, adaptive_norms
 
 
 @register("modulation", "adain")

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hmgan.layers import he_gain
+from hmgan.layers.equalized import he_gain
 
 BLOCKS = 64
 

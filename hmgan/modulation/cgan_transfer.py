@@ -10,12 +10,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from hmgan.backbones.protocol import Backbone
 from hmgan.components import register
 from hmgan.errors import UserError
-from hmgan.modulation.edits import ClassStyle, Edits
+from hmgan.layers.backbone import Backbone
+from hmgan.layers.edits import ClassStyle, Edits
+from hmgan.modulation.base import Modulation
 from hmgan.modulation.propagation import Init, Propagation, propagation_penalties
-from hmgan.modulation.scheme import Modulation
 
 
 class ClassPropagation(nn.Module):

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from hmgan.backbones.protocol import Backbone
 from hmgan.components import register
+from hmgan.layers.backbone import Backbone
+from hmgan.layers.edits import Edits, per_sample
+from hmgan.modulation.base import Modulation, adaptive_norms
 from hmgan.modulation.clusters import k_means
-from hmgan.modulation.edits import Edits, per_sample
 from hmgan.modulation.propagation import Init, Propagation, propagation_penalties
-from hmgan.modulation.scheme import Modulation, adaptive_norms
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from hmgan.components import register
 from hmgan.errors import UserError
-from hmgan.layers import EqualLinear, he_gain
+from hmgan.layers.equalized import EqualLinear, he_gain
 
 
 @register("class-net", "one-hot")

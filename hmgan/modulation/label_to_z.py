@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from hmgan.backbones.protocol import Backbone
 from hmgan.components import register
 from hmgan.errors import UserError
-from hmgan.layers import EqualLinear
-from hmgan.modulation.edits import Edits
-from hmgan.modulation.scheme import Modulation
+from hmgan.layers.backbone import Backbone
+from hmgan.layers.edits import Edits
+from hmgan.layers.equalized import EqualLinear
+from hmgan.modulation.base import Modulation
 
 
 @register("modulation", "label-to-z")

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from hmgan.modulation.unconditional import UnconditionalGenerator
+from hmgan.generators.unconditional import UnconditionalGenerator
 from hmgan.types import GenOut, Latents
 
 

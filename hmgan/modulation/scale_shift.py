@@ -11,10 +11,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from hmgan.backbones.protocol import Backbone
 from hmgan.components import register
-from hmgan.modulation.edits import AdaIN, Edits
-from hmgan.modulation.scheme import Modulation, adaptive_norms
+from hmgan.layers.backbone import Backbone
+from hmgan.layers.edits import AdaIN, Edits
+from hmgan.modulation.base import Modulation, adaptive_norms
 
 
 @register("modulation", "scale-shift")

@@ -13,9 +13,9 @@ from einops import rearrange
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from hmgan.modulation.edits import SOURCE, Edits
-from hmgan.modulation.parts import partly
-from hmgan.modulation.transfer import TransferGenerator
+from hmgan.generators.transfer import TransferGenerator
+from hmgan.layers.edits import SOURCE, Edits
+from hmgan.modulation.parts_alone import partly
 from hmgan.report.images import grid, labelled_grid, to_uint8, with_row_names
 
 CELL = 64  # screen pixels that a small image is enlarged to

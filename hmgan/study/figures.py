@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from hmgan.generators import load_generator
+from hmgan.generators.snapshot import load_generator
+from hmgan.generators.transfer import TransferGenerator
 from hmgan.metrics import measures
-from hmgan.modulation.transfer import TransferGenerator
 from hmgan.report import curves
 from hmgan.report.document import PAGE, Picture
 from hmgan.report.images import save_png

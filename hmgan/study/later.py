@@ -11,7 +11,7 @@ from hmgan.config import Experiment
 from hmgan.datasets import open_images, scored_against
 from hmgan.evaluation import Judge
 from hmgan.files import cache_folder, write_atomically
-from hmgan.generators import load_generator, newest_snapshot
+from hmgan.generators.snapshot import load_generator, newest_snapshot
 from hmgan.study import cells
 from hmgan.study.plan import Cell
 from hmgan.train.runtime import Runtime

@@ -15,10 +15,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from hmgan import assemble, registry_index
+from hmgan import registry_index
 from hmgan.datasets import open_training
 from hmgan.errors import UserError
-from hmgan.sources import source_of
+from hmgan.generators import build
+from hmgan.generators.source import source_of
 from hmgan.study import cells, later, lock
 from hmgan.study.cells import State
 from hmgan.study.places import HERE, Limit, Place, places
@@ -217,7 +218,7 @@ def trained(cell: Cell) -> tuple[str, str]:
     try:
         data = open_training(cell.experiment.data, labelled=cell.experiment.conditional)
         source = source_of(cell.experiment)
-        network = assemble.build(cell.experiment, source, len(data.classes)).generator
+        network = build.build(cell.experiment, source, len(data.classes)).generator
     except UserError as error:
         return "?", str(error)
     return f"{parameters(network)[1]:,}", ""

@@ -13,7 +13,7 @@ from torch import nn
 
 from hmgan import rng
 from hmgan.discriminators.patches import PatchDiscriminator
-from hmgan.modulation.unconditional import UnconditionalGenerator
+from hmgan.generators.unconditional import UnconditionalGenerator
 from hmgan.settings import Anchors
 from hmgan.types import Latents
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from hmgan.modulation.transfer import TransferGenerator
+from hmgan.generators.transfer import TransferGenerator
 from hmgan.train.engines.choose import engine_of
 from hmgan.train.frozen import freeze
 from hmgan.train.parts import part_batch

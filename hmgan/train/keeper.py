@@ -8,15 +8,15 @@ import torch
 from PIL import Image
 
 from hmgan import config
-from hmgan.assemble import Generator, fine_tuned_choice
 from hmgan.config import Choice
 from hmgan.evaluation import Judge, Verdict
-from hmgan.generators import SNAPSHOTS, save_conditional
+from hmgan.generators.build import Generator, fine_tuned_choice
+from hmgan.generators.snapshot import SNAPSHOTS, save_conditional
+from hmgan.generators.source import save_source
+from hmgan.generators.transfer import TransferGenerator
 from hmgan.metrics.evaluate import Score
-from hmgan.modulation.transfer import TransferGenerator
 from hmgan.report.card import write_card
 from hmgan.report.images import grid, labelled_grid, save_png, to_uint8
-from hmgan.sources import save_source
 from hmgan.train.log import RunLog
 from hmgan.train.prepared import Prepared
 from hmgan.train.trainer import Trainer

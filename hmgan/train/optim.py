@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 from torch.optim import Adam
 
-from hmgan.assemble import Generator
+from hmgan.generators.build import Generator
 from hmgan.settings import Optimizer
 
 

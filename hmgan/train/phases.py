@@ -12,18 +12,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hmgan import rng
-from hmgan.assemble import Generator
-from hmgan.augment.protocol import Augment
-from hmgan.layers import shared_kernels
+from hmgan.augment.base import Augment
+from hmgan.generators.build import Generator
+from hmgan.generators.transfer import TransferGenerator
+from hmgan.layers.equalized import shared_kernels
 from hmgan.losses.adversarial import Adversarial
 from hmgan.losses.alignment import alignment_loss
+from hmgan.losses.base import Adaptation, GenPenalty
 from hmgan.losses.contrastive import Contrastive, Evidence, Pair
 from hmgan.losses.emd import earth_mover
 from hmgan.losses.feature_nets import FeatureNet, feature_l1
-from hmgan.losses.gen_penalty import Adaptation, GenPenalty
 from hmgan.losses.r1 import r1_penalty
 from hmgan.losses.regularizer import Regularizer
-from hmgan.modulation.transfer import TransferGenerator
 from hmgan.settings import Reconstruction
 from hmgan.train.parts import Gather, Stats
 from hmgan.train.precision import Mixed

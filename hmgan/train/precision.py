@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from hmgan.errors import UserError
-from hmgan.layers import Blur, by_shifts
+from hmgan.layers.equalized import Blur, by_shifts
 from hmgan.settings import Train
 from hmgan.types import Batch
 

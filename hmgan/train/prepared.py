@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from hmgan.assemble import Networks
 from hmgan.config import Experiment
 from hmgan.data.images import Images, Shown
-from hmgan.sources import Source
+from hmgan.generators.build import Networks
+from hmgan.generators.source import Source
 from hmgan.train.runtime import Runtime
 
 

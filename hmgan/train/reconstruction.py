@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from hmgan.assemble import Generator
-from hmgan.backbones.protocol import Backbone
 from hmgan.data.images import Shown
 from hmgan.data.order import indices
 from hmgan.errors import UserError
+from hmgan.generators.build import Generator
+from hmgan.layers.backbone import Backbone
 from hmgan.losses.feature_nets import FeatureNet
 from hmgan.settings import Reconstruction
 from hmgan.train import phases

@@ -7,13 +7,13 @@ from torch import Tensor
 from torch.func import functional_call
 
 from hmgan import components
-from hmgan.assemble import Networks
 from hmgan.config import Experiment
 from hmgan.data.images import Shown
 from hmgan.discriminators.patches import PatchDiscriminator
 from hmgan.errors import UserError
+from hmgan.generators.build import Networks
+from hmgan.losses.base import GenPenalty, Transferred
 from hmgan.losses.contrastive import Evidence
-from hmgan.losses.gen_penalty import GenPenalty, Transferred
 from hmgan.train.engines import choose
 from hmgan.train.engines.base import Ranks
 from hmgan.train.frozen import freeze

@@ -7,17 +7,18 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from hmgan import assemble, datasets, files
-from hmgan.aligned import start_aligned
+from hmgan import datasets, files
 from hmgan.config import Experiment
 from hmgan.data.images import Images
 from hmgan.errors import UserError
 from hmgan.evaluation import Judge
 from hmgan.files import cache_folder
-from hmgan.float32 import products
+from hmgan.generators import build
+from hmgan.generators.aligned import start_aligned
+from hmgan.generators.source import source_of
+from hmgan.layers.float32 import products
 from hmgan.metrics.networks import load_extractor
 from hmgan.report.images import save_png
-from hmgan.sources import source_of
 from hmgan.train import checkpoint, rundir
 from hmgan.train.keeper import GRID_COLUMNS, Keeper, class_grid
 from hmgan.train.log import RunLog
@@ -43,7 +44,7 @@ def prepare(experiment: Experiment, runtime: Runtime | None = None) -> Prepared:
         data = datasets.open_training(experiment.data, labelled=experiment.conditional)
     classes = data.classes
     source = source_of(experiment)
-    networks = assemble.build(experiment, source, len(classes))
+    networks = build.build(experiment, source, len(classes))
     resolution = networks.generator.resolution
     if data.resolution != resolution:
         raise UserError(

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from hmgan import components
-from hmgan.assemble import Networks
 from hmgan.config import Choice, Experiment
-from hmgan.losses.gen_penalty import Transferred
+from hmgan.generators.build import Networks
+from hmgan.losses.base import Transferred
 from hmgan.losses.r1 import gamma_heuristic
 from hmgan.train.phases import Penalties, Restraint, Rules
 from hmgan.train.precision import Mixed, layout
@@ -31,7 +31,7 @@ def penalties(experiment: Experiment, resolution: int, device: torch.device) -> 
     if experiment.contrastive is None:
         return Penalties(gamma, r1.every, regularizer=regularizer)
     # Here, not above: kornia takes seconds to import, and only contrastive losses need it.
-    from hmgan.data.views import Views
+    from hmgan.augment.views import Views
 
     contrastive = chosen("contrastive", experiment.contrastive, device)
     weight = experiment.train.contrastive_weight

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from hmgan import rng
-from hmgan.assemble import Generator, Networks
 from hmgan.config import Experiment
 from hmgan.data.images import Shown, Tolerance
-from hmgan.modulation.transfer import TransferGenerator
-from hmgan.modulation.unconditional import UnconditionalGenerator
+from hmgan.generators.build import Generator, Networks
+from hmgan.generators.transfer import TransferGenerator
+from hmgan.generators.unconditional import UnconditionalGenerator
 from hmgan.train import checkpoint, ema, phases, precision
 from hmgan.train.anchors import Turns
 from hmgan.train.engines.base import Kept, Trained

@@ -10,11 +10,11 @@ from modulation.naive import sample, stir
 from hmgan.backbones.gan_memory_resnet import GANMemoryResNet, residual_widths
 from hmgan.discriminators.gan_memory_resnet import GANMemoryDiscriminator
 from hmgan.errors import UserError
+from hmgan.generators.transfer import TransferGenerator
+from hmgan.layers.edits import SOURCE
+from hmgan.layers.sites import SiteLinear
 from hmgan.modulation.adafm import AdaFMHeads
 from hmgan.modulation.class_nets import OneHot
-from hmgan.modulation.edits import SOURCE
-from hmgan.modulation.sites import SiteLinear
-from hmgan.modulation.transfer import TransferGenerator
 
 
 def backbone() -> GANMemoryResNet:

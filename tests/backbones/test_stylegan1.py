@@ -7,10 +7,10 @@ import torch
 from reference_stylegan1 import generate, noise_maps, port_generator, styles_of
 
 from hmgan import rng
-from hmgan.backbones.convert import convert
 from hmgan.backbones.stylegan1 import StyleGAN1
-from hmgan.backbones.stylegan1_port import PortNetwork, plan_generator
 from hmgan.errors import UserError
+from hmgan.importers.convert import convert
+from hmgan.importers.stylegan1_port import PortNetwork, plan_generator
 from hmgan.types import Latents
 
 WIDTHS = (8, 8, 7, 8, 6, 4, 3)

@@ -11,8 +11,8 @@ import torch
 from hmgan import components, registry_index
 from hmgan.discriminators.heads import AuxiliaryClassifier, LogitPerClass, Projection
 from hmgan.errors import UserError
-from hmgan.layers import EqualLinear
-from hmgan.sources import load_source
+from hmgan.generators.source import load_source
+from hmgan.layers.equalized import EqualLinear
 from hmgan.train import phases
 from hmgan.types import DiscOut
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from reference_stylegan1 import discriminate, port_discriminator
 
-from hmgan.backbones.convert import convert
-from hmgan.backbones.stylegan1_port import PortNetwork, plan_discriminator
 from hmgan.discriminators.stylegan1 import StyleGAN1Discriminator, minibatch_stddev
 from hmgan.errors import UserError
+from hmgan.importers.convert import convert
+from hmgan.importers.stylegan1_port import PortNetwork, plan_discriminator
 
 WIDTHS = (8, 8, 7, 8, 6, 4, 3)
 

@@ -11,8 +11,8 @@ import tiny
 import torch
 
 from hmgan import registry_index
-from hmgan.float32 import products
-from hmgan.layers import instance_norm
+from hmgan.layers.equalized import instance_norm
+from hmgan.layers.float32 import products
 from hmgan.metrics.evaluate import extract
 from hmgan.metrics.networks import load_extractor
 from hmgan.train.log import RunLog

@@ -6,8 +6,8 @@ import math
 
 import torch
 
+from hmgan.losses.base import Adaptation, Transferred
 from hmgan.losses.cdc import Correspondence
-from hmgan.losses.gen_penalty import Adaptation, Transferred
 from hmgan.types import GenOut
 
 

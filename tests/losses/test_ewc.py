@@ -9,9 +9,9 @@ import torch
 
 from hmgan import components, rng
 from hmgan.errors import UserError
+from hmgan.generators.source import load_source
+from hmgan.losses.base import Adaptation, Transferred
 from hmgan.losses.ewc import ElasticWeights, fisher
-from hmgan.losses.gen_penalty import Adaptation, Transferred
-from hmgan.sources import load_source
 
 
 @pytest.fixture

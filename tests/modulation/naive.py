@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hmgan.backbones.stylegan1 import StyleGAN1
+from hmgan.generators.transfer import TransferGenerator
+from hmgan.layers.sites import SiteConv2d
 from hmgan.modulation.adafm import AdaFMHeads, SiteHeads
 from hmgan.modulation.class_nets import ClassMLP
-from hmgan.modulation.sites import SiteConv2d
-from hmgan.modulation.transfer import TransferGenerator
 from hmgan.types import Latents
 
 DIM = 4

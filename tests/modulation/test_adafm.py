@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from hmgan.errors import UserError
+from hmgan.generators.transfer import TransferGenerator
+from hmgan.layers.edits import kernel_statistics
+from hmgan.layers.sites import SiteConv2d
 from hmgan.modulation.adafm import AdaFMHeads, LowRankAdaFMHeads, SiteHeads
 from hmgan.modulation.adain import AdaINHeads, ClassStyleHeads
 from hmgan.modulation.affine import BLOCKS, AffineHead, LowRankHead
-from hmgan.modulation.edits import kernel_statistics
-from hmgan.modulation.sites import SiteConv2d
-from hmgan.modulation.transfer import TransferGenerator
 from modulation.naive import DIM, class_weight, generator, head, latents
 
 

@@ -7,15 +7,15 @@ import torch
 from hmgan import components
 from hmgan.backbones.biggan import BigGAN
 from hmgan.errors import UserError
+from hmgan.generators.transfer import TransferGenerator
+from hmgan.layers.conditional_norm import SiteConditionalNorm
+from hmgan.layers.edits import SOURCE, ClassStyle, Edits
+from hmgan.layers.spectral import spectral_norm
 from hmgan.modulation.adafm import AdaFMHeads
 from hmgan.modulation.adain import AdaINHeads
 from hmgan.modulation.cgan_transfer import CGANTransfer
 from hmgan.modulation.class_nets import OneHot
-from hmgan.modulation.conditional_norm import SiteConditionalNorm
-from hmgan.modulation.edits import SOURCE, ClassStyle, Edits
 from hmgan.modulation.labelled import LabelledGenerator
-from hmgan.modulation.transfer import TransferGenerator
-from hmgan.spectral import spectral_norm
 from hmgan.train import session
 from modulation.naive import sample, stir
 

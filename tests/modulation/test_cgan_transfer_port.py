@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from hmgan.errors import UserError
+from hmgan.generators.transfer import TransferGenerator
 from hmgan.modulation.cgan_transfer_port import CGANTransferPort
 from hmgan.modulation.class_nets import OneHot
 from hmgan.modulation.clusters import k_means
-from hmgan.modulation.transfer import TransferGenerator
 from modulation.naive import generator, latents, sample, stir
 
 

@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 
+from hmgan.generators.transfer import TransferGenerator
 from hmgan.modulation.class_nets import OneHot
 from hmgan.modulation.scale_shift import ScaleShift
-from hmgan.modulation.transfer import TransferGenerator
 from modulation.naive import generator, latents, stir
 
 CLASSES = 3

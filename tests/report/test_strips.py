@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 
 from hmgan.backbones.stylegan1 import StyleGAN1
+from hmgan.generators.transfer import TransferGenerator
 from hmgan.modulation.adafm import AdaFMHeads
 from hmgan.modulation.class_nets import Embedding
-from hmgan.modulation.parts import partly
-from hmgan.modulation.transfer import TransferGenerator
+from hmgan.modulation.parts_alone import partly
 from hmgan.report.images import to_uint8
 from hmgan.report.strips import CELL, PARTS_COLUMNS, chain, interpolation_strip, parts_sheet, style_grid
 

@@ -9,7 +9,7 @@ from test_finetuning import one_step, parameters
 
 from hmgan.discriminators.patches import PatchDiscriminator
 from hmgan.errors import UserError
-from hmgan.sources import load_source
+from hmgan.generators.source import load_source
 from hmgan.train import session
 
 

@@ -12,9 +12,9 @@ from torch import nn
 
 from hmgan import components, registry_index
 from hmgan.errors import UserError
-from hmgan.layers import Blur, by_convolution, by_shifts
-from hmgan.modulation.transfer import TransferGenerator
-from hmgan.modulation.unconditional import UnconditionalGenerator
+from hmgan.generators.transfer import TransferGenerator
+from hmgan.generators.unconditional import UnconditionalGenerator
+from hmgan.layers.equalized import Blur, by_convolution, by_shifts
 from hmgan.train.precision import compile_parts, uncompiled
 
 MODULATIONS = [m for m in registry_index.known("modulation") if m not in ("cgan-transfer", "label-to-z")]

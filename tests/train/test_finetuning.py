@@ -10,8 +10,8 @@ import torch
 
 from hmgan.data.loader import batches
 from hmgan.errors import UserError
-from hmgan.generators import load_generator
-from hmgan.sources import load_source
+from hmgan.generators.snapshot import load_generator
+from hmgan.generators.source import load_source
 from hmgan.train import session
 
 

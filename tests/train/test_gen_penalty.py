@@ -12,8 +12,8 @@ from test_finetuning import one_step, parameters
 
 from hmgan.data.loader import batches
 from hmgan.errors import UserError
-from hmgan.generators import load_generator
-from hmgan.sources import load_source
+from hmgan.generators.snapshot import load_generator
+from hmgan.generators.source import load_source
 from hmgan.train import session
 from hmgan.train.log import RunLog
 

@@ -9,9 +9,9 @@ from torch.nn import functional as F
 
 from hmgan import components, registry_index
 from hmgan.errors import UserError
-from hmgan.float32 import products, unrounded, widened
-from hmgan.layers import Blur, instance_norm, leaky_relu, leaky_relu_by_sign
-from hmgan.modulation.transfer import TransferGenerator
+from hmgan.generators.transfer import TransferGenerator
+from hmgan.layers.equalized import Blur, instance_norm, leaky_relu, leaky_relu_by_sign
+from hmgan.layers.float32 import products, unrounded, widened
 from hmgan.train import command, precision
 from hmgan.train.log import RunLog
 

@@ -11,7 +11,7 @@ import torch
 from hmgan import rng
 from hmgan.data.loader import batches
 from hmgan.errors import UserError
-from hmgan.generators import load_generator
+from hmgan.generators.snapshot import load_generator
 from hmgan.train import session
 from hmgan.train.log import RunLog
 

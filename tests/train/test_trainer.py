@@ -12,8 +12,8 @@ from hmgan import components, rng
 from hmgan.data.loader import batches
 from hmgan.data.pack import pack
 from hmgan.errors import UserError
-from hmgan.modulation.unconditional import UnconditionalGenerator
-from hmgan.sources import load_source
+from hmgan.generators.source import load_source
+from hmgan.generators.unconditional import UnconditionalGenerator
 from hmgan.train import keeper, phases, session
 from hmgan.train.log import RunLog
 from hmgan.train.optim import discriminator_optimizer, generator_optimizer

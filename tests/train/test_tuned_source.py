@@ -8,8 +8,8 @@ import torch
 
 from hmgan.data.loader import batches
 from hmgan.errors import UserError
-from hmgan.generators import load_generator
-from hmgan.modulation.transfer import TransferGenerator
+from hmgan.generators.snapshot import load_generator
+from hmgan.generators.transfer import TransferGenerator
 from hmgan.train import session
 from hmgan.train.log import RunLog
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from hmgan import components
-from hmgan.assemble import Generator
 from hmgan.config import Experiment
 from hmgan.errors import UserError
+from hmgan.generators.build import Generator
 from hmgan.train.engines.base import Engine, Ranks
 from hmgan.train.engines.replicated import Replicated
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hmgan.errors import UserError
-from hmgan.spectral import Attention, SpectralConv2d, SpectralLinear, attention_at, normalised, spectral_norm
+from hmgan.layers.spectral import Attention, SpectralConv2d, SpectralLinear, attention_at, normalised, spectral_norm
 
 
 def weight(*shape: int) -> torch.Tensor:

@@ -17,7 +17,11 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from hmgan import components
-from hmgan.backbones.stylegan1_port import (
+from hmgan.config import Choice
+from hmgan.errors import UserError
+from hmgan.files import write_folder_atomically
+from hmgan.generators.source import save_source
+from hmgan.importers.stylegan1_port import (
     CONST,
     LOGIT,
     OTHER,
@@ -29,10 +33,6 @@ from hmgan.backbones.stylegan1_port import (
     resolutions,
     trained_resolutions,
 )
-from hmgan.config import Choice
-from hmgan.errors import UserError
-from hmgan.files import write_folder_atomically
-from hmgan.sources import save_source
 
 REPORT = "report.txt"
 AVERAGED, RAW, DISCRIMINATOR = "g_running", "generator", "discriminator"

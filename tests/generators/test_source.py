@@ -11,10 +11,11 @@ import tiny
 import torch
 from safetensors.torch import load_file, save_file
 
-from hmgan import assemble, components
+from hmgan import components
 from hmgan.config import Choice
 from hmgan.errors import UserError
-from hmgan.sources import load_source, save_source
+from hmgan.generators import build
+from hmgan.generators.source import load_source, save_source
 
 
 @pytest.fixture
@@ -67,7 +68,7 @@ def test_a_source_may_be_stored_in_half_precision(source, tmp_path):
 def test_the_head_of_the_discriminator_is_copied_to_every_class(shards, source):
     experiment = tiny.transfer(shards, source)
     loaded = load_source(str(source))
-    network = assemble.build(experiment, loaded, 3).discriminator
+    network = build.build(experiment, loaded, 3).discriminator
     state = loaded.discriminator[1]
     assert torch.equal(network.head.weight, state["head.weight"].repeat(3, 1))
     assert torch.equal(network.head.bias, state["head.bias"].repeat(3))
@@ -117,7 +118,7 @@ def test_a_source_without_a_discriminator_says_what_to_do(copy, shards):
     (copy / "config.json").write_text(json.dumps(config))
     experiment = tiny.transfer(shards, copy)
     with pytest.raises(UserError) as caught:
-        assemble.build(experiment, load_source(str(copy)), 3)
+        build.build(experiment, load_source(str(copy)), 3)
     assert str(caught.value) == (
         f"source '{copy}' has no discriminator; import a checkpoint that has one, or name a new one with "
         "--set discriminator.name=stylegan1 --set discriminator.resolution=8"
@@ -128,7 +129,7 @@ def test_a_discriminator_that_does_not_fit_is_named(copy, shards):
     state = load_file(copy / "discriminator.safetensors")
     save_file({**state, "conv2.bias": torch.zeros(5)}, copy / "discriminator.safetensors")
     with pytest.raises(UserError) as caught:
-        assemble.build(tiny.transfer(shards, copy), load_source(str(copy)), 3)
+        build.build(tiny.transfer(shards, copy), load_source(str(copy)), 3)
     assert str(caught.value).startswith(f"source '{copy}': its discriminator does not fit its config.json: ")
     assert "conv2.bias" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -142,7 +143,7 @@ def test_a_failed_write_leaves_the_old_source(copy, monkeypatch):
         path.write_bytes(b"half of it")
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("hmgan.sources.save_file", fail)
+    monkeypatch.setattr("hmgan.generators.source.save_file", fail)
     with pytest.raises(OSError, match="no space"):
         save_source(copy, (Choice(name="stylegan1", **tiny.BACKBONE), network), None, {})
     assert {path.name: path.read_bytes() for path in copy.iterdir()} == before

@@ -10,8 +10,8 @@ import pytest
 import torch
 from reference_stylegan1 import port_checkpoint, port_discriminator
 
-from hmgan.backbones.convert import import_checkpoint
 from hmgan.errors import UserError
+from hmgan.importers.convert import import_checkpoint
 
 WIDTHS = (8, 8, 7, 8, 6, 4)  # 4 to 128 px, so that the last block is fused
 BLUR = "generator.progression.1.conv1.2.weight"
@@ -228,7 +228,7 @@ def test_a_failure_while_writing_leaves_nothing(tmp_path, monkeypatch):
     def full_disk(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("hmgan.backbones.convert.save_source", full_disk)
+    monkeypatch.setattr("hmgan.importers.convert.save_source", full_disk)
     refused_content(
         tmp_path, port_checkpoint(WIDTHS[:2]), "out cannot be written: No space left on device; give a folder"
     )

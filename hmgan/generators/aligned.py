@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hmgan.assemble import Generator
 from hmgan.config import Experiment
 from hmgan.errors import UserError
-from hmgan.generators import load_generator, newest_snapshot
-from hmgan.modulation.transfer import TransferGenerator
-from hmgan.sources import GENERATOR, Source, load_exactly
+from hmgan.generators.build import Generator
+from hmgan.generators.snapshot import load_generator, newest_snapshot
+from hmgan.generators.source import GENERATOR, Source, load_exactly
+from hmgan.generators.transfer import TransferGenerator
 
 
 def start_aligned(generator: Generator, experiment: Experiment, source: Source | None, classes: int) -> None:

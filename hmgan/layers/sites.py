@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hmgan.layers import EqualLinear, four_shifts, he_gain, instance_norm
-from hmgan.modulation.edits import Edits
+from hmgan.layers.edits import Edits
+from hmgan.layers.equalized import EqualLinear, four_shifts, he_gain, instance_norm
 from hmgan.types import Site
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hmgan.modulation.edits import SOURCE, AdaFM, AdaIN, ClassStyle, LiveAdaFM, kernel_statistics, per_sample
+from hmgan.layers.edits import SOURCE, AdaFM, AdaIN, ClassStyle, LiveAdaFM, kernel_statistics, per_sample
 
 
 def rows(*shape: int, seed: int = 0) -> torch.Tensor:

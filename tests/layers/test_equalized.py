@@ -8,7 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hmgan.layers import (
+from hmgan.layers.edits import SOURCE
+from hmgan.layers.equalized import (
     Blur,
     EqualConv2d,
     EqualLinear,
@@ -20,8 +21,7 @@ from hmgan.layers import (
     leaky_relu_by_sign,
     shared_kernels,
 )
-from hmgan.modulation.edits import SOURCE
-from hmgan.modulation.sites import SiteConv2d
+from hmgan.layers.sites import SiteConv2d
 
 
 @pytest.fixture(autouse=True)

@@ -3,12 +3,12 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-
-from hmgan.layers import instance_norm
-from hmgan.modulation.adafm import SiteHeads
-from hmgan.modulation.edits import SOURCE, AdaIN, Edits
-from hmgan.modulation.sites import SiteAdaIN, SiteConv2d
 from modulation.naive import DIM, class_weight, convolved
+
+from hmgan.layers.edits import SOURCE, AdaIN, Edits
+from hmgan.layers.equalized import instance_norm
+from hmgan.layers.sites import SiteAdaIN, SiteConv2d
+from hmgan.modulation.adafm import SiteHeads
 
 UPS = [0.0, 1.0, 0.25]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hmgan.modulation.edits import AdaFM, Edits, LiveAdaFM, kernel_statistics
-from hmgan.modulation.parts import partly
-from hmgan.modulation.sites import SiteConv2d, SiteLinear
+from hmgan.layers.edits import AdaFM, Edits, LiveAdaFM, kernel_statistics
+from hmgan.layers.sites import SiteConv2d, SiteLinear
+from hmgan.modulation.parts_alone import partly
 
 ROWS, EPSILON = 2, 1e-5
 

@@ -12,14 +12,23 @@ from typing import Any, NamedTuple
 from safetensors.torch import save_file
 
 from hmgan import components, registry_index
-from hmgan.assemble import Generator
 from hmgan.config import Choice
 from hmgan.data.sources import UNLABELLED
 from hmgan.errors import UserError
 from hmgan.files import write_atomically
-from hmgan.modulation.transfer import TransferGenerator
-from hmgan.modulation.unconditional import UnconditionalGenerator
-from hmgan.sources import CONFIG, FORMAT, GENERATOR, load_exactly, read_choice, read_source, read_tensors, source_folder
+from hmgan.generators.build import Generator
+from hmgan.generators.source import (
+    CONFIG,
+    FORMAT,
+    GENERATOR,
+    load_exactly,
+    read_choice,
+    read_source,
+    read_tensors,
+    source_folder,
+)
+from hmgan.generators.transfer import TransferGenerator
+from hmgan.generators.unconditional import UnconditionalGenerator
 
 CONDITIONAL = "hmgan-conditional/1"
 SNAPSHOTS = "snapshots"

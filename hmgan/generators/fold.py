@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from hmgan.errors import UserError
-from hmgan.modulation.edits import StyleEdit
-from hmgan.modulation.sites import SiteAdaIN
-from hmgan.modulation.transfer import TransferGenerator
+from hmgan.generators.transfer import TransferGenerator
+from hmgan.layers.edits import StyleEdit
+from hmgan.layers.sites import SiteAdaIN
 
 
 @torch.no_grad()

@@ -19,8 +19,8 @@ from reference_stylegan1 import (
 from rich.console import Console
 
 from hmgan import components
-from hmgan.backbones.convert import import_checkpoint
-from hmgan.sources import load_source
+from hmgan.generators.source import load_source
+from hmgan.importers.convert import import_checkpoint
 from hmgan.types import Latents
 
 WIDTHS = (8, 8, 7, 8, 6, 4)  # 4 to 128 px, so that the last block is fused

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from hmgan.modulation.edits import SOURCE, Edits
+from hmgan.layers.edits import SOURCE, Edits
 from hmgan.types import GenOut, Latents, Site
 
 

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hmgan.backbones.protocol import Backbone
-from hmgan.float32 import unrounded
-from hmgan.modulation.edits import Edits
+from hmgan.layers.backbone import Backbone
+from hmgan.layers.edits import Edits
+from hmgan.layers.float32 import unrounded
 from hmgan.types import GenOut, Latents
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from hmgan.backbones.protocol import ConvSite
-from hmgan.modulation.edits import Edits, WeightEdit
+from hmgan.layers.backbone import ConvSite
+from hmgan.layers.edits import Edits, WeightEdit
 from hmgan.types import Site
 
 

@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from hmgan.backbones.protocol import Backbone, NormSite
 from hmgan.errors import UserError
+from hmgan.layers.backbone import Backbone, NormSite
 
 
 class Modulation(nn.Module):

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from hmgan.backbones.protocol import Backbone
+from hmgan.layers.backbone import Backbone
 from hmgan.types import GenOut, Latents
 
 

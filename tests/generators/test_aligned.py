@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from hmgan.errors import UserError
-from hmgan.generators import load_generator
+from hmgan.generators.snapshot import load_generator
 from hmgan.train import session
 
 ALIGN = ("modulation.name=adafm", "modulation.init=align")

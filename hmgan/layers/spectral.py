@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hmgan.errors import UserError
-from hmgan.float32 import unrounded, widened
+from hmgan.layers.float32 import unrounded, widened
 
 ROUNDS = 8
 

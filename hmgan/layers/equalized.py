@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hmgan.float32 import unrounded, widened
+from hmgan.layers.float32 import unrounded, widened
 
 LEAK = 0.2
 

@@ -14,10 +14,10 @@ from hmgan import components
 from hmgan.config import Choice, Experiment
 from hmgan.discriminators.heads import LOGIT_PER_CLASS
 from hmgan.errors import UserError
+from hmgan.generators.source import Source
+from hmgan.generators.transfer import TransferGenerator
+from hmgan.generators.unconditional import UnconditionalGenerator
 from hmgan.modulation.labelled import LabelledGenerator
-from hmgan.modulation.transfer import TransferGenerator
-from hmgan.modulation.unconditional import UnconditionalGenerator
-from hmgan.sources import Source
 
 Generator = TransferGenerator | UnconditionalGenerator
 

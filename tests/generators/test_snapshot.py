@@ -9,32 +9,14 @@ import pytest
 import tiny
 import torch
 from safetensors.torch import load_file, save_file
+from trained import images, trained
 
 from hmgan.errors import UserError
-from hmgan.generators import load_generator, newest_snapshot
-from hmgan.modulation.unconditional import UnconditionalGenerator
-from hmgan.sources import load_source
-from hmgan.train import session
+from hmgan.generators.snapshot import load_generator, newest_snapshot
+from hmgan.generators.source import load_source
+from hmgan.generators.unconditional import UnconditionalGenerator
 
 COMBINATIONS = [("adafm", "mlp"), ("adafm", "one-hot"), ("adain", "embedding"), ("cgan-transfer-port", "one-hot")]
-
-
-def trained(shards, source, folder, *overrides):
-    """A run of two steps, one snapshot each; its averaged generator and its folder."""
-    kept = []
-    settings = ("train.kimg=0.008", "train.snap=0.004", "optimizer.lr=0.1", *overrides)
-    prepared = session.prepare(tiny.transfer(shards, source, *settings))
-    snapshot = session.Keeper.snapshot
-
-    def keep(self, trainer, kimg):
-        kept.append(trainer)
-        snapshot(self, trainer, kimg)
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(session.Keeper, "snapshot", keep)
-        folder.mkdir()
-        session.run(prepared, folder)
-    return kept[-1].averaged, folder
 
 
 @pytest.fixture(scope="module")
@@ -46,12 +28,6 @@ def run(shards, source, tmp_path_factory):
 def snapshot(run, tmp_path):
     """A copy of the last snapshot, to spoil."""
     return shutil.copytree(newest_snapshot(run[1]), tmp_path / "snapshot")
-
-
-def images(generator):
-    labels = torch.tensor([2, 0, 1, 1])
-    with torch.no_grad():
-        return generator(generator.latents(range(4), 0.9), labels, 0.7).image
 
 
 def refusal(path):

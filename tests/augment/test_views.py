@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hmgan.data.views import ViewParams, Views
+from hmgan.augment.views import ViewParams, Views
 
 STILL = dict(
     crop_scale=(1.0, 1.0),

@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 import tiny
 import torch
-
-from hmgan import assemble, components, config
-from hmgan.errors import UserError
-from hmgan.modulation.fold import folded
-from hmgan.sources import load_source
 from modulation.naive import stir
+
+from hmgan import components, config
+from hmgan.errors import UserError
+from hmgan.generators import build
+from hmgan.generators.fold import folded
+from hmgan.generators.source import load_source
 
 ON_STYLEGAN = [
     ("adafm", "mlp"),
@@ -32,7 +33,7 @@ def _exact():
 def generator_of(source, *overrides):
     """In float64, every trained part away from its start; three classes."""
     experiment = config.load("hyper-mod-b", (f"source={source}", *overrides))
-    generator = assemble.build(experiment, load_source(str(source)), 3).generator.double().eval()
+    generator = build.build(experiment, load_source(str(source)), 3).generator.double().eval()
     stir(generator)
     return generator
 
@@ -76,7 +77,7 @@ def test_a_class_that_is_an_input_of_the_mapping_is_refused():
     torch.manual_seed(0)
     backbone = components.build("backbone", "stylegan1", **tiny.BACKBONE, label_dim=4)
     experiment = config.load("hyper-mod-s", ())
-    generator = assemble.transfer_generator(experiment, backbone, 3)
+    generator = build.transfer_generator(experiment, backbone, 3)
     with pytest.raises(UserError, match="the class is an input of this generator's mapping and does not fold"):
         folded(generator, 0)
 

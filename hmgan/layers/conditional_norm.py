@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hmgan.float32 import unrounded, widened
-from hmgan.modulation.edits import Edits
-from hmgan.spectral import normalised
+from hmgan.layers.edits import Edits
+from hmgan.layers.float32 import unrounded, widened
+from hmgan.layers.spectral import normalised
 
 
 class SiteConditionalNorm(nn.Module):

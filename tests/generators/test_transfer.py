@@ -4,12 +4,12 @@ import dataclasses
 
 import pytest
 import torch
+from modulation.naive import DIM, class_weight, generator, latents, sample, stir
 from torch.func import functional_call, vmap
 
+from hmgan.generators.transfer import TransferGenerator
 from hmgan.modulation.adain import AdaINHeads
-from hmgan.modulation.transfer import TransferGenerator
 from hmgan.types import Latents
-from modulation.naive import DIM, class_weight, generator, latents, sample, stir
 
 LABELS = [
     [0, 0, 0],  # R = 1

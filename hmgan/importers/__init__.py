@@ -1,0 +1,1 @@
+"""Foreign checkpoints, one format per file; nothing else knows their names."""

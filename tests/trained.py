@@ -1,0 +1,33 @@
+"""Short runs of the tiny world, and what their generators draw."""
+
+from __future__ import annotations
+
+import pytest
+import tiny
+import torch
+
+from hmgan.train import session
+
+
+def trained(shards, source, folder, *overrides):
+    """A run of two steps, one snapshot each; its averaged generator and its folder."""
+    kept = []
+    settings = ("train.kimg=0.008", "train.snap=0.004", "optimizer.lr=0.1", *overrides)
+    prepared = session.prepare(tiny.transfer(shards, source, *settings))
+    snapshot = session.Keeper.snapshot
+
+    def keep(self, trainer, kimg):
+        kept.append(trainer)
+        snapshot(self, trainer, kimg)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(session.Keeper, "snapshot", keep)
+        folder.mkdir()
+        session.run(prepared, folder)
+    return kept[-1].averaged, folder
+
+
+def images(generator):
+    labels = torch.tensor([2, 0, 1, 1])
+    with torch.no_grad():
+        return generator(generator.latents(range(4), 0.9), labels, 0.7).image
