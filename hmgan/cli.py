@@ -51,10 +51,10 @@ def common(
 ) -> None:
     """Class-conditional GANs from unconditional ones, by hyper-modulation."""
     if registry:
-        from hmgan import registry_index
+        from hmgan.config import entries
 
         for folder in registry:
-            registry_index.add(folder)
+            entries.add(folder)
 
 
 @app.command("list")

@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from hmgan import config
-from hmgan.config import Experiment
-from hmgan.data.sources import UNLABELLED
-from hmgan.datasets import scored_against
+from hmgan.config import experiment as config
+from hmgan.config.experiment import Experiment
+from hmgan.data.named import scored_against
+from hmgan.data.pack.image_folders import UNLABELLED
 from hmgan.errors import UserError
 from hmgan.generators.snapshot import load_generator
 from hmgan.generators.source import load_source

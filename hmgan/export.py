@@ -12,7 +12,8 @@ from torch import nn
 
 from hmgan import components
 from hmgan.components import unknown
-from hmgan.config import Choice
+from hmgan.config.experiment import Choice
+from hmgan.config.settings import Data
 from hmgan.errors import UserError
 from hmgan.files import write_folder_atomically
 from hmgan.generators import build
@@ -23,7 +24,6 @@ from hmgan.generators.transfer import TransferGenerator
 from hmgan.metrics.evaluate import Score
 from hmgan.report.card import write_card
 from hmgan.report.scores import read_lines
-from hmgan.settings import Data
 from hmgan.train import checkpoint, rundir
 from hmgan.train.checkpoint import STATE, TENSORS
 from hmgan.train.trainer import CHECKPOINTS

@@ -11,29 +11,31 @@ import tomli_w
 from rich.console import Console
 from rich.table import Table
 
-from hmgan import components, config, registry_index
+from hmgan import components
+from hmgan.config import entries
+from hmgan.config import experiment as config
+from hmgan.config.settings import Data
 from hmgan.errors import UserError
-from hmgan.settings import Data
 
 TABLE_COLUMNS = 3  # metrics side by side in a terminal of 80 characters
 
 
 def print_list(kind: str | None) -> None:
     """A table of names and summaries, of one kind or of all."""
-    kinds = [registry_index.kind_named(kind)] if kind else list(registry_index.FOLDERS)
+    kinds = [entries.kind_named(kind)] if kind else list(entries.FOLDERS)
     table = Table(box=None, pad_edge=False)
     for column in ("kind", "name", "what it is"):
         table.add_column(column, no_wrap=column != "what it is")
     for each in kinds:
-        for name in registry_index.known(each):
+        for name in entries.known(each):
             table.add_row(each, name, summary(each, name))
     Console().print(table)
 
 
 def summary(kind: str, name: str) -> str:
     """An entry's summary, or the first line of its component's docstring."""
-    if name in registry_index.entries(kind):
-        return str(registry_index.entry(kind, name).get("summary", ""))
+    if name in entries.entries(kind):
+        return str(entries.entry(kind, name).get("summary", ""))
     return (inspect.getdoc(components.get(kind, name)) or "").split("\n")[0]
 
 
@@ -42,9 +44,9 @@ def print_entry(name: str, overrides: list[str]) -> None:
 
     Raises: UserError with the nearest spelling for a name that no kind has.
     """
-    kinds = [kind for kind in registry_index.FOLDERS if name in registry_index.known(kind)]
+    kinds = [kind for kind in entries.FOLDERS if name in entries.known(kind)]
     if not kinds:
-        everything = {each for kind in registry_index.FOLDERS for each in registry_index.known(kind)}
+        everything = {each for kind in entries.FOLDERS for each in entries.known(kind)}
         raise components.unknown("entry", name, everything)
     if overrides and "experiment" not in kinds:
         raise UserError(f"--set changes experiments, and {name!r} is a {kinds[0]}; leave it out")
@@ -52,10 +54,10 @@ def print_entry(name: str, overrides: list[str]) -> None:
         print(f"# {kind} {name}")
         if kind == "experiment":
             print(tomli_w.dumps(config.to_table(config.load(name, overrides))))
-        elif kind in registry_index.DATA_ONLY:
-            print(tomli_w.dumps(registry_index.entry(kind, name)))
+        elif kind in entries.DATA_ONLY:
+            print(tomli_w.dumps(entries.entry(kind, name)))
         else:
-            component, options = registry_index.component(kind, name, {})
+            component, options = entries.component(kind, name, {})
             shown = {k: v for k, v in components.defaults(kind, component, options).items() if v is not None}
             print(tomli_w.dumps({"summary": summary(kind, name), "name": component, **shown}))
 
@@ -74,8 +76,8 @@ def print_scores(
 
     Raises: UserError if there is no generator, or its classes are not those of the data.
     """
-    from hmgan.data.sources import UNLABELLED
-    from hmgan.datasets import open_images, scored_against
+    from hmgan.data.named import open_images, scored_against
+    from hmgan.data.pack.image_folders import UNLABELLED
     from hmgan.evaluation import Judge
     from hmgan.files import cache_folder
     from hmgan.generators.snapshot import load_generator, newest_snapshot

@@ -167,8 +167,8 @@ def ratios(figures: Mapping[int, Figures]) -> str:
 
 def demo_waits(url: str | None) -> dict[str, Waiting]:
     """Shares of time that two ranks of the demo wait for data: from the disk, and from the store."""
-    from hmgan.data.stores import open_store
-    from hmgan.datasets import open_data
+    from hmgan.data.named import open_data
+    from hmgan.data.store.stores import open_store
 
     folder = Path(str(open_data("fashion-close").index.folder))
     found = {"demo on 2 ranks, local": waiting(str(folder))}

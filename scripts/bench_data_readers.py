@@ -23,11 +23,11 @@ from PIL import Image
 from torch import Tensor
 
 from hmgan.data import loader
-from hmgan.data.cache import DiskCache
-from hmgan.data.folders import BLOCK, THREADS, RemoteFolder
 from hmgan.data.index import Index
 from hmgan.data.shards import ShardSet
-from hmgan.data.stores import open_store
+from hmgan.data.store.cache import DiskCache
+from hmgan.data.store.folders import BLOCK, THREADS, RemoteFolder
+from hmgan.data.store.stores import open_store
 
 BATCH, WINDOWS = 64, 6
 Decode = Callable[[bytes], NDArray[np.uint8]]

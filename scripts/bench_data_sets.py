@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hmgan.data.index import Index, read_index
-from hmgan.data.pack import pack
-from hmgan.data.sources import Item
-from hmgan.data.stores import open_store
+from hmgan.data.pack.image_folders import Item
+from hmgan.data.pack.pack import pack
+from hmgan.data.store.stores import open_store
 
 CLASSES, QUALITY = ("a", "b", "c"), 95
 HAS_LMDB = find_spec("lmdb") is not None  # these scripts' alone

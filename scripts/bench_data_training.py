@@ -58,7 +58,7 @@ class Clocked:
 
 def train(data: str, folder: Path) -> None:
     """One rank: the demo's experiment, its trainer, and its stream behind a clock."""
-    from hmgan import config
+    from hmgan.config import experiment as config
     from hmgan.data import indexed
     from hmgan.train import session, trainer
     from hmgan.train.log import RunLog

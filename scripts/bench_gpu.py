@@ -27,14 +27,14 @@ from rich.console import Console
 from torch.profiler import ProfilerActivity, profile
 
 from hmgan.backbones.stylegan1 import StyleGAN1
-from hmgan.config import Choice, Experiment
+from hmgan.config.experiment import Choice, Experiment
+from hmgan.config.settings import R1, Train
 from hmgan.discriminators.stylegan1 import StyleGAN1Discriminator
 from hmgan.generators.build import Networks
 from hmgan.generators.transfer import TransferGenerator
 from hmgan.layers.float32 import products
 from hmgan.modulation.adafm import AdaFMHeads, LowRankAdaFMHeads
 from hmgan.modulation.class_nets import ClassMLP
-from hmgan.settings import R1, Train
 from hmgan.train.runtime import Runtime
 from hmgan.train.trainer import Trainer
 from hmgan.types import Batch

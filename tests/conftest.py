@@ -8,7 +8,7 @@ import pytest
 import tiny
 import torch
 
-from hmgan import registry_index
+from hmgan.config import entries
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +32,7 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _alone(_cache: Path, monkeypatch: pytest.MonkeyPatch):
     """Nothing of a test reaches another one, or the user's own files."""
     monkeypatch.setenv("HMGAN_CACHE", str(_cache))
-    monkeypatch.setattr(registry_index, "_extra", [])
+    monkeypatch.setattr(entries, "_extra", [])
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

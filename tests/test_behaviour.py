@@ -9,7 +9,7 @@ import tiny
 import torch
 
 from hmgan.behaviour import pair_distances
-from hmgan.datasets import open_data
+from hmgan.data.named import open_data
 from hmgan.errors import UserError
 from hmgan.evaluation import METRICS, Judge
 from hmgan.fakes import fakes, fakes_of_shared_style

@@ -8,7 +8,7 @@ import pytest
 import tiny
 import torch
 
-from hmgan import registry_index
+from hmgan.config import entries
 from hmgan.data.loader import batches
 from hmgan.errors import UserError
 from hmgan.train import session
@@ -17,10 +17,10 @@ from hmgan.train.log import RunLog
 NONE = "none"
 GRID = list(
     product(
-        registry_index.known("backbone"),
-        registry_index.known("modulation"),
-        registry_index.known("class-net"),
-        [NONE, *registry_index.known("contrastive")],
+        entries.known("backbone"),
+        entries.known("modulation"),
+        entries.known("class-net"),
+        [NONE, *entries.known("contrastive")],
     )
 )
 # Schemes that edit normalisations only, on a source without any; and old classes, on a source without any.
@@ -29,7 +29,7 @@ REFUSED |= set(product(["gan-memory-resnet", "stylegan1"], ["cgan-transfer"]))
 # For training from scratch: no source has a mapping that takes a class.
 SCRATCH = "label-to-z"
 # What edits a StyleGAN source.
-COMPOSING = [m for m in registry_index.known("modulation") if m != SCRATCH and ("stylegan1", m) not in REFUSED]
+COMPOSING = [m for m in entries.known("modulation") if m != SCRATCH and ("stylegan1", m) not in REFUSED]
 TRAINED = [combination for combination in GRID if combination[:2] not in REFUSED and combination[1] != SCRATCH]
 
 
@@ -83,14 +83,14 @@ def test_what_does_not_combine_says_so(backbone, modulation, source_of, shards):
         session.prepare(tiny.transfer(shards, source_of(backbone), f"modulation={modulation}"))
 
 
-@pytest.mark.parametrize("backbone", registry_index.known("backbone"))
+@pytest.mark.parametrize("backbone", entries.known("backbone"))
 def test_a_source_without_labels_cannot_take_them_beside_z(backbone, source_of, shards):
     with pytest.raises(UserError, match=r"^modulation label-to-z wants a mapping network .*label_dim=N$"):
         session.prepare(tiny.transfer(shards, source_of(backbone), f"modulation={SCRATCH}"))
 
 
-@pytest.mark.parametrize("head", registry_index.known("disc-head"))
-@pytest.mark.parametrize("name", registry_index.known("discriminator"))
+@pytest.mark.parametrize("head", entries.known("disc-head"))
+@pytest.mark.parametrize("name", entries.known("discriminator"))
 def test_a_new_discriminator_of_every_kind_trains_a_step_with_every_head(name, head, source, shards, tmp_path):
     options = (f"discriminator.{key}={value}" for key, value in tiny.DISCRIMINATOR.items())
     chosen = (f"discriminator.name={name}", *options, f"disc_head={head}", "train.freeze=[]")
@@ -98,33 +98,33 @@ def test_a_new_discriminator_of_every_kind_trains_a_step_with_every_head(name, h
     assert any(name.startswith("D.head.") for name in moved)
 
 
-@pytest.mark.parametrize("contrastive", registry_index.known("contrastive"))
-@pytest.mark.parametrize("head", registry_index.known("disc-head"))
+@pytest.mark.parametrize("contrastive", entries.known("contrastive"))
+@pytest.mark.parametrize("head", entries.known("disc-head"))
 def test_the_sources_discriminator_with_every_head_trains_a_step(head, contrastive, source, shards, tmp_path):
     one_step(tiny.transfer(shards, source, f"disc_head={head}", f"contrastive={contrastive}"), tmp_path)
 
 
-@pytest.mark.parametrize("name", registry_index.known("adversarial"))
+@pytest.mark.parametrize("name", entries.known("adversarial"))
 def test_every_adversarial_loss_trains_a_step(name, source, shards, tmp_path):
     one_step(tiny.transfer(shards, source, f"adversarial={name}"), tmp_path)
 
 
-@pytest.mark.parametrize("regularizer", [NONE, *registry_index.known("regularizer")])
-@pytest.mark.parametrize("augment", registry_index.known("augment"))
-@pytest.mark.parametrize("head", registry_index.known("disc-head"))
+@pytest.mark.parametrize("regularizer", [NONE, *entries.known("regularizer")])
+@pytest.mark.parametrize("augment", entries.known("augment"))
+@pytest.mark.parametrize("head", entries.known("disc-head"))
 def test_every_augmentation_head_and_regularizer_train_a_step(augment, regularizer, head, source, shards, tmp_path):
     chosen = (f"augment={augment}", f"regularizer={regularizer}", f"disc_head={head}", "contrastive=barlow-twins")
     _, stats, _ = one_step(tiny.transfer(shards, source, *chosen), tmp_path)
     assert ("loss/regularizer" in stats) == (regularizer != NONE)
 
 
-@pytest.mark.parametrize("augment", registry_index.known("augment"))
+@pytest.mark.parametrize("augment", entries.known("augment"))
 def test_every_augmentation_pretrains_a_step(augment, shards, tmp_path):
     one_step(tiny.pretraining(shards, f"augment={augment}", "regularizer=lecam"), tmp_path)
 
 
-@pytest.mark.parametrize("backbone", registry_index.known("backbone"))
-@pytest.mark.parametrize("penalty", [NONE, *registry_index.known("gen-penalty")])
+@pytest.mark.parametrize("backbone", entries.known("backbone"))
+@pytest.mark.parametrize("penalty", [NONE, *entries.known("gen-penalty")])
 def test_every_backbone_can_be_fine_tuned_under_every_penalty(backbone, penalty, source_of, shards, tmp_path):
     experiment = tiny.transfer(shards, source_of(backbone), f"gen_penalty={penalty}", name="transfergan")
     _, stats, moved = one_step(experiment, tmp_path)
@@ -132,7 +132,7 @@ def test_every_backbone_can_be_fine_tuned_under_every_penalty(backbone, penalty,
     assert {name.split(".")[0] for name in moved} == {"G", "D"}
 
 
-@pytest.mark.parametrize("feature_net", [NONE, *registry_index.known("feature-net")])
+@pytest.mark.parametrize("feature_net", [NONE, *entries.known("feature-net")])
 @pytest.mark.parametrize("modulation", [NONE, *COMPOSING])
 def test_every_modulation_or_the_whole_source_reconstructs_a_step(modulation, feature_net, source, shards, tmp_path):
     class_net = NONE if modulation == NONE else "one-hot"
@@ -145,13 +145,13 @@ def test_every_modulation_or_the_whole_source_reconstructs_a_step(modulation, fe
     assert set(trainer.data.classes) == {"all"}
 
 
-@pytest.mark.parametrize("name", registry_index.known("backbone"))
+@pytest.mark.parametrize("name", entries.known("backbone"))
 def test_every_backbone_pretrains_a_step(name, shards, tmp_path):
     _, _, moved = one_step(tiny.pretraining(shards, backbone=name), tmp_path)
     assert any(name.startswith("G.") for name in moved)
 
 
-@pytest.mark.parametrize("modulation", sorted({*registry_index.known("modulation")} - {SCRATCH}))
+@pytest.mark.parametrize("modulation", sorted({*entries.known("modulation")} - {SCRATCH}))
 def test_every_modulation_can_be_aligned(modulation, source_of, shards, tmp_path):
     backbone = "biggan" if ("stylegan1", modulation) in REFUSED else "stylegan1"
     experiment = tiny.transfer(

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from trained import images
 
-from hmgan import config
+from hmgan.config import experiment as config
 from hmgan.discriminators.heads import LogitPerClass
 from hmgan.generators.snapshot import load_generator, newest_snapshot
 from hmgan.generators.source import load_source

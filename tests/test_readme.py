@@ -50,12 +50,12 @@ def test_every_command_of_the_readme_exists() -> None:
 
 
 def test_every_experiment_of_the_readme_is_in_the_registry() -> None:
-    from hmgan import registry_index
+    from hmgan.config import entries
 
     rows = re.findall(r"^\| (`[a-z-]+`(?:, `[a-z-]+`)*) \|", README.read_text(), re.MULTILINE)
     table = [name for row in rows for name in re.findall(r"`([a-z-]+)`", row)]
     assert len(table) >= 20
-    assert set(table) <= set(registry_index.entries("experiment"))
+    assert set(table) <= set(entries.entries("experiment"))
 
 
 def options_of_neighbours() -> list[str]:
@@ -84,9 +84,9 @@ def test_what_neighbours_have_is_switched_on_as_the_readme_says_and_trains_a_ste
 
 
 def test_the_readme_switches_on_every_augmentation_regulariser_and_head_but_the_papers() -> None:
-    from hmgan import registry_index
+    from hmgan.config import entries
 
     shown = " ".join(options_of_neighbours())
     for field, kind in (("augment", "augment"), ("regularizer", "regularizer"), ("disc_head", "disc-head")):
-        for name in {*registry_index.known(kind)} - {"logit-per-class"}:
+        for name in {*entries.known(kind)} - {"logit-per-class"}:
             assert f"{field}={name} " in f"{shown} "

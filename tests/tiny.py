@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from hmgan import components, config
+from hmgan import components
 from hmgan.cli import main
-from hmgan.config import Choice, Experiment
-from hmgan.data.pack import pack
+from hmgan.config import experiment as config
+from hmgan.config.experiment import Choice, Experiment
+from hmgan.data.pack.pack import pack
 from hmgan.generators.source import save_source
 from hmgan.train import session
 from hmgan.train.trainer import Trainer

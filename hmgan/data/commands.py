@@ -12,7 +12,7 @@ import typer
 from hmgan.errors import UserError
 
 if TYPE_CHECKING:
-    from hmgan.data.sources import Source
+    from hmgan.data.pack.image_folders import Source
 
 looks = typer.Typer(help="Looks at packed images.", no_args_is_help=True)
 
@@ -45,8 +45,8 @@ def pack(
     threads: Annotated[int | None, typer.Option(help="Left out: one per core.")] = None,
 ) -> None:
     """Turns images into WebDataset shards with an index. Killed, it goes on with the same command."""
-    from hmgan.data.kinds import open_source
-    from hmgan.data.pack import pack as pack_images
+    from hmgan.data.pack.kinds import open_source
+    from hmgan.data.pack.pack import pack as pack_images
 
     if (image_column is None) != (label_column is None):
         raise UserError("--image-column and --label-column go together; give both or none")
@@ -82,10 +82,10 @@ def _followed(
     name: str, split: str | None, accept_counts: bool, resolution: int | None
 ) -> tuple[Callable[[Path], Source], int]:
     """What opens the archive of a recipe, and the resolution."""
-    from hmgan import registry_index
-    from hmgan.data.recipes import Prepared, Recipe
+    from hmgan.config import entries
+    from hmgan.data.pack.recipes import Prepared, Recipe
 
-    recipe = Recipe.model_validate(registry_index.entry("recipe", name))
+    recipe = Recipe.model_validate(entries.entry("recipe", name))
     accept = partial(typer.echo, err=True) if accept_counts else None
     opens = partial(Prepared, name=name, recipe=recipe, split=split, accept=accept)
     return opens, resolution or recipe.resolution
@@ -109,8 +109,8 @@ def inspect(
     grid: Annotated[Path | None, typer.Option(help="Draw the first images of each class into this PNG.")] = None,
 ) -> None:
     """Counts, sizes, a histogram of the classes and a picture of them."""
+    from hmgan.data.named import open_data
     from hmgan.data.tools import described
-    from hmgan.datasets import open_data
     from hmgan.report.images import save_png
     from hmgan.train.keeper import GRID_COLUMNS, class_grid
 

@@ -16,8 +16,8 @@ import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from hmgan.data.cache import sha256_of
-from hmgan.data.folders import AGAIN, File, Folder, open_folder
+from hmgan.data.store.cache import sha256_of
+from hmgan.data.store.folders import AGAIN, File, Folder, open_folder
 from hmgan.errors import UserError
 from hmgan.files import write_atomically
 

@@ -18,11 +18,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from hmgan.data.decode import SizeError, decode_into
-from hmgan.data.folders import AGAIN
 from hmgan.data.index import Index, read_index
 from hmgan.data.indexed import Indexed
 from hmgan.data.order import WINDOW, Order
-from hmgan.data.sources import UNLABELLED
+from hmgan.data.pack.image_folders import UNLABELLED
+from hmgan.data.store.folders import AGAIN
 from hmgan.errors import DamageError, UserError
 
 HEADER = tarfile.BLOCKSIZE  # bytes; a tar member's header ends where its data begins

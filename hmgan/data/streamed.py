@@ -20,8 +20,8 @@ from torch.utils.data import DataLoader, IterableDataset
 from hmgan.data.decode import SizeError, decode_into
 from hmgan.data.images import STRICT, Images, Tolerance
 from hmgan.data.loader import as_read, check_counts
-from hmgan.data.sources import UNLABELLED
-from hmgan.data.stores import is_url
+from hmgan.data.pack.image_folders import UNLABELLED
+from hmgan.data.store.stores import is_url
 from hmgan.data.tarstream import Sample, samples, shards_in
 from hmgan.errors import UserError
 from hmgan.types import Batch

@@ -10,9 +10,9 @@ from typing import Any, BinaryIO, cast
 
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
-from hmgan.data.folders import BLOCK
-from hmgan.data.sources import EXTENSIONS
-from hmgan.data.stores import MissingError, Store, is_url, open_store
+from hmgan.data.pack.image_folders import EXTENSIONS
+from hmgan.data.store.folders import BLOCK
+from hmgan.data.store.stores import MissingError, Store, is_url, open_store
 from hmgan.errors import UserError
 
 LABEL = "cls"

@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from hmgan.data.cache import DiskCache, sha256_of
-from hmgan.data.folders import BLOCK, File, Folder, LocalFolder, RemoteFolder, cache_limit, open_folder
 from hmgan.data.images import Images
 from hmgan.data.index import ARRAYS, JSON, Index, Shard, index_files, index_in, joined, read_index, write_index
+from hmgan.data.pack.image_folders import class_order
+from hmgan.data.pack.tables import tar_samples
 from hmgan.data.shards import ShardSet
-from hmgan.data.sources import class_order
-from hmgan.data.stores import is_url, open_store
-from hmgan.data.tables import tar_samples
+from hmgan.data.store.cache import DiskCache, sha256_of
+from hmgan.data.store.folders import BLOCK, File, Folder, LocalFolder, RemoteFolder, cache_limit, open_folder
+from hmgan.data.store.stores import is_url, open_store
 from hmgan.errors import DamageError, UserError
 from hmgan.files import cache_folder
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch.distributed as dist
 from rich.console import Console
 
-from hmgan import config
+from hmgan.config import experiment as config
 from hmgan.doctor import page
 from hmgan.doctor.devices import devices, place
 from hmgan.doctor.environment import environment

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hmgan.config import Experiment
+from hmgan.config.experiment import Experiment
 from hmgan.doctor.devices import Place
 from hmgan.doctor.section import Section, size
 from hmgan.errors import UserError

@@ -7,11 +7,11 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from hmgan.data.stores import MissingError, is_url, open_store
-from hmgan.datasets import open_data
+from hmgan.config.settings import Data
+from hmgan.data.named import open_data
+from hmgan.data.store.stores import MissingError, is_url, open_store
 from hmgan.doctor.section import GIB, MIB, Section, rate, size, watch
 from hmgan.errors import UserError
-from hmgan.settings import Data
 
 PROBE, CHUNK = 64 * MIB, 4 * MIB  # bytes
 LEAST_FREE, SLOW_DISK, SLOW_STORE = 2 * GIB, 10 * MIB, 5 * MIB  # bytes, bytes per second

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hmgan.config import Experiment
+from hmgan.config.experiment import Experiment
 from hmgan.errors import UserError
 from hmgan.generators.build import Generator
 from hmgan.generators.snapshot import load_generator, newest_snapshot

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from hmgan import components
-from hmgan.config import Choice, Experiment
+from hmgan.config.experiment import Choice, Experiment
 from hmgan.discriminators.heads import LOGIT_PER_CLASS
 from hmgan.errors import UserError
 from hmgan.generators.source import Source

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 from safetensors.torch import save_file
 
-from hmgan import components, registry_index
-from hmgan.config import Choice
-from hmgan.data.sources import UNLABELLED
+from hmgan import components
+from hmgan.config import entries
+from hmgan.config.experiment import Choice
+from hmgan.data.pack.image_folders import UNLABELLED
 from hmgan.errors import UserError
 from hmgan.files import write_atomically
 from hmgan.generators.build import Generator
@@ -64,7 +65,7 @@ def load_generator(path: Path | str) -> Loaded:
     Raises: UserError where there is none.
     """
     # A folder first: a path drops its leading ./, so a folder of a source's name could not be given otherwise.
-    named = not Path(path).exists() and str(path) in registry_index.entries("source")
+    named = not Path(path).exists() and str(path) in entries.entries("source")
     folder = source_folder(str(path)) if named else newest_snapshot(Path(path))
     try:
         config = json.loads((folder / CONFIG).read_text())

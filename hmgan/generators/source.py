@@ -16,8 +16,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from hmgan import components, registry_index
-from hmgan.config import Choice, Experiment
+from hmgan import components
+from hmgan.config import entries
+from hmgan.config.experiment import Choice, Experiment
 from hmgan.errors import UserError
 from hmgan.files import write_atomically
 
@@ -34,15 +35,15 @@ class Source(NamedTuple):
 
 def source_folder(name: str) -> Path:
     """The folder behind a registry name or a path. Raises UserError for neither."""
-    if name in registry_index.entries("source"):
-        table = registry_index.entry("source", name)
+    if name in entries.entries("source"):
+        table = entries.entry("source", name)
         if "asset" in table:
             return Path(str(resources.files("hmgan"))) / table["asset"]
-        return registry_index.place("source", name).parent / table["path"]
+        return entries.place("source", name).parent / table["path"]
     if (Path(name) / CONFIG).is_file():
         return Path(name)
     if "/" not in name:
-        raise components.unknown("source", name, registry_index.entries("source"))
+        raise components.unknown("source", name, entries.entries("source"))
     raise UserError(f"no source at {name}: {CONFIG} is not there; make one with hmgan pretrain or hmgan import")
 
 

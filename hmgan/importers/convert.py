@@ -17,7 +17,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from hmgan import components
-from hmgan.config import Choice
+from hmgan.config.experiment import Choice
 from hmgan.errors import UserError
 from hmgan.files import write_folder_atomically
 from hmgan.generators.source import save_source

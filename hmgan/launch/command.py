@@ -9,7 +9,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from hmgan import components, config, registry_index
+from hmgan import components
+from hmgan.config import entries
+from hmgan.config import experiment as config
 from hmgan.errors import UserError
 from hmgan.launch.targets import TARGETS, Order, Plan, Target
 from hmgan.train.command import AUTO, configured
@@ -55,7 +57,7 @@ def launch(
         part_batch(configured(task, options).train, nodes * gpus)
     if way.requeues and not options["resume"]:
         rest = [*rest, "--resume", AUTO]
-    common = tuple(word for folder in registry_index.added() for word in ("--registry", str(folder)))
+    common = tuple(word for folder in entries.added() for word in ("--registry", str(folder)))
     order = Order(common, verb, (experiment, *rest), nodes, gpus, image)
     plan = way.plan(order)
     validate(plan)

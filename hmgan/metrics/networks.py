@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from hmgan import components, registry_index
+from hmgan import components
+from hmgan.config import entries
 from hmgan.errors import UserError
 from hmgan.files import cache_folder
 from hmgan.metrics.features import Extractor, load_squeezenet
@@ -40,9 +41,9 @@ def load_perceptual(name: str, dtype: torch.dtype = torch.float32) -> Perceptual
 def _located(kind: str, name: str) -> tuple[str, dict[str, Any], Path | None]:
     """An entry and its network's file; no file for the embedded one."""
     entry_name, _, given = name.partition(":")
-    if entry_name not in registry_index.entries(kind):
-        raise components.unknown(kind, entry_name, registry_index.known(kind))
-    entry = registry_index.entry(kind, entry_name)
+    if entry_name not in entries.entries(kind):
+        raise components.unknown(kind, entry_name, entries.known(kind))
+    entry = entries.entry(kind, entry_name)
     if "asset" in entry:
         if given:
             raise UserError(f"{kind} {entry_name} is embedded and takes no file, got {name!r}; leave the path out")
@@ -50,5 +51,5 @@ def _located(kind: str, name: str) -> tuple[str, dict[str, Any], Path | None]:
     if given:
         return entry_name, entry, Path(given)
     if "path" in entry:
-        return entry_name, entry, registry_index.place(kind, entry_name).parent / entry["path"]
+        return entry_name, entry, entries.place(kind, entry_name).parent / entry["path"]
     return entry_name, entry, download(entry["url"], entry["sha256"], cache_folder() / f"{kind}s")

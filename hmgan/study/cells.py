@@ -19,7 +19,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hmgan import config
+from hmgan.config import experiment as config
 from hmgan.errors import UserError
 from hmgan.files import write_atomically
 from hmgan.report.scores import read_lines

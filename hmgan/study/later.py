@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hmgan.config import Experiment
-from hmgan.datasets import open_images, scored_against
+from hmgan.config.experiment import Experiment
+from hmgan.data.named import open_images, scored_against
 from hmgan.evaluation import Judge
 from hmgan.files import cache_folder, write_atomically
 from hmgan.generators.snapshot import load_generator, newest_snapshot

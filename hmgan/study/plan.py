@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hmgan import components, config, registry_index
-from hmgan.config import Experiment
+from hmgan import components
+from hmgan.config import entries
+from hmgan.config import experiment as config
+from hmgan.config.experiment import Experiment
 from hmgan.errors import UserError
 from hmgan.study.entry import Row, Study, Target
 
@@ -33,7 +35,7 @@ class Cell(NamedTuple):
 
 def load_study(name: str) -> Study:
     """The study of that name. Raises UserError for an unknown name or a mistake in its file."""
-    return Study.model_validate(registry_index.entry("study", name))
+    return Study.model_validate(entries.entry("study", name))
 
 
 def chosen(what: str, wanted: Sequence[str] | None, known: Sequence[str]) -> list[str]:

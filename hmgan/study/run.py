@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from hmgan import registry_index
-from hmgan.datasets import open_training
+from hmgan.config import entries
+from hmgan.data.named import open_training
 from hmgan.errors import UserError
 from hmgan.generators import build
 from hmgan.generators.source import source_of
@@ -172,7 +172,7 @@ def run_one(
 
 def start(folder: Path, output: int, environment: dict[str, str]) -> subprocess.Popen[bytes]:
     """A cell's process. It ends when its input does: with this process, whatever ends that."""
-    command = [sys.executable, "-m", "hmgan.study.worker", str(folder), *map(str, registry_index.added())]
+    command = [sys.executable, "-m", "hmgan.study.worker", str(folder), *map(str, entries.added())]
     inside = {**os.environ, **environment}
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output, stderr=output, env=inside)
 

@@ -16,8 +16,9 @@ from typing import Any
 
 import torch
 
-from hmgan import config, registry_index
-from hmgan.config import Experiment
+from hmgan.config import entries
+from hmgan.config import experiment as config
+from hmgan.config.experiment import Experiment
 from hmgan.errors import UserError
 from hmgan.metrics.measures import DEFAULT
 from hmgan.report.scores import read_lines
@@ -113,7 +114,7 @@ def end_with_parent() -> None:
 
 def main(folder: Path, registries: list[Path]) -> None:
     for registry in registries:
-        registry_index.add(registry)
+        entries.add(registry)
     try:
         run_cell(folder)
     except UserError as error:

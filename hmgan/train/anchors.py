@@ -12,9 +12,9 @@ from typing import NamedTuple
 from torch import nn
 
 from hmgan import rng
+from hmgan.config.settings import Anchors
 from hmgan.discriminators.patches import PatchDiscriminator
 from hmgan.generators.unconditional import UnconditionalGenerator
-from hmgan.settings import Anchors
 from hmgan.types import Latents
 
 

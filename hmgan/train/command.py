@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hmgan import config
-from hmgan.config import Experiment
+from hmgan.config import experiment as config
+from hmgan.config.experiment import Experiment
 from hmgan.errors import UserError
 from hmgan.train import dryrun, precision, rundir, session
 from hmgan.train.meeting import excused

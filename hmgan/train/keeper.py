@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from hmgan import config
-from hmgan.config import Choice
+from hmgan.config import experiment as config
+from hmgan.config.experiment import Choice
 from hmgan.evaluation import Judge, Verdict
 from hmgan.generators.build import Generator, fine_tuned_choice
 from hmgan.generators.snapshot import SNAPSHOTS, save_conditional

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Mapping
 
 from torch import Tensor, nn
 
+from hmgan.config.settings import Train
 from hmgan.data.images import Shown
 from hmgan.errors import UserError
-from hmgan.settings import Train
 
 NAMED = 64  # images of a batch that are named at most
 State = list[int]

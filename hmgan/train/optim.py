@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import nn
 from torch.optim import Adam
 
+from hmgan.config.settings import Optimizer
 from hmgan.generators.build import Generator
-from hmgan.settings import Optimizer
 
 
 def generator_optimizer(generator: Generator, settings: Optimizer) -> Adam:

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from hmgan.config.settings import Train
 from hmgan.errors import UserError
-from hmgan.settings import Train
 from hmgan.train.engines.base import Trained
 
 T = TypeVar("T")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from hmgan import rng
 from hmgan.augment.base import Augment
+from hmgan.config.settings import Reconstruction
 from hmgan.generators.build import Generator
 from hmgan.generators.transfer import TransferGenerator
 from hmgan.layers.equalized import shared_kernels
@@ -24,7 +25,6 @@ from hmgan.losses.emd import earth_mover
 from hmgan.losses.feature_nets import FeatureNet, feature_l1
 from hmgan.losses.r1 import r1_penalty
 from hmgan.losses.regularizer import Regularizer
-from hmgan.settings import Reconstruction
 from hmgan.train.parts import Gather, Stats
 from hmgan.train.precision import Mixed
 from hmgan.types import DiscOut

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hmgan.config.settings import Train
 from hmgan.errors import UserError
 from hmgan.layers.equalized import Blur, by_shifts
-from hmgan.settings import Train
 from hmgan.types import Batch
 
 # Around a network's pass: autocast, or nothing. What it returns for losses is float32 either way.

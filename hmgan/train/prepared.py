@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from hmgan.config import Experiment
+from hmgan.config.experiment import Experiment
 from hmgan.data.images import Images, Shown
 from hmgan.generators.build import Networks
 from hmgan.generators.source import Source

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam
 
+from hmgan.config.settings import Reconstruction
 from hmgan.data.images import Shown
 from hmgan.data.order import indices
 from hmgan.errors import UserError
 from hmgan.generators.build import Generator
 from hmgan.layers.backbone import Backbone
 from hmgan.losses.feature_nets import FeatureNet
-from hmgan.settings import Reconstruction
 from hmgan.train import phases
 from hmgan.train.parts import Gather, Stats
 from hmgan.train.phases import Draws

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from hmgan import components
-from hmgan.config import Experiment
+from hmgan.config.experiment import Experiment
 from hmgan.data.images import Shown
 from hmgan.discriminators.patches import PatchDiscriminator
 from hmgan.errors import UserError

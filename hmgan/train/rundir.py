@@ -9,7 +9,7 @@ from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
-from hmgan.config import Experiment, read_json, to_table
+from hmgan.config.experiment import Experiment, read_json, to_table
 from hmgan.errors import UserError
 from hmgan.files import write_atomically
 

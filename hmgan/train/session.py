@@ -7,8 +7,9 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from hmgan import datasets, files
-from hmgan.config import Experiment
+from hmgan import files
+from hmgan.config.experiment import Experiment
+from hmgan.data import named
 from hmgan.data.images import Images
 from hmgan.errors import UserError
 from hmgan.evaluation import Judge
@@ -41,7 +42,7 @@ def prepare(experiment: Experiment, runtime: Runtime | None = None) -> Prepared:
     """Opens the data and builds the networks. Raises UserError for anything that does not fit; writes no run."""
     runtime = runtime or runtime_of(experiment)
     with runtime.accelerator.main_process_first():  # rank 0 packs a registry set, the others find it there
-        data = datasets.open_training(experiment.data, labelled=experiment.conditional)
+        data = named.open_training(experiment.data, labelled=experiment.conditional)
     classes = data.classes
     source = source_of(experiment)
     networks = build.build(experiment, source, len(classes))
@@ -68,8 +69,8 @@ def scored_against(experiment: Experiment, runtime: Runtime, classes: tuple[str,
         return None
     load_extractor(settings.extractor)  # its name, before anything is written
     with runtime.accelerator.main_process_first():
-        wanted = datasets.scored_against(experiment.data, settings.data)
-        reals = datasets.open_images(wanted, labelled=experiment.conditional)
+        wanted = named.scored_against(experiment.data, settings.data)
+        reals = named.open_images(wanted, labelled=experiment.conditional)
     if reals.classes != classes:
         raise UserError(
             f"evaluation.data has classes {', '.join(reals.classes)}, training has {', '.join(classes)}; "

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from hmgan import components
-from hmgan.config import Choice, Experiment
+from hmgan.config.experiment import Choice, Experiment
 from hmgan.generators.build import Networks
 from hmgan.losses.base import Transferred
 from hmgan.losses.r1 import gamma_heuristic

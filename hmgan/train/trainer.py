@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from hmgan import rng
-from hmgan.config import Experiment
+from hmgan.config.experiment import Experiment
 from hmgan.data.images import Shown, Tolerance
 from hmgan.generators.build import Generator, Networks
 from hmgan.generators.transfer import TransferGenerator

@@ -9,7 +9,7 @@ import faulty_s3
 import pytest
 from tiny_pictures import pixels, png
 
-from hmgan.data import stores
+from hmgan.data.store import stores
 
 
 @pytest.fixture

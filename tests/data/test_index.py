@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hmgan.data.index import read_index, write_index
-from hmgan.data.pack import pack
+from hmgan.data.pack.pack import pack
 from hmgan.errors import UserError
 
 

@@ -7,7 +7,7 @@ import torch
 
 from hmgan.data import loader
 from hmgan.data.loader import all_of_class, batches
-from hmgan.data.pack import pack
+from hmgan.data.pack.pack import pack
 from hmgan.data.shards import ShardSet
 from hmgan.errors import UserError
 

@@ -16,7 +16,7 @@ from hmgan.data.loader import batches
 from hmgan.data.mixture import Mixture
 from hmgan.data.mixture import shares as ratio
 from hmgan.data.order import Order
-from hmgan.data.pack import pack
+from hmgan.data.pack.pack import pack
 from hmgan.data.shards import ShardSet
 from hmgan.errors import UserError
 

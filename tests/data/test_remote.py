@@ -17,14 +17,15 @@ import faulty_s3
 import pytest
 import torch
 
-from hmgan.data import cache, folders, loader, stores
-from hmgan.data.cache import sha256_of
+from hmgan.data import loader
 from hmgan.data.images import Tolerance
 from hmgan.data.loader import all_of_class, batches
 from hmgan.data.mixture import Mixture
-from hmgan.data.pack import pack
+from hmgan.data.pack.pack import pack
 from hmgan.data.shards import ShardSet
-from hmgan.data.stores import open_store
+from hmgan.data.store import cache, folders, stores
+from hmgan.data.store.cache import sha256_of
+from hmgan.data.store.stores import open_store
 from hmgan.errors import DamageError, UserError
 
 IMAGES = 24

@@ -13,7 +13,7 @@ import pytest
 import tiny
 from safetensors.numpy import load_file
 
-from hmgan.data.stores import open_store
+from hmgan.data.store.stores import open_store
 
 TIMEOUT = 1200  # seconds; 20 on an idle machine
 

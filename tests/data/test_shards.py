@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from hmgan.data import decode, shards
-from hmgan.data.pack import pack
+from hmgan.data.pack.pack import pack
 from hmgan.data.shards import ShardSet
 from hmgan.errors import UserError
 

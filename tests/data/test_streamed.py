@@ -12,12 +12,12 @@ import pytest
 import torch
 from tiny_pictures import pixels, png
 
+from hmgan.config.settings import Data
 from hmgan.data.images import Tolerance
-from hmgan.data.stores import open_store
+from hmgan.data.named import open_training, scored_against
+from hmgan.data.store.stores import open_store
 from hmgan.data.streamed import Streamed
-from hmgan.datasets import open_training, scored_against
 from hmgan.errors import UserError
-from hmgan.settings import Data
 
 CLASSES = ("cat", "dog")
 SIZES = (5, 2, 4, 1)  # images of each shard

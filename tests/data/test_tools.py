@@ -8,9 +8,9 @@ import tiny
 from PIL import Image
 
 from hmgan.data.index import read_index
-from hmgan.data.pack import pack
+from hmgan.data.pack.pack import pack
 from hmgan.data.shards import ShardSet
-from hmgan.data.stores import open_store
+from hmgan.data.store.stores import open_store
 from hmgan.data.tools import make_index, verify
 from hmgan.errors import UserError
 

@@ -8,7 +8,8 @@ import pytest
 import tiny
 import torch
 
-from hmgan import components, registry_index
+from hmgan import components
+from hmgan.config import entries
 from hmgan.discriminators.heads import AuxiliaryClassifier, LogitPerClass, Projection
 from hmgan.errors import UserError
 from hmgan.generators.source import load_source
@@ -16,7 +17,7 @@ from hmgan.layers.equalized import EqualLinear
 from hmgan.train import phases
 from hmgan.types import DiscOut
 
-HEADS = registry_index.known("disc-head")
+HEADS = entries.known("disc-head")
 
 
 @pytest.fixture(autouse=True)

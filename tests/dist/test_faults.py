@@ -14,7 +14,7 @@ import pytest
 import tiny
 import torch
 
-from hmgan import datasets
+from hmgan.data import named
 from hmgan.errors import UserError
 from hmgan.train import checkpoint, phases
 from hmgan.train.watch import BEAT
@@ -187,4 +187,4 @@ def without_data():
         raise UserError("the disk is gone")
 
     if os.environ["RANK"] == "0":
-        patch.object(datasets, "open_training", fail).start()
+        patch.object(named, "open_training", fail).start()

@@ -10,7 +10,7 @@ from unittest.mock import patch
 import launched
 import tiny
 
-from hmgan import datasets
+from hmgan.data import named
 from hmgan.errors import UserError
 
 PER_CLASS = 70  # two batches, of which each rank has one
@@ -60,4 +60,4 @@ def without_images() -> None:
         raise UserError("the shards are gone")
 
     if os.environ["RANK"] == "1":
-        patch.object(datasets, "open_images", fail).start()
+        patch.object(named, "open_images", fail).start()

@@ -11,13 +11,13 @@ import pytest
 import tiny
 from rich.console import Console
 
+from hmgan.config.settings import Data
 from hmgan.doctor import network, page, storage
 from hmgan.doctor.devices import Place, devices
 from hmgan.doctor.environment import environment
 from hmgan.doctor.memory import judge
 from hmgan.doctor.section import GIB, MIB, Section, rate, size
 from hmgan.doctor.software import software
-from hmgan.settings import Data
 from hmgan.train.dryrun import Footprint
 
 HOST = Place("a", "cpu", "CPU", 8 * GIB, 16 * GIB, gpus=0, cores=8, threads=8, shared=4 * GIB)

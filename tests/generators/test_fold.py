@@ -7,7 +7,8 @@ import tiny
 import torch
 from modulation.naive import stir
 
-from hmgan import components, config
+from hmgan import components
+from hmgan.config import experiment as config
 from hmgan.errors import UserError
 from hmgan.generators import build
 from hmgan.generators.fold import folded

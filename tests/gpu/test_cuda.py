@@ -10,7 +10,7 @@ import pytest
 import tiny
 import torch
 
-from hmgan import registry_index
+from hmgan.config import entries
 from hmgan.layers.equalized import instance_norm
 from hmgan.layers.float32 import products
 from hmgan.metrics.evaluate import extract
@@ -29,8 +29,8 @@ WHOLE = ("contrastive=barlow-twins", "train.freeze=[]")
 NORMS_ONLY = ("adain", "adain-class-only", "cgan-transfer-port", "scale-shift")
 KINDS = [
     (backbone, modulation)
-    for backbone in registry_index.known("backbone")
-    for modulation in registry_index.known("modulation")
+    for backbone in entries.known("backbone")
+    for modulation in entries.known("modulation")
     if modulation != "label-to-z"
     and not (backbone == "gan-memory-resnet" and modulation in NORMS_ONLY)
     and not (backbone != "biggan" and modulation == "cgan-transfer")

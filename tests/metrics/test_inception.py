@@ -10,7 +10,7 @@ import tomli_w
 import torch
 from torch import Tensor, nn
 
-from hmgan import registry_index
+from hmgan.config import entries
 from hmgan.errors import UserError
 from hmgan.metrics import inception
 from hmgan.metrics.evaluate import class_scores
@@ -49,7 +49,7 @@ def add_entry(folder: Path, **table: object) -> None:
     """A registry with the extractor `tiny`."""
     (folder / "registry" / "extractors").mkdir(parents=True)
     (folder / "registry" / "extractors" / "tiny.toml").write_text(tomli_w.dumps(table))
-    registry_index.add(folder / "registry")
+    entries.add(folder / "registry")
 
 
 def sha(raw: bytes) -> str:
@@ -120,7 +120,7 @@ def test_only_the_official_hash_makes_a_score_fid(raw, script, tmp_path, monkeyp
 
 
 def test_the_shipped_entry_is_the_official_file(tmp_path) -> None:
-    assert registry_index.entry("extractor", "inception")["sha256"] == inception.OFFICIAL
+    assert entries.entry("extractor", "inception")["sha256"] == inception.OFFICIAL
     other = tmp_path / "other.pt"
     other.write_bytes(b"something else")
     with pytest.raises(UserError, match=f"the entry says {inception.OFFICIAL[:12]}"):

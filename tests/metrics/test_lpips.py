@@ -8,7 +8,7 @@ import tomli_w
 import torch
 from torch import Tensor, nn
 
-from hmgan import registry_index
+from hmgan.config import entries
 from hmgan.errors import UserError
 from hmgan.metrics.networks import load_perceptual
 
@@ -39,7 +39,7 @@ def add(tmp_path):
         folder = tmp_path / "registry" / "perceptuals"
         folder.mkdir(parents=True)
         (folder / "tiny.toml").write_text(tomli_w.dumps({"path": "../../tiny.pt", "sha256": digest}))
-        registry_index.add(tmp_path / "registry")
+        entries.add(tmp_path / "registry")
         return digest
 
     return write

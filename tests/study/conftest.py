@@ -11,7 +11,7 @@ from typing import ClassVar
 import pytest
 import tiny
 
-from hmgan import registry_index
+from hmgan.config import entries
 from hmgan.errors import UserError
 from hmgan.study import run, worker
 
@@ -105,8 +105,8 @@ def study(tmp_path: Path, shards: Path, source: Path) -> Write:
         folder = tmp_path / "registry"
         (folder / "studies").mkdir(parents=True, exist_ok=True)
         (folder / "studies" / "tiny.toml").write_text(text)
-        if folder not in registry_index._extra:
-            registry_index.add(folder)
+        if folder not in entries._extra:
+            entries.add(folder)
         return folder
 
     return write

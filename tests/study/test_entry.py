@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import tiny
 
-from hmgan import registry_index
+from hmgan.config import entries
 from hmgan.errors import UserError
 from hmgan.study.plan import cells, load_study
 
@@ -17,7 +17,7 @@ def refusal(call, *arguments, **options):
     return str(caught.value)
 
 
-@pytest.mark.parametrize("name", registry_index.entries("study"))
+@pytest.mark.parametrize("name", entries.entries("study"))
 def test_every_study_of_the_package_resolves_to_cells_of_equal_kimg(name):
     planned = cells(load_study(name))
     assert planned

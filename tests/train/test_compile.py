@@ -10,14 +10,15 @@ import tiny
 import torch
 from torch import nn
 
-from hmgan import components, registry_index
+from hmgan import components
+from hmgan.config import entries
 from hmgan.errors import UserError
 from hmgan.generators.transfer import TransferGenerator
 from hmgan.generators.unconditional import UnconditionalGenerator
 from hmgan.layers.equalized import Blur, by_convolution, by_shifts
 from hmgan.train.precision import compile_parts, uncompiled
 
-MODULATIONS = [m for m in registry_index.known("modulation") if m not in ("cgan-transfer", "label-to-z")]
+MODULATIONS = [m for m in entries.known("modulation") if m not in ("cgan-transfer", "label-to-z")]
 pytestmark = pytest.mark.filterwarnings("default")  # the compiler's own code looks at what warns when it is looked at
 BATCHES = ([0, 0, 1, 2], [1, 1, 1, 1], [0, 2, 2, 2])  # classes as they come, in any number
 

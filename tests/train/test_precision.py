@@ -7,7 +7,8 @@ import tiny
 import torch
 from torch.nn import functional as F
 
-from hmgan import components, registry_index
+from hmgan import components
+from hmgan.config import entries
 from hmgan.errors import UserError
 from hmgan.generators.transfer import TransferGenerator
 from hmgan.layers.equalized import Blur, instance_norm, leaky_relu, leaky_relu_by_sign
@@ -95,8 +96,8 @@ def test_images_are_float32_and_maps_are_bf16(name):
     assert 0 < relative(out.image, exact.image) < 8 * EPSILON
 
 
-@pytest.mark.parametrize("head", registry_index.known("disc-head"))
-@pytest.mark.parametrize("name", registry_index.known("discriminator"))
+@pytest.mark.parametrize("head", entries.known("disc-head"))
+@pytest.mark.parametrize("name", entries.known("discriminator"))
 def test_logits_and_embeddings_are_float32_and_close(name, head):
     def make_head(width, classes):
         return components.build("disc-head", head, width, classes)

@@ -11,7 +11,7 @@ import tiny
 from PIL import Image
 from safetensors import safe_open
 
-from hmgan import config
+from hmgan.config import experiment as config
 from hmgan.metrics.features import load_squeezenet
 from hmgan.train import rundir
 from hmgan.train.log import RunLog, clock

@@ -10,7 +10,7 @@ import torch
 
 from hmgan import components, rng
 from hmgan.data.loader import batches
-from hmgan.data.pack import pack
+from hmgan.data.pack.pack import pack
 from hmgan.errors import UserError
 from hmgan.generators.source import load_source
 from hmgan.generators.unconditional import UnconditionalGenerator

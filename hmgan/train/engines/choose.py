@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hmgan import components
-from hmgan.config import Experiment
+from hmgan.config.experiment import Experiment
 from hmgan.errors import UserError
 from hmgan.generators.build import Generator
 from hmgan.train.engines.base import Engine, Ranks

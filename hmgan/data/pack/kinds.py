@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from hmgan.data.sources import (
+from hmgan.data.pack.image_folders import (
     LABELS,
     SHEETS,
     ClassFolders,
@@ -17,7 +17,7 @@ from hmgan.data.sources import (
     StyleGanZip,
     has_folders,
 )
-from hmgan.data.tables import Idx, Listing, Parquet, Shards, is_idx, is_listing, is_parquet, is_shards
+from hmgan.data.pack.tables import Idx, Listing, Parquet, Shards, is_idx, is_listing, is_parquet, is_shards
 from hmgan.errors import UserError
 
 Columns = tuple[str, str]  # of the image and of the label

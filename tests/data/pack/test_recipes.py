@@ -14,10 +14,10 @@ import tiny
 from test_pack import contents, refused
 from tiny_pictures import pixels, png
 
-from hmgan import registry_index
-from hmgan.data.label_files import attribute_column, matlab_vector
-from hmgan.data.pack import pack
-from hmgan.data.recipes import Expected, Prepared, Recipe
+from hmgan.config import entries
+from hmgan.data.pack.label_files import attribute_column, matlab_vector
+from hmgan.data.pack.pack import pack
+from hmgan.data.pack.recipes import Expected, Prepared, Recipe
 from hmgan.errors import UserError
 
 PLACES = [
@@ -60,7 +60,7 @@ def tarred(path: Path, files: Mapping[str, bytes], mode: str = "w") -> Path:
 
 def opened(name: str, split: str | None = None, **expected: object) -> Callable[[Path], Prepared]:
     """The registry's recipe, expecting the counts of a small archive."""
-    table = registry_index.entry("recipe", name)
+    table = entries.entry("recipe", name)
     table["splits"][split or table["split"]]["expected"] = expected
     return partial(Prepared, name=name, recipe=Recipe.model_validate(table), split=split)
 

@@ -6,17 +6,18 @@ import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hmgan import components, registry_index
-from hmgan.data.cache import locked
-from hmgan.data.embedded import embedded
+from hmgan import components
+from hmgan.config import entries
+from hmgan.config.settings import Data
 from hmgan.data.images import Images, Shown
 from hmgan.data.mixture import Mixture
-from hmgan.data.pack import pack
+from hmgan.data.pack.embedded import embedded
+from hmgan.data.pack.pack import pack
 from hmgan.data.shards import ShardSet
-from hmgan.data.stores import is_url
+from hmgan.data.store.cache import locked
+from hmgan.data.store.stores import is_url
 from hmgan.errors import UserError
 from hmgan.files import cache_folder
-from hmgan.settings import Data
 
 Report = Callable[[str], None]
 
@@ -80,8 +81,8 @@ def scored_against(data: Data | None, instead: str | None = None) -> Data | None
 
 def held_out(name: str) -> str:
     """The images that a registry entry sets apart for scores, or these."""
-    if name in registry_index.entries("dataset"):
-        return str(registry_index.entry("dataset", name).get("heldout", name))
+    if name in entries.entries("dataset"):
+        return str(entries.entry("dataset", name).get("heldout", name))
     return name
 
 
@@ -126,38 +127,38 @@ def _part(whole: ShardSet, classes: Sequence[str], per_class: int) -> ShardSet:
 
 def _mix(name: str) -> Data | None:
     """What a registry entry mixes, its paths made whole."""
-    if name not in registry_index.entries("dataset"):
+    if name not in entries.entries("dataset"):
         return None
-    table = registry_index.entry("dataset", name).get("mix")
+    table = entries.entry("dataset", name).get("mix")
     if table is None:
         return None
-    mix, folder = Data.model_validate(table), registry_index.place("dataset", name).parent
-    known = registry_index.entries("dataset")
+    mix, folder = Data.model_validate(table), entries.place("dataset", name).parent
+    known = entries.entries("dataset")
     sources = [source if source in known or is_url(source) else str(folder / source) for source in mix.sources]
     return mix.model_copy(update={"sources": sources})
 
 
 def _opened(name: str, report: Report) -> ShardSet:
-    if name in registry_index.entries("dataset"):
-        table = registry_index.entry("dataset", name)
+    if name in entries.entries("dataset"):
+        table = entries.entry("dataset", name)
         if "mix" in table:
             raise UserError(
                 f"data set {name!r} is a mixture, with settings of its own; give it alone and without others, "
                 "or name its sources"
             )
         if "path" in table:
-            return ShardSet(registry_index.place("dataset", name).parent / table["path"])
+            return ShardSet(entries.place("dataset", name).parent / table["path"])
         return ShardSet(_packed(name, report))
     if is_url(name):
         return ShardSet(name)
     if not Path(name).exists() and "/" not in name:
-        raise components.unknown("dataset", name, registry_index.entries("dataset"))
+        raise components.unknown("dataset", name, entries.entries("dataset"))
     return ShardSet(name)
 
 
 def _packed(name: str, report: Report) -> Path:
     """Packs an embedded set once per machine; the folder is named after what goes in."""
-    table = registry_index.entry("dataset", name)
+    table = entries.entry("dataset", name)
     images = embedded(table["embedded"])
     digest = hashlib.sha256(repr(sorted(table.items())).encode())
     for path in sorted(images.iterdir()):

@@ -16,9 +16,9 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hmgan.components import nearest
-from hmgan.data.archives import Archive, open_archive
-from hmgan.data.label_files import attribute_column, matlab_vector
-from hmgan.data.sources import Item, class_order, is_image
+from hmgan.data.pack.archives import Archive, open_archive
+from hmgan.data.pack.image_folders import Item, class_order, is_image
+from hmgan.data.pack.label_files import attribute_column, matlab_vector
 from hmgan.errors import UserError
 
 Patterns = list[str]  # of paths, matched from the right: "train/cat/*.jpg"; * and ? stop at a slash

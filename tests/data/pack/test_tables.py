@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 from tiny_pictures import pixels, png
 
-from hmgan.data.kinds import open_source
-from hmgan.data.pack import pack
+from hmgan.data.pack.kinds import open_source
+from hmgan.data.pack.pack import pack
 from hmgan.data.shards import ShardSet
 from hmgan.errors import UserError
 

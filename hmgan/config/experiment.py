@@ -10,9 +10,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
-from hmgan import components, registry_index
+from hmgan import components
+from hmgan.config import entries
+from hmgan.config.settings import R1, Anchors, Data, Ema, Evaluation, Mining, Optimizer, Reconstruction, Strict, Train
 from hmgan.errors import UserError
-from hmgan.settings import R1, Anchors, Data, Ema, Evaluation, Mining, Optimizer, Reconstruction, Strict, Train
 
 # The fields of an experiment that name a component, and the kind each must be of.
 CHOICES = {
@@ -176,17 +177,17 @@ def resolve(table: dict[str, Any]) -> Experiment:
 def _resolve_choice(field: str, choice: Choice | None) -> Choice | None:
     if choice is None:
         return None
-    component, options = registry_index.component(CHOICES[field], choice.name, choice.options)
+    component, options = entries.component(CHOICES[field], choice.name, choice.options)
     return Choice(name=component, **components.check(CHOICES[field], component, options, where=field))
 
 
 def read_extended(name: str) -> dict[str, Any]:
     """An experiment's table, on top of the one it extends; one level only."""
-    table = registry_index.entry("experiment", name)
+    table = entries.entry("experiment", name)
     parent = table.pop("extends", None)
     if parent is None:
         return table
-    base = registry_index.entry("experiment", parent)
+    base = entries.entry("experiment", parent)
     if "extends" in base:
         raise UserError(f"experiment {name!r} extends {parent!r}, which extends another; one level is the limit")
     merge(base, table)
@@ -230,7 +231,7 @@ def anchored(experiment: Experiment) -> Experiment:
     """Relative paths made absolute, so that a run can be resumed and scored from any directory."""
 
     def anchor(kind: str, name: str | None) -> str | None:
-        is_path = name is not None and name not in registry_index.entries(kind) and Path(name).exists()
+        is_path = name is not None and name not in entries.entries(kind) and Path(name).exists()
         return os.path.abspath(name) if is_path and name is not None else name
 
     evaluation = experiment.evaluation.model_copy(update={"data": anchor("dataset", experiment.evaluation.data)})

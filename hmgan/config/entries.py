@@ -12,9 +12,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from hmgan import components
-from hmgan.data.recipes import Recipe
+from hmgan.config.settings import Data
+from hmgan.data.pack.recipes import Recipe
 from hmgan.errors import UserError
-from hmgan.settings import Data
 from hmgan.study.entry import Study
 
 # kind -> folder. All but DATA_ONLY are components registered in code, to which an entry gives options and a provenance.

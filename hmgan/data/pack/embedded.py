@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
 
-from hmgan.data.sources import SHEETS
+from hmgan.data.pack.image_folders import SHEETS
 from hmgan.errors import UserError
 
 PAD = 2  # pixels on each side that bring their 28 px tiles to 32: pack(embedded(name), out, pad=PAD)

@@ -9,11 +9,11 @@ from pathlib import Path
 import faulty_s3
 import pytest
 
-from hmgan.data import destinations
-from hmgan.data.destinations import Journal
 from hmgan.data.index import read_index
-from hmgan.data.pack import pack
-from hmgan.data.stores import open_store
+from hmgan.data.pack import destinations
+from hmgan.data.pack.destinations import Journal
+from hmgan.data.pack.pack import pack
+from hmgan.data.store.stores import open_store
 from hmgan.errors import UserError
 
 

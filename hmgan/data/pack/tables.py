@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from hmgan.data.archives import check_end
-from hmgan.data.sources import EXTENSIONS, UNLABELLED, Item, class_order
+from hmgan.data.pack.archives import check_end
+from hmgan.data.pack.image_folders import EXTENSIONS, UNLABELLED, Item, class_order
 from hmgan.errors import UserError
 
 INDEX = "index.json"

@@ -6,10 +6,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from hmgan.data.embedded import PAD, embedded, embedded_names
-from hmgan.data.kinds import open_source
-from hmgan.data.pack import pack
-from hmgan.data.pictures import decode
+from hmgan.data.pack.embedded import PAD, embedded, embedded_names
+from hmgan.data.pack.encode import decode
+from hmgan.data.pack.kinds import open_source
+from hmgan.data.pack.pack import pack
 from hmgan.data.shards import ShardSet
 from hmgan.errors import UserError
 

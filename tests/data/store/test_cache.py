@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hmgan.data.cache import PARTIAL, DiskCache
+from hmgan.data.store.cache import PARTIAL, DiskCache
 from hmgan.errors import UserError
 
 

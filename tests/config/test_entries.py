@@ -7,14 +7,16 @@ from pathlib import Path
 import pytest
 import tiny
 
-from hmgan import components, config, registry_index
-from hmgan.datasets import held_out, open_data
+from hmgan import components
+from hmgan.config import entries
+from hmgan.config import experiment as config
+from hmgan.data.named import held_out, open_data
 from hmgan.errors import UserError
 from hmgan.generators.source import load_source, source_folder
 from hmgan.inspection import summary
 
-ALL = [(kind, name) for kind in registry_index.FOLDERS for name in registry_index.known(kind)]
-ENTRIES = [(kind, name) for kind in registry_index.FOLDERS for name in registry_index.entries(kind)]
+ALL = [(kind, name) for kind in entries.FOLDERS for name in entries.known(kind)]
+ENTRIES = [(kind, name) for kind in entries.FOLDERS for name in entries.entries(kind)]
 
 
 def refusal(call, *arguments):
@@ -29,11 +31,11 @@ def registry(tmp_path):
     folder = tmp_path / "registry"
 
     def write(kind, name, text):
-        below = folder / registry_index.FOLDERS[kind]
+        below = folder / entries.FOLDERS[kind]
         below.mkdir(parents=True, exist_ok=True)
         (below / f"{name}.toml").write_text(text)
-        if folder not in registry_index._extra:
-            registry_index.add(folder)
+        if folder not in entries._extra:
+            entries.add(folder)
         return below / f"{name}.toml"
 
     return write
@@ -46,28 +48,28 @@ def test_everything_known_has_a_summary(kind, name):
 
 @pytest.mark.parametrize(("kind", "name"), ENTRIES, ids=[f"{kind}-{name}" for kind, name in ENTRIES])
 def test_every_entry_loads_and_says_where_it_is_from(kind, name):
-    table = registry_index.entry(kind, name)
+    table = entries.entry(kind, name)
     assert table.get("provenance")
     if kind == "experiment":
         config.load(name)
-    elif kind not in registry_index.DATA_ONLY:
-        component, options = registry_index.component(kind, name, {})
+    elif kind not in entries.DATA_ONLY:
+        component, options = entries.component(kind, name, {})
         config.components.check(kind, component, options)
 
 
 def test_every_embedded_set_that_an_entry_names_is_there():
-    from hmgan.data.embedded import embedded
+    from hmgan.data.pack.embedded import embedded
 
-    for name in registry_index.entries("dataset"):
-        table = registry_index.entry("dataset", name)
+    for name in entries.entries("dataset"):
+        table = entries.entry("dataset", name)
         assert embedded(table["embedded"]).is_dir()
-        assert held_out(name) in registry_index.entries("dataset")
+        assert held_out(name) in entries.entries("dataset")
 
 
 def test_a_users_entry_stands_beside_the_packages(registry):
     registry("modulation", "gentle", 'summary = "Gentle"\ncomponent = "adafm"\n[options]\nepsilon = 0.1\n')
-    assert "gentle" in registry_index.known("modulation")
-    assert "adafm" in registry_index.known("modulation")
+    assert "gentle" in entries.known("modulation")
+    assert "adafm" in entries.known("modulation")
     chosen = config.load("hyper-mod-b", ["modulation=gentle"]).modulation
     assert chosen.model_dump() == {"name": "adafm", "init": "source", "epsilon": 0.1, "live": False}
 
@@ -88,12 +90,12 @@ def test_the_registry_given_last_wins(tmp_path):
         below = tmp_path / name / "experiments"
         below.mkdir(parents=True)
         (below / "mine.toml").write_text(f'summary = "{name}"\nextends = "hyper-mod-b"\n')
-        registry_index.add(tmp_path / name)
+        entries.add(tmp_path / name)
     assert config.load("mine").summary == "second"
 
 
 def test_a_folder_that_is_no_registry_is_refused(tmp_path):
-    text = refusal(registry_index.add, tmp_path)
+    text = refusal(entries.add, tmp_path)
     assert text.startswith(f"--registry {tmp_path} has none of the folders backbones, discriminators, ")
     assert "\n" not in text
 
@@ -113,7 +115,7 @@ def test_a_folder_that_is_no_registry_is_refused(tmp_path):
 )
 def test_a_wrong_entry_names_its_file_and_the_mistake(kind, text, problem, registry):
     path = registry(kind, "mine", text)
-    got = refusal(registry_index.entry, kind, "mine")
+    got = refusal(entries.entry, kind, "mine")
     assert got.startswith(f"{path}")
     assert problem in got
     assert "\n" not in got
@@ -136,7 +138,7 @@ def test_entries_lead_to_a_users_data_and_source_beside_them(registry, shards, s
 
 
 def test_a_wrong_data_set_or_source_shows_the_nearest(tmp_path):
-    known = ", ".join(sorted(registry_index.entries("dataset")))
+    known = ", ".join(sorted(entries.entries("dataset")))
     assert refusal(open_data, "digit") == f"no dataset named 'digit'; did you mean 'digits'? known: {known}"
     assert refusal(source_folder, "fashion32").startswith("no source named 'fashion32'; did you mean 'fashion-32'?")
     expected = f"no source at {tmp_path}: config.json is not there; make one with hmgan pretrain or hmgan import"
@@ -147,11 +149,11 @@ def test_a_wrong_data_set_or_source_shows_the_nearest(tmp_path):
 
 
 def test_a_kind_is_known_by_both_its_names():
-    assert registry_index.kind_named("class-net") == registry_index.kind_named("class-nets") == "class-net"
-    assert refusal(registry_index.kind_named, "experimnts").startswith("no kind named 'experimnts'; did you mean 'exp")
+    assert entries.kind_named("class-net") == entries.kind_named("class-nets") == "class-net"
+    assert refusal(entries.kind_named, "experimnts").startswith("no kind named 'experimnts'; did you mean 'exp")
 
 
 def test_the_registry_is_found_as_package_data():
-    for path in registry_index.entries("experiment").values():
+    for path in entries.entries("experiment").values():
         assert isinstance(path, Path)
         assert path.is_file()

@@ -13,9 +13,9 @@ from typing import Any, BinaryIO, Protocol
 
 import psutil
 
-from hmgan.data.ahead import Ahead
-from hmgan.data.cache import DiskCache
-from hmgan.data.stores import MissingError, Store, is_url, open_store
+from hmgan.data.store.cache import DiskCache
+from hmgan.data.store.prefetch import Ahead
+from hmgan.data.store.stores import MissingError, Store, is_url, open_store
 from hmgan.errors import DamageError, UserError
 from hmgan.files import cache_folder
 

@@ -6,10 +6,11 @@ import json
 
 import pytest
 
-from hmgan import config, registry_index
+from hmgan.config import entries
+from hmgan.config import experiment as config
 from hmgan.errors import UserError
 
-MODULATIONS = ", ".join(registry_index.known("modulation"))
+MODULATIONS = ", ".join(entries.known("modulation"))
 TOP = ", ".join(sorted(config.Experiment.model_fields))
 TRAIN = ", ".join(sorted(config.Train.model_fields))
 
@@ -139,7 +140,7 @@ def write(tmp_path):
     """Writes experiments into a registry of the user's."""
     registry = tmp_path / "registry"
     (registry / "experiments").mkdir(parents=True)
-    registry_index.add(registry)
+    entries.add(registry)
 
     def write(name, text):
         (registry / "experiments" / f"{name}.toml").write_text(text)
@@ -167,7 +168,7 @@ def test_extending_what_is_not_there_names_the_nearest(write):
     assert refusal(name="mine").startswith("no experiment named 'hyper-mod-d'; did you mean 'hyper-mod-")
 
 
-@pytest.mark.parametrize("name", registry_index.entries("experiment"))
+@pytest.mark.parametrize("name", entries.entries("experiment"))
 def test_every_experiment_resolves_and_its_table_resolves_to_itself(name, tmp_path):
     experiment = config.load(name)
     table = config.to_table(experiment)
@@ -178,9 +179,9 @@ def test_every_experiment_resolves_and_its_table_resolves_to_itself(name, tmp_pa
     assert experiment.provenance
 
 
-@pytest.mark.parametrize("name", registry_index.entries("experiment"))
+@pytest.mark.parametrize("name", entries.entries("experiment"))
 def test_the_head_of_every_experiment_says_how_to_run_it(name):
-    first = registry_index.entries("experiment")[name].read_text().splitlines()[0]
+    first = entries.entries("experiment")[name].read_text().splitlines()[0]
     assert first.startswith("# hmgan ")
     assert name in first
 

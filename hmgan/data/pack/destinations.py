@@ -13,10 +13,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-from hmgan.data.cache import sha256_of
-from hmgan.data.folders import BLOCK, Folder, LocalFolder, open_folder
 from hmgan.data.index import ARRAYS, JSON, Index, Shard, index_files, write_index
-from hmgan.data.stores import MissingError, Store, checked, is_url, open_store
+from hmgan.data.store.cache import sha256_of
+from hmgan.data.store.folders import BLOCK, Folder, LocalFolder, open_folder
+from hmgan.data.store.stores import MissingError, Store, checked, is_url, open_store
 from hmgan.errors import UserError
 from hmgan.files import cache_folder, sync
 

@@ -12,7 +12,7 @@ from tiny_pictures import pixels, png
 from webdataset.tariterators import group_by_keys, tar_file_iterator
 
 from hmgan.data.index import read_index
-from hmgan.data.pack import pack
+from hmgan.data.pack.pack import pack
 from hmgan.data.shards import ShardSet
 from hmgan.errors import UserError
 
@@ -163,7 +163,7 @@ def test_an_error_half_way_leaves_nothing(folder, tmp_path, monkeypatch):
     def full(*_):
         raise OSError("no space left")
 
-    monkeypatch.setattr("hmgan.data.destinations.write_index", full)
+    monkeypatch.setattr("hmgan.data.pack.destinations.write_index", full)
     with pytest.raises(OSError, match="no space"):
         pack(folder(), tmp_path / "out")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["src"]

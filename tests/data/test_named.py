@@ -7,13 +7,14 @@ import json
 import pytest
 import tiny
 
-from hmgan import config, registry_index
+from hmgan.config import entries
+from hmgan.config import experiment as config
+from hmgan.config.settings import Data
 from hmgan.data.mixture import Mixture
+from hmgan.data.named import open_images, scored_against
 from hmgan.data.order import Order
-from hmgan.data.pack import pack
-from hmgan.datasets import open_images, scored_against
+from hmgan.data.pack.pack import pack
 from hmgan.errors import UserError
-from hmgan.settings import Data
 from hmgan.train import rundir
 
 
@@ -35,7 +36,7 @@ def sets(tmp_path_factory):
 @pytest.fixture
 def registry(tmp_path, monkeypatch):
     """Writes a data set's entry into a registry of the user's own."""
-    monkeypatch.setattr(registry_index, "_extra", [tmp_path])
+    monkeypatch.setattr(entries, "_extra", [tmp_path])
     (tmp_path / "datasets").mkdir()
 
     def write(name: str, text: str) -> None:

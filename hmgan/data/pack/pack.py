@@ -22,12 +22,12 @@ import numpy as np
 from PIL import Image
 from webdataset import TarWriter
 
-from hmgan.data import pictures
-from hmgan.data.destinations import Destination, Journal, open_destination
 from hmgan.data.index import Index, Shard, joined
-from hmgan.data.kinds import open_source
-from hmgan.data.progress import busy, counting
-from hmgan.data.sources import Item, Source
+from hmgan.data.pack import encode
+from hmgan.data.pack.destinations import Destination, Journal, open_destination
+from hmgan.data.pack.image_folders import Item, Source
+from hmgan.data.pack.kinds import open_source
+from hmgan.data.pack.progress import busy, counting
 from hmgan.errors import UserError
 
 SEED = 0  # of the order of the samples over the shards
@@ -51,8 +51,8 @@ class Options:
         if self.pad < 0:
             raise UserError(f"--pad counts pixels on each side and must be at least 0, got {self.pad}")
         for name, value, known in (
-            ("--fit", self.fit, pictures.FITS),
-            ("--format", self.extension, pictures.ENCODERS),
+            ("--fit", self.fit, encode.FITS),
+            ("--format", self.extension, encode.ENCODERS),
         ):
             if value not in known:
                 raise UserError(f"{name} must be one of {', '.join(known)}, got {value!r}")
@@ -137,12 +137,12 @@ def _encode(
     src: Path, label_of: dict[str, int], size: int, options: Options, position: int, key: str, item: Item
 ) -> _Sample:
     try:
-        image = pictures.decode(item.read())
+        image = encode.decode(item.read())
     except Exception as error:  # on damaged bytes, decoders raise nearly anything
         return _Sample(position, key, item.key, 0, b"", str(error) or type(error).__name__)
-    square = pictures.FITS[options.fit](image)
-    content = pictures.encode(
-        pictures.fitted(square, size, options.pad, f"{item.key} in {src}"), options.extension, options.quality
+    square = encode.FITS[options.fit](image)
+    content = encode.encode(
+        encode.fitted(square, size, options.pad, f"{item.key} in {src}"), options.extension, options.quality
     )
     return _Sample(position, key, item.key, label_of[item.label], content, "")
 

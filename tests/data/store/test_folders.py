@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from hmgan.data.folders import File, LocalFolder
+from hmgan.data.store.folders import File, LocalFolder
 
 
 @pytest.fixture

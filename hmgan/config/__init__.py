@@ -1,0 +1,1 @@
+"""The configuration of a run: registry entries, strict models, overrides."""

@@ -1,0 +1,1 @@
+"""Bytes from anywhere: stores, folders, the cache on the disk."""
