@@ -14,14 +14,14 @@ from hmgan.config.experiment import Experiment
 from hmgan.data.named import scored_against
 from hmgan.data.pack.image_folders import UNLABELLED
 from hmgan.errors import UserError
+from hmgan.evaluation.table import Score, scores_table
 from hmgan.generators.snapshot import load_generator
 from hmgan.generators.source import load_source
 from hmgan.generators.transfer import TransferGenerator
 from hmgan.generators.unconditional import UnconditionalGenerator
-from hmgan.metrics.evaluate import Score, scores_table
-from hmgan.report.images import save_png
+from hmgan.pictures.images import save_png
+from hmgan.pictures.strips import interpolation_strip, style_grid
 from hmgan.report.scores import recorded_scores
-from hmgan.report.strips import interpolation_strip, style_grid
 from hmgan.report.transfer import Transfer, transfer_report
 from hmgan.train import rundir, session
 from hmgan.train.keeper import class_grid, fake_rows

@@ -13,8 +13,8 @@ from hmgan.components import unknown
 from hmgan.errors import UserError
 from hmgan.generators.snapshot import load_generator
 from hmgan.generators.transfer import TransferGenerator
-from hmgan.report.images import grid, save_png, to_uint8
-from hmgan.report.strips import interpolation_strip
+from hmgan.pictures.images import grid, save_png, to_uint8
+from hmgan.pictures.strips import interpolation_strip
 
 
 def parse_seeds(text: str) -> list[int]:

@@ -15,14 +15,14 @@ from hmgan.components import unknown
 from hmgan.config.experiment import Choice
 from hmgan.config.settings import Data
 from hmgan.errors import UserError
+from hmgan.evaluation.card import write_card
+from hmgan.evaluation.table import Score
 from hmgan.files import write_folder_atomically
 from hmgan.generators import build
 from hmgan.generators.fold import folded
 from hmgan.generators.snapshot import SNAPSHOTS, Loaded, load_generator, newest_snapshot
 from hmgan.generators.source import CONFIG, DISCRIMINATOR, GENERATOR, read_choice, save_source, source_of
 from hmgan.generators.transfer import TransferGenerator
-from hmgan.metrics.evaluate import Score
-from hmgan.report.card import write_card
 from hmgan.report.scores import read_lines
 from hmgan.train import checkpoint, rundir
 from hmgan.train.checkpoint import STATE, TENSORS

@@ -78,10 +78,10 @@ def print_scores(
     """
     from hmgan.data.named import open_images, scored_against
     from hmgan.data.pack.image_folders import UNLABELLED
-    from hmgan.evaluation import Judge
+    from hmgan.evaluation.judge import Judge
+    from hmgan.evaluation.table import scores_table
     from hmgan.files import cache_folder
     from hmgan.generators.snapshot import load_generator, newest_snapshot
-    from hmgan.metrics.evaluate import scores_table
     from hmgan.train.runtime import Runtime
 
     runtime = Runtime()

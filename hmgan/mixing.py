@@ -19,8 +19,8 @@ from hmgan.errors import UserError
 from hmgan.generators.build import Generator
 from hmgan.generators.snapshot import load_generator
 from hmgan.generators.transfer import TransferGenerator
-from hmgan.report.images import grid, labelled_grid, save_png, to_uint8
-from hmgan.report.strips import CELL
+from hmgan.pictures.images import grid, labelled_grid, save_png, to_uint8
+from hmgan.pictures.strips import CELL
 from hmgan.types import Latents
 
 CLASSES = "classes.png"

@@ -11,7 +11,7 @@ from trained import trained
 
 from hmgan import mixing
 from hmgan.generators.snapshot import load_generator
-from hmgan.report.images import to_uint8
+from hmgan.pictures.images import to_uint8
 
 SCALE = 8  # of 8 px
 

@@ -111,7 +111,7 @@ def inspect(
     """Counts, sizes, a histogram of the classes and a picture of them."""
     from hmgan.data.named import open_data
     from hmgan.data.tools import described
-    from hmgan.report.images import save_png
+    from hmgan.pictures.images import save_png
     from hmgan.train.keeper import GRID_COLUMNS, class_grid
 
     images = open_data(data)

@@ -16,8 +16,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
+from hmgan.evaluation.table import MEAN
 from hmgan.files import write_atomically
-from hmgan.metrics.evaluate import MEAN
 from hmgan.metrics.measures import arrow, better
 
 WIDTH = 900  # CSS pixels that a figure is drawn for

@@ -12,10 +12,10 @@ from PIL import Image
 from hmgan.generators.snapshot import load_generator
 from hmgan.generators.transfer import TransferGenerator
 from hmgan.metrics import measures
+from hmgan.pictures.images import save_png
+from hmgan.pictures.strips import interpolation_strip, parts_sheet, style_grid
 from hmgan.report import curves
 from hmgan.report.document import PAGE, Picture
-from hmgan.report.images import save_png
-from hmgan.report.strips import interpolation_strip, parts_sheet, style_grid
 from hmgan.report.transfer import newest_fakes
 from hmgan.study import scores
 from hmgan.study.entry import Study

@@ -9,7 +9,7 @@ from typing import Any
 
 from hmgan.config.experiment import Experiment
 from hmgan.data.named import open_images, scored_against
-from hmgan.evaluation import Judge
+from hmgan.evaluation.judge import Judge
 from hmgan.files import cache_folder, write_atomically
 from hmgan.generators.snapshot import load_generator, newest_snapshot
 from hmgan.study import cells

@@ -90,7 +90,7 @@ def cells(
 
 
 def _check_metrics(study: Study) -> None:
-    from hmgan.evaluation import METRICS  # here, because it takes seconds and the rest of a plan does not
+    from hmgan.evaluation.judge import METRICS  # here, because it takes seconds and the rest of a plan does not
 
     for name in study.metrics:
         if name not in METRICS:

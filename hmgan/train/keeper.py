@@ -9,14 +9,14 @@ from PIL import Image
 
 from hmgan.config import experiment as config
 from hmgan.config.experiment import Choice
-from hmgan.evaluation import Judge, Verdict
+from hmgan.evaluation.card import write_card
+from hmgan.evaluation.judge import Judge, Verdict
+from hmgan.evaluation.table import Score
 from hmgan.generators.build import Generator, fine_tuned_choice
 from hmgan.generators.snapshot import SNAPSHOTS, save_conditional
 from hmgan.generators.source import save_source
 from hmgan.generators.transfer import TransferGenerator
-from hmgan.metrics.evaluate import Score
-from hmgan.report.card import write_card
-from hmgan.report.images import grid, labelled_grid, save_png, to_uint8
+from hmgan.pictures.images import grid, labelled_grid, save_png, to_uint8
 from hmgan.train.log import RunLog
 from hmgan.train.prepared import Prepared
 from hmgan.train.trainer import Trainer

@@ -12,14 +12,14 @@ from hmgan.config.experiment import Experiment
 from hmgan.data import named
 from hmgan.data.images import Images
 from hmgan.errors import UserError
-from hmgan.evaluation import Judge
+from hmgan.evaluation.judge import Judge
 from hmgan.files import cache_folder
 from hmgan.generators import build
 from hmgan.generators.aligned import start_aligned
 from hmgan.generators.source import source_of
 from hmgan.layers.float32 import products
 from hmgan.metrics.networks import load_extractor
-from hmgan.report.images import save_png
+from hmgan.pictures.images import save_png
 from hmgan.train import checkpoint, rundir
 from hmgan.train.keeper import GRID_COLUMNS, Keeper, class_grid
 from hmgan.train.log import RunLog

@@ -11,9 +11,9 @@ import tiny
 import torch
 
 from hmgan.config import entries
+from hmgan.evaluation.table import extract
 from hmgan.layers.equalized import instance_norm
 from hmgan.layers.float32 import products
-from hmgan.metrics.evaluate import extract
 from hmgan.metrics.networks import load_extractor
 from hmgan.train.log import RunLog
 from hmgan.train.runtime import Runtime

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from hmgan.config import entries
 from hmgan.errors import UserError
+from hmgan.evaluation.table import class_scores
 from hmgan.metrics import inception
-from hmgan.metrics.evaluate import class_scores
 from hmgan.metrics.networks import load_extractor
 
 

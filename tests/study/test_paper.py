@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 import pytest
 
-from hmgan import behaviour
+from hmgan.evaluation import generator_scores
 from hmgan.study import later, run, scores
 from hmgan.study.plan import cells as planned
 from hmgan.study.plan import load_study
@@ -57,7 +57,7 @@ def test_a_table_of_a_finished_study_is_printed_and_kept_and_nothing_is_run(
 
 
 def test_path_lengths_are_measured_once_per_cell_and_stand_in_the_report(whole, in_process, capsys, monkeypatch):
-    monkeypatch.setattr(behaviour, "PATHS", 4)  # pairs
+    monkeypatch.setattr(generator_scores, "PATHS", 4)  # pairs
     assert script(3, "--outdir", whole) == 0
     assert in_process == []
     captured = capsys.readouterr()

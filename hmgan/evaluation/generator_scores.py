@@ -13,10 +13,10 @@ from torch import Tensor
 
 from hmgan import rng
 from hmgan.errors import UserError
-from hmgan.fakes import fakes, fakes_of_shared_style
+from hmgan.evaluation.fakes import fakes, fakes_of_shared_style
+from hmgan.evaluation.table import MEAN, LabelledImages, Score, extract, with_mean
 from hmgan.generators.build import Generator
 from hmgan.generators.transfer import TransferGenerator
-from hmgan.metrics.evaluate import MEAN, LabelledImages, Score, extract, with_mean
 from hmgan.metrics.features import Extractor
 from hmgan.metrics.leakage import RIDGE, class_kept, class_kept_of_reals, style_kept
 from hmgan.metrics.networks import load_perceptual

@@ -8,14 +8,14 @@ import pytest
 import tiny
 import torch
 
-from hmgan.behaviour import pair_distances
 from hmgan.data.named import open_data
 from hmgan.errors import UserError
-from hmgan.evaluation import METRICS, Judge
-from hmgan.fakes import fakes, fakes_of_shared_style
-from hmgan.metrics.evaluate import Score
+from hmgan.evaluation.fakes import fakes, fakes_of_shared_style
+from hmgan.evaluation.generator_scores import pair_distances
+from hmgan.evaluation.judge import METRICS, Judge
+from hmgan.evaluation.sharding import Alone
+from hmgan.evaluation.table import Score
 from hmgan.metrics.perceptual import load_squeeze_layers
-from hmgan.metrics.sharding import Alone
 from hmgan.train import session
 
 CPU = torch.device("cpu")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hmgan.metrics.evaluate import Score
-from hmgan.report.card import write_card
+from hmgan.evaluation.card import write_card
+from hmgan.evaluation.table import Score
 
 
 def test_a_card_holds_the_facts_every_score_with_its_counts_and_the_extractors_hash(tmp_path: Path) -> None:

@@ -10,15 +10,15 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from hmgan import components
-from hmgan.behaviour import BEHAVIOURS, OF_PERCEPTION, Subject, check_classes
 from hmgan.data.images import Images
-from hmgan.fakes import fakes
+from hmgan.evaluation.fakes import fakes
+from hmgan.evaluation.generator_scores import BEHAVIOURS, OF_PERCEPTION, Subject, check_classes
+from hmgan.evaluation.sharding import Ranks, sharded
+from hmgan.evaluation.table import Score, class_scores, extract, intra_class_distance, real_features
 from hmgan.generators.build import Generator
 from hmgan.layers.float32 import products
-from hmgan.metrics.evaluate import Score, class_scores, extract, intra_class_distance, real_features
 from hmgan.metrics.measures import DEFAULT, FEATURE_MEASURES
 from hmgan.metrics.networks import load_extractor, load_perceptual
-from hmgan.metrics.sharding import Ranks, sharded
 
 METRICS = (*FEATURE_MEASURES, *BEHAVIOURS)
 DIVERSITY_SAMPLES = 200  # pairs grow with the square

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from hmgan import rng
+from hmgan.evaluation.sharding import BATCH
 from hmgan.generators.build import Generator
-from hmgan.metrics.sharding import BATCH
-from hmgan.report.images import to_uint8
+from hmgan.pictures.images import to_uint8
 
 
 def fakes(

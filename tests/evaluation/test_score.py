@@ -11,8 +11,8 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from hmgan.errors import UserError
+from hmgan.evaluation.table import class_scores, extract, intra_class_distance, real_features, scores_table
 from hmgan.metrics.distances import frechet_distance, kernel_distance
-from hmgan.metrics.evaluate import class_scores, extract, intra_class_distance, real_features, scores_table
 from hmgan.metrics.features import Extractor
 from hmgan.metrics.measures import FEATURE_MEASURES, arrow
 

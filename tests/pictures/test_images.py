@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from hmgan.report.images import grid, labelled_grid, save_png, to_uint8
+from hmgan.pictures.images import grid, labelled_grid, save_png, to_uint8
 
 
 def flat(n: int, px: int = 4) -> Tensor:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from hmgan.evaluation.table import Score
 from hmgan.files import write_atomically
 from hmgan.metrics import measures
-from hmgan.metrics.evaluate import Score
 
 
 def write_card(

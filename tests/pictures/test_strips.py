@@ -12,8 +12,8 @@ from hmgan.generators.transfer import TransferGenerator
 from hmgan.modulation.adafm import AdaFMHeads
 from hmgan.modulation.class_nets import Embedding
 from hmgan.modulation.parts_alone import partly
-from hmgan.report.images import to_uint8
-from hmgan.report.strips import CELL, PARTS_COLUMNS, chain, interpolation_strip, parts_sheet, style_grid
+from hmgan.pictures.images import to_uint8
+from hmgan.pictures.strips import CELL, PARTS_COLUMNS, chain, interpolation_strip, parts_sheet, style_grid
 
 CLASSES = ("sandal", "bag", "boot")
 SIZE = 8  # pixels

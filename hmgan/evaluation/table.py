@@ -15,10 +15,10 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from hmgan.errors import UserError
+from hmgan.evaluation.sharding import BATCH, Alone, Ranks, sharded
 from hmgan.files import write_atomically
 from hmgan.metrics.features import Extractor
 from hmgan.metrics.measures import DEFAULT, FEATURE_MEASURES, arrow
-from hmgan.metrics.sharding import BATCH, Alone, Ranks, sharded
 
 MEAN = "mean"
 ALONE = Alone()

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hmgan.metrics.evaluate import real_features
+from hmgan.evaluation.sharding import BATCH, Alone, sharded
+from hmgan.evaluation.table import real_features
 from hmgan.metrics.features import Extractor
-from hmgan.metrics.sharding import BATCH, Alone, sharded
 
 
 class Meeting:

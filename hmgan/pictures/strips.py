@@ -16,7 +16,7 @@ from torch import Tensor
 from hmgan.generators.transfer import TransferGenerator
 from hmgan.layers.edits import SOURCE, Edits
 from hmgan.modulation.parts_alone import partly
-from hmgan.report.images import grid, labelled_grid, to_uint8, with_row_names
+from hmgan.pictures.images import grid, labelled_grid, to_uint8, with_row_names
 
 CELL = 64  # screen pixels that a small image is enlarged to
 STRIP_WIDTH = 1800  # screen pixels that a strip should not pass

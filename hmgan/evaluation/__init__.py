@@ -1,0 +1,1 @@
+"""A generator against images: features, fakes, scores per class, the card."""
