@@ -15,7 +15,7 @@ from hmgan import components
 from hmgan.config.settings import Data
 from hmgan.data.pack.recipes import Recipe
 from hmgan.errors import UserError
-from hmgan.study.entry import Study
+from hmgan.study.schema import Study
 
 # kind -> folder. All but DATA_ONLY are components registered in code, to which an entry gives options and a provenance.
 FOLDERS = {

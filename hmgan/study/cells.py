@@ -23,7 +23,7 @@ from hmgan.config import experiment as config
 from hmgan.errors import UserError
 from hmgan.files import write_atomically
 from hmgan.report.scores import read_lines
-from hmgan.study import lock
+from hmgan.study import claims
 from hmgan.study.plan import Cell
 
 CELL, INPUTS, DONE, FAILED = "cell.json", "inputs.json", "done.json", "failed.json"
@@ -55,7 +55,7 @@ def standing(folder: Path, cell: Cell) -> Standing:
         lacking = unscored(folder, cell)
         return Standing(State.DONE, cell.experiment.train.kimg, f"without {', '.join(lacking)}" if lacking else "")
     kimg = progress(folder)
-    holder = lock.holder(folder / CLAIMS) if (folder / CLAIMS).is_dir() else None
+    holder = claims.holder(folder / CLAIMS) if (folder / CLAIMS).is_dir() else None
     if holder is not None:
         return Standing(State.RUNNING, kimg, holder)
     if (folder / FAILED).is_file():

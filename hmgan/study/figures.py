@@ -18,7 +18,7 @@ from hmgan.report import curves
 from hmgan.report.document import PAGE, Picture
 from hmgan.report.transfer import newest_fakes
 from hmgan.study import scores
-from hmgan.study.entry import Study
+from hmgan.study.schema import Study
 from hmgan.study.scores import Result
 from hmgan.study.statistics import deviation, mean
 

@@ -14,11 +14,11 @@ from hmgan.files import write_atomically
 from hmgan.metrics import measures
 from hmgan.report.document import Report, Section, Table, markdown
 from hmgan.study import scores, tables
-from hmgan.study.entry import Study
 from hmgan.study.plan import cells as planned
 from hmgan.study.plan import load_study
 from hmgan.study.report import Findings, lead, protocols
 from hmgan.study.run import Order, compare
+from hmgan.study.schema import Study
 from hmgan.study.scores import Result
 
 

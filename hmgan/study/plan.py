@@ -11,7 +11,7 @@ from hmgan.config import entries
 from hmgan.config import experiment as config
 from hmgan.config.experiment import Experiment
 from hmgan.errors import UserError
-from hmgan.study.entry import Row, Study, Target
+from hmgan.study.schema import Row, Study, Target
 
 
 class Cell(NamedTuple):

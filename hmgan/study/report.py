@@ -13,8 +13,8 @@ from hmgan.report.scores import DIGEST, meaning_section
 from hmgan.report.transfer import duration, listed
 from hmgan.study import cells, figures, scores, tables
 from hmgan.study.cells import State
-from hmgan.study.entry import Study, Target
 from hmgan.study.plan import Cell
+from hmgan.study.schema import Study, Target
 from hmgan.study.scores import Result
 
 RULE = (

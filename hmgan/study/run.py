@@ -20,13 +20,13 @@ from hmgan.data.named import open_training
 from hmgan.errors import UserError
 from hmgan.generators import build
 from hmgan.generators.source import source_of
-from hmgan.study import cells, later, lock
+from hmgan.study import cells, claims, rescoring
 from hmgan.study.cells import State
-from hmgan.study.places import HERE, Limit, Place, places
 from hmgan.study.plan import Cell, load_study
 from hmgan.study.plan import cells as planned
 from hmgan.study.progress import Progress
 from hmgan.study.report import study_report
+from hmgan.study.workers import HERE, Limit, Place, places
 from hmgan.train.dryrun import parameters
 
 POLL = 0.2  # seconds
@@ -75,9 +75,9 @@ def compare(order: Order, *, report_only: bool = False, dry_run: bool = False) -
             limit = Limit(order.minutes)
             failures = run_everywhere(wanted, outdir, progress, everywhere, limit)
             for cell in wanted if order.paths and not limit.reached else ():
-                if later.lacks_paths(cell, cell.folder(outdir)):
+                if rescoring.lacks_paths(cell, cell.folder(outdir)):
                     progress.say(f"path lengths of {cell.label}")
-                    later.measure_paths(cell, cell.folder(outdir))
+                    rescoring.measure_paths(cell, cell.folder(outdir))
     study_report(study, whole, order.outdir, order.line())
     console = Console()
     console.print(f"report in {order.outdir / 'report.html'}", highlight=False, soft_wrap=True)
@@ -120,7 +120,7 @@ def run_all(
         for cell in wanted:
             if limit.reached or cell.label in failures or cells.is_scored(cell.folder(outdir), cell):
                 continue
-            claim = lock.take(cell.folder(outdir) / cells.CLAIMS)
+            claim = claims.take(cell.folder(outdir) / cells.CLAIMS)
             if claim is None:
                 continue
             with claim:
@@ -135,7 +135,7 @@ def run_all(
 
 
 def run_one(
-    cell: Cell, outdir: Path, claim: lock.CellLock, progress: Progress, place: Place, limit: Limit
+    cell: Cell, outdir: Path, claim: claims.CellLock, progress: Progress, place: Place, limit: Limit
 ) -> str | None:
     """Runs a cell under its claim; the reason if it failed."""
     folder = cell.folder(outdir)

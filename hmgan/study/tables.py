@@ -9,7 +9,7 @@ from hmgan.report.document import Column, Table
 from hmgan.report.document import Row as Line
 from hmgan.report.scores import number_format
 from hmgan.study import scores as collected
-from hmgan.study.entry import Claim, Row, Study
+from hmgan.study.schema import Claim, Row, Study
 from hmgan.study.scores import Result
 from hmgan.study.statistics import Verdict, compare, deviation, mean
 

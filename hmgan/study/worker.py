@@ -22,7 +22,7 @@ from hmgan.config.experiment import Experiment
 from hmgan.errors import UserError
 from hmgan.metrics.measures import DEFAULT
 from hmgan.report.scores import read_lines
-from hmgan.study import cells, later
+from hmgan.study import cells, rescoring
 from hmgan.train import checkpoint, rundir, session
 from hmgan.train.dryrun import parameters
 from hmgan.train.frozen import freeze
@@ -44,7 +44,7 @@ def run_cell(folder: Path) -> None:
     have = {*table["have"], *(() if at_end else DEFAULT)}
     more = [name for name in table["metrics"] if name not in have]
     if more:
-        lines = later.scored(folder / cells.TRAIN, experiment, more)
+        lines = rescoring.scored(folder / cells.TRAIN, experiment, more)
         with (folder / cells.TRAIN / "metrics.jsonl").open("a") as file:
             file.write(lines)
     spent = {name: minutes(folder / name) for name in (cells.ALIGN, cells.TRAIN)}

@@ -11,7 +11,7 @@ from unittest.mock import patch
 import pytest
 
 from hmgan.evaluation import generator_scores
-from hmgan.study import later, run, scores
+from hmgan.study import rescoring, run, scores
 from hmgan.study.plan import cells as planned
 from hmgan.study.plan import load_study
 
@@ -80,7 +80,7 @@ def test_path_lengths_are_measured_once_per_cell_and_stand_in_the_report(whole, 
     assert "insects, path-end-squeezenet-layers: 4 pairs" in text
     cells = planned(load_study("tiny"))
     assert "path-full-squeezenet-layers" not in scores.metrics(scores.results(cells, whole))
-    assert not any(later.lacks_paths(cell, cell.folder(whole)) for cell in cells)
+    assert not any(rescoring.lacks_paths(cell, cell.folder(whole)) for cell in cells)
 
 
 def test_a_table_says_what_is_missing_and_runs_it(study, in_process, tmp_path, capsys):

@@ -13,7 +13,7 @@ import torch
 
 from hmgan.errors import UserError
 from hmgan.study import cells, run
-from hmgan.study.places import VISIBLE, cores, places
+from hmgan.study.workers import VISIBLE, cores, places
 
 
 @pytest.fixture
