@@ -24,7 +24,7 @@ from hmgan.pictures.strips import interpolation_strip, style_grid
 from hmgan.report.scores import recorded_scores
 from hmgan.report.transfer import Transfer, transfer_report
 from hmgan.train import rundir, session
-from hmgan.train.keeper import class_grid, fake_rows
+from hmgan.train.snapshot import class_grid, fake_rows
 
 
 def run_demo(outdir: Path, experiment_name: str, overrides: list[str], seed: int | None) -> Path:

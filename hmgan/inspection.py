@@ -82,7 +82,7 @@ def print_scores(
     from hmgan.evaluation.table import scores_table
     from hmgan.files import cache_folder
     from hmgan.generators.snapshot import load_generator, newest_snapshot
-    from hmgan.train.runtime import Runtime
+    from hmgan.train.distributed.runtime import Runtime
 
     runtime = Runtime()
     with runtime.watched():

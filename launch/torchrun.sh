@@ -19,4 +19,4 @@ else
     : "${NODE_RANK:?counts the machines from 0}" "${MASTER_ADDR:?names the first machine}"
     place=(--node_rank "$NODE_RANK" --master_addr "$MASTER_ADDR" --master_port "${MASTER_PORT:-29500}")
 fi
-exec "${PYTHON:-python}" -m hmgan.launch.agent --nnodes "$NODES" --nproc_per_node "$GPUS" "${place[@]}" -m hmgan "$@"
+exec "${PYTHON:-python}" -m hmgan.launch.torchrun --nnodes "$NODES" --nproc_per_node "$GPUS" "${place[@]}" -m hmgan "$@"

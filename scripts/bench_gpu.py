@@ -35,7 +35,7 @@ from hmgan.generators.transfer import TransferGenerator
 from hmgan.layers.float32 import products
 from hmgan.modulation.adafm import AdaFMHeads, LowRankAdaFMHeads
 from hmgan.modulation.class_nets import ClassMLP
-from hmgan.train.runtime import Runtime
+from hmgan.train.distributed.runtime import Runtime
 from hmgan.train.trainer import Trainer
 from hmgan.types import Batch
 

@@ -38,8 +38,8 @@ from hmgan.generators.build import Networks
 from hmgan.generators.transfer import TransferGenerator
 from hmgan.modulation.adafm import AdaFMHeads, LowRankAdaFMHeads
 from hmgan.modulation.class_nets import ClassMLP
+from hmgan.train.distributed.runtime import Runtime
 from hmgan.train.engines.choose import check
-from hmgan.train.runtime import Runtime
 from hmgan.train.trainer import Trainer
 from hmgan.types import Batch
 

@@ -41,7 +41,7 @@ from hmgan.layers.edits import SOURCE, Edits
 from hmgan.layers.sites import SiteConv2d
 from hmgan.modulation.adafm import AdaFMHeads, SiteHeads
 from hmgan.modulation.class_nets import ClassMLP
-from hmgan.train.runtime import Runtime
+from hmgan.train.distributed.runtime import Runtime
 from hmgan.train.trainer import Trainer
 from hmgan.types import Batch
 

@@ -25,7 +25,7 @@ from hmgan.layers.sites import SiteConv2d
 from hmgan.losses.barlow_twins import redundancy
 from hmgan.losses.r1 import r1_penalty
 from hmgan.modulation.adafm import SiteHeads
-from hmgan.train.phases import Draws, Penalties
+from hmgan.train.tasks.gan import Draws, Penalties
 from hmgan.types import DiscOut, Latents
 
 

@@ -112,7 +112,7 @@ def inspect(
     from hmgan.data.named import open_data
     from hmgan.data.tools import described
     from hmgan.pictures.images import save_png
-    from hmgan.train.keeper import GRID_COLUMNS, class_grid
+    from hmgan.train.snapshot import GRID_COLUMNS, class_grid
 
     images = open_data(data)
     typer.echo("\n".join(described(images)))

@@ -21,8 +21,8 @@ from hmgan.doctor.section import Section
 from hmgan.doctor.software import software, versions
 from hmgan.doctor.storage import storage
 from hmgan.train.command import placed
-from hmgan.train.meeting import seat
-from hmgan.train.runtime import Runtime
+from hmgan.train.distributed.rendezvous import seat
+from hmgan.train.distributed.runtime import Runtime
 
 PATIENCE = 300.0  # seconds for one rank to wait for another
 

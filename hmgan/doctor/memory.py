@@ -9,10 +9,10 @@ from hmgan.doctor.devices import Place
 from hmgan.doctor.section import Section, size
 from hmgan.errors import UserError
 from hmgan.train import session
+from hmgan.train.distributed.runtime import Runtime
 from hmgan.train.dryrun import Footprint, footprint
 from hmgan.train.engines.choose import engine_of
-from hmgan.train.parts import part_batch
-from hmgan.train.runtime import Runtime
+from hmgan.train.microbatches import part_batch
 
 
 def memory(name: str, experiment: Experiment, runtime: Runtime, of_ranks: Sequence[Place]) -> Section:

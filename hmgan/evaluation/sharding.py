@@ -17,7 +17,7 @@ BATCH = 64
 
 
 class Ranks(Protocol):
-    """What of `hmgan.train.runtime.Runtime` is needed here."""
+    """What of `hmgan.train.distributed.runtime.Runtime` is needed here."""
 
     @property
     def rank(self) -> int: ...

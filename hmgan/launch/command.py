@@ -15,7 +15,7 @@ from hmgan.config import experiment as config
 from hmgan.errors import UserError
 from hmgan.launch.targets import TARGETS, Order, Plan, Target
 from hmgan.train.command import AUTO, configured
-from hmgan.train.parts import part_batch
+from hmgan.train.microbatches import part_batch
 from hmgan.train.session import VERBS
 
 OWN = ("--target", "--nodes", "--gpus", "--image", "--dry-run", "-n")

@@ -14,7 +14,7 @@ from hmgan.files import cache_folder, write_atomically
 from hmgan.generators.snapshot import load_generator, newest_snapshot
 from hmgan.study import cells
 from hmgan.study.plan import Cell
-from hmgan.train.runtime import Runtime
+from hmgan.train.distributed.runtime import Runtime
 
 PATH_LENGTHS = "ppl"  # the metric's name
 

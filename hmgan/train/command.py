@@ -9,7 +9,7 @@ from hmgan.config import experiment as config
 from hmgan.config.experiment import Experiment
 from hmgan.errors import UserError
 from hmgan.train import dryrun, precision, rundir, session
-from hmgan.train.meeting import excused
+from hmgan.train.distributed.rendezvous import excused
 
 # Where the command line's own options stand in an experiment.
 PLACES = {

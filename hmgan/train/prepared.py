@@ -8,7 +8,7 @@ from hmgan.config.experiment import Experiment
 from hmgan.data.images import Images, Shown
 from hmgan.generators.build import Networks
 from hmgan.generators.source import Source
-from hmgan.train.runtime import Runtime
+from hmgan.train.distributed.runtime import Runtime
 
 
 class Prepared(NamedTuple):

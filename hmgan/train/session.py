@@ -21,11 +21,11 @@ from hmgan.layers.float32 import products
 from hmgan.metrics.networks import load_extractor
 from hmgan.pictures.images import save_png
 from hmgan.train import checkpoint, rundir
-from hmgan.train.keeper import GRID_COLUMNS, Keeper, class_grid
+from hmgan.train.distributed.runtime import Runtime
 from hmgan.train.log import RunLog
+from hmgan.train.preflight import rehearse
 from hmgan.train.prepared import Prepared
-from hmgan.train.rehearsal import rehearse
-from hmgan.train.runtime import Runtime
+from hmgan.train.snapshot import GRID_COLUMNS, Keeper, class_grid
 from hmgan.train.trainer import CHECKPOINTS, Trainer
 
 VERBS = {"pretrain": "hmgan pretrain", "align": "hmgan align", "transfer": "hmgan train"}

@@ -12,8 +12,8 @@ from hmgan.config.experiment import Choice, Experiment
 from hmgan.generators.build import Networks
 from hmgan.losses.base import Transferred
 from hmgan.losses.r1 import gamma_heuristic
-from hmgan.train.phases import Penalties, Restraint, Rules
 from hmgan.train.precision import Mixed, layout
+from hmgan.train.tasks.gan import Penalties, Restraint, Rules
 
 
 def rules(experiment: Experiment, device: torch.device, mixed: Mixed) -> Rules:

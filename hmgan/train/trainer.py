@@ -15,19 +15,20 @@ from hmgan.data.images import Shown, Tolerance
 from hmgan.generators.build import Generator, Networks
 from hmgan.generators.transfer import TransferGenerator
 from hmgan.generators.unconditional import UnconditionalGenerator
-from hmgan.train import checkpoint, ema, phases, precision
-from hmgan.train.anchors import Turns
+from hmgan.train import checkpoint, ema, precision
+from hmgan.train.distributed.runtime import Runtime
 from hmgan.train.engines.base import Kept, Trained
 from hmgan.train.engines.choose import engine_of
 from hmgan.train.frozen import freeze, miner_alone
 from hmgan.train.log import RunLog, warn
+from hmgan.train.microbatches import Gather, Loss, Stats, T, minimise, part_batch
 from hmgan.train.nonfinite import Nonfinite, remembered
 from hmgan.train.optim import discriminator_optimizer, generator_optimizer
-from hmgan.train.parts import Gather, Loss, Stats, T, minimise, part_batch
-from hmgan.train.phases import Draws
-from hmgan.train.reconstruction import LearnedLatents, Reconstructor
-from hmgan.train.runtime import Runtime
 from hmgan.train.saver import Saver
+from hmgan.train.tasks import gan
+from hmgan.train.tasks.anchors import Turns
+from hmgan.train.tasks.gan import Draws
+from hmgan.train.tasks.learned_latents import LearnedLatents, Reconstructor
 from hmgan.train.terms import chosen, penalties, restraint, rules
 from hmgan.types import Batch
 
@@ -200,8 +201,8 @@ class Trainer:
         parts, here = [], precision.on_device(batch, self.runtime.device)
         shares = zip(*(x.split(self.part_batch) for x in here), strict=True)
         for i, (images, labels) in enumerate(shares):
-            draws, real = self.draws(i), phases.as_images(images)
-            real = phases.mirrored(real, draws.keys("mirror")) if self.settings.mirror else real
+            draws, real = self.draws(i), gan.as_images(images)
+            real = gan.mirrored(real, draws.keys("mirror")) if self.settings.mirror else real
             parts.append(Part(real, labels, draws))
         return parts
 
@@ -242,10 +243,10 @@ class Trainer:
                 parameter.requires_grad_(False)
 
         def disc_loss(part: Part, gather: Gather) -> tuple[Tensor, Stats]:
-            return phases.disc_loss(generator, discriminator, rules, self.penalties, gather, *part, mixing)
+            return gan.disc_loss(generator, discriminator, rules, self.penalties, gather, *part, mixing)
 
         def gen_loss(part: Part, gather: Gather) -> tuple[Tensor, Stats]:
-            return phases.gen_loss(generator, discriminator, rules, gather, *part, mixing, self.restraint)
+            return gan.gen_loss(generator, discriminator, rules, gather, *part, mixing, self.restraint)
 
         compares = rules.compares or rules.adapts or self.penalties.compares
         _, stats = self._optimise("D", self.disc, parts, disc_loss, compares)
@@ -260,7 +261,7 @@ class Trainer:
         def loss(draws: Draws, gather: Gather) -> tuple[Tensor, Stats]:
             uniform_B = rng.uniform_rows(draws.keys("label"), 1)[:, 0]
             labels_B = (uniform_B * self.classes).long().to(self.runtime.device)
-            return phases.align_loss(generator, labels_B, draws, self.mixed)
+            return gan.align_loss(generator, labels_B, draws, self.mixed)
 
         parts = [self.draws(i) for i in range(self.settings.accumulate)]
         return self._gen_step("align", parts, loss, compares=False)

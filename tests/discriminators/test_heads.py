@@ -14,7 +14,7 @@ from hmgan.discriminators.heads import AuxiliaryClassifier, LogitPerClass, Proje
 from hmgan.errors import UserError
 from hmgan.generators.source import load_source
 from hmgan.layers.equalized import EqualLinear
-from hmgan.train import phases
+from hmgan.train.tasks import gan
 from hmgan.types import DiscOut
 
 HEADS = entries.known("disc-head")
@@ -100,10 +100,10 @@ def test_the_classification_loss_is_the_cross_entropy_of_the_own_class():
     labels = [2, 0, 1, 1]
     naive = -sum(float(row[c] - row.exp().sum().log()) for row, c in zip(logit_BN, labels, strict=True)) / 4
     out = DiscOut(torch.zeros(4), torch.zeros(4, 2), logit_BN)
-    weight, loss = phases.classification({"one": out}, torch.tensor(labels), 0.5)["one"]
+    weight, loss = gan.classification({"one": out}, torch.tensor(labels), 0.5)["one"]
     assert weight == 0.5
     assert float(loss) == pytest.approx(naive)
-    assert phases.classification({"one": out._replace(class_logits=None)}, torch.tensor(labels), 0.5) == {}
+    assert gan.classification({"one": out._replace(class_logits=None)}, torch.tensor(labels), 0.5) == {}
 
 
 def test_the_discriminator_classifies_real_and_fake_and_the_generator_is_pulled_to_its_class(shards, source, tmp_path):

@@ -12,8 +12,9 @@ from unittest.mock import patch
 import tiny
 import torch
 
-from hmgan.train import phases, session
+from hmgan.train import session
 from hmgan.train.log import RunLog
+from hmgan.train.tasks import gan
 from hmgan.train.trainer import Trainer
 
 BATCH = 8
@@ -52,15 +53,15 @@ def main(shards: str, source: str, out: str, *engines: str) -> None:
         on(f"{engine}-stopped", engine, 1)
         on(f"{engine}-stopped", engine, 2)
         shown[engine] = on(f"{engine}-whole", engine, 2).averaged
-    gen_loss = phases.gen_loss
+    gen_loss = gan.gen_loss
 
     def poisoned(*args, **options):
         """Not a number on one rank in the second step."""
         loss, stats = gen_loss(*args, **options)
-        step = next(arg.step for arg in args if type(arg) is phases.Draws)
+        step = next(arg.step for arg in args if type(arg) is gan.Draws)
         return (loss * torch.nan if step == 1 and torch.distributed.get_rank() == 1 else loss), stats
 
-    with patch.object(phases, "gen_loss", poisoned):
+    with patch.object(gan, "gen_loss", poisoned):
         for engine in engines:
             on(f"{engine}-poisoned", engine, 3, 'train.on_nonfinite="skip"')
     # Each rank by itself draws with the average, one after the other: nothing in it waits for the other rank.

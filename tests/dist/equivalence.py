@@ -22,9 +22,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from hmgan.train import phases, session
+from hmgan.train import session
+from hmgan.train.distributed.runtime import Runtime
 from hmgan.train.log import RunLog
-from hmgan.train.runtime import Runtime
+from hmgan.train.tasks import gan
 from hmgan.train.trainer import Trainer
 
 STEPS = 3
@@ -86,10 +87,10 @@ class Recording(Runtime):
 @contextmanager
 def float64() -> Iterator[None]:
     """Networks, latents, images and views in float64."""
-    before, as_images = torch.get_default_dtype(), phases.as_images
+    before, as_images = torch.get_default_dtype(), gan.as_images
     torch.set_default_dtype(torch.float64)
     try:
-        with patch.object(phases, "as_images", lambda images: as_images(images).double()):
+        with patch.object(gan, "as_images", lambda images: as_images(images).double()):
             yield
     finally:
         torch.set_default_dtype(before)

@@ -15,8 +15,9 @@ import tiny
 import torch
 from safetensors.torch import load_file
 
-from hmgan.train import optim, phases, session
+from hmgan.train import optim, session
 from hmgan.train.checkpoint import TENSORS
+from hmgan.train.tasks import gan
 from hmgan.train.trainer import Trainer
 
 BATCH, STEPS, PAUSE = 48, 12, 0.15  # whole groups of 4 for minibatch-stddev on 1, 2, 3 and 4 ranks; seconds a step
@@ -41,7 +42,7 @@ WITHOUT_ENLARGEMENT = 1e-5
 
 def in_float64() -> None:
     """The files hold float32, so that every run begins from the same numbers."""
-    prepare, as_images = session.prepare, phases.as_images
+    prepare, as_images = session.prepare, gan.as_images
 
     def prepared(*arguments):
         torch.set_default_dtype(torch.float64)
@@ -51,7 +52,7 @@ def in_float64() -> None:
         return done
 
     session.prepare = prepared
-    phases.as_images = lambda images: as_images(images).double()
+    gan.as_images = lambda images: as_images(images).double()
 
 
 def with_large_epsilon() -> None:

@@ -16,8 +16,9 @@ import torch
 
 from hmgan.data import named
 from hmgan.errors import UserError
-from hmgan.train import checkpoint, phases
-from hmgan.train.watch import BEAT
+from hmgan.train import checkpoint
+from hmgan.train.distributed.watchdog import BEAT
+from hmgan.train.tasks import gan
 
 SETTINGS = tiny.options(train__batch=8, train__tick=0.008, train__snap=100, train__trackers="[]", train__threads=1)
 SOON = tiny.options(train__timeout=8.0)
@@ -139,14 +140,14 @@ def last_line(ranks, rank):
 
 def in_step_2(act):
     """Replaces G's loss on rank 1 by `act` of it, in that step."""
-    original = phases.gen_loss
+    original = gan.gen_loss
 
     def gen_loss(*args):
         loss, stats = original(*args)
-        step = next(arg.step for arg in args if type(arg) is phases.Draws)
+        step = next(arg.step for arg in args if type(arg) is gan.Draws)
         return act(loss, stats) if step == 2 and os.environ["RANK"] == "1" else (loss, stats)
 
-    phases.gen_loss = gen_loss
+    gan.gen_loss = gen_loss
 
 
 def refuse(loss, stats):

@@ -15,8 +15,8 @@ from hmgan.evaluation.table import extract
 from hmgan.layers.equalized import instance_norm
 from hmgan.layers.float32 import products
 from hmgan.metrics.networks import load_extractor
+from hmgan.train.distributed.runtime import Runtime
 from hmgan.train.log import RunLog
-from hmgan.train.runtime import Runtime
 
 pytestmark = [
     pytest.mark.gpu,

@@ -13,7 +13,7 @@ import yaml
 
 from hmgan.launch import kubernetes
 from hmgan.launch.files import place
-from hmgan.train.signals import REQUEUE
+from hmgan.train.distributed.signals import REQUEUE
 
 FOLDER = Path(__file__).parents[2] / "launch"
 SCRIPTS = sorted([*FOLDER.glob("*.sh"), *FOLDER.glob("*.sbatch")])

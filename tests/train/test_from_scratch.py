@@ -12,7 +12,7 @@ from hmgan.data.loader import batches
 from hmgan.errors import UserError
 from hmgan.generators.snapshot import load_generator
 from hmgan.train import session
-from hmgan.train.rehearsal import rehearse
+from hmgan.train.preflight import rehearse
 
 SCRATCH = ("class_net=one-hot", "modulation=label-to-z", "backbone.label_dim=4")
 LIVE = ("class_net=embedding", "modulation.name=adafm", "modulation.live=true")

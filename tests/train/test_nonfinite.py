@@ -13,9 +13,9 @@ import torch
 from hmgan.data.order import Order, indices
 from hmgan.data.shards import ShardSet
 from hmgan.errors import UserError
-from hmgan.train import phases
+from hmgan.train.distributed.runtime import Runtime
 from hmgan.train.engines.replicated import Replicated
-from hmgan.train.runtime import Runtime
+from hmgan.train.tasks import gan
 
 SKIP = 'train.on_nonfinite="skip"'
 
@@ -23,18 +23,18 @@ SKIP = 'train.on_nonfinite="skip"'
 def spoil(monkeypatch, phase, steps, how="loss"):
     """The phase's loss is nan, or its gradient alone is, in those steps."""
     name = {"D": "disc_loss", "G": "gen_loss", "align": "align_loss"}[phase]
-    original = getattr(phases, name)
+    original = getattr(gan, name)
 
     def spoilt(*args, **kwargs):
         loss, stats = original(*args, **kwargs)
-        draws = next(arg for arg in args if type(arg) is phases.Draws)
+        draws = next(arg for arg in args if type(arg) is gan.Draws)
         if draws.step in steps:
             # The square root of zero: a value of 0, and a slope that is not finite.
             loss = loss * torch.nan if how == "loss" else loss + (0 * loss).abs().sqrt()
             stats = {key: value * torch.nan for key, value in stats.items()} if how == "loss" else stats
         return loss, stats
 
-    monkeypatch.setattr(phases, name, spoilt)
+    monkeypatch.setattr(gan, name, spoilt)
 
 
 def weights(*networks):

@@ -14,9 +14,10 @@ from hmgan.data.pack.pack import pack
 from hmgan.errors import UserError
 from hmgan.generators.source import load_source
 from hmgan.generators.unconditional import UnconditionalGenerator
-from hmgan.train import keeper, phases, session
+from hmgan.train import session, snapshot
 from hmgan.train.log import RunLog
 from hmgan.train.optim import discriminator_optimizer, generator_optimizer
+from hmgan.train.tasks import gan
 
 
 @pytest.fixture
@@ -70,13 +71,13 @@ def test_a_step_makes_one_backward_and_one_update_per_network(trainer, monkeypat
 def test_the_discriminator_takes_no_gradients_in_the_generators_phase(trainer, monkeypatch):
     trainer = trainer()
     seen = []
-    gen_loss = phases.gen_loss
+    gen_loss = gan.gen_loss
 
     def look(*arguments):
         seen.append([p.requires_grad for p in trainer.discriminator.parameters()])
         return gen_loss(*arguments)
 
-    monkeypatch.setattr(phases, "gen_loss", look)
+    monkeypatch.setattr(gan, "gen_loss", look)
     for _ in range(2):
         trainer._gan_step(next(trainer._stream()))
     assert not any(any(flags) for flags in seen)
@@ -168,7 +169,7 @@ def test_alignment_from_the_source_has_nothing_to_do(trainer):
 def test_alignment_draws_every_class(trainer, monkeypatch):
     trainer = trainer("train.batch=60", "modulation.init=align", "modulation.name=adafm", task="align")
     seen = []
-    monkeypatch.setattr(phases, "align_loss", lambda g, labels, *_: (seen.append(labels), (torch.zeros(()), {}))[1])
+    monkeypatch.setattr(gan, "align_loss", lambda g, labels, *_: (seen.append(labels), (torch.zeros(()), {}))[1])
     monkeypatch.setattr(trainer, "_gen_step", lambda phase, parts, loss, compares: loss(parts[0], None)[1])
     trainer._align_step()
     assert all(10 < count < 30 for count in seen[0].bincount(minlength=3).tolist())
@@ -193,10 +194,10 @@ def test_a_transfer_starts_from_the_source_for_every_class(modulation, class_net
 def test_the_first_picture_of_a_transfer_shows_the_source_in_every_row(shards, source):
     generator = session.prepare(tiny.transfer(shards, source)).networks.generator
     plain = UnconditionalGenerator(load_source(str(source)).backbone)
-    latents = plain.latents(range(keeper.GRID_SEED, keeper.GRID_SEED + keeper.GRID_COLUMNS))
+    latents = plain.latents(range(snapshot.GRID_SEED, snapshot.GRID_SEED + snapshot.GRID_COLUMNS))
     with torch.no_grad():
-        expected = plain(latents, torch.zeros(keeper.GRID_COLUMNS)).image
-    rows = keeper.fake_rows(generator, tiny.CLASSES)
+        expected = plain(latents, torch.zeros(snapshot.GRID_COLUMNS)).image
+    rows = snapshot.fake_rows(generator, tiny.CLASSES)
     assert list(rows) == list(tiny.CLASSES)
     for row in rows.values():
         levels = (expected.clamp(-1, 1) + 1) * 127.5

@@ -12,7 +12,7 @@ T = TypeVar("T", bound=nn.Module)
 
 
 class Ranks(Protocol):
-    """What of `hmgan.train.runtime.Runtime` an engine needs."""
+    """What of `hmgan.train.distributed.runtime.Runtime` an engine needs."""
 
     @property
     def rank(self) -> int: ...

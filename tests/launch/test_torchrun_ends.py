@@ -11,9 +11,9 @@ import time
 import pytest
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
-from hmgan.launch import agent
+from hmgan.launch import torchrun
 from hmgan.launch.files import place
-from hmgan.train.signals import REQUEUE
+from hmgan.train.distributed.signals import REQUEUE
 
 
 @pytest.mark.parametrize(("codes", "expected"), [((REQUEUE, -15), REQUEUE), ((3, REQUEUE), 3), ((-9, 1), 137)])
@@ -24,8 +24,8 @@ def test_the_rank_that_fails_first_says_how_it_ends(codes, expected, monkeypatch
             failure.timestamp = rank
         raise ChildFailedError("hmgan", failures)
 
-    monkeypatch.setattr(agent.run, "main", failing)
-    assert agent.main([]) == expected
+    monkeypatch.setattr(torchrun.run, "main", failing)
+    assert torchrun.main([]) == expected
     told = "" if expected == REQUEUE else f"rank 0 failed first, with exit code {codes[0]}\n"
     assert capsys.readouterr().err == told
 

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
 from hmgan import components
-from hmgan.train.meeting import met
-from hmgan.train.signals import Stop
-from hmgan.train.watch import SILENCE, Progress, Watch
+from hmgan.train.distributed.rendezvous import met
+from hmgan.train.distributed.signals import Stop
+from hmgan.train.distributed.watchdog import SILENCE, Progress, Watch
 
 T = TypeVar("T")
 

@@ -15,7 +15,8 @@ import tiny
 import torch
 from safetensors.torch import load_file
 
-from hmgan.train import checkpoint, signals
+from hmgan.train import checkpoint
+from hmgan.train.distributed import signals
 from hmgan.train.trainer import Trainer
 
 SETTINGS = tiny.options(train__batch=4, train__tick=0.004, train__snap=0.02, train__trackers="[]", train__threads=1)

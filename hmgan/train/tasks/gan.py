@@ -25,7 +25,7 @@ from hmgan.losses.emd import earth_mover
 from hmgan.losses.feature_nets import FeatureNet, feature_l1
 from hmgan.losses.r1 import r1_penalty
 from hmgan.losses.regularizer import Regularizer
-from hmgan.train.parts import Gather, Stats
+from hmgan.train.microbatches import Gather, Stats
 from hmgan.train.precision import Mixed
 from hmgan.types import DiscOut
 

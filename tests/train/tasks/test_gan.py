@@ -8,8 +8,8 @@ import torch
 
 from hmgan.data.loader import batches
 from hmgan.losses.dcl import dual_contrastive
-from hmgan.train import phases
-from hmgan.train.runtime import Runtime
+from hmgan.train.distributed.runtime import Runtime
+from hmgan.train.tasks import gan
 
 
 @pytest.fixture
@@ -20,8 +20,8 @@ def trainer(shards, source, tmp_path):
 def disc_loss(trainer, step=1):
     batch = next(batches(trainer.data, batch_per_rank=4, rank=0, world=1, seed=0))
     trainer.step = step
-    real = phases.as_images(batch.images)
-    return phases.disc_loss(
+    real = gan.as_images(batch.images)
+    return gan.disc_loss(
         trainer.generator,
         trainer.discriminator,
         trainer.rules,
@@ -36,9 +36,9 @@ def disc_loss(trainer, step=1):
 
 def gen_loss(trainer):
     batch = next(batches(trainer.data, batch_per_rank=4, rank=0, world=1, seed=0))
-    real, draws = phases.as_images(batch.images), trainer.draws()
+    real, draws = gan.as_images(batch.images), trainer.draws()
     networks = (trainer.generator, trainer.discriminator)
-    return phases.gen_loss(*networks, trainer.rules, trainer.runtime.gather, real, batch.labels, draws, 0.5)
+    return gan.gen_loss(*networks, trainer.rules, trainer.runtime.gather, real, batch.labels, draws, 0.5)
 
 
 def counted(monkeypatch, network):
@@ -177,26 +177,26 @@ def test_reals_and_fakes_are_augmented_in_both_phases_and_views_are_not(trainer,
 
 
 def test_a_ranks_draws_are_its_part_of_the_global_batch():
-    whole = phases.Draws(seed=3, step=5, first=40, batch=8).keys("disc")
-    parts = [phases.Draws(seed=3, step=5, first=40 + 4 * rank, batch=4).keys("disc") for rank in range(2)]
+    whole = gan.Draws(seed=3, step=5, first=40, batch=8).keys("disc")
+    parts = [gan.Draws(seed=3, step=5, first=40 + 4 * rank, batch=4).keys("disc") for rank in range(2)]
     assert parts[0] + parts[1] == whole
-    assert len({*whole, *phases.Draws(3, 5, 40, 8).keys("gen"), *phases.Draws(4, 5, 40, 8).keys("disc")}) == 24
-    assert not set(whole) & set(phases.Draws(3, 6, 48, 8).keys("disc"))
+    assert len({*whole, *gan.Draws(3, 5, 40, 8).keys("gen"), *gan.Draws(4, 5, 40, 8).keys("disc")}) == 24
+    assert not set(whole) & set(gan.Draws(3, 6, 48, 8).keys("disc"))
 
 
 def test_mirroring_flips_whole_images_and_about_half_of_them():
     images = torch.arange(200 * 12, dtype=torch.float32).view(200, 1, 3, 4)
-    keys = phases.Draws(0, 0, 0, 200).keys("mirror")
-    out = phases.mirrored(images, keys)
+    keys = gan.Draws(0, 0, 0, 200).keys("mirror")
+    out = gan.mirrored(images, keys)
     flipped = [torch.equal(o, i.flip(2)) for o, i in zip(out, images, strict=True)]
     kept = [torch.equal(o, i) for o, i in zip(out, images, strict=True)]
     assert all(a != b for a, b in zip(flipped, kept, strict=True))
     assert 70 < sum(flipped) < 130
-    assert torch.equal(phases.mirrored(images, keys), out)
+    assert torch.equal(gan.mirrored(images, keys), out)
 
 
 def test_images_span_minus_one_to_one():
-    assert phases.as_images(torch.tensor([0, 255], dtype=torch.uint8)).tolist() == [-1, 1]
+    assert gan.as_images(torch.tensor([0, 255], dtype=torch.uint8)).tolist() == [-1, 1]
 
 
 def test_a_gradient_missing_on_this_rank_counts_as_zero_in_the_average(monkeypatch):

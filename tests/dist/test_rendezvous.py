@@ -11,7 +11,8 @@ import pytest
 import tiny
 
 from hmgan.errors import UserError
-from hmgan.train import command, runtime
+from hmgan.train import command
+from hmgan.train.distributed import runtime
 
 SETTINGS = tiny.options(train__batch=8, train__snap=100, train__trackers="[]", train__threads=1)
 

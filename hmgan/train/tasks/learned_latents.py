@@ -16,10 +16,10 @@ from hmgan.errors import UserError
 from hmgan.generators.build import Generator
 from hmgan.layers.backbone import Backbone
 from hmgan.losses.feature_nets import FeatureNet
-from hmgan.train import phases
-from hmgan.train.parts import Gather, Stats
-from hmgan.train.phases import Draws
+from hmgan.train.microbatches import Gather, Stats
 from hmgan.train.precision import Mixed
+from hmgan.train.tasks import gan
+from hmgan.train.tasks.gan import Draws
 
 
 class LearnedLatents(nn.Module):
@@ -81,6 +81,6 @@ class Reconstructor:
         # A part of a rank's batch takes the images that a rank of that size would.
         shares = self._batch // draws.batch
         z_BZ = self.latents(draws.step, draws.batch, draws.first // draws.batch - draws.step * shares, shares)
-        return phases.reconstruction_loss(
+        return gan.reconstruction_loss(
             generator, settings, self.feature_net, gather, real, labels, draws, z_BZ, self._mixed
         )

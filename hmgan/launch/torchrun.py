@@ -1,4 +1,4 @@
-"""torchrun that ends as its ranks do: `python -m hmgan.launch.agent` takes torchrun's arguments.
+"""torchrun that ends as its ranks do: `python -m hmgan.launch.torchrun` takes torchrun's arguments.
 
 torchrun itself ends with 1 whatever the ranks end with, so that a scheduler cannot tell a run that has saved and wants
 to go on from one that failed.
@@ -13,7 +13,7 @@ from torch.distributed import run
 from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-from hmgan.train.signals import REQUEUE
+from hmgan.train.distributed.signals import REQUEUE
 
 STOPS = (signal.SIGTERM, signal.SIGUSR1)  # a scheduler's; Ctrl-C is the user's own wish
 

@@ -1,0 +1,1 @@
+"""Ranks: who this process is, how they meet, who watches them, what stops them."""
