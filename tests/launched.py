@@ -58,7 +58,7 @@ def _rank(
     sys.stdout, sys.stderr = (os.fdopen(number, "w", 1, closefd=False) for number in (1, 2))
     import torch
 
-    from hmgan.cli import main
+    from hmgan.cli.app import main
 
     torch.set_num_threads(1)
     if prepare is not None:

@@ -12,7 +12,7 @@ import pytest
 import tiny
 import torch
 
-from hmgan import cli
+from hmgan.cli import app
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -44,7 +44,7 @@ def test_the_component_of_the_readme_is_found_by_its_entry_point_and_trains_a_st
 
 def test_every_command_of_the_readme_exists() -> None:
     named = set(re.findall(r"^hmgan (?:--registry \S+ )?([a-z]+)", "\n".join(blocks("")), re.MULTILINE))
-    known = {command.name or command.callback.__name__ for command in cli.app.registered_commands}
+    known = {command.name or command.callback.__name__ for command in app.app.registered_commands}
     assert named <= known
     assert {"import", "pack", "train", "evaluate", "sample"} <= named
 

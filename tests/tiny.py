@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from hmgan import components
-from hmgan.cli import main
+from hmgan.cli.app import main
 from hmgan.config import experiment as config
 from hmgan.config.experiment import Choice, Experiment
 from hmgan.data.pack.pack import pack

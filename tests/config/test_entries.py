@@ -8,12 +8,12 @@ import pytest
 import tiny
 
 from hmgan import components
+from hmgan.commands.listing import summary
 from hmgan.config import entries
 from hmgan.config import experiment as config
 from hmgan.data.named import held_out, open_data
 from hmgan.errors import UserError
 from hmgan.generators.source import load_source, source_folder
-from hmgan.inspection import summary
 
 ALL = [(kind, name) for kind in entries.FOLDERS for name in entries.known(kind)]
 ENTRIES = [(kind, name) for kind in entries.FOLDERS for name in entries.entries(kind)]

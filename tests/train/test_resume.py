@@ -156,7 +156,7 @@ def test_a_run_killed_at_a_random_moment_resumes_exactly(shards, source, tmp_pat
     arguments = ["--kimg", 0.12]
     words = map(str, transfer_arguments(shards, source, tmp_path / "cut", *arguments))
     process = subprocess.Popen(
-        [sys.executable, "-c", "from hmgan.cli import main; main()", *words], stderr=subprocess.DEVNULL
+        [sys.executable, "-c", "from hmgan.cli.app import main; main()", *words], stderr=subprocess.DEVNULL
     )
     try:
         deadline = time.monotonic() + 120

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from trained import trained
 
-from hmgan import mixing
+from hmgan.commands.mix import keys
 from hmgan.generators.snapshot import load_generator
 from hmgan.pictures.images import to_uint8
 
@@ -68,7 +68,7 @@ def test_a_mixture_has_the_rows_coarse_style_and_noise_and_the_columns_fine_styl
     assert close(cell(picture, 0, 2), sampled(run, tmp_path / "s", "bee", 6))
     assert close(cell(picture, 2, 0), sampled(run, tmp_path / "s", "bee", 4))
     generator = load_generator(run).generator
-    coarse, fine = generator.latents(mixing.keys([4])), generator.latents(mixing.keys([6]))
+    coarse, fine = generator.latents(keys([4])), generator.latents(keys([6]))
     with torch.no_grad():
         edits = generator.edits(torch.tensor([1]))
         edits = edits.__class__(**{**edits.__dict__, "counts": (1,)})

@@ -41,7 +41,7 @@ def refused(capsys, *words):
 def test_help_imports_nothing_heavy_and_names_every_verb():
     program = (
         "import sys; sys.argv = ['hmgan', '--help']\n"
-        "from hmgan.cli import main\n"
+        "from hmgan.cli.app import main\n"
         "try:\n    main()\n"
         "finally:\n"
         f"    print('HEAVY', [m for m in {HEAVY!r} if m in sys.modules])"

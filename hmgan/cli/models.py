@@ -20,7 +20,7 @@ def export(
     licence: Annotated[str, typer.Option(help="For the model card, as hubs abbreviate it.")] = "other",
 ) -> None:
     """Writes a trained generator with its model card, or one of its classes as an unconditional source."""
-    from hmgan.export import export as run
+    from hmgan.commands.export import export as run
 
     run(network, out, class_, licence)
     print(out)
@@ -38,6 +38,6 @@ def mix(
     trunc: Annotated[float, typer.Option(help="Truncation; 1 is none.")] = 1.0,
 ) -> None:
     """Draws classes by styles; with --with, per class the coarse style of one seed and the fine style of another."""
-    from hmgan.mixing import draw_mixes
+    from hmgan.commands.mix import draw_mixes
 
     draw_mixes(network, outdir, seeds, with_, crossover, class_, trunc)

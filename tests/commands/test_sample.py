@@ -8,7 +8,7 @@ import pytest
 import tiny
 from PIL import Image
 
-from hmgan.drawing import parse_grid, parse_seeds
+from hmgan.commands.sample import parse_grid, parse_seeds
 from hmgan.errors import UserError
 
 

@@ -8,10 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from hmgan import verbs
-from hmgan.data import commands
+from hmgan.cli import data, launch, models
 from hmgan.errors import UserError
-from hmgan.launch import verb
 
 # What a mistake on the command line itself raises: UsageError, which typer does not export by name.
 WrongUse: Any = typer.BadParameter.__base__
@@ -62,7 +60,7 @@ def list_(
     kind: Annotated[str | None, typer.Argument(help="For example experiments; left out: all kinds.")] = None,
 ) -> None:
     """The registry: what can be named in an experiment or on the command line."""
-    from hmgan.inspection import print_list
+    from hmgan.commands.listing import print_list
 
     print_list(kind)
 
@@ -70,14 +68,14 @@ def list_(
 @app.command()
 def show(name: str, set_: Set = None) -> None:
     """A registry entry; an experiment with every setting resolved."""
-    from hmgan.inspection import print_entry
+    from hmgan.commands.listing import print_entry
 
     print_entry(name, set_ or [])
 
 
-app.command()(commands.pack)
-app.command()(commands.index)
-app.add_typer(commands.looks, name="data")
+app.command()(data.pack)
+app.command()(data.index)
+app.add_typer(data.looks, name="data")
 
 
 @app.command("import")
@@ -176,7 +174,7 @@ def evaluate(
     perceptual: Annotated[str, typer.Option(help="Network of diversity and ppl.")] = "squeezenet-layers",
 ) -> None:
     """Scores per class and their means; left to itself, Frechet and kernel distance."""
-    from hmgan.inspection import print_scores
+    from hmgan.commands.listing import print_scores
 
     print_scores(run, data, per_class, seed, trunc, extractor, metrics.split(","), perceptual)
 
@@ -191,7 +189,7 @@ def sample(
     grid: Annotated[str | None, typer.Option(help="One picture of COLUMNSxROWS instead of single ones.")] = None,
 ) -> None:
     """Draws images."""
-    from hmgan.drawing import draw_samples
+    from hmgan.commands.sample import draw_samples
 
     draw_samples(network, outdir, seeds, class_, trunc, grid)
 
@@ -204,7 +202,7 @@ def interpolate(
     steps: Annotated[int, typer.Option(help="Pictures from one class to the next.")] = 8,
 ) -> None:
     """Walks from class to class, the style held fixed."""
-    from hmgan.drawing import draw_interpolation
+    from hmgan.commands.sample import draw_interpolation
 
     draw_interpolation(network, out, seeds, steps)
 
@@ -217,7 +215,7 @@ def demo(
     set_: Set = None,
 ) -> None:
     """Transfers the embedded clothing GAN to shoes and bags, and writes a report; minutes on two CPU cores."""
-    from hmgan.demo import run_demo
+    from hmgan.commands.demo import run_demo
 
     run_demo(outdir, experiment, set_ or [], seed)
 
@@ -241,7 +239,7 @@ def compare(
 
     Several processes, on one machine or on several, may run the same study in the same folder.
     """
-    from hmgan.drawing import parse_seeds
+    from hmgan.commands.sample import parse_seeds
     from hmgan.study.run import Order
     from hmgan.study.run import compare as run
 
@@ -259,9 +257,9 @@ def compare(
         raise SystemExit(1)
 
 
-app.command()(verbs.export)
-app.command()(verbs.mix)
-app.command(context_settings=verb.TRAINS_OPTIONS)(verb.launch)
+app.command()(models.export)
+app.command()(models.mix)
+app.command(context_settings=launch.TRAINS_OPTIONS)(launch.launch)
 
 
 @app.command()

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from hmgan import rng
+from hmgan.commands.sample import parse_seeds
 from hmgan.components import unknown
-from hmgan.drawing import parse_seeds
 from hmgan.errors import UserError
 from hmgan.generators.build import Generator
 from hmgan.generators.snapshot import load_generator
