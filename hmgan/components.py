@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -13,7 +11,7 @@ from typing import Any, TypeVar, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
-from hmgan.errors import UserError
+from hmgan.errors import UserError, explain, unknown
 
 T = TypeVar("T")
 ENTRY_POINTS = "hmgan.components"
@@ -84,17 +82,6 @@ def get(kind: str, name: str) -> type:
         raise unknown(kind, name, names(kind)) from None
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?`, or nothing where no name is close."""
-    close = difflib.get_close_matches(word, list(known), 1, 0.5)
-    return f"; did you mean {close[0]!r}?" if close else ";"
-
-
-def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
-    known = sorted(known)
-    return UserError(f"no {kind} named {name!r}{nearest(name, known)} known: {', '.join(known) or 'none'}")
-
-
 @cache
 def schema(kind: str, name: str) -> type[BaseModel]:
     """A strict model of the component's keyword-only arguments."""
@@ -124,57 +111,6 @@ def defaults(kind: str, name: str, options: Mapping[str, Any]) -> dict[str, Any]
     """A component's options for display: those given, and the defaults of the others that have one."""
     fields = schema(kind, name).model_fields.items()
     return {**{key: field.default for key, field in fields if not field.is_required()}, **options}
-
-
-def explain(error: ValidationError, model: type[BaseModel], where: str = "") -> str:
-    """The first problem of a validation, as one line with the path, what was got, and what to do."""
-    problems = error.errors()
-    problem = problems[0]
-    loc = _without_members(model, problem["loc"])
-    path = ".".join(str(part) for part in (where, *loc) if part != "")
-    if problem["type"] == "extra_forbidden":
-        known = _known_keys(model, problem["loc"][:-1])
-        return (
-            f"unknown key {path!r}{nearest(str(problem['loc'][-1]), known)} known: {', '.join(sorted(known)) or 'none'}"
-        )
-    if problem["type"] == "missing":
-        return f"{path} is missing; set it, for example --set {path}=..."
-    if problem["type"] == "value_error":
-        return f"{path}: {problem['ctx']['error']}" if path else str(problem["ctx"]["error"])
-    # A union has a problem per member: what it should be is any of them.
-    wanted = [p["msg"].removeprefix("Input should be ") for p in problems if _without_members(model, p["loc"]) == loc]
-    hint = nearest(str(problem["input"]), re.findall("'([^']+)'", " ".join(wanted))).rstrip(";")
-    return f"{path} should be {' or '.join(dict.fromkeys(wanted))}, got {problem['input']!r}{hint}"
-
-
-def _without_members(model: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
-    """A problem's place without the union member's name, which pydantic puts behind the field's."""
-    kept: list[int | str] = []
-    inner: type[BaseModel] | None = model
-    for part in loc:
-        if inner is None and isinstance(part, str):
-            break
-        kept.append(part)
-        inner = _model_at(inner, part)
-    return tuple(kept)
-
-
-def _known_keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
-    inner: type[BaseModel] | None = model
-    for part in path:
-        inner = _model_at(inner, part)
-    return list(inner.model_fields) if inner else []
-
-
-def _model_at(model: type[BaseModel] | None, part: int | str) -> type[BaseModel] | None:
-    """The model that a field holds, bare, as a union's member or in a list; None for any other field."""
-    if isinstance(part, int):
-        return model
-    if model is None or part not in model.model_fields:
-        return None
-    annotation = model.model_fields[part].annotation
-    members = [annotation, *getattr(annotation, "__args__", ())]
-    return next((m for m in members if inspect.isclass(m) and issubclass(m, BaseModel)), None)
 
 
 def build(kind: str, name: str, *parts: Any, **options: Any) -> Any:

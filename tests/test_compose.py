@@ -11,8 +11,8 @@ import torch
 from hmgan.config import entries
 from hmgan.data.loader import batches
 from hmgan.errors import UserError
-from hmgan.train import session
 from hmgan.train.log import RunLog
+from hmgan.train.prepare import prepare
 
 NONE = "none"
 GRID = list(
@@ -80,13 +80,13 @@ def test_a_combination_trains_a_step(backbone, modulation, class_net, contrastiv
 @pytest.mark.parametrize(("backbone", "modulation"), sorted(REFUSED))
 def test_what_does_not_combine_says_so(backbone, modulation, source_of, shards):
     with pytest.raises(UserError, match=f"^modulation {modulation} .*, and this source has no.*; use [a-z-]+$"):
-        session.prepare(tiny.transfer(shards, source_of(backbone), f"modulation={modulation}"))
+        prepare(tiny.transfer(shards, source_of(backbone), f"modulation={modulation}"))
 
 
 @pytest.mark.parametrize("backbone", entries.known("backbone"))
 def test_a_source_without_labels_cannot_take_them_beside_z(backbone, source_of, shards):
     with pytest.raises(UserError, match=r"^modulation label-to-z wants a mapping network .*label_dim=N$"):
-        session.prepare(tiny.transfer(shards, source_of(backbone), f"modulation={SCRATCH}"))
+        prepare(tiny.transfer(shards, source_of(backbone), f"modulation={SCRATCH}"))
 
 
 @pytest.mark.parametrize("head", entries.known("disc-head"))

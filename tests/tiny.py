@@ -20,7 +20,7 @@ from hmgan.config import experiment as config
 from hmgan.config.experiment import Choice, Experiment
 from hmgan.data.pack.pack import pack
 from hmgan.generators.source import save_source
-from hmgan.train import session
+from hmgan.train.prepare import prepare
 from hmgan.train.trainer import Trainer
 
 CLASSES = ("ant", "bee", "cat")
@@ -95,7 +95,7 @@ def make_trainer(
     experiment: Experiment, folder: Path, on_snapshot: Callable[[Trainer, float], None] = no_snapshot
 ) -> Trainer:
     """A trainer as a run would build it."""
-    prepared = session.prepare(experiment)
+    prepared = prepare(experiment)
     classes = len(prepared.classes)
     return Trainer(experiment, prepared.networks, prepared.runtime, prepared.data, classes, folder, on_snapshot)
 

@@ -6,24 +6,26 @@ import pytest
 import tiny
 import torch
 
-from hmgan.train import session
+from hmgan.train.prepare import prepare
+from hmgan.train.run import run_training
+from hmgan.train.snapshot import Keeper
 
 
 def trained(shards, source, folder, *overrides):
     """A run of two steps, one snapshot each; its averaged generator and its folder."""
     kept = []
     settings = ("train.kimg=0.008", "train.snap=0.004", "optimizer.lr=0.1", *overrides)
-    prepared = session.prepare(tiny.transfer(shards, source, *settings))
-    snapshot = session.Keeper.snapshot
+    prepared = prepare(tiny.transfer(shards, source, *settings))
+    snapshot = Keeper.snapshot
 
     def keep(self, trainer, kimg):
         kept.append(trainer)
         snapshot(self, trainer, kimg)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(session.Keeper, "snapshot", keep)
+        patched.setattr(Keeper, "snapshot", keep)
         folder.mkdir()
-        session.run(prepared, folder)
+        run_training(prepared, folder)
     return kept[-1].averaged, folder
 
 

@@ -111,8 +111,8 @@ def inspect(
     """Counts, sizes, a histogram of the classes and a picture of them."""
     from hmgan.data.named import open_data
     from hmgan.data.tools import described
+    from hmgan.pictures.grids import GRID_COLUMNS, class_grid
     from hmgan.pictures.images import save_png
-    from hmgan.train.snapshot import GRID_COLUMNS, class_grid
 
     images = open_data(data)
     typer.echo("\n".join(described(images)))

@@ -12,19 +12,22 @@ from rich.console import Console
 from hmgan.config import experiment as config
 from hmgan.config.experiment import Experiment
 from hmgan.data.named import scored_against
-from hmgan.data.pack.image_folders import UNLABELLED
 from hmgan.errors import UserError
-from hmgan.evaluation.table import Score, scores_table
+from hmgan.evaluation.score import Score
+from hmgan.evaluation.table import scores_table
 from hmgan.generators.snapshot import load_generator
 from hmgan.generators.source import load_source
 from hmgan.generators.transfer import TransferGenerator
 from hmgan.generators.unconditional import UnconditionalGenerator
+from hmgan.pictures.grids import class_grid, fake_rows
 from hmgan.pictures.images import save_png
 from hmgan.pictures.strips import interpolation_strip, style_grid
 from hmgan.report.scores import recorded_scores
 from hmgan.report.transfer import Transfer, transfer_report
-from hmgan.train import rundir, session
-from hmgan.train.snapshot import class_grid, fake_rows
+from hmgan.train import rundir
+from hmgan.train.prepare import prepare
+from hmgan.train.run import run_training
+from hmgan.types import UNLABELLED
 
 
 def run_demo(outdir: Path, experiment_name: str, overrides: list[str], seed: int | None) -> Path:
@@ -37,11 +40,11 @@ def run_demo(outdir: Path, experiment_name: str, overrides: list[str], seed: int
     experiment = config.anchored(config.load(experiment_name, overrides, extra))
     if experiment.task != "transfer":
         raise UserError(f"hmgan demo wants a transfer experiment, got {experiment_name!r}, a {experiment.task}")
-    prepared = session.prepare(experiment)
+    prepared = prepare(experiment)
     resolution = prepared.networks.generator.resolution
     folder = rundir.create(outdir, experiment_name, experiment.data_label, resolution, 1, experiment)
     show_source(str(experiment.source), folder)
-    session.run(prepared, folder)
+    run_training(prepared, folder)
     minutes = (time.monotonic() - began) / 60
     loaded = load_generator(folder)
     if isinstance(loaded.generator, TransferGenerator):

@@ -11,12 +11,11 @@ from safetensors.torch import load_file
 from torch import nn
 
 from hmgan import components
-from hmgan.components import unknown
 from hmgan.config.experiment import Choice
 from hmgan.config.settings import Data
-from hmgan.errors import UserError
+from hmgan.errors import UserError, unknown
 from hmgan.evaluation.card import write_card
-from hmgan.evaluation.table import Score
+from hmgan.evaluation.score import Score
 from hmgan.files import write_folder_atomically
 from hmgan.generators import build
 from hmgan.generators.fold import folded

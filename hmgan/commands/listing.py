@@ -15,7 +15,7 @@ from hmgan import components
 from hmgan.config import entries
 from hmgan.config import experiment as config
 from hmgan.config.settings import Data
-from hmgan.errors import UserError
+from hmgan.errors import UserError, unknown
 
 TABLE_COLUMNS = 3  # metrics side by side in a terminal of 80 characters
 
@@ -47,7 +47,7 @@ def print_entry(name: str, overrides: list[str]) -> None:
     kinds = [kind for kind in entries.FOLDERS if name in entries.known(kind)]
     if not kinds:
         everything = {each for kind in entries.FOLDERS for each in entries.known(kind)}
-        raise components.unknown("entry", name, everything)
+        raise unknown("entry", name, everything)
     if overrides and "experiment" not in kinds:
         raise UserError(f"--set changes experiments, and {name!r} is a {kinds[0]}; leave it out")
     for kind in kinds:
@@ -77,12 +77,12 @@ def print_scores(
     Raises: UserError if there is no generator, or its classes are not those of the data.
     """
     from hmgan.data.named import open_images, scored_against
-    from hmgan.data.pack.image_folders import UNLABELLED
     from hmgan.evaluation.judge import Judge
     from hmgan.evaluation.table import scores_table
     from hmgan.files import cache_folder
     from hmgan.generators.snapshot import load_generator, newest_snapshot
     from hmgan.train.distributed.runtime import Runtime
+    from hmgan.types import UNLABELLED
 
     runtime = Runtime()
     with runtime.watched():

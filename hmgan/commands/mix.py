@@ -14,8 +14,7 @@ from torch import Tensor
 
 from hmgan import rng
 from hmgan.commands.sample import parse_seeds
-from hmgan.components import unknown
-from hmgan.errors import UserError
+from hmgan.errors import UserError, unknown
 from hmgan.generators.build import Generator
 from hmgan.generators.snapshot import load_generator
 from hmgan.generators.transfer import TransferGenerator

@@ -9,8 +9,7 @@ import torch
 from PIL import Image
 
 from hmgan import rng
-from hmgan.components import unknown
-from hmgan.errors import UserError
+from hmgan.errors import UserError, unknown
 from hmgan.generators.snapshot import load_generator
 from hmgan.generators.transfer import TransferGenerator
 from hmgan.pictures.images import grid, save_png, to_uint8

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
-from importlib import resources
+from collections.abc import Callable, Mapping
+from importlib import import_module, resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from hmgan import components
 from hmgan.config.settings import Data
-from hmgan.data.pack.recipes import Recipe
-from hmgan.errors import UserError
-from hmgan.study.schema import Study
+from hmgan.errors import UserError, explain, unknown
 
 # kind -> folder. All but DATA_ONLY are components registered in code, to which an entry gives options and a provenance.
 FOLDERS = {
@@ -41,6 +39,7 @@ FOLDERS = {
 }
 DATA_ONLY = ("dataset", "recipe", "source", "extractor", "perceptual", "experiment", "study")
 _extra: list[Path] = []
+M = TypeVar("M", bound=BaseModel)
 
 
 class Entry(BaseModel):
@@ -119,14 +118,31 @@ class ExtractorEntry(NetworkEntry):
         return self
 
 
-ENTRIES: dict[str, type[BaseModel]] = {
+# kind -> what a table of it may say. A kind whose model lies higher up registers it, in the module named here.
+_MODELS: dict[str, type[BaseModel]] = {
     "dataset": DatasetEntry,
-    "recipe": Recipe,
     "source": SourceEntry,
     "extractor": ExtractorEntry,
     "perceptual": NetworkEntry,
-    "study": Study,
 }
+_HOMES = {"recipe": "hmgan.data.pack.recipes", "study": "hmgan.study.schema"}
+
+
+def schema(kind: str) -> Callable[[type[M]], type[M]]:
+    """Class decorator: the model of a kind's tables."""
+
+    def add(model: type[M]) -> type[M]:
+        _MODELS[kind] = model
+        return model
+
+    return add
+
+
+def model_of(kind: str) -> type[BaseModel]:
+    """What an entry of this kind may say."""
+    if kind in _HOMES:
+        import_module(_HOMES[kind])
+    return _MODELS.get(kind, ComponentEntry)
 
 
 def add(folder: Path) -> None:
@@ -146,7 +162,7 @@ def kind_named(word: str) -> str:
     for kind, folder in FOLDERS.items():
         if word in (kind, folder):
             return kind
-    raise components.unknown("kind", word, FOLDERS)
+    raise unknown("kind", word, FOLDERS)
 
 
 def entries(kind: str) -> dict[str, Path]:
@@ -168,11 +184,11 @@ def entry(kind: str, name: str) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid TOML: {error}") from None
     if kind != "experiment":
-        model = ENTRIES.get(kind, ComponentEntry)
+        model = model_of(kind)
         try:
             model.model_validate(table)
         except ValidationError as error:
-            raise UserError(f"{path}: {components.explain(error, model)}") from None
+            raise UserError(f"{path}: {explain(error, model)}") from None
     return table
 
 
@@ -180,7 +196,7 @@ def place(kind: str, name: str) -> Path:
     """An entry's file. Raises UserError for an unknown name."""
     found = entries(kind)
     if name not in found:
-        raise components.unknown(kind, name, found)
+        raise unknown(kind, name, found)
     return found[name]
 
 
@@ -194,7 +210,7 @@ def component(kind: str, name: str, options: Mapping[str, Any]) -> tuple[str, di
     """The registered component behind a name, and the entry's options with the given ones over them."""
     if name not in entries(kind):
         if name not in components.names(kind):
-            raise components.unknown(kind, name, known(kind))
+            raise unknown(kind, name, known(kind))
         return name, dict(options)
     table = entry(kind, name)
     return table.get("component", name), {**table.get("options", {}), **options}

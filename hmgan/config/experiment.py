@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, mo
 from hmgan import components
 from hmgan.config import entries
 from hmgan.config.settings import R1, Anchors, Data, Ema, Evaluation, Mining, Optimizer, Reconstruction, Strict, Train
-from hmgan.errors import UserError
+from hmgan.errors import UserError, explain
 
 # The fields of an experiment that name a component, and the kind each must be of.
 CHOICES = {
@@ -169,7 +169,7 @@ def resolve(table: dict[str, Any]) -> Experiment:
     try:
         experiment = Experiment.model_validate(table)
     except ValidationError as error:
-        raise UserError(components.explain(error, Experiment)) from None
+        raise UserError(explain(error, Experiment)) from None
     checked = {field: _resolve_choice(field, getattr(experiment, field)) for field in CHOICES}
     return experiment.model_copy(update=checked)
 
@@ -253,7 +253,7 @@ def data_of(sources: Sequence[str] | None) -> Data | None:
     try:
         return Data(sources=list(sources))
     except ValidationError as error:
-        raise UserError(components.explain(error, Data, "data")) from None
+        raise UserError(explain(error, Data, "data")) from None
 
 
 def to_table(experiment: Experiment) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from hmgan.data.store.stores import checked, is_url
+from hmgan.urls import checked, is_url
 
 NAMED = 3  # sources in a run directory's name
 

@@ -20,9 +20,9 @@ from hmgan.data.index import Index
 from hmgan.data.indexed import Indexed
 from hmgan.data.interleaved import Interleaved
 from hmgan.data.order import WINDOW, Order, Ordered
-from hmgan.data.pack.image_folders import UNLABELLED
 from hmgan.data.shards import ShardSet
 from hmgan.errors import UserError
+from hmgan.types import UNLABELLED
 
 LONGEST_ROUND = 10_000  # positions, after which the shares are exact
 

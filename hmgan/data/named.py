@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hmgan import components
 from hmgan.config import entries
 from hmgan.config.settings import Data
 from hmgan.data.images import Images, Shown
@@ -15,9 +14,9 @@ from hmgan.data.pack.embedded import embedded
 from hmgan.data.pack.pack import pack
 from hmgan.data.shards import ShardSet
 from hmgan.data.store.cache import locked
-from hmgan.data.store.stores import is_url
-from hmgan.errors import UserError
+from hmgan.errors import UserError, unknown
 from hmgan.files import cache_folder
+from hmgan.urls import is_url
 
 Report = Callable[[str], None]
 
@@ -152,7 +151,7 @@ def _opened(name: str, report: Report) -> ShardSet:
     if is_url(name):
         return ShardSet(name)
     if not Path(name).exists() and "/" not in name:
-        raise components.unknown("dataset", name, entries.entries("dataset"))
+        raise unknown("dataset", name, entries.entries("dataset"))
     return ShardSet(name)
 
 

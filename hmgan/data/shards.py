@@ -21,9 +21,9 @@ from hmgan.data.decode import SizeError, decode_into
 from hmgan.data.index import Index, read_index
 from hmgan.data.indexed import Indexed
 from hmgan.data.order import WINDOW, Order
-from hmgan.data.pack.image_folders import UNLABELLED
 from hmgan.data.store.folders import AGAIN
 from hmgan.errors import DamageError, UserError
+from hmgan.types import UNLABELLED
 
 HEADER = tarfile.BLOCKSIZE  # bytes; a tar member's header ends where its data begins
 OPEN_FILES = 256  # kept open at most; a process may often have 1024 in all

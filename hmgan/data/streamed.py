@@ -20,11 +20,10 @@ from torch.utils.data import DataLoader, IterableDataset
 from hmgan.data.decode import SizeError, decode_into
 from hmgan.data.images import STRICT, Images, Tolerance
 from hmgan.data.loader import as_read, check_counts
-from hmgan.data.pack.image_folders import UNLABELLED
-from hmgan.data.store.stores import is_url
 from hmgan.data.tarstream import Sample, samples, shards_in
 from hmgan.errors import UserError
-from hmgan.types import Batch
+from hmgan.types import UNLABELLED, Batch
+from hmgan.urls import is_url
 
 INDEX_IT = "run `hmgan index` on the shards and leave data.reader out"
 LOOKED_AT = 1000  # samples, for the first of each class

@@ -12,8 +12,9 @@ from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from hmgan.data.pack.image_folders import EXTENSIONS
 from hmgan.data.store.folders import BLOCK
-from hmgan.data.store.stores import MissingError, Store, is_url, open_store
+from hmgan.data.store.stores import MissingError, Store, open_store
 from hmgan.errors import UserError
+from hmgan.urls import is_url
 
 LABEL = "cls"
 EMPTY = bytes(512)  # a tar ends in blocks without content

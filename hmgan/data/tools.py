@@ -20,9 +20,10 @@ from hmgan.data.pack.tables import tar_samples
 from hmgan.data.shards import ShardSet
 from hmgan.data.store.cache import DiskCache, sha256_of
 from hmgan.data.store.folders import BLOCK, File, Folder, LocalFolder, RemoteFolder, cache_limit, open_folder
-from hmgan.data.store.stores import is_url, open_store
+from hmgan.data.store.stores import open_store
 from hmgan.errors import DamageError, UserError
 from hmgan.files import cache_folder
+from hmgan.urls import is_url
 
 
 def make_index(place: str, classes: Sequence[str] | None = None, report: Callable[[str], None] = print) -> Index:

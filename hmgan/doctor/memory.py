@@ -8,18 +8,18 @@ from hmgan.config.experiment import Experiment
 from hmgan.doctor.devices import Place
 from hmgan.doctor.section import Section, size
 from hmgan.errors import UserError
-from hmgan.train import session
 from hmgan.train.distributed.runtime import Runtime
 from hmgan.train.dryrun import Footprint, footprint
 from hmgan.train.engines.choose import engine_of
 from hmgan.train.microbatches import part_batch
+from hmgan.train.prepare import prepare
 
 
 def memory(name: str, experiment: Experiment, runtime: Runtime, of_ranks: Sequence[Place]) -> Section:
     """Called on every rank at once: rank 0 opens the data first."""
     section = Section.empty("memory")
     try:
-        prepared = session.prepare(experiment, runtime)
+        prepared = prepare(experiment, runtime)
     except UserError as error:
         section.problems.append(f"{name}: {error}")
         return section

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from hmgan.config.settings import Data
 from hmgan.data.named import open_data
-from hmgan.data.store.stores import MissingError, is_url, open_store
+from hmgan.data.store.stores import MissingError, open_store
 from hmgan.doctor.section import GIB, MIB, Section, rate, size, watch
 from hmgan.errors import UserError
+from hmgan.urls import is_url
 
 PROBE, CHUNK = 64 * MIB, 4 * MIB  # bytes
 LEAST_FREE, SLOW_DISK, SLOW_STORE = 2 * GIB, 10 * MIB, 5 * MIB  # bytes, bytes per second

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hmgan.evaluation.table import Score
+from hmgan.evaluation.score import Score
 from hmgan.files import write_atomically
 from hmgan.metrics import measures
 

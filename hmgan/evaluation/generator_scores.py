@@ -14,13 +14,14 @@ from torch import Tensor
 from hmgan import rng
 from hmgan.errors import UserError
 from hmgan.evaluation.fakes import fakes, fakes_of_shared_style
-from hmgan.evaluation.table import MEAN, LabelledImages, Score, extract, with_mean
+from hmgan.evaluation.features import LabelledImages, extract
+from hmgan.evaluation.paths import EPSILON, path_lengths, trimmed_mean
+from hmgan.evaluation.score import MEAN, Score, with_mean
 from hmgan.generators.build import Generator
 from hmgan.generators.transfer import TransferGenerator
 from hmgan.metrics.features import Extractor
 from hmgan.metrics.leakage import RIDGE, class_kept, class_kept_of_reals, style_kept
 from hmgan.metrics.networks import load_perceptual
-from hmgan.metrics.paths import EPSILON, path_lengths, trimmed_mean
 from hmgan.metrics.perceptual import Perceptual
 
 PAIRS = 500  # of images per class, for diversity

@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from hmgan import components
 from hmgan.data.images import Images
+from hmgan.errors import unknown
 from hmgan.evaluation.fakes import fakes
+from hmgan.evaluation.features import extract, real_features
 from hmgan.evaluation.generator_scores import BEHAVIOURS, OF_PERCEPTION, Subject, check_classes
+from hmgan.evaluation.score import Score, class_scores, intra_class_distance
 from hmgan.evaluation.sharding import Ranks, sharded
-from hmgan.evaluation.table import Score, class_scores, extract, intra_class_distance, real_features
 from hmgan.generators.build import Generator
 from hmgan.layers.float32 import products
 from hmgan.metrics.measures import DEFAULT, FEATURE_MEASURES
@@ -51,7 +52,7 @@ class Judge:
     ) -> None:
         for name in metrics:
             if name not in METRICS:
-                raise components.unknown("metric", name, METRICS)
+                raise unknown("metric", name, METRICS)
         self.metrics = tuple(dict.fromkeys(metrics))
         check_classes(self.metrics, len(reals.classes))
         self.extractor = load_extractor(extractor).to(ranks.device)

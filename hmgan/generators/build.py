@@ -16,8 +16,7 @@ from hmgan.discriminators.heads import LOGIT_PER_CLASS
 from hmgan.errors import UserError
 from hmgan.generators.source import Source
 from hmgan.generators.transfer import TransferGenerator
-from hmgan.generators.unconditional import UnconditionalGenerator
-from hmgan.modulation.labelled import LabelledGenerator
+from hmgan.generators.unconditional import LabelledGenerator, UnconditionalGenerator
 
 Generator = TransferGenerator | UnconditionalGenerator
 

@@ -14,7 +14,6 @@ from safetensors.torch import save_file
 from hmgan import components
 from hmgan.config import entries
 from hmgan.config.experiment import Choice
-from hmgan.data.pack.image_folders import UNLABELLED
 from hmgan.errors import UserError
 from hmgan.files import write_atomically
 from hmgan.generators.build import Generator
@@ -30,6 +29,7 @@ from hmgan.generators.source import (
 )
 from hmgan.generators.transfer import TransferGenerator
 from hmgan.generators.unconditional import UnconditionalGenerator
+from hmgan.types import UNLABELLED
 
 CONDITIONAL = "hmgan-conditional/1"
 SNAPSHOTS = "snapshots"

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from hmgan import components
 from hmgan.config import entries
 from hmgan.config.experiment import Choice, Experiment
-from hmgan.errors import UserError
+from hmgan.errors import UserError, explain, unknown
 from hmgan.files import write_atomically
 
 FORMAT = "hmgan-source/1"
@@ -43,7 +43,7 @@ def source_folder(name: str) -> Path:
     if (Path(name) / CONFIG).is_file():
         return Path(name)
     if "/" not in name:
-        raise components.unknown("source", name, entries.entries("source"))
+        raise unknown("source", name, entries.entries("source"))
     raise UserError(f"no source at {name}: {CONFIG} is not there; make one with hmgan pretrain or hmgan import")
 
 
@@ -87,7 +87,7 @@ def read_choice(config: Mapping[str, Any], part: str, folder: Path) -> Choice:
     try:
         return Choice.model_validate(config.get(part))
     except ValidationError as error:
-        raise UserError(f"{folder / CONFIG}: {components.explain(error, Choice, part)}") from None
+        raise UserError(f"{folder / CONFIG}: {explain(error, Choice, part)}") from None
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

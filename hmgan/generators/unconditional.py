@@ -41,3 +41,14 @@ class UnconditionalGenerator(nn.Module):
 
     def forward(self, latents: Latents, labels_B: Tensor, truncation: float = 1.0) -> GenOut:
         return self.trained(latents, truncation=truncation)
+
+
+class LabelledGenerator(UnconditionalGenerator):
+    """G(z, c) of a backbone that has classes: all of it trains."""
+
+    def with_trained(self, trained: Any) -> LabelledGenerator:
+        """The same generator with other weights, such as their moving average."""
+        return LabelledGenerator(trained)
+
+    def forward(self, latents: Latents, labels_B: Tensor, truncation: float = 1.0) -> GenOut:
+        return self.trained(self.trained.labelled(latents, labels_B), truncation=truncation)

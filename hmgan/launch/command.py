@@ -9,14 +9,13 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from hmgan import components
 from hmgan.config import entries
 from hmgan.config import experiment as config
-from hmgan.errors import UserError
+from hmgan.errors import UserError, unknown
 from hmgan.launch.targets import TARGETS, Order, Plan, Target
 from hmgan.train.command import AUTO, configured
 from hmgan.train.microbatches import part_batch
-from hmgan.train.session import VERBS
+from hmgan.train.prepare import VERBS
 
 OWN = ("--target", "--nodes", "--gpus", "--image", "--dry-run", "-n")
 
@@ -41,7 +40,7 @@ def launch(
     Raises: UserError before anything is started, for whatever is wrong with the options.
     """
     if target not in TARGETS:
-        raise components.unknown("target", target, TARGETS)
+        raise unknown("target", target, TARGETS)
     way = TARGETS[target]
     for word in rest:
         if word in OWN:

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from pathlib import Path
-
-
-def place(name: str) -> Path:
-    return Path(str(resources.files("hmgan.launch_files"))) / name
 
 
 def shown(path: Path) -> str:

@@ -8,14 +8,14 @@ from typing import Any
 
 import yaml
 
-from hmgan.launch.files import place
+from hmgan.files import launch_file
 
 LONGEST = 50  # of 63, which the pods' own names have
 
 
 def filled(name: str, nodes: int, gpus: int, image: str, command: Sequence[str], arguments: Sequence[str]) -> str:
     """The Service and the Job, as YAML."""
-    service, job = yaml.safe_load_all(place("kubernetes.yaml").read_text())
+    service, job = yaml.safe_load_all(launch_file("kubernetes.yaml").read_text())
     name = re.sub(r"[^a-z0-9]+", "-", name.lower())[:LONGEST].strip("-")
     for document in (service, job):
         document["metadata"]["name"] = name

@@ -9,8 +9,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
+from hmgan.files import launch_file
 from hmgan.launch import kubernetes
-from hmgan.launch.files import place, shown
+from hmgan.launch.files import shown
 
 
 class Order(NamedTuple):
@@ -74,7 +75,7 @@ def by_script(name: str) -> Callable[[Order], Plan]:
     """A script that starts this machine's ranks, and is told how many by its environment."""
 
     def plan(order: Order) -> Plan:
-        script = place(name)
+        script = launch_file(name)
         size = {"NODES": str(order.nodes), "GPUS": str(order.gpus)} | own_python()
         return Plan(("bash", shown(script), *order.words), size, script, each=order.nodes > 1)
 
@@ -82,7 +83,7 @@ def by_script(name: str) -> Callable[[Order], Plan]:
 
 
 def slurm(order: Order) -> Plan:
-    script = place("slurm.sbatch")
+    script = launch_file("slurm.sbatch")
     size = (f"--nodes={order.nodes}", f"--ntasks-per-node={order.gpus}", f"--gpus-per-node={order.gpus}")
     command = ("sbatch", f"--job-name={order.name}", *size, shown(script), *order.words)
     return Plan(command, own_python(), script)

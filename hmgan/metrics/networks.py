@@ -7,9 +7,8 @@ from typing import Any
 
 import torch
 
-from hmgan import components
 from hmgan.config import entries
-from hmgan.errors import UserError
+from hmgan.errors import UserError, unknown
 from hmgan.files import cache_folder
 from hmgan.metrics.features import Extractor, load_squeezenet
 from hmgan.metrics.inception import TorchScriptExtractor
@@ -42,7 +41,7 @@ def _located(kind: str, name: str) -> tuple[str, dict[str, Any], Path | None]:
     """An entry and its network's file; no file for the embedded one."""
     entry_name, _, given = name.partition(":")
     if entry_name not in entries.entries(kind):
-        raise components.unknown(kind, entry_name, entries.known(kind))
+        raise unknown(kind, entry_name, entries.known(kind))
     entry = entries.entry(kind, entry_name)
     if "asset" in entry:
         if given:

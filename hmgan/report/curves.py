@@ -16,7 +16,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from hmgan.evaluation.table import MEAN
+from hmgan.evaluation.score import MEAN
 from hmgan.files import write_atomically
 from hmgan.metrics.measures import arrow, better
 

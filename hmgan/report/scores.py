@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hmgan.errors import UserError
-from hmgan.evaluation.table import MEAN, Score
+from hmgan.evaluation.score import MEAN, Score
 from hmgan.report.document import Column, Row, Section, Table
 
 ARROW = "\N{DOWNWARDS ARROW}"

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
-from hmgan.evaluation.table import MEAN, Score
+from hmgan.evaluation.score import MEAN, Score
 from hmgan.report import curves
 from hmgan.report.document import Command, Picture, Report, Section, write_report
 from hmgan.report.scores import (

@@ -10,7 +10,7 @@ from hmgan import components
 from hmgan.config import entries
 from hmgan.config import experiment as config
 from hmgan.config.experiment import Experiment
-from hmgan.errors import UserError
+from hmgan.errors import UserError, unknown
 from hmgan.study.schema import Row, Study, Target
 
 
@@ -42,7 +42,7 @@ def chosen(what: str, wanted: Sequence[str] | None, known: Sequence[str]) -> lis
     """The named ones in the study's order; all where none are named. Raises UserError with the nearest spelling."""
     for name in wanted or ():
         if name not in known:
-            raise components.unknown(what, name, known)
+            raise unknown(what, name, known)
     return [name for name in known if not wanted or name in wanted]
 
 
@@ -94,7 +94,7 @@ def _check_metrics(study: Study) -> None:
 
     for name in study.metrics:
         if name not in METRICS:
-            raise components.unknown("metric", name, METRICS)
+            raise unknown("metric", name, METRICS)
 
 
 def _check_alike(made: Sequence[Cell]) -> None:

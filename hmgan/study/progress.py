@@ -10,7 +10,7 @@ from typing import Self
 from rich import progress as bars
 from rich.console import Console
 
-from hmgan.evaluation.table import MEAN
+from hmgan.evaluation.score import MEAN
 from hmgan.report.scores import read_lines
 from hmgan.report.transfer import duration
 from hmgan.study import cells

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from hmgan.evaluation.table import MEAN, Score
+from hmgan.evaluation.score import MEAN, Score
 from hmgan.report.document import Column, Command, Report, Section, Table, write_report
 from hmgan.report.document import Row as Line
 from hmgan.report.scores import DIGEST, meaning_section

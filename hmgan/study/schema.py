@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from hmgan.components import unknown
+from hmgan.config.entries import schema
+from hmgan.errors import unknown
 
 # Names become folders.
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
@@ -73,6 +74,7 @@ class Figures(Strict):
         return {"parts": one["parts"], "between": self.between, "styles": one["styles"]}
 
 
+@schema("study")
 class Study(Strict):
     """A matrix of rows, targets and seeds. Every cell trains for the same kimg and is scored in the same way."""
 

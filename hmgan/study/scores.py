@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hmgan.errors import UserError
-from hmgan.evaluation.table import MEAN
+from hmgan.evaluation.score import MEAN
 from hmgan.files import write_atomically
 from hmgan.report.scores import read_lines
 from hmgan.study import cells

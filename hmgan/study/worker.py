@@ -23,9 +23,11 @@ from hmgan.errors import UserError
 from hmgan.metrics.measures import DEFAULT
 from hmgan.report.scores import read_lines
 from hmgan.study import cells, rescoring
-from hmgan.train import checkpoint, rundir, session
+from hmgan.train import checkpoint, rundir
 from hmgan.train.dryrun import parameters
-from hmgan.train.frozen import freeze
+from hmgan.train.optim import freeze
+from hmgan.train.prepare import prepare
+from hmgan.train.run import run_training
 from hmgan.train.trainer import CHECKPOINTS
 
 
@@ -66,7 +68,7 @@ def unscored(experiment: Experiment) -> Experiment:
 
 def stage(folder: Path, name: str, experiment: Experiment) -> dict[str, Any]:
     """Runs one of a cell's run directories, or goes on with it; what was trained, and on what."""
-    prepared, run = session.prepare(experiment), folder / name
+    prepared, run = prepare(experiment), folder / name
     if prepared.data is not None:
         source = None if prepared.source is None else prepared.source.digest
         cells.check_inputs(folder, {"images": prepared.data.indexed("a study").digest, "source": source})
@@ -77,7 +79,7 @@ def stage(folder: Path, name: str, experiment: Experiment) -> dict[str, Any]:
         shutil.rmtree(run, ignore_errors=True)
         run.mkdir(parents=True)
     rundir.keep_config(run, experiment)
-    session.run(prepared, run, resume=begun)
+    run_training(prepared, run, resume=begun)
     return {
         "trained": trained,
         "host": platform.node(),

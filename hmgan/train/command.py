@@ -8,8 +8,10 @@ from typing import Any
 from hmgan.config import experiment as config
 from hmgan.config.experiment import Experiment
 from hmgan.errors import UserError
-from hmgan.train import dryrun, precision, rundir, session
+from hmgan.train import dryrun, precision, rundir
 from hmgan.train.distributed.rendezvous import excused
+from hmgan.train.prepare import VERBS, prepare, runtime_of
+from hmgan.train.run import run_training
 
 # Where the command line's own options stand in an experiment.
 PLACES = {
@@ -40,9 +42,9 @@ def train(task: str, options: dict[str, Any]) -> Path:
         return resume(task, options)
     with excused():
         experiment = configured(task, options)
-    runtime = session.runtime_of(experiment)
+    runtime = runtime_of(experiment)
     with runtime.watched():
-        prepared = session.prepare(experiment, runtime)
+        prepared = prepare(experiment, runtime)
         if options["dry_run"]:
             dryrun.print_plan(prepared)
             return outdir
@@ -53,7 +55,7 @@ def train(task: str, options: dict[str, Any]) -> Path:
             made = kept or rundir.create(outdir, name, data, resolution, runtime.world, experiment)
         # Rank 0 alone looks and makes: on a shared file system another rank may see what is there later.
         kept, folder = runtime.share((kept, made))
-        return session.run(prepared, folder, resume=kept is not None)
+        return run_training(prepared, folder, resume=kept is not None)
 
 
 def configured(task: str, options: dict[str, Any]) -> Experiment:
@@ -65,7 +67,7 @@ def configured(task: str, options: dict[str, Any]) -> Experiment:
     before = [] if asked is None else [f"train.precision={asked}"]  # --set comes after, and wins
     experiment = config.anchored(config.load(name, [*before, *(options["set_"] or [])], given))
     if experiment.task != task:
-        raise UserError(f"experiment {name!r} is for {session.VERBS[experiment.task]}, got {session.VERBS[task]}")
+        raise UserError(f"experiment {name!r} is for {VERBS[experiment.task]}, got {VERBS[task]}")
     return experiment
 
 
@@ -73,15 +75,15 @@ def resume(task: str, options: dict[str, Any]) -> Path:
     """Goes on with a run, under its own configuration; --kimg may lengthen it, and another engine take it over."""
     with excused():
         folder, kept, experiment = lengthened(task, options)
-    runtime = session.runtime_of(experiment)
+    runtime = runtime_of(experiment)
     with runtime.watched():
-        prepared = session.prepare(experiment, runtime)
+        prepared = prepare(experiment, runtime)
         if options["dry_run"]:
             dryrun.print_plan(prepared)
             return folder
         if runtime.main and experiment != kept:
             rundir.keep_config(folder, experiment)
-        return session.run(prepared, folder, resume=True)
+        return run_training(prepared, folder, resume=True)
 
 
 def lengthened(task: str, options: dict[str, Any]) -> tuple[Path, Experiment, Experiment]:
@@ -90,7 +92,7 @@ def lengthened(task: str, options: dict[str, Any]) -> tuple[Path, Experiment, Ex
     folder = rundir.latest(options["outdir"]) if latest else Path(options["resume"])
     kept = rundir.read_config(folder)
     if kept.task != task:
-        raise UserError(f"{folder} is a run of {session.VERBS[kept.task]}, got {session.VERBS[task]}")
+        raise UserError(f"{folder} is a run of {VERBS[kept.task]}, got {VERBS[task]}")
     given, spread = placed(options), options["set_"] or []
     changes = {key for key in given if key != "train"} | set(given.get("train", {})) - {"kimg"}
     if changes or not all(is_spread(override) for override in spread):

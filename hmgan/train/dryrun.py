@@ -11,9 +11,9 @@ from torch import nn
 
 from hmgan.generators.transfer import TransferGenerator
 from hmgan.train.engines.choose import engine_of
-from hmgan.train.frozen import freeze
 from hmgan.train.microbatches import part_batch
-from hmgan.train.prepared import Prepared
+from hmgan.train.optim import freeze
+from hmgan.train.prepare import Prepared
 from hmgan.train.tasks.learned_latents import LearnedLatents
 from hmgan.train.terms import penalties
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from ema_pytorch import EMA
 from torch import nn
 from torch.optim import Adam
 
 from hmgan.config.settings import Optimizer
+from hmgan.errors import UserError, nearest
 from hmgan.generators.build import Generator
 
 
@@ -35,3 +37,53 @@ def discriminator_optimizer(discriminator: nn.Module, settings: Optimizer, r1_ev
     betas = (settings.beta1**share, settings.beta2**share)
     parameters = [p for p in discriminator.parameters() if p.requires_grad]
     return Adam(parameters, lr=settings.lr * share, betas=betas, eps=1e-8, fused=True)
+
+
+def half_life_kimg(batch: int) -> float:
+    """batch * 10 / 32 kimg (Karras et al. 2020b)."""
+    return batch * 10 / 32
+
+
+def decay(batch: int, kimg: float) -> float:
+    """Per-step factor that halves in `kimg` thousand images."""
+    return 0.5 ** (batch / (1000 * kimg))
+
+
+def moving_average(trained: nn.Module, batch: int, kimg: float, power: float) -> EMA:
+    """An average that begins at step 0 and is short at first: its factor is at most 1 - (1 + step)^-power.
+
+    What no checkpoint holds is computed from the frozen source and never changes: shared, not averaged.
+    """
+    kept = trained.state_dict().keys()
+    constants = {name: buffer for name, buffer in trained.named_buffers() if name not in kept}
+    average = EMA(
+        trained,
+        beta=decay(batch, kimg),
+        power=power,
+        inv_gamma=1.0,
+        update_after_step=0,
+        update_every=1,
+        include_online_model=False,
+        ignore_names=set(constants),
+    )
+    for name, buffer in average.ema_model.named_buffers():
+        if name in constants:
+            buffer.data = constants[name].data
+    return average
+
+
+def miner_alone(backbone: nn.Module, alone: bool) -> None:
+    """MineGAN's first stage holds all of G but its miner; the second trains everything."""
+    for name, parameter in backbone.named_parameters():
+        parameter.requires_grad_(name.startswith("miner.") or not alone)
+
+
+def freeze(network: nn.Module, names: list[str]) -> None:
+    """Switches the gradients of whole parts off. Raises UserError for a part that is not there."""
+    parts = dict(network.named_modules())
+    for name in names:
+        if name not in parts:
+            inside = name.rpartition(".")[0] if name.rpartition(".")[0] in parts else ""
+            known = [part for part in parts if part and part.rpartition(".")[0] == inside]
+            raise UserError(f"train.freeze names {name!r}{nearest(name, known)} D has: {', '.join(known)}")
+        parts[name].requires_grad_(False)

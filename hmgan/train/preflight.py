@@ -16,8 +16,8 @@ from hmgan.losses.base import GenPenalty, Transferred
 from hmgan.losses.contrastive import Evidence
 from hmgan.train.engines import choose
 from hmgan.train.engines.base import Ranks
-from hmgan.train.frozen import freeze
 from hmgan.train.microbatches import part_batch
+from hmgan.train.optim import freeze
 from hmgan.train.tasks.learned_latents import LearnedLatents
 from hmgan.types import DiscOut
 

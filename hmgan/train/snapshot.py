@@ -4,24 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-from PIL import Image
-
 from hmgan.config import experiment as config
 from hmgan.config.experiment import Choice
 from hmgan.evaluation.card import write_card
 from hmgan.evaluation.judge import Judge, Verdict
-from hmgan.evaluation.table import Score
+from hmgan.evaluation.score import Score
 from hmgan.generators.build import Generator, fine_tuned_choice
 from hmgan.generators.snapshot import SNAPSHOTS, save_conditional
 from hmgan.generators.source import save_source
 from hmgan.generators.transfer import TransferGenerator
-from hmgan.pictures.images import grid, labelled_grid, save_png, to_uint8
+from hmgan.pictures.grids import class_grid, fake_rows
+from hmgan.pictures.images import save_png
 from hmgan.train.log import RunLog
-from hmgan.train.prepared import Prepared
+from hmgan.train.prepare import Prepared
 from hmgan.train.trainer import Trainer
-
-GRID_COLUMNS, GRID_SEED = 8, 2_000_000
 
 
 def use(folder: Path) -> str:
@@ -97,25 +93,3 @@ class Keeper:
                 discriminator = source.discriminator[0]
         assert discriminator is not None
         save_source(folder, (backbone, generator.trained), (discriminator, trainer.discriminator), notes)
-
-
-@torch.no_grad()
-def fake_rows(generator: Generator, classes: tuple[str, ...], columns: int = GRID_COLUMNS) -> dict[str, torch.Tensor]:
-    """class -> [columns, 3, H, W] uint8; column j has the same latents in every row."""
-    device = next(generator.parameters()).device
-    count = columns if len(classes) > 1 else columns * columns
-    latents = generator.latents(range(GRID_SEED, GRID_SEED + count))
-    return {
-        name: to_uint8(generator(latents, torch.full((count,), label, device=device)).image).cpu()
-        for label, name in enumerate(classes)
-    }
-
-
-def class_grid(rows: dict[str, torch.Tensor]) -> Image.Image:
-    """One labelled row per class, or a square of images where there is one class."""
-    scale = max(1, 64 // next(iter(rows.values())).shape[-1])
-    if len(rows) > 1:
-        return labelled_grid(rows, scale)
-    (images,) = rows.values()
-    large = images.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
-    return grid(large, GRID_COLUMNS, pad=2 * scale)

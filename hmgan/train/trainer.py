@@ -15,16 +15,22 @@ from hmgan.data.images import Shown, Tolerance
 from hmgan.generators.build import Generator, Networks
 from hmgan.generators.transfer import TransferGenerator
 from hmgan.generators.unconditional import UnconditionalGenerator
-from hmgan.train import checkpoint, ema, precision
+from hmgan.train import checkpoint, precision
+from hmgan.train.checkpoint import Saver
 from hmgan.train.distributed.runtime import Runtime
 from hmgan.train.engines.base import Kept, Trained
 from hmgan.train.engines.choose import engine_of
-from hmgan.train.frozen import freeze, miner_alone
 from hmgan.train.log import RunLog, warn
 from hmgan.train.microbatches import Gather, Loss, Stats, T, minimise, part_batch
 from hmgan.train.nonfinite import Nonfinite, remembered
-from hmgan.train.optim import discriminator_optimizer, generator_optimizer
-from hmgan.train.saver import Saver
+from hmgan.train.optim import (
+    discriminator_optimizer,
+    freeze,
+    generator_optimizer,
+    half_life_kimg,
+    miner_alone,
+    moving_average,
+)
 from hmgan.train.tasks import gan
 from hmgan.train.tasks.anchors import Turns
 from hmgan.train.tasks.gan import Draws
@@ -89,8 +95,8 @@ class Trainer:
         self.restraint = restraint(experiment, networks)
         self.nonfinite = Nonfinite(settings, data)
         self.saver = Saver(folder / CHECKPOINTS, settings.checkpoints)
-        half_life = ema.half_life_kimg(settings.batch) if experiment.ema.kimg == "auto" else experiment.ema.kimg
-        self.ema = ema.moving_average(self.generator.trained, settings.batch, half_life, experiment.ema.power)
+        half_life = half_life_kimg(settings.batch) if experiment.ema.kimg == "auto" else experiment.ema.kimg
+        self.ema = moving_average(self.generator.trained, settings.batch, half_life, experiment.ema.power)
         self.engine = engine_of(experiment, runtime)
         self.engine.divide(self.generator, self.ema.ema_model)
         self.gen_optimizer = generator_optimizer(self.generator, experiment.optimizer)

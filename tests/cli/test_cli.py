@@ -213,7 +213,7 @@ def test_a_dry_run_says_what_would_be_trained_and_writes_nothing(shards, source,
     assert tiny.command(*train(tmp_path / "out", shards, source, "--dry-run")) == 0
     out = capsys.readouterr().out
     experiment = tiny.transfer(shards, source)
-    generator, discriminator = tiny.session.prepare(experiment).networks
+    generator, discriminator = tiny.prepare(experiment).networks
 
     def count(network, trained):
         return sum(p.numel() for p in network.parameters() if p.requires_grad == trained)
@@ -231,7 +231,7 @@ def test_a_dry_run_says_what_would_be_trained_and_writes_nothing(shards, source,
     assert "memory per rank, estimated: " in out
     assert "classes: ant, bee, cat" in out
     (labels,) = (line.split()[1:] for line in out.splitlines() if line.startswith("labels: "))
-    data = tiny.session.prepare(experiment).data
+    data = tiny.prepare(experiment).data
     first = next(batches(data, batch_per_rank=4, rank=0, world=1, seed=0)).labels.tolist()
     assert labels == [tiny.CLASSES[label] for label in first]
     assert out.splitlines()[-1] == "dry run: nothing was trained or written"

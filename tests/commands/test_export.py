@@ -14,7 +14,9 @@ from hmgan.config import experiment as config
 from hmgan.discriminators.heads import LogitPerClass
 from hmgan.generators.snapshot import load_generator, newest_snapshot
 from hmgan.generators.source import load_source
-from hmgan.train import checkpoint, rundir, session
+from hmgan.train import checkpoint, rundir
+from hmgan.train.prepare import prepare
+from hmgan.train.run import run_training
 
 HEADS = ["logit-per-class", "projection", "auxiliary-classifier"]
 
@@ -25,7 +27,7 @@ def trained(shards, source, folder, *overrides):
     experiment = tiny.transfer(shards, source, *settings)
     folder.mkdir()
     rundir.keep_config(folder, experiment)
-    return session.run(session.prepare(experiment), folder)
+    return run_training(prepare(experiment), folder)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +95,7 @@ def test_a_class_becomes_a_source_that_draws_it_and_that_a_transfer_starts_from(
     assert "| FD-squeezenet ↓ | bee |" in card
     assert "| FD-squeezenet ↓ | ant |" not in card
     assert "hmgan train hyper-mod-b --source bee" in card
-    prepared = session.prepare(tiny.transfer(shards, tmp_path / "bee"))
+    prepared = prepare(tiny.transfer(shards, tmp_path / "bee"))
     with torch.no_grad():  # a transfer starts from its source exactly
         start = prepared.networks.generator(latents, labels, 0.7).image
     torch.testing.assert_close(start, got, rtol=1e-4, atol=1e-4)

@@ -127,7 +127,7 @@ def test_the_classifier_may_learn_of_real_images_alone(shards, source, tmp_path)
 
 def test_a_head_for_classes_is_refused_where_there_are_none(shards):
     with pytest.raises(UserError) as caught:
-        tiny.session.prepare(tiny.pretraining(shards, "disc_head=projection"))
+        tiny.prepare(tiny.pretraining(shards, "disc_head=projection"))
     assert str(caught.value) == "disc_head 'projection' needs 2 classes or more, got 1; leave it out"
 
 

@@ -12,8 +12,9 @@ from unittest.mock import patch
 import tiny
 import torch
 
-from hmgan.train import session
 from hmgan.train.log import RunLog
+from hmgan.train.prepare import prepare
+from hmgan.train.run import goes_on_from
 from hmgan.train.tasks import gan
 from hmgan.train.trainer import Trainer
 
@@ -27,11 +28,11 @@ def go_on(folder: Path, shards: Path, source: Path, engine: str, steps: int, *mo
     unit = ["engine.unit=50"] if engine == "fsdp2" else []
     kimg = f"train.kimg={steps * BATCH / 1000}"
     experiment = tiny.transfer(shards, source, *SETTINGS, f"engine={engine}", *unit, kimg, *more)
-    prepared = session.prepare(experiment)
+    prepared = prepare(experiment)
     runtime, classes = prepared.runtime, len(prepared.classes)
     trainer = Trainer(experiment, prepared.networks, runtime, prepared.data, classes, folder, tiny.no_snapshot)
     with RunLog(None, experiment.train.kimg) as log:
-        session.goes_on_from(trainer, folder, log)
+        goes_on_from(trainer, folder, log)
         trainer.train(log)
     runtime.wait()
     return trainer, runtime.world

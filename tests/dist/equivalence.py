@@ -22,9 +22,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from hmgan.train import session
 from hmgan.train.distributed.runtime import Runtime
 from hmgan.train.log import RunLog
+from hmgan.train.prepare import prepare
 from hmgan.train.tasks import gan
 from hmgan.train.trainer import Trainer
 
@@ -176,8 +176,8 @@ def gradients(
     """
     experiment = tiny.transfer(shards, source, *case.overrides())
     double = case.dtype == "float64"
-    with float64() if double else nullcontext(), patch.object(session, "Runtime", Recording):
-        prepared = session.prepare(experiment)
+    with float64() if double else nullcontext(), patch("hmgan.train.prepare.Runtime", Recording):
+        prepared = prepare(experiment)
         # The files hold float32, so that both ranks and the reference begin from the same numbers.
         networks = prepared.networks
         if double:

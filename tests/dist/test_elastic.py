@@ -15,7 +15,7 @@ import tiny
 import torch
 from safetensors.torch import load_file
 
-from hmgan.train import optim, session
+from hmgan.train import command, optim
 from hmgan.train.checkpoint import TENSORS
 from hmgan.train.tasks import gan
 from hmgan.train.trainer import Trainer
@@ -42,7 +42,7 @@ WITHOUT_ENLARGEMENT = 1e-5
 
 def in_float64() -> None:
     """The files hold float32, so that every run begins from the same numbers."""
-    prepare, as_images = session.prepare, gan.as_images
+    prepare, as_images = command.prepare, gan.as_images
 
     def prepared(*arguments):
         torch.set_default_dtype(torch.float64)
@@ -51,7 +51,7 @@ def in_float64() -> None:
             network.double()
         return done
 
-    session.prepare = prepared
+    command.prepare = prepared
     gan.as_images = lambda images: as_images(images).double()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hmgan.evaluation.card import write_card
-from hmgan.evaluation.table import Score
+from hmgan.evaluation.score import Score
 
 
 def test_a_card_holds_the_facts_every_score_with_its_counts_and_the_extractors_hash(tmp_path: Path) -> None:

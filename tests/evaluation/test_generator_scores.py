@@ -13,10 +13,10 @@ from hmgan.errors import UserError
 from hmgan.evaluation.fakes import fakes, fakes_of_shared_style
 from hmgan.evaluation.generator_scores import pair_distances
 from hmgan.evaluation.judge import METRICS, Judge
+from hmgan.evaluation.score import Score
 from hmgan.evaluation.sharding import Alone
-from hmgan.evaluation.table import Score
 from hmgan.metrics.perceptual import load_squeeze_layers
-from hmgan.train import session
+from hmgan.train.prepare import prepare
 
 CPU = torch.device("cpu")
 LAYERS = "squeezenet-layers"
@@ -25,7 +25,7 @@ LAYERS = "squeezenet-layers"
 @pytest.fixture(scope="module")
 def generator(shards, source) -> Any:
     """The tiny transfer, its heads moved off the source so that classes differ."""
-    made = session.prepare(tiny.transfer(shards, source)).networks.generator.eval()
+    made = prepare(tiny.transfer(shards, source)).networks.generator.eval()
     with torch.no_grad():
         for parameter in made.trained.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(3)))
@@ -85,7 +85,7 @@ def test_diversity_is_over_disjoint_pairs_of_one_class(shards, generator) -> Non
 
 def test_style_is_kept_whole_by_a_transfer_that_is_still_its_source(shards, source) -> None:
     """Every class renders the same image from the same z; other scores' fakes share no z."""
-    unmoved = session.prepare(tiny.transfer(shards, source)).networks.generator.eval()
+    unmoved = prepare(tiny.transfer(shards, source)).networks.generator.eval()
     same = [torch.cat(list(fakes_of_shared_style(unmoved, label, 5, 0))) for label in range(3)]
     assert torch.equal(same[0], same[1])
     assert not torch.equal(*(torch.cat(list(fakes(unmoved, label, 5, 0))) for label in (0, 1)))

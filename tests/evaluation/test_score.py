@@ -11,7 +11,9 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from hmgan.errors import UserError
-from hmgan.evaluation.table import class_scores, extract, intra_class_distance, real_features, scores_table
+from hmgan.evaluation.features import extract, real_features
+from hmgan.evaluation.score import class_scores, intra_class_distance
+from hmgan.evaluation.table import scores_table
 from hmgan.metrics.distances import frechet_distance, kernel_distance
 from hmgan.metrics.features import Extractor
 from hmgan.metrics.measures import FEATURE_MEASURES, arrow

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from hmgan.evaluation.features import real_features
 from hmgan.evaluation.sharding import BATCH, Alone, sharded
-from hmgan.evaluation.table import real_features
 from hmgan.metrics.features import Extractor
 
 

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from hmgan.errors import UserError
 from hmgan.generators.snapshot import load_generator
-from hmgan.train import session
+from hmgan.train.prepare import prepare
 
 ALIGN = ("modulation.name=adafm", "modulation.init=align")
 
@@ -26,9 +26,9 @@ def aligned(shards, source, tmp_path_factory):
 
 def test_a_transfer_starts_from_the_aligned_parts_exactly(aligned, shards, source):
     experiment = tiny.transfer(shards, source, f"aligned={aligned}", name="hyper-mod-c-align")
-    generator = session.prepare(experiment).networks.generator
+    generator = prepare(experiment).networks.generator
     expected = load_generator(aligned).generator
-    random = session.prepare(experiment.model_copy(update={"task": "align", "aligned": None})).networks.generator
+    random = prepare(experiment.model_copy(update={"task": "align", "aligned": None})).networks.generator
     latents, labels = generator.latents(range(6)), torch.arange(6) % 3
     with torch.no_grad():
         image = generator(latents, labels).image
@@ -48,7 +48,7 @@ def test_fakes_of_a_run_begin_with_the_aligned_snapshot(aligned, shards, source,
 
 def refusal(experiment):
     with pytest.raises(UserError) as caught:
-        session.prepare(experiment)
+        prepare(experiment)
     return str(caught.value)
 
 

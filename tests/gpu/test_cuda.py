@@ -11,7 +11,7 @@ import tiny
 import torch
 
 from hmgan.config import entries
-from hmgan.evaluation.table import extract
+from hmgan.evaluation.features import extract
 from hmgan.layers.equalized import instance_norm
 from hmgan.layers.float32 import products
 from hmgan.metrics.networks import load_extractor

@@ -11,8 +11,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from hmgan.files import launch_file
 from hmgan.launch import kubernetes
-from hmgan.launch.files import place
 from hmgan.train.distributed.signals import REQUEUE
 
 FOLDER = Path(__file__).parents[2] / "launch"
@@ -20,12 +20,12 @@ SCRIPTS = sorted([*FOLDER.glob("*.sh"), *FOLDER.glob("*.sbatch")])
 
 
 def test_the_package_installs_these_very_files():
-    assert {path.name for path in place("").iterdir() if path.is_file()} == {
+    assert {path.name for path in launch_file("").iterdir() if path.is_file()} == {
         path.name for path in FOLDER.iterdir() if path.is_file()
     }
     for path in FOLDER.iterdir():
         if path.is_file():
-            assert place(path.name).read_bytes() == path.read_bytes()
+            assert launch_file(path.name).read_bytes() == path.read_bytes()
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
@@ -39,7 +39,7 @@ def test_a_script_is_bash_that_shellcheck_has_nothing_to_say_about(script):
 
 
 def test_the_sbatch_asks_for_what_a_restart_needs():
-    lines = place("slurm.sbatch").read_text().splitlines()
+    lines = launch_file("slurm.sbatch").read_text().splitlines()
     asked = {line.removeprefix("#SBATCH ").strip() for line in lines if line.startswith("#SBATCH ")}
     assert {"--requeue", "--open-mode=append", "--signal=B:USR1@300"} <= asked
     # SLURM reads them up to the first command only.
@@ -59,7 +59,7 @@ def test_an_accelerate_configuration_has_only_keys_that_accelerate_knows(path):
 
 @pytest.mark.parametrize("stage", [1, 2])
 def test_deepspeed_does_not_cut_gradients(stage):
-    config = json.loads(place(f"deepspeed-zero{stage}.json").read_text())
+    config = json.loads(launch_file(f"deepspeed-zero{stage}.json").read_text())
     assert config["gradient_clipping"] == 0.0  # DeepSpeed's own default is 1.0
     assert config["zero_optimization"]["stage"] == stage
 
@@ -68,7 +68,7 @@ def kubernetes_documents():
     words = ["hyper-mod-c", "--set", "a.b=yes", "--data", "- no: 'yes'\n"]
     filled = kubernetes.filled("hmgan-Hyper_Mod.C", 3, 4, "registry/hmgan:1", ["hmgan", "launch"], words)
     return {
-        "as it stands": list(yaml.safe_load_all(place("kubernetes.yaml").read_text())),
+        "as it stands": list(yaml.safe_load_all(launch_file("kubernetes.yaml").read_text())),
         "filled": list(yaml.safe_load_all(filled)),
     }
 

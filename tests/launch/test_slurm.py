@@ -10,7 +10,7 @@ import time
 import pytest
 import stubs
 
-from hmgan.launch.files import place
+from hmgan.files import launch_file
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def start(tmp_path):
     def begin(**environment):
         slurm = {"SLURM_JOB_ID": "70001", "SLURM_JOB_NODELIST": "gpu"}
         own = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "PYTHON": str(tmp_path / "rank")}
-        command = ["bash", str(place("slurm.sbatch")), "train", "hyper-mod-b", "--data", "a b"]
+        command = ["bash", str(launch_file("slurm.sbatch")), "train", "hyper-mod-b", "--data", "a b"]
         job = subprocess.Popen(
             command, env={**os.environ, **slurm, **own, **environment}, stdout=subprocess.PIPE, text=True
         )

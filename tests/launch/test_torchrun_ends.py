@@ -11,8 +11,8 @@ import time
 import pytest
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
+from hmgan.files import launch_file
 from hmgan.launch import torchrun
-from hmgan.launch.files import place
 from hmgan.train.distributed.signals import REQUEUE
 
 
@@ -57,7 +57,7 @@ def test_a_schedulers_signal_goes_on_to_the_ranks_and_asks_for_a_restart_once_th
     (tmp_path / "python").chmod(0o755)
     paths = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {**os.environ, "PYTHONPATH": paths, "PYTHON": str(tmp_path / "python"), "NODES": "1", "GPUS": "2"}
-    torchrun = subprocess.Popen(["bash", str(place("torchrun.sh")), str(tmp_path)], env=environment)
+    torchrun = subprocess.Popen(["bash", str(launch_file("torchrun.sh")), str(tmp_path)], env=environment)
     try:
         deadline = time.monotonic() + 120
         while not all((tmp_path / f"began{rank}").exists() for rank in (0, 1)):

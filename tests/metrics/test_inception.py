@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from hmgan.config import entries
 from hmgan.errors import UserError
-from hmgan.evaluation.table import class_scores
+from hmgan.evaluation.score import class_scores
 from hmgan.metrics import inception
 from hmgan.metrics.networks import load_extractor
 

@@ -8,6 +8,7 @@ from hmgan import components
 from hmgan.backbones.biggan import BigGAN
 from hmgan.errors import UserError
 from hmgan.generators.transfer import TransferGenerator
+from hmgan.generators.unconditional import LabelledGenerator
 from hmgan.layers.conditional_norm import SiteConditionalNorm
 from hmgan.layers.edits import SOURCE, ClassStyle, Edits
 from hmgan.layers.spectral import spectral_norm
@@ -15,8 +16,7 @@ from hmgan.modulation.adafm import AdaFMHeads
 from hmgan.modulation.adain import AdaINHeads
 from hmgan.modulation.cgan_transfer import CGANTransfer
 from hmgan.modulation.class_nets import OneHot
-from hmgan.modulation.labelled import LabelledGenerator
-from hmgan.train import session
+from hmgan.train.prepare import prepare
 from modulation.naive import sample, stir
 
 
@@ -174,7 +174,7 @@ def test_pretraining_with_labels_trains_every_part_and_resumes_exactly(shards, t
 
 def test_the_datas_classes_must_be_the_backbones(shards):
     with pytest.raises(UserError, match=r"^train\.labels gives 3 classes and backbone 'biggan' has 5; use"):
-        session.prepare(labelled_pretraining(shards, "backbone.classes=5"))
+        prepare(labelled_pretraining(shards, "backbone.classes=5"))
     experiment = tiny.pretraining(shards, "train.labels=true")
     with pytest.raises(UserError, match=r"^train\.labels gives 3 classes and backbone 'stylegan1' has 0; use"):
-        session.prepare(experiment)
+        prepare(experiment)

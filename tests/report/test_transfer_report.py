@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from hmgan.errors import UserError
-from hmgan.evaluation.table import Score
+from hmgan.evaluation.score import Score
 from hmgan.report.document import Command
 from hmgan.report.scores import number_format, recorded_scores
 from hmgan.report.transfer import Pictures, Transfer, duration, listed, newest_fakes, transfer_report

@@ -10,7 +10,7 @@ from test_finetuning import one_step, parameters
 from hmgan.discriminators.patches import PatchDiscriminator
 from hmgan.errors import UserError
 from hmgan.generators.source import load_source
-from hmgan.train import session
+from hmgan.train.prepare import prepare
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_what_is_kept_is_a_plain_source(shards, source, tmp_path):
 
 def test_more_blocks_than_d_has_are_refused(shards, source):
     with pytest.raises(UserError) as caught:
-        session.prepare(tiny.transfer(shards, source, "anchors.patch_blocks=2", name="cdc"))
+        prepare(tiny.transfer(shards, source, "anchors.patch_blocks=2", name="cdc"))
     assert str(caught.value) == "anchors.patch_blocks counts blocks of D, got 2, and D has 1; lower it"
 
 

@@ -10,17 +10,19 @@ import pytest
 import tiny
 
 from hmgan.errors import UserError
-from hmgan.launch.files import place
-from hmgan.train import dryrun, session
+from hmgan.files import launch_file
+from hmgan.train import dryrun
+from hmgan.train.distributed.runtime import Runtime
 from hmgan.train.engines import choose, zero
 from hmgan.train.engines.replicated import Replicated
+from hmgan.train.prepare import prepare
 
 FINE = ("class_net=none", "modulation=none")
 
 
 def refused(shards, source, *overrides, **extra):
     with pytest.raises(UserError) as caught:
-        session.prepare(tiny.transfer(shards, source, *overrides, **extra))
+        prepare(tiny.transfer(shards, source, *overrides, **extra))
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -28,7 +30,7 @@ def refused(shards, source, *overrides, **extra):
 def test_the_default_holds_everything_on_every_rank(shards, source):
     experiment = tiny.transfer(shards, source)
     assert experiment.engine.name == "replicated"
-    assert isinstance(choose.engine_of(experiment, session.Runtime()), Replicated)
+    assert isinstance(choose.engine_of(experiment, Runtime()), Replicated)
 
 
 def test_one_rank_has_nobody_to_divide_with(shards, source, tmp_path):
@@ -45,7 +47,7 @@ def test_without_deepspeed_one_line_says_how_to_get_it(shards, source, tmp_path,
     assert tiny.command(*run, "--set", "engine=zero1") == 2
     assert capfd.readouterr().err == f"error: {text}\n"
     assert not list(tmp_path.iterdir())
-    session.prepare(tiny.transfer(shards, source))  # nobody else asks for it
+    prepare(tiny.transfer(shards, source))  # nobody else asks for it
 
 
 @pytest.mark.parametrize(
@@ -62,7 +64,7 @@ def test_without_deepspeed_one_line_says_how_to_get_it(shards, source, tmp_path,
 )
 def test_an_engine_that_is_not_there_is_refused(engine, text, shards, source):
     with pytest.raises(UserError, match=rf"^{re.escape(text)}"):
-        session.prepare(tiny.transfer(shards, source, engine=engine))
+        prepare(tiny.transfer(shards, source, engine=engine))
 
 
 @pytest.mark.parametrize(
@@ -85,17 +87,17 @@ def test_a_modulation_that_fsdp2_cannot_see_into_is_refused(shards, source, monk
     class Opaque:
         pass
 
-    networks = session.prepare(tiny.transfer(shards, source)).networks
+    networks = prepare(tiny.transfer(shards, source)).networks
     monkeypatch.setattr(networks.generator, "edits", lambda labels: {"site": Opaque()})
     with pytest.raises(
         UserError, match=r"^engine fsdp2 cannot see into a Opaque, which this modulation's edits hold; "
     ):
-        choose.check(tiny.transfer(shards, source, "engine=fsdp2"), session.Runtime(), networks.generator)
+        choose.check(tiny.transfer(shards, source, "engine=fsdp2"), Runtime(), networks.generator)
 
 
 @pytest.mark.parametrize("stage", [1, 2])
 def test_the_files_in_launch_are_what_the_engines_read(stage):
-    path = place(f"deepspeed-zero{stage}.json")
+    path = launch_file(f"deepspeed-zero{stage}.json")
     assert zero.read(path, stage) == json.loads(path.read_text())
 
 
@@ -137,9 +139,9 @@ def test_a_deepspeed_file_that_is_none_is_refused(tmp_path):
 )
 def test_the_estimate_of_memory_knows_what_an_engine_divides(engine, gen, disc, shards, source, monkeypatch):
     monkeypatch.setattr(zero, "imported", lambda: None)
-    prepared = session.prepare(tiny.transfer(shards, source, "train.batch=8", f"engine={engine}"))
+    prepared = prepare(tiny.transfer(shards, source, "train.batch=8", f"engine={engine}"))
     alone = {row.name: row for row in dryrun.rows(prepared)}
-    monkeypatch.setattr(session.Runtime, "world", 2)
+    monkeypatch.setattr(Runtime, "world", 2)
     for row in dryrun.rows(prepared):
         names = ("weights", "gradients", "moments", "average", "master")
         factor, frozen = (disc, 1) if row.name == "discriminator" else (gen, 0.5 if engine == "fsdp2" else 1)

@@ -12,7 +12,7 @@ from hmgan.data.loader import batches
 from hmgan.errors import UserError
 from hmgan.generators.snapshot import load_generator
 from hmgan.generators.source import load_source
-from hmgan.train import session
+from hmgan.train.prepare import prepare
 
 
 def one_step(trainer):
@@ -62,7 +62,7 @@ def test_the_mapping_network_learns_at_its_own_rate(shards, source, tmp_path):
 
 
 def test_labels_are_not_used(shards, source):
-    prepared = session.prepare(finetuning(shards, source, "evaluation.per_class=2"))
+    prepared = prepare(finetuning(shards, source, "evaluation.per_class=2"))
     assert prepared.classes == prepared.data.classes == prepared.reals.classes == ("all",)
     assert prepared.data.labels.tolist() == [0] * 36
     assert prepared.reals.counts == (36,)
@@ -88,7 +88,7 @@ def test_its_snapshot_is_a_source_to_sample_score_and_transfer_from(run, source,
     assert load_source(str(snapshot)).discriminator is not None
     assert tiny.command("sample", "--network", run, "--outdir", tmp_path / "drawn", "--seeds", "0-1") == 0
     assert tiny.command("evaluate", run, "--data", shards, "--per-class", 4) == 0
-    assert session.prepare(tiny.transfer(shards, snapshot)).classes == tiny.CLASSES
+    assert prepare(tiny.transfer(shards, snapshot)).classes == tiny.CLASSES
 
 
 def test_its_scores_are_against_all_classes_together(run):
@@ -143,5 +143,5 @@ def test_a_dry_run_tells_what_trains(shards, source, capsys):
 )
 def test_what_does_not_fit_is_one_line(overrides, text, shards, source):
     with pytest.raises(UserError) as caught:
-        session.prepare(finetuning(shards, source, *overrides))
+        prepare(finetuning(shards, source, *overrides))
     assert str(caught.value) == text

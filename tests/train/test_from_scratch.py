@@ -11,15 +11,15 @@ import torch
 from hmgan.data.loader import batches
 from hmgan.errors import UserError
 from hmgan.generators.snapshot import load_generator
-from hmgan.train import session
 from hmgan.train.preflight import rehearse
+from hmgan.train.prepare import prepare
 
 SCRATCH = ("class_net=one-hot", "modulation=label-to-z", "backbone.label_dim=4")
 LIVE = ("class_net=embedding", "modulation.name=adafm", "modulation.live=true")
 
 
 def built(shards, *overrides):
-    return session.prepare(tiny.pretraining(shards, *overrides)).networks
+    return prepare(tiny.pretraining(shards, *overrides)).networks
 
 
 @pytest.mark.parametrize("chosen", [SCRATCH, LIVE], ids=["label-to-z", "adafm"])
@@ -72,7 +72,7 @@ def test_truncation_makes_a_mean_once_per_class(shards, monkeypatch):
 
 def test_a_backbone_with_batch_statistics_is_refused_on_several_ranks_before_a_run_is_made(shards):
     experiment = tiny.pretraining(shards, backbone="biggan")
-    networks = session.prepare(experiment).networks
+    networks = prepare(experiment).networks
     with pytest.raises(
         UserError, match=r"^batch norms of this backbone see one rank's images, got 2 ranks; pretrain it"
     ):

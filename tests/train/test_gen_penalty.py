@@ -14,8 +14,8 @@ from hmgan.data.loader import batches
 from hmgan.errors import UserError
 from hmgan.generators.snapshot import load_generator
 from hmgan.generators.source import load_source
-from hmgan.train import session
 from hmgan.train.log import RunLog
+from hmgan.train.prepare import prepare
 
 HELD = {
     "ewc": ("gen_penalty.samples=8", "train.gen_penalty_weight=10.0"),
@@ -104,7 +104,7 @@ def test_a_snapshot_of_minegan_keeps_the_average_of_its_miner_and_is_a_source(sh
     (folder,) = tmp_path.iterdir()
     loaded = load_generator(folder)
     assert loaded.config["backbone"]["mined"]
-    prepared = session.prepare(mining(shards, *(folder / "snapshots").iterdir()))  # and mines on from there
+    prepared = prepare(mining(shards, *(folder / "snapshots").iterdir()))  # and mines on from there
     assert torch.equal(prepared.networks.generator.trained.miner[0].weight, loaded.generator.trained.miner[0].weight)
 
 
@@ -137,5 +137,5 @@ def test_what_does_not_fit_is_one_line(name, overrides, text, shards, source, tm
     config["discriminator"]["stddev_group"] = 2  # so that D has nothing against a batch of two
     (source / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError) as caught:
-        session.prepare(tiny.transfer(shards, source, *overrides, name=name))
+        prepare(tiny.transfer(shards, source, *overrides, name=name))
     assert str(caught.value) == text

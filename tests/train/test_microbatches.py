@@ -11,7 +11,7 @@ import torch
 
 from hmgan.errors import UserError
 from hmgan.losses.adversarial import Logistic
-from hmgan.train import session
+from hmgan.train.prepare import prepare
 
 TWO = ("train.accumulate=2", "train.batch=8", "train.freeze=[]")
 
@@ -94,7 +94,7 @@ def test_alignment_in_parts_is_alignment(shards, source, tmp_path):
 )
 def test_a_batch_that_does_not_come_apart_is_refused(overrides, text, shards, source):
     with pytest.raises(UserError, match=rf"^{re.escape(text)}"):
-        session.prepare(tiny.transfer(shards, source, *overrides))
+        prepare(tiny.transfer(shards, source, *overrides))
 
 
 def test_a_deviation_over_the_whole_batch_is_refused_where_the_batch_is_split(shards, tmp_path):
@@ -102,9 +102,9 @@ def test_a_deviation_over_the_whole_batch_is_refused_where_the_batch_is_split(sh
     config = json.loads((source / "config.json").read_text())
     config["discriminator"]["stddev_group"] = 0
     (source / "config.json").write_text(json.dumps(config))
-    session.prepare(tiny.transfer(shards, source))
+    prepare(tiny.transfer(shards, source))
     with pytest.raises(UserError) as caught:
-        session.prepare(tiny.transfer(shards, source, "train.accumulate=2"))
+        prepare(tiny.transfer(shards, source, "train.accumulate=2"))
     assert str(caught.value) == (
         "D takes its minibatch deviation over the whole batch (stddev_group = 0), got one in 2 shares, of ranks and "
         "train.accumulate, on which it would depend; import the source with --stddev-group 4"
@@ -114,7 +114,7 @@ def test_a_deviation_over_the_whole_batch_is_refused_where_the_batch_is_split(sh
 def test_batch_norms_that_would_see_a_part_are_refused(shards):
     experiment = tiny.pretraining(shards, "train.batch=8", "train.accumulate=2", backbone="biggan")
     with pytest.raises(UserError, match=r"^batch norms of this backbone see one part's images, got train.accumulate"):
-        session.prepare(experiment)
+        prepare(experiment)
 
 
 def test_an_unknown_engine_is_refused_with_the_nearest_one(shards, source):

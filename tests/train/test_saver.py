@@ -12,7 +12,7 @@ from torch import nn
 
 from hmgan.errors import UserError
 from hmgan.train import checkpoint
-from hmgan.train.saver import Saver
+from hmgan.train.checkpoint import Saver
 
 TRAIN = tiny.options(train__batch=4, train__tick=0.004, train__snap=0.008, train__trackers="[]", train__threads=1)
 

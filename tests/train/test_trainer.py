@@ -14,9 +14,11 @@ from hmgan.data.pack.pack import pack
 from hmgan.errors import UserError
 from hmgan.generators.source import load_source
 from hmgan.generators.unconditional import UnconditionalGenerator
-from hmgan.train import session, snapshot
+from hmgan.pictures.grids import GRID_COLUMNS, GRID_SEED, fake_rows
+from hmgan.train.distributed.runtime import Runtime
 from hmgan.train.log import RunLog
 from hmgan.train.optim import discriminator_optimizer, generator_optimizer
+from hmgan.train.prepare import prepare
 from hmgan.train.tasks import gan
 
 
@@ -179,7 +181,7 @@ def test_alignment_draws_every_class(trainer, monkeypatch):
 @pytest.mark.parametrize("class_net", ["one-hot", "embedding", "mlp"])
 def test_a_transfer_starts_from_the_source_for_every_class(modulation, class_net, shards, source):
     experiment = tiny.transfer(shards, source, f"modulation={modulation}", f"class_net={class_net}")
-    generator = session.prepare(experiment).networks.generator
+    generator = prepare(experiment).networks.generator
     plain = load_source(str(source)).backbone
     latents = generator.latents(range(6), 0.9)
     with torch.no_grad():
@@ -192,12 +194,12 @@ def test_a_transfer_starts_from_the_source_for_every_class(modulation, class_net
 
 
 def test_the_first_picture_of_a_transfer_shows_the_source_in_every_row(shards, source):
-    generator = session.prepare(tiny.transfer(shards, source)).networks.generator
+    generator = prepare(tiny.transfer(shards, source)).networks.generator
     plain = UnconditionalGenerator(load_source(str(source)).backbone)
-    latents = plain.latents(range(snapshot.GRID_SEED, snapshot.GRID_SEED + snapshot.GRID_COLUMNS))
+    latents = plain.latents(range(GRID_SEED, GRID_SEED + GRID_COLUMNS))
     with torch.no_grad():
-        expected = plain(latents, torch.zeros(snapshot.GRID_COLUMNS)).image
-    rows = snapshot.fake_rows(generator, tiny.CLASSES)
+        expected = plain(latents, torch.zeros(GRID_COLUMNS)).image
+    rows = fake_rows(generator, tiny.CLASSES)
     assert list(rows) == list(tiny.CLASSES)
     for row in rows.values():
         levels = (expected.clamp(-1, 1) + 1) * 127.5
@@ -279,7 +281,7 @@ def test_gamma_follows_the_heuristic_unless_it_is_given(trainer):
 )
 def test_what_does_not_fit_is_said_before_anything_is_written(overrides, text, shards, source, tmp_path):
     with pytest.raises(UserError) as caught:
-        session.prepare(tiny.transfer(shards, source, *overrides))
+        prepare(tiny.transfer(shards, source, *overrides))
     assert str(caught.value).startswith(text)
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
@@ -288,7 +290,7 @@ def test_what_does_not_fit_is_said_before_anything_is_written(overrides, text, s
 def test_data_of_another_size_or_of_other_classes_is_refused(shards, source, tmp_path):
     pack(tiny.write_images(tmp_path / "large", 2, size=16), tmp_path / "16px")
     with pytest.raises(UserError) as caught:
-        session.prepare(tiny.transfer(tmp_path / "16px", source))
+        prepare(tiny.transfer(tmp_path / "16px", source))
     assert str(caught.value) == (
         f"data {tmp_path / '16px'} is 16 px and the generator 8 px; pack it again with hmgan pack --resolution 8"
     )
@@ -296,7 +298,7 @@ def test_data_of_another_size_or_of_other_classes_is_refused(shards, source, tmp
     pack(tmp_path / "small", tmp_path / "others")
     scored = ("evaluation.per_class=2", f"evaluation.data={tmp_path / 'others'}")
     with pytest.raises(UserError) as caught:
-        session.prepare(tiny.transfer(shards, source, *scored))
+        prepare(tiny.transfer(shards, source, *scored))
     assert str(caught.value) == (
         "evaluation.data has classes ant, bee, dog, training has ant, bee, cat; "
         "they must be the same, in the same order"
@@ -304,7 +306,7 @@ def test_data_of_another_size_or_of_other_classes_is_refused(shards, source, tmp
 
 
 def test_without_classes_labels_are_used_neither_in_training_nor_in_scores(shards):
-    prepared = session.prepare(tiny.pretraining(shards, "evaluation.per_class=2"))
+    prepared = prepare(tiny.pretraining(shards, "evaluation.per_class=2"))
     assert prepared.classes == prepared.reals.classes == ("all",)
     assert prepared.reals.counts == (36,)
 
@@ -313,21 +315,21 @@ def test_a_batch_of_one_is_too_small_for_barlow_twins(shards, tmp_path, source):
     one = ("train.batch=1", "discriminator.name=stylegan1", "discriminator.stddev_group=1", "contrastive=barlow-twins")
     options = [f"discriminator.{key}={value}" for key, value in tiny.DISCRIMINATOR.items()]
     with pytest.raises(UserError) as caught:
-        session.prepare(tiny.transfer(shards, source, *one, *options))
+        prepare(tiny.transfer(shards, source, *one, *options))
     assert str(caught.value) == "barlow-twins needs 2 samples or more, got 1; raise train.batch"
 
 
 def test_a_batch_that_the_ranks_cannot_share_is_refused(shards, source, monkeypatch):
-    monkeypatch.setattr(session.Runtime, "world", 3)
+    monkeypatch.setattr(Runtime, "world", 3)
     with pytest.raises(UserError) as caught:
-        session.prepare(tiny.transfer(shards, source))
+        prepare(tiny.transfer(shards, source))
     assert str(caught.value) == "train.batch 4 does not divide over 3 ranks; change --batch"
 
 
 def test_the_minibatch_stddev_group_must_divide_each_ranks_batch(shards, source, monkeypatch):
-    monkeypatch.setattr(session.Runtime, "world", 2)
+    monkeypatch.setattr(Runtime, "world", 2)
     with pytest.raises(UserError) as caught:
-        session.prepare(tiny.transfer(shards, source, "train.batch=12"))
+        prepare(tiny.transfer(shards, source, "train.batch=12"))
     assert str(caught.value).startswith("stddev_group 4 does not divide the batch of 6; ")
 
 

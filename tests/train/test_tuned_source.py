@@ -10,8 +10,8 @@ from hmgan.data.loader import batches
 from hmgan.errors import UserError
 from hmgan.generators.snapshot import load_generator
 from hmgan.generators.transfer import TransferGenerator
-from hmgan.train import session
 from hmgan.train.log import RunLog
+from hmgan.train.prepare import prepare
 
 RELEASED = ("const", "noise1", "noise2", "norm1", "norm2", "to_rgb")
 
@@ -51,7 +51,7 @@ def test_the_mapping_network_learns_at_its_own_rate(shards, source, tmp_path):
 
 def test_a_tuned_source_starts_at_the_source(shards, source):
     experiment = tiny.transfer(shards, source, name="hyper-mod-ft")
-    generator = session.prepare(experiment).networks.generator
+    generator = prepare(experiment).networks.generator
     latents, labels = generator.latents(range(3)), torch.tensor([0, 1, 2])
     with torch.no_grad():
         torch.testing.assert_close(
@@ -97,7 +97,7 @@ def test_the_average_and_the_snapshot_hold_the_tuned_source(shards, source, tmp_
 )
 def test_parts_that_cannot_train_are_refused(overrides, message, shards, source):
     with pytest.raises(UserError, match=message):
-        session.prepare(tiny.transfer(shards, source, *overrides))
+        prepare(tiny.transfer(shards, source, *overrides))
 
 
 def test_alignment_leaves_the_source_where_it_is(shards, source, tmp_path):

@@ -16,9 +16,10 @@ from typing import Any, BinaryIO, Protocol
 from hmgan.data.index import ARRAYS, JSON, Index, Shard, index_files, write_index
 from hmgan.data.store.cache import sha256_of
 from hmgan.data.store.folders import BLOCK, Folder, LocalFolder, open_folder
-from hmgan.data.store.stores import MissingError, Store, checked, is_url, open_store
+from hmgan.data.store.stores import MissingError, Store, open_store
 from hmgan.errors import UserError
 from hmgan.files import cache_folder, sync
+from hmgan.urls import checked, is_url
 
 JOURNAL = "journal.jsonl"
 

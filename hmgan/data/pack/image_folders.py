@@ -16,9 +16,9 @@ from typing import Any, NamedTuple, Protocol
 from PIL import Image
 
 from hmgan.errors import UserError
+from hmgan.types import UNLABELLED
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
-UNLABELLED = "all"  # the one class of images without labels
 LABELS, SHEETS, SHEETS_FORMAT = "dataset.json", "sheets.json", "hmgan-sheets/1"
 
 

@@ -15,11 +15,11 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from hmgan.components import nearest
+from hmgan.config.entries import schema
 from hmgan.data.pack.archives import Archive, open_archive
 from hmgan.data.pack.image_folders import Item, class_order, is_image
 from hmgan.data.pack.label_files import attribute_column, matlab_vector
-from hmgan.errors import UserError
+from hmgan.errors import UserError, nearest
 
 Patterns = list[str]  # of paths, matched from the right: "train/cat/*.jpg"; * and ? stop at a slash
 Bounds = Annotated[list[int], Field(min_length=2, max_length=2)]  # least and most
@@ -136,6 +136,7 @@ class ByNumber(_Model):
         return label
 
 
+@schema("recipe")
 class Recipe(_Model):
     """A registry entry.
 

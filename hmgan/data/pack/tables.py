@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hmgan.data.pack.archives import check_end
-from hmgan.data.pack.image_folders import EXTENSIONS, UNLABELLED, Item, class_order
+from hmgan.data.pack.image_folders import EXTENSIONS, Item, class_order
 from hmgan.errors import UserError
+from hmgan.types import UNLABELLED
 
 INDEX = "index.json"
 ROWS = 256  # of a parquet file that are in memory at a time

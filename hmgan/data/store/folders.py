@@ -15,9 +15,10 @@ import psutil
 
 from hmgan.data.store.cache import DiskCache
 from hmgan.data.store.prefetch import Ahead
-from hmgan.data.store.stores import MissingError, Store, is_url, open_store
+from hmgan.data.store.stores import MissingError, Store, open_store
 from hmgan.errors import DamageError, UserError
 from hmgan.files import cache_folder
+from hmgan.urls import is_url
 
 BLOCK = 1 << 22  # bytes per Range request: what a broken transfer costs at most
 DOWNLOADS = 3  # of a file whose checksum is wrong

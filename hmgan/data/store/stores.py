@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from hmgan.errors import UserError
+from hmgan.urls import checked
 
 NATIVE = ("s3", "s3a", "gs", "az", "azure", "abfs", "abfss", "http", "https")  # what obstore reads
 TIMEOUT, CONNECT_TIMEOUT = 30.0, 5.0  # seconds for a whole request, and for its connection
@@ -167,22 +168,6 @@ class Fsspec:
     def names(self) -> list[str]:
         entries = self._files.ls(self._root, detail=True)
         return [entry["name"].rpartition("/")[2] for entry in entries if entry["type"] == "file"]
-
-
-def is_url(name: str) -> bool:
-    return "://" in name
-
-
-def checked(url: str) -> str:
-    """The URL. Raises UserError, which does not repeat it, for one that carries a password or a token."""
-    parts = urlsplit(url)
-    if "@" in parts.netloc or parts.query or parts.fragment:
-        bare = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-        raise UserError(
-            f"a URL of data must hold no user, password or query, got one before or after {bare}; "
-            "put credentials into the environment, such as AWS_ACCESS_KEY_ID"
-        )
-    return url
 
 
 def open_store(url: str) -> Store:

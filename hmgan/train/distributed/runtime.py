@@ -15,7 +15,7 @@ from accelerate.utils import InitProcessGroupKwargs, LoggerType, ProjectConfigur
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
-from hmgan import components
+from hmgan.errors import unknown
 from hmgan.train.distributed.rendezvous import met
 from hmgan.train.distributed.signals import Stop
 from hmgan.train.distributed.watchdog import SILENCE, Progress, Watch
@@ -52,7 +52,7 @@ class Runtime:
         tracking = [str(each.value) for each in LoggerType]
         for name in trackers:
             if name not in tracking:
-                raise components.unknown("tracker", name, tracking)
+                raise unknown("tracker", name, tracking)
         # The run directory is made only once everything is checked; `track` moves the trackers there.
         directories = ProjectConfiguration(project_dir=".", logging_dir=".")
         cpu = not torch.cuda.is_available()

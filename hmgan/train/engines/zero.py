@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from hmgan.components import register
 from hmgan.errors import UserError
-from hmgan.launch.files import place
+from hmgan.files import launch_file
 from hmgan.train.engines.base import Engine, Ranks, spoiling
 
 OWN = ("optimizer", "scheduler", "fp16", "bf16")  # what the experiment says, not DeepSpeed's file
@@ -36,7 +36,7 @@ class Zero(Engine):
 
     def __init__(self, ranks: Ranks, config: str | None) -> None:
         super().__init__(ranks)
-        path = place(f"deepspeed-zero{self.stage}.json") if config is None else Path(config)
+        path = launch_file(f"deepspeed-zero{self.stage}.json") if config is None else Path(config)
         self._settings = read(path, self.stage)
         self._deepspeed = imported()
 

@@ -101,7 +101,7 @@ def test_off_the_main_thread_signals_are_left_alone():
 
 STUCK = """
 import ctypes
-from hmgan.train.signals import Stop
+from hmgan.train.distributed.signals import Stop
 lock, libc = ctypes.create_string_buffer(64), ctypes.CDLL(None)
 with Stop().listening():
     print("ready", flush=True)

@@ -12,8 +12,8 @@ from hmgan import rng
 from hmgan.data.loader import batches
 from hmgan.errors import UserError
 from hmgan.generators.snapshot import load_generator
-from hmgan.train import session
 from hmgan.train.log import RunLog
+from hmgan.train.prepare import prepare
 
 
 def bsa(shards, source, *overrides):
@@ -200,13 +200,13 @@ def test_a_dry_run_counts_the_z_and_no_discriminator(shards, source, capsys):
 )
 def test_what_does_not_fit_is_one_line(name, overrides, text, shards, source):
     with pytest.raises(UserError) as caught:
-        session.prepare(tiny.transfer(shards, source, *overrides, name=name))
+        prepare(tiny.transfer(shards, source, *overrides, name=name))
     assert str(caught.value) == text
 
 
 def test_a_source_whose_z_names_a_class_is_refused(shards, tmp_path):
     with pytest.raises(UserError) as caught:
-        session.prepare(bsa(shards, tiny.write_source(tmp_path, backbone="biggan")))
+        prepare(bsa(shards, tiny.write_source(tmp_path, backbone="biggan")))
     assert str(caught.value) == (
         "reconstruction learns a z per image, and a part of this source's z is its class; use a source without classes"
     )

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from hmgan.errors import UserError
-from hmgan.metrics.paths import EPSILON, draws, path_lengths, trimmed_mean
-from hmgan.train import session
+from hmgan.evaluation.paths import EPSILON, draws, path_lengths, trimmed_mean
+from hmgan.train.prepare import prepare
 from hmgan.types import GenOut, Latents
 
 CLASSES, WIDTH = 4, 5
@@ -106,7 +106,7 @@ def test_the_outer_percentiles_do_not_count() -> None:
 def test_a_transfers_length_is_finite_repeats_and_does_not_depend_on_the_batch(
     shards, source, name, monkeypatch
 ) -> None:
-    generator = session.prepare(tiny.transfer(shards, source, name=name)).networks.generator
+    generator = prepare(tiny.transfer(shards, source, name=name)).networks.generator
     with torch.no_grad():  # heads that start at the source know no classes yet
         for parameter in generator.trained.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(3)))
@@ -114,7 +114,7 @@ def test_a_transfers_length_is_finite_repeats_and_does_not_depend_on_the_batch(
     assert bool(torch.isfinite(first).all())
     assert first.min() > 0
     torch.testing.assert_close(lengths(generator, "full", pairs=4, classes=3), first[:4])
-    monkeypatch.setattr("hmgan.metrics.paths.BATCH", 1)
+    monkeypatch.setattr("hmgan.evaluation.paths.BATCH", 1)
     torch.testing.assert_close(lengths(generator, "full", pairs=4, classes=3), first[:4], rtol=1e-5, atol=0)
 
 

@@ -1,87 +1,26 @@
-"""One training command from its experiment to its run directory."""
+"""A run from its first line to its last: trained in its folder, or resumed there."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from rich.console import Console
 
 from hmgan import files
-from hmgan.config.experiment import Experiment
-from hmgan.data import named
-from hmgan.data.images import Images
 from hmgan.errors import UserError
 from hmgan.evaluation.judge import Judge
 from hmgan.files import cache_folder
-from hmgan.generators import build
-from hmgan.generators.aligned import start_aligned
-from hmgan.generators.source import source_of
 from hmgan.layers.float32 import products
-from hmgan.metrics.networks import load_extractor
+from hmgan.pictures.grids import GRID_COLUMNS, class_grid
 from hmgan.pictures.images import save_png
 from hmgan.train import checkpoint, rundir
-from hmgan.train.distributed.runtime import Runtime
 from hmgan.train.log import RunLog
-from hmgan.train.preflight import rehearse
-from hmgan.train.prepared import Prepared
-from hmgan.train.snapshot import GRID_COLUMNS, Keeper, class_grid
+from hmgan.train.prepare import VERBS, Prepared
+from hmgan.train.snapshot import Keeper
 from hmgan.train.trainer import CHECKPOINTS, Trainer
 
-VERBS = {"pretrain": "hmgan pretrain", "align": "hmgan align", "transfer": "hmgan train"}
 
-
-def runtime_of(experiment: Experiment) -> Runtime:
-    """This process among the ranks, as the experiment wants it."""
-    if experiment.train.threads:
-        torch.set_num_threads(experiment.train.threads)
-    return Runtime(trackers=experiment.train.trackers, timeout=experiment.train.timeout)
-
-
-def prepare(experiment: Experiment, runtime: Runtime | None = None) -> Prepared:
-    """Opens the data and builds the networks. Raises UserError for anything that does not fit; writes no run."""
-    runtime = runtime or runtime_of(experiment)
-    with runtime.accelerator.main_process_first():  # rank 0 packs a registry set, the others find it there
-        data = named.open_training(experiment.data, labelled=experiment.conditional)
-    classes = data.classes
-    source = source_of(experiment)
-    networks = build.build(experiment, source, len(classes))
-    resolution = networks.generator.resolution
-    if data.resolution != resolution:
-        raise UserError(
-            f"data {experiment.data} is {data.resolution} px and the generator {resolution} px; "
-            f"pack it again with hmgan pack --resolution {resolution}"
-        )
-    start_aligned(networks.generator, experiment, source, len(classes))
-    rehearse(experiment, networks, runtime, data)
-    reals = scored_against(experiment, runtime, classes)
-    shown = None if experiment.task == "align" else data
-    return Prepared(experiment, runtime, networks, shown, classes, source, reals)
-
-
-def scored_against(experiment: Experiment, runtime: Runtime, classes: tuple[str, ...]) -> Images | None:
-    """The real images of the scores at snapshots, where the experiment asks for scores.
-
-    Raises: UserError if their classes are not those of the training, or too few to score.
-    """
-    settings = experiment.evaluation
-    if not settings.per_class or experiment.task == "align":
-        return None
-    load_extractor(settings.extractor)  # its name, before anything is written
-    with runtime.accelerator.main_process_first():
-        wanted = named.scored_against(experiment.data, settings.data)
-        reals = named.open_images(wanted, labelled=experiment.conditional)
-    if reals.classes != classes:
-        raise UserError(
-            f"evaluation.data has classes {', '.join(reals.classes)}, training has {', '.join(classes)}; "
-            "they must be the same, in the same order"
-        )
-    if min(reals.counts) < 2:
-        raise UserError(f"evaluation.data has a class of {min(reals.counts)} images, a score needs 2 or more")
-    return reals
-
-
-def run(prepared: Prepared, folder: Path, resume: bool = False, console: Console | None = None) -> Path:
+def run_training(prepared: Prepared, folder: Path, resume: bool = False, console: Console | None = None) -> Path:
     """Trains in `folder`, which exists, and returns it.
 
     Raises: SystemExit where a signal stopped the run, with the code that launchers start it again on.

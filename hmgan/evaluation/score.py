@@ -1,0 +1,123 @@
+"""Scores per class and their mean, with the protocol that made them. N/M samples, F features."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from hmgan.errors import UserError
+from hmgan.metrics.features import Extractor
+from hmgan.metrics.measures import DEFAULT, FEATURE_MEASURES
+
+MEAN = "mean"
+
+
+class Named(Protocol):
+    """A network that scores: an extractor, or a perceptual distance."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def digest(self) -> str: ...
+    @property
+    def resizer(self) -> str: ...
+
+
+class Score(NamedTuple):
+    """One number and all that it depends on. Its name carries the extractor; FID and KID are those of Inception."""
+
+    metric: str  # "FD-squeezenet" or "KD-squeezenet"
+    cls: str  # a class, or "mean" over the classes
+    value: float
+    n_real: int  # in the mean's row: the total over the classes
+    n_fake: int
+    extractor: str
+    digest: str  # sha256 of the extractor's weights
+    resizer: str
+    protocol: str = ""  # the metric's own settings, in words
+
+    @classmethod
+    def by(cls, judge: Named, metric: str, of: str, value: float, counts: tuple[int, int], protocol: str) -> Score:
+        """A value for the class `of`, from (real, fake) counts of images, by the network that `judge` is."""
+        return cls(metric, of, value, *counts, judge.name, judge.digest, judge.resizer, protocol)
+
+    def line(self) -> dict[str, str | int | float]:
+        """As a line of metrics.jsonl."""
+        return {"class" if field == "cls" else field: value for field, value in self._asdict().items()}
+
+
+def class_scores(
+    real_features: Mapping[str, Tensor],
+    fake_features: Mapping[str, Tensor],
+    extractor: Extractor,
+    measures: Sequence[str] = DEFAULT,
+) -> list[Score]:
+    """Every measure for each class, [N, F] against [M, F], and its mean.
+
+    The mean weighs classes equally, as the paper's mFID and mKID do; its row carries the total counts.
+
+    Args:
+        measures: names of FEATURE_MEASURES.
+    Raises: UserError when the classes differ, when one is called "mean", or when one has too few samples.
+    """
+    _check_classes(real_features, fake_features)
+    scores = []
+    for name in measures:
+        rows = [
+            Score.by(
+                extractor,
+                extractor.metric(found.metric),
+                cls,
+                found.value,
+                (len(real_NF), len(fake_features[cls])),
+                found.protocol,
+            )
+            for cls, real_NF in real_features.items()
+            for found in FEATURE_MEASURES[name](real_NF, fake_features[cls])
+        ]
+        for metric in dict.fromkeys(row.metric for row in rows):
+            scores += with_mean([row for row in rows if row.metric == metric])
+    return scores
+
+
+def with_mean(rows: Sequence[Score]) -> list[Score]:
+    """One metric's rows of all classes, and their mean: classes weigh the same, counts are totals."""
+    return [
+        *rows,
+        rows[0]._replace(
+            cls=MEAN,
+            value=sum(row.value for row in rows) / len(rows),
+            n_real=sum(row.n_real for row in rows),
+            n_fake=sum(row.n_fake for row in rows),
+            protocol=" | ".join(dict.fromkeys(row.protocol for row in rows)),
+        ),
+    ]
+
+
+def intra_class_distance(features_NF: Tensor) -> float:
+    """Mean Euclidean distance over all pairs of one class: a diversity figure. fake / real near 0 is a collapse.
+
+    Time and memory grow with N^2: a few hundred samples tell enough.
+
+    Raises: UserError with fewer than 2 samples.
+    """
+    if len(features_NF) < 2:
+        raise UserError(f"diversity needs 2 samples or more, got {len(features_NF)}; add images")
+    return float(torch.pdist(features_NF.double()).mean())
+
+
+def _check_classes(real: Mapping[str, Tensor], fake: Mapping[str, Tensor]) -> None:
+    if not real or set(real) != set(fake):
+        raise UserError(
+            f"real and fake features must cover the same classes, got {sorted(real)} and {sorted(fake)}; "
+            "sample every class of the data"
+        )
+    if MEAN in real:
+        raise UserError(f"a class is named '{MEAN}', which is the name of the row of averages; rename the class")
+    for side, features in (("real", real), ("fake", fake)):
+        for cls, rows in features.items():
+            if len(rows) < 2:
+                raise UserError(f"class '{cls}' has {len(rows)} {side} samples, a score needs 2 or more; add images")
