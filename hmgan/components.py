@@ -43,6 +43,11 @@ MODULES = (
     "hmgan.train.engines.fsdp2",
     "hmgan.train.engines.replicated",
     "hmgan.train.engines.zero",
+    "hmgan.train.tasks.alignment",
+    "hmgan.train.tasks.anchors",
+    "hmgan.train.tasks.gan",
+    "hmgan.train.tasks.players",
+    "hmgan.train.tasks.reconstruction",
 )
 _REGISTRY: dict[tuple[str, str], type] = {}
 
@@ -87,7 +92,7 @@ def schema(kind: str, name: str) -> type[BaseModel]:
     """A strict model of the component's keyword-only arguments."""
     component = get(kind, name)
     init = component.__init__  # type: ignore[misc]
-    hints = get_type_hints(init)
+    hints = get_type_hints(init, include_extras=True)
     fields: dict[str, Any] = {}
     for parameter in inspect.signature(init).parameters.values():
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY:

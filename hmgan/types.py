@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
+from annotated_types import Ge, Gt, Interval
 from torch import Tensor
+
+# Bounds of settings: what is out of them is refused with the setting's name.
+Weight = Annotated[float, Ge(0)]
+Positive = Annotated[float, Gt(0)]
+Share = Annotated[float, Interval(ge=0, le=1)]
+Count = Annotated[int, Ge(1)]
 
 
 class Batch(NamedTuple):
@@ -44,3 +51,6 @@ class Site(NamedTuple):
 
 
 UNLABELLED = "all"  # the one class of images without labels
+
+
+Terms = dict[str, tuple[float, Tensor]]  # of a loss: name -> weight and value

@@ -78,9 +78,7 @@ def train(data: str, folder: Path) -> None:
     prepared = prepare(experiment)
     work = folder / f"rank{prepared.runtime.rank}"
     work.mkdir()
-    made = trainer.Trainer(
-        experiment, prepared.networks, prepared.runtime, prepared.data, len(prepared.classes), work, lambda *_: None
-    )
+    made = trainer.Trainer(prepared.task, prepared.runtime, work, lambda *_: None)
     with RunLog(None, experiment.train.kimg, None) as log:
         made.train(log)
     clock = clocks[0]

@@ -36,6 +36,8 @@ from hmgan.layers.float32 import products
 from hmgan.modulation.adafm import AdaFMHeads, LowRankAdaFMHeads
 from hmgan.modulation.class_nets import ClassMLP
 from hmgan.train.distributed.runtime import Runtime
+from hmgan.train.tasks import build as tasks
+from hmgan.train.tasks.base import Phase, Setup
 from hmgan.train.trainer import Trainer
 from hmgan.types import Batch
 
@@ -90,14 +92,14 @@ def trainer_of(pair: Networks, settings: Train, batch: int, classes: int, runtim
         parameter.requires_grad_(True)
     experiment = Experiment(
         summary="benchmark",
-        task="pretrain",
         backbone=Choice(name="stylegan1"),
         discriminator=Choice(name="stylegan1"),
         contrastive=Choice(name="barlow-twins"),
         r1=R1(every=LAZY),
-        train=settings.model_copy(update={"batch": batch, "freeze": ["from_rgb"]}),
+        task=Choice(name="gan", freeze=["from_rgb"]),
+        train=settings.model_copy(update={"batch": batch}),
     )
-    return Trainer(experiment, pair, runtime, None, classes, Path(), lambda *_: None)
+    return Trainer(tasks.build(Setup(experiment, *pair, None, classes, runtime)), runtime, Path(), lambda *_: None)
 
 
 class Clock:
@@ -116,19 +118,19 @@ class Clock:
 
 def measured(trainer: Trainer, heads: str, variant: str, images: Batch, repeats: int) -> Case:
     clock, phases = Clock(trainer.runtime.device), defaultdict(list)
-    optimise = trainer._optimise
+    minimise = trainer._minimise
 
-    def timed(phase: str, *rest: Any) -> Any:
-        seconds, result = clock.of(lambda: optimise(phase, *rest))
-        phases[phase, trainer.step % LAZY == 0].append(seconds)
+    def timed(phase: Phase, parts: Any) -> Any:
+        seconds, result = clock.of(lambda: minimise(phase, parts))
+        phases[phase.name, trainer.step % LAZY == 0].append(seconds)
         return result
 
-    trainer._optimise = timed  # type: ignore[method-assign]
+    trainer._minimise = timed  # type: ignore[method-assign]
     whole: dict[bool, list[float]] = {True: [], False: []}
     for turn in range(repeats + 2):
         for step in (0, 1, 2):  # one with R1, two without
             trainer.step = step
-            seconds, _ = clock.of(lambda: trainer._gan_step(images))
+            seconds, _ = clock.of(lambda: trainer.take_step(images))
             if turn > 1:  # the first two make moments, choose algorithms and compile
                 whole[step == 0].append(seconds)
         if turn == 1:
@@ -138,9 +140,9 @@ def measured(trainer: Trainer, heads: str, variant: str, images: Batch, repeats:
     plain, with_r1 = statistics.median(whole[False]), statistics.median(whole[True])
     mean = (with_r1 + (LAZY - 1) * plain) / LAZY
     batch = len(images.labels)
-    draws = [clock.of(lambda: trainer.generator.latents(trainer.draws().keys("gen"), 0.9))[0] for _ in range(3)]
+    draws = [clock.of(lambda: trainer.task.generator.latents(trainer.draws().keys("gen"), 0.9))[0] for _ in range(3)]
     peak = torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else 0.0
-    trained = sum(p.numel() for p in trainer.generator.trained.parameters() if p.requires_grad)
+    trained = sum(p.numel() for p in trainer.task.generator.trained.parameters() if p.requires_grad)
     found = {name: statistics.median(phases[name, False]) for name in ("D", "G")}
     return Case(
         heads, batch, variant, batch / mean, mean, plain, with_r1, found["D"], found["G"], min(draws), peak, trained
@@ -150,11 +152,11 @@ def measured(trainer: Trainer, heads: str, variant: str, images: Batch, repeats:
 def kernels(trainer: Trainer, images: Batch) -> dict[str, Any]:
     """Where the device's time of one iteration without R1 goes."""
     trainer.step = 1
-    trainer._gan_step(images)
+    trainer.take_step(images)
     torch.cuda.synchronize()
     began = time.perf_counter()
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiled:
-        trainer._gan_step(images)
+        trainer.take_step(images)
         torch.cuda.synchronize()
     wall = time.perf_counter() - began
     rows = [e for e in profiled.key_averages() if e.device_type == torch.autograd.DeviceType.CUDA]

@@ -39,7 +39,9 @@ from hmgan.generators.transfer import TransferGenerator
 from hmgan.modulation.adafm import AdaFMHeads, LowRankAdaFMHeads
 from hmgan.modulation.class_nets import ClassMLP
 from hmgan.train.distributed.runtime import Runtime
-from hmgan.train.engines.choose import check
+from hmgan.train.preflight import preflight
+from hmgan.train.tasks import build as tasks
+from hmgan.train.tasks.base import Setup
 from hmgan.train.trainer import Trainer
 from hmgan.types import Batch
 
@@ -70,13 +72,13 @@ def networks(resolution: int, channels: int, heads: str) -> Networks:
 def experiment_of(engine: str, batch: int, precision: Literal["float32", "bf16"]) -> Experiment:
     return Experiment(
         summary="benchmark",
-        task="pretrain",
+        task=Choice(name="gan", freeze=["from_rgb"]),
         backbone=Choice(name="stylegan1"),
         discriminator=Choice(name="stylegan1"),
         contrastive=Choice(name="barlow-twins"),
         engine=Choice(name=engine),
         r1=R1(every=LAZY),
-        train=Train(batch=batch, precision=precision, freeze=["from_rgb"]),
+        train=Train(batch=batch, precision=precision),
     )
 
 
@@ -90,8 +92,9 @@ def rank(
     before = held()
     pair = networks(resolution, channels, heads)
     experiment = experiment_of(engine, batch, precision)  # type: ignore[arg-type]  # typer checks it
-    check(experiment, runtime, pair.generator)
-    trainer = Trainer(experiment, pair, runtime, None, CLASSES, Path(), lambda *_: None)
+    task = tasks.build(Setup(experiment, *pair, None, CLASSES, runtime))
+    preflight(task)
+    trainer = Trainer(task, runtime, Path(), lambda *_: None)
     own = batch // runtime.world
     images = Batch(
         torch.randint(256, (own, 3, resolution, resolution), dtype=torch.uint8), torch.arange(own) * CLASSES // own
@@ -103,7 +106,7 @@ def rank(
         runtime.wait()
         drained()
         began = time.perf_counter()
-        trainer._gan_step(images)
+        trainer.take_step(images)
         drained()
         return time.perf_counter() - began
 
@@ -128,8 +131,8 @@ def rank(
             "collective_share": sum(event.time_range.elapsed_us() for event in waits) / 1e6 / profiled_seconds,
             "collectives_per_step": len(waits) / 2,
             "gib": (after - before) / 2**30,
-            "trained_generator": sum(p.numel() for p in trainer.generator.trained.parameters() if p.requires_grad),
-            "trained_discriminator": sum(p.numel() for p in trainer.discriminator.parameters()),
+            "trained_generator": sum(p.numel() for p in trainer.task.generator.trained.parameters() if p.requires_grad),
+            "trained_discriminator": sum(p.numel() for p in trainer.task.discriminator.parameters()),
         }
         out.write_text(json.dumps(found))
     if runtime.world > 1:

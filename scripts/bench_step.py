@@ -34,7 +34,6 @@ from hmgan.backbones.stylegan1 import StyleGAN1
 from hmgan.config.experiment import Choice, Experiment
 from hmgan.config.settings import R1, Train
 from hmgan.discriminators.stylegan1 import StyleGAN1Discriminator
-from hmgan.generators.build import Networks
 from hmgan.generators.transfer import TransferGenerator
 from hmgan.generators.unconditional import UnconditionalGenerator
 from hmgan.layers.edits import SOURCE, Edits
@@ -42,6 +41,8 @@ from hmgan.layers.sites import SiteConv2d
 from hmgan.modulation.adafm import AdaFMHeads, SiteHeads
 from hmgan.modulation.class_nets import ClassMLP
 from hmgan.train.distributed.runtime import Runtime
+from hmgan.train.tasks import build as tasks
+from hmgan.train.tasks.base import Setup
 from hmgan.train.trainer import Trainer
 from hmgan.types import Batch
 
@@ -198,27 +199,22 @@ class Iteration:
         self.variant = variant
         experiment = Experiment(
             summary="benchmark",
-            task="pretrain",
             backbone=Choice(name="stylegan1"),
             discriminator=Choice(name="stylegan1"),
             contrastive=Choice(name="barlow-twins"),
             r1=R1(every=LAZY),
             # The paper's D trains all but from-RGB.
-            train=Train(batch=size.batch, freeze=["ours.from_rgb" if variant == RELEASED else "from_rgb"]),
+            task=Choice(name="gan", freeze=["ours.from_rgb" if variant == RELEASED else "from_rgb"]),
+            train=Train(batch=size.batch),
         )
         ours = UnconditionalGenerator(size.source()) if variant == SOURCE_ONLY else size.generator()
         generator = ReleasedGenerator(ours) if variant == RELEASED else ours
         discriminator = size.discriminator()
         del ours
-        self.trainer = Trainer(
-            experiment,
-            Networks(generator, ReleasedDiscriminator(discriminator) if variant == RELEASED else discriminator),
-            Runtime(),
-            None,
-            size.classes,
-            Path(),
-            lambda *_: None,
-        )
+        pair = generator, ReleasedDiscriminator(discriminator) if variant == RELEASED else discriminator
+        runtime = Runtime()
+        task = tasks.build(Setup(experiment, *pair, None, size.classes, runtime))
+        self.trainer = Trainer(task, runtime, Path(), lambda *_: None)
         shape = (size.batch, 3, size.resolution, size.resolution)
         self.batch = Batch(torch.randint(256, shape, dtype=torch.uint8), size.labels())
 
@@ -227,21 +223,23 @@ class Iteration:
         if self.variant == RELEASED:
             self._released()
         else:
-            self.trainer._gan_step(self.batch)
+            self.trainer.take_step(self.batch)
 
     def rest(self) -> None:
         """Gives the gradients' memory to whichever variant comes next."""
-        self.trainer.gen_optimizer.zero_grad()
-        self.trainer.disc_optimizer.zero_grad()
+        self.trainer.task.gen_optimizer.zero_grad()
+        self.trainer.task.disc_optimizer.zero_grad()
 
     def _released(self) -> None:
         trainer = self.trainer
-        draws, mixing = trainer.draws(), trainer.settings.mixing
+        draws, mixing = trainer.draws(), trainer.task.rules.mixing
         real, labels = self.batch.images / 127.5 - 1, self.batch.labels
-        generator, discriminator = trainer.generator, trainer.discriminator
-        disc_step(generator, discriminator, trainer.disc_optimizer, trainer.penalties, real, labels, draws, mixing)
-        gen_step(generator, discriminator, trainer.gen_optimizer, labels, draws, mixing)
-        trainer.ema.update()
+        generator, discriminator = trainer.task.generator, trainer.task.discriminator
+        disc_step(
+            generator, discriminator, trainer.task.disc_optimizer, trainer.task.penalties, real, labels, draws, mixing
+        )
+        gen_step(generator, discriminator, trainer.task.gen_optimizer, labels, draws, mixing)
+        trainer.task.ema.update()
 
 
 def iteration_rows(size: Size, pace: Pace, released: bool) -> list[Row]:

@@ -183,7 +183,7 @@ def disc_step(
         assert penalties.views is not None
         pair = penalties.views(images, draws.keys(stream))
         first_BF, second_BF = (discriminator(view, labels).embedding for view in pair)
-        (penalties.contrastive_weight * redundancy(first_BF, second_BF, 5e-3)).backward()
+        (penalties.contrastive.weight * redundancy(first_BF, second_BF, 5e-3)).backward()
     optimizer.step()
 
 

@@ -35,8 +35,8 @@ def test_fused_up_sampling_agrees_too(bench):
 @pytest.mark.parametrize("variant", ["(a) released", "(b) ours", "(c) source"])
 def test_every_variant_runs_a_whole_iteration(bench, variant):
     iteration = bench.Iteration(variant, bench.Size(batch=4, resolution=8, classes=2, threads=1, channels=4))
-    trained = [p.detach().clone() for p in iteration.trainer.generator.trained.parameters()]
+    trained = [p.detach().clone() for p in iteration.trainer.task.generator.trained.parameters()]
     for penalised in (True, False):
         iteration(penalised)
-    after = iteration.trainer.generator.trained.parameters()
+    after = iteration.trainer.task.generator.trained.parameters()
     assert any(not torch.equal(a, b) for a, b in zip(trained, after, strict=True))

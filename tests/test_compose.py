@@ -54,9 +54,9 @@ def changed(before, after):
 def one_step(experiment, folder):
     """Trains a step with R1; the trainer, and which of its tensors moved."""
     trainer = tiny.make_trainer(experiment, folder)
-    networks = torch.nn.ModuleDict({"G": trainer.generator, "D": trainer.discriminator})
+    networks = torch.nn.ModuleDict({"G": trainer.task.generator, "D": trainer.task.discriminator})
     before = {name: value.clone() for name, value in networks.state_dict().items()}
-    stats = trainer._data_step(next(batches(trainer.data, batch_per_rank=4, rank=0, world=1, seed=0)))
+    stats = trainer.take_step(next(batches(trainer.task.data, batch_per_rank=4, rank=0, world=1, seed=0)))
     assert all(bool(torch.isfinite(value)) for value in stats.values())
     assert all(bool(value.isfinite().all()) for value in networks.state_dict().values())
     return trainer, stats, changed(before, networks.state_dict())
@@ -74,7 +74,7 @@ def test_a_combination_trains_a_step(backbone, modulation, class_net, contrastiv
     assert not any(name.startswith(("G.source.", "D.from_rgb.")) for name in moved)
     with torch.no_grad():  # what a step trained can be drawn, every class in one batch
         labels = torch.tensor([2, 0, 1])
-        assert trainer.averaged(trainer.generator.latents(range(3)), labels).image.shape == (3, 3, 8, 8)
+        assert trainer.task.averaged()(trainer.task.generator.latents(range(3)), labels).image.shape == (3, 3, 8, 8)
 
 
 @pytest.mark.parametrize(("backbone", "modulation"), sorted(REFUSED))
@@ -93,7 +93,7 @@ def test_a_source_without_labels_cannot_take_them_beside_z(backbone, source_of, 
 @pytest.mark.parametrize("name", entries.known("discriminator"))
 def test_a_new_discriminator_of_every_kind_trains_a_step_with_every_head(name, head, source, shards, tmp_path):
     options = (f"discriminator.{key}={value}" for key, value in tiny.DISCRIMINATOR.items())
-    chosen = (f"discriminator.name={name}", *options, f"disc_head={head}", "train.freeze=[]")
+    chosen = (f"discriminator.name={name}", *options, f"disc_head={head}", "task.freeze=[]")
     _, _, moved = one_step(tiny.transfer(shards, source, *chosen), tmp_path)
     assert any(name.startswith("D.head.") for name in moved)
 
@@ -142,7 +142,7 @@ def test_every_modulation_or_the_whole_source_reconstructs_a_step(modulation, fe
     assert ("loss/perceptual" in stats) == (feature_net != NONE)
     assert moved
     assert not any(name.startswith(("G.source.", "D.")) for name in moved)
-    assert set(trainer.data.classes) == {"all"}
+    assert set(trainer.task.data.classes) == {"all"}
 
 
 @pytest.mark.parametrize("name", entries.known("backbone"))
@@ -160,7 +160,7 @@ def test_every_modulation_can_be_aligned(modulation, source_of, shards, tmp_path
         f"modulation.name={modulation}",
         "modulation.init=align",
         "train.kimg=0.012",
-        task="align",
+        task="alignment",
     )
     trainer = tiny.make_trainer(experiment, tmp_path)
     with RunLog(None, 1.0) as log:

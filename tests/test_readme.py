@@ -79,7 +79,7 @@ def test_what_neighbours_have_is_switched_on_as_the_readme_says_and_trains_a_ste
             got = got[key]
         assert str(got["name"] if isinstance(got, dict) else got) == value
     trainer = tiny.make_trainer(experiment, tmp_path)
-    stats = trainer._data_step(next(trainer._stream()))
+    stats = trainer.take_step(next(trainer.batches()))
     assert all(bool(torch.isfinite(value)) for value in stats.values())
 
 

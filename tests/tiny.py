@@ -76,7 +76,6 @@ def pretraining(shards: Path, *overrides: str, backbone: str = "stylegan1") -> E
     """The tiny source's own training, 4 images a step, without trackers."""
     table = {
         "summary": "tiny",
-        "task": "pretrain",
         "data": str(shards),
         "backbone": {"name": backbone, **BACKBONES[backbone]},
         "discriminator": {"name": "stylegan1", **DISCRIMINATOR},
@@ -96,8 +95,7 @@ def make_trainer(
 ) -> Trainer:
     """A trainer as a run would build it."""
     prepared = prepare(experiment)
-    classes = len(prepared.classes)
-    return Trainer(experiment, prepared.networks, prepared.runtime, prepared.data, classes, folder, on_snapshot)
+    return Trainer(prepared.task, prepared.runtime, folder, on_snapshot)
 
 
 def command(*arguments: object) -> int:

@@ -151,13 +151,13 @@ def train(
     dry_run: DryRun = False,
 ) -> None:
     """Transfers a source to the classes of --data."""
-    _train("transfer", **locals())
+    _train("train", **locals())
 
 
-def _train(task: str, **options: Any) -> None:
+def _train(verb: str, **options: Any) -> None:
     from hmgan.train.command import train as run
 
-    run(task, options)
+    run(verb, options)
 
 
 @app.command()

@@ -38,8 +38,8 @@ def run_demo(outdir: Path, experiment_name: str, overrides: list[str], seed: int
     began = time.monotonic()
     extra = {} if seed is None else {"train": {"seed": seed}}
     experiment = config.anchored(config.load(experiment_name, overrides, extra))
-    if experiment.task != "transfer":
-        raise UserError(f"hmgan demo wants a transfer experiment, got {experiment_name!r}, a {experiment.task}")
+    if experiment.backbone is not None:
+        raise UserError(f"hmgan demo wants a transfer experiment, got {experiment_name!r}, a pretraining")
     prepared = prepare(experiment)
     resolution = prepared.networks.generator.resolution
     folder = rundir.create(outdir, experiment_name, experiment.data_label, resolution, 1, experiment)

@@ -17,6 +17,7 @@ from hmgan.errors import UserError, explain, unknown
 
 # kind -> folder. All but DATA_ONLY are components registered in code, to which an entry gives options and a provenance.
 FOLDERS = {
+    "task": "tasks",
     "backbone": "backbones",
     "discriminator": "discriminators",
     "disc-head": "disc-heads",
@@ -27,6 +28,7 @@ FOLDERS = {
     "regularizer": "regularizers",
     "augment": "augments",
     "gen-penalty": "gen-penalties",
+    "players": "players",
     "feature-net": "feature-nets",
     "engine": "engines",
     "dataset": "datasets",

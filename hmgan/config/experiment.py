@@ -6,17 +6,18 @@ import os
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator, model_validator
 
 from hmgan import components
-from hmgan.config import entries
-from hmgan.config.settings import R1, Anchors, Data, Ema, Evaluation, Mining, Optimizer, Reconstruction, Strict, Train
+from hmgan.config import entries, moved
+from hmgan.config.settings import R1, Data, Ema, Evaluation, Optimizer, Strict, Train
 from hmgan.errors import UserError, explain
 
 # The fields of an experiment that name a component, and the kind each must be of.
 CHOICES = {
+    "task": "task",
     "backbone": "backbone",
     "discriminator": "discriminator",
     "disc_head": "disc-head",
@@ -27,13 +28,12 @@ CHOICES = {
     "regularizer": "regularizer",
     "augment": "augment",
     "gen_penalty": "gen-penalty",
+    "players": "players",
     "feature_net": "feature-net",
     "engine": "engine",
 }
 # What is meant where a table's place holds a bare value.
 BARE = {**dict.fromkeys(CHOICES, "name"), "data": "sources"}
-# Choices and tables that only mean something beside a discriminator that trains.
-OF_A_DISCRIMINATOR = ("discriminator", "contrastive", "regularizer", "augment", "gen_penalty", "mining", "anchors")
 
 
 class Choice(BaseModel):
@@ -52,7 +52,7 @@ class Experiment(Strict):
 
     summary: str
     provenance: str = ""
-    task: Literal["pretrain", "align", "transfer"] = "transfer"
+    task: Choice = Choice(name="gan")
     data: Data | None = None
     source: str | None = None
     aligned: str | None = None
@@ -67,9 +67,7 @@ class Experiment(Strict):
     augment: Choice | None = None
     gen_penalty: Choice | None = None
     feature_net: Choice | None = None
-    mining: Mining | None = None
-    anchors: Anchors | None = None
-    reconstruction: Reconstruction | None = None
+    players: Choice | None = None
     engine: Choice = Choice(name="replicated")
     r1: R1 = R1()
     optimizer: Optimizer = Optimizer()
@@ -79,75 +77,43 @@ class Experiment(Strict):
 
     @field_validator(*CHOICES, mode="before")
     @classmethod
-    def _bare_name(cls, value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
+    def _named(cls, value: Any, info: ValidationInfo) -> Any:
+        """A bare name is a choice without options; options without a name are those of the default."""
+        if isinstance(value, str):
+            return {"name": value}
+        default = cls.model_fields[str(info.field_name)].default
+        return {"name": default.name, **value} if isinstance(value, dict) and default is not None else value
 
     @property
     def conditional(self) -> bool:
         """Whether G has classes. A transfer without a modulation fine-tunes the source, labels unused."""
-        if self.reconstruction is not None:
-            return self.reconstruction.labels
-        return self.modulation is not None or (self.task == "pretrain" and self.train.labels)
+        return self.modulation is not None if self.train.labels is None else self.train.labels
 
     @property
     def data_label(self) -> str:
         """The data, for the name of a run directory."""
         return "none" if self.data is None else self.data.label
 
-    @property
-    def adversary(self) -> bool:
-        """Whether a discriminator trains."""
-        return self.task != "align" and self.reconstruction is None
-
     @model_validator(mode="after")
     def _whole(self) -> Experiment:
-        modulated = ("source", "class_net", "modulation")
-        wanted = {"pretrain": ("backbone", "discriminator"), "align": modulated, "transfer": ("source",)}[self.task]
-        for field in wanted:
-            if getattr(self, field) is None:
-                raise ValueError(f"{field} is missing: {self.task} needs one; name it in the experiment or with --set")
-        if self.task == "pretrain" and self.source is not None:
+        start = "source" if self.backbone is None else "discriminator"
+        if getattr(self, start) is None:
+            raise ValueError(
+                f"{start} is missing: a transfer starts from a source, a pretraining from a backbone and a "
+                "discriminator; name it in the experiment or with --set"
+            )
+        if self.backbone is not None and self.source is not None:
             raise ValueError(
                 f"the experiment is for hmgan pretrain, which starts from no source, got {self.source!r}; leave it out"
-            )
-        if self.engine.name == "zero3":
-            raise ValueError(
-                "engine zero3 is not there: it divides D's weights, which R1's double backward needs whole; "
-                "take zero1 or zero2, or fsdp2, which divides G's"
             )
         if (self.class_net is None) != (self.modulation is None):
             missing, given = ("class_net", "modulation") if self.class_net is None else ("modulation", "class_net")
             raise ValueError(f"{missing} is missing: {given} needs one; leave both out to fine-tune the whole source")
-        for field in ("gen_penalty", "mining", "anchors"):
-            if getattr(self, field) is not None and (self.task != "transfer" or self.conditional):
-                raise ValueError(
-                    f"{field} is for fine-tuning, which is a transfer without class_net and modulation; "
-                    "leave those out, or it"
-                )
-        if self.gen_penalty is not None and self.discriminator is not None:
-            raise ValueError("gen_penalty looks at the source through its own discriminator; leave discriminator out")
         if self.data is not None and self.data.reader != "index" and self.train.on_corrupt == "skip":
             raise ValueError(
                 'train.on_corrupt = "skip" needs an index, and data.reader "webdataset" has none; leave one of them out'
             )
-        if self.reconstruction is not None:
-            self._check_reconstruction(self.reconstruction)
-        elif self.feature_net is not None:
-            raise ValueError("feature_net compares reconstructed images; add reconstruction, or leave it out")
         return self
-
-    def _check_reconstruction(self, reconstruction: Reconstruction) -> None:
-        if self.task == "pretrain":
-            raise ValueError("reconstruction adapts a source, got a pretraining; leave it out")
-        if reconstruction.labels and self.modulation is None:
-            raise ValueError("reconstruction.labels needs a class_net and a modulation; name them, or leave labels out")
-        if self.train.mirror:
-            raise ValueError("reconstruction has one z for an image and its mirror image; leave train.mirror out")
-        for field in OF_A_DISCRIMINATOR:
-            if getattr(self, field) is not None:
-                raise ValueError(
-                    f"{field} is of a discriminator's training, and reconstruction has none; leave one out"
-                )
 
 
 def load(name: str, overrides: Iterable[str] = (), extra: Mapping[str, Any] | None = None) -> Experiment:
@@ -161,6 +127,7 @@ def load(name: str, overrides: Iterable[str] = (), extra: Mapping[str, Any] | No
     for override in overrides:
         merge(table, parse_override(override))
     merge(table, dict(extra or {}))
+    moved.refuse(table)
     return resolve(table)
 
 
@@ -171,7 +138,9 @@ def resolve(table: dict[str, Any]) -> Experiment:
     except ValidationError as error:
         raise UserError(explain(error, Experiment)) from None
     checked = {field: _resolve_choice(field, getattr(experiment, field)) for field in CHOICES}
-    return experiment.model_copy(update=checked)
+    experiment = experiment.model_copy(update=checked)
+    check_beside(experiment)
+    return experiment
 
 
 def _resolve_choice(field: str, choice: Choice | None) -> Choice | None:
@@ -179,6 +148,32 @@ def _resolve_choice(field: str, choice: Choice | None) -> Choice | None:
         return None
     component, options = entries.component(CHOICES[field], choice.name, choice.options)
     return Choice(name=component, **components.check(CHOICES[field], component, options, where=field))
+
+
+def check_beside(experiment: Experiment) -> None:
+    """Raises UserError for a component without what it needs beside it, or with what it cannot stand beside.
+
+    What that is, components say themselves: `needs` and `excludes`, setting -> why. A setting is a path, or path=value.
+    """
+    for field, kind in CHOICES.items():
+        choice = getattr(experiment, field)
+        if choice is None:
+            continue
+        component = components.get(kind, choice.name)
+        for path, why in getattr(component, "excludes", {}).items():
+            if _is_set(experiment, path):
+                raise UserError(f"{field} {choice.name!r} {why}; leave {path} out, or {field}")
+        for path, why in getattr(component, "needs", {}).items():
+            if not _is_set(experiment, path):
+                raise UserError(f"{field} {choice.name!r} {why}: {path} is missing; name it, or leave {field} out")
+
+
+def _is_set(experiment: Experiment, path: str) -> bool:
+    keys, equals, wanted = path.partition("=")
+    value: Any = experiment
+    for key in keys.split("."):
+        value = getattr(value, key, None)
+    return value == wanted if equals else value not in (None, False, [])
 
 
 def read_extended(name: str) -> dict[str, Any]:
@@ -266,6 +261,7 @@ def read_json(path: Path) -> Experiment:
     import json
 
     try:
-        return resolve(json.loads(path.read_text()))
+        table = json.loads(path.read_text())
+        return resolve(moved.renamed(table) if isinstance(table, dict) else table)
     except (OSError, json.JSONDecodeError) as error:
         raise UserError(f"{path} is not a readable run configuration ({error}); give a run directory") from None

@@ -140,13 +140,12 @@ class Train(Strict):
     """How long, how much at once, and what is kept."""
 
     kimg: float = Field(1000.0, gt=0, description="thousands of real images shown")
-    labels: bool = Field(False, description="pretrain a backbone that has classes of its own with labels")
+    labels: bool | None = Field(None, description="whether classes are used; left out: where there is a modulation")
     batch: int = Field(32, ge=1, description="images per step over all ranks and parts")
     accumulate: int = Field(
         1, ge=1, description="parts of a rank's batch, one after the other: gradients accumulate, the step is the same"
     )
     seed: int = Field(0, ge=0)
-    mixing: float = Field(0.9, ge=0, le=1, description="probability of style mixing")
     mirror: bool = Field(False, description="flip half of the real images")
     workers: int = Field(0, ge=0, description="loader processes per rank")
     on_corrupt: Literal["stop", "skip"] = Field("stop", description="what a damaged training image does to the run")
@@ -154,11 +153,6 @@ class Train(Strict):
     tick: float = Field(1.0, gt=0, description="kimg between status lines")
     snap: float = Field(50.0, gt=0, description="kimg between snapshots, grids and checkpoints")
     checkpoints: int = Field(2, ge=1, description="checkpoints kept")
-    contrastive_weight: float = Field(1e-3, ge=0, description="lambda_contr, Eq. 9")
-    class_weight: float = Field(1.0, ge=0, description="weight of an auxiliary classifier's loss, for D and for G")
-    class_fakes: bool = Field(True, description="D's classifier learns of fakes too; false: of real images alone")
-    gen_penalty_weight: float = Field(1.0, ge=0, description="weight of the penalty on a fine-tuned G")
-    freeze: list[str] = Field(default=[], description="parts of D that do not train")
     source: list[str] = Field(default=[], description="parameters of the source that train too, as patterns")
     trackers: list[str] = Field(default=["tensorboard"], description="accelerate trackers")
     timeout: float = Field(1800.0, gt=0, description="seconds that a rank may take to move on, before all give up")
@@ -180,34 +174,6 @@ class Train(Strict):
     def tolerated(self) -> float:
         """Share of the images that may be damaged."""
         return self.corrupt_share if self.on_corrupt == "skip" else 0.0
-
-
-class Mining(Strict):
-    """MineGAN: a network in front of G's mapping learns which z to ask for, alone at first, then with all of G."""
-
-    kimg: float = Field(gt=0, description="thousands of real images in which only the miner and D train")
-
-
-class Anchors(Strict):
-    """CDC's two measures of realism: whole images near few fixed z at times, and patches from any z otherwise."""
-
-    count: int = Field(10, ge=1, description="fixed z, the anchors")
-    spread: float = Field(0.1, ge=0, description="standard deviation of z around its anchor")
-    every: int = Field(4, ge=1, description="counts steps; one in so many is of whole images near anchors")
-    patch_blocks: int = Field(3, ge=1, description="blocks of D in front of the patch head; 3 at 256 px")
-
-
-class Reconstruction(Strict):
-    """BSA's objective in place of a discriminator: every training image has a z of its own, from which G draws it."""
-
-    labels: bool = Field(False, description="modulate by class; false: labels are not used")
-    limit: int = Field(5000, ge=1, description="training images at most; a z learns only when its image is shown")
-    lr: float = Field(0.03, gt=0, description="learning rate of the images' z")
-    spread: float = Field(0.01, ge=0, description="standard deviation of the noise on z")
-    perceptual_weight: float = Field(1e-3, ge=0)
-    emd_weight: float = Field(0.1, ge=0, description="weight of the distance of z to a normal distribution")
-    drop: float = Field(0.2, gt=0, le=1, description="every learning rate is multiplied by this after drop_kimg")
-    drop_kimg: float = Field(75.0, gt=0, description="thousands of real images between drops")
 
 
 class Evaluation(Strict):

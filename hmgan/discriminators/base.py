@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from torch import Tensor, nn
+
+from hmgan.discriminators.heads import Head
 
 
 class Discriminator(nn.Module):
     """images [B, 3, H, W], labels [B] -> DiscOut. Its last layer, `head`, is a component of its own."""
 
-    head: Any
+    head: Head
     mixes_batch = False  # whether a logit depends on all samples of a pass, so that no pass may be split
     judges_patches = False  # whether `maps(images, blocks)` gives what its first blocks make of images
 

@@ -6,40 +6,49 @@ Legend: B batch, F embedding width, N classes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hmgan.components import register
 from hmgan.layers.equalized import EqualLinear, he_gain
-from hmgan.types import DiscOut
+from hmgan.types import DiscOut, Terms, Weight
 
 State = dict[str, Tensor]
+Side = Literal["real", "fake", "gen"]  # whose images they are: D's real and fake ones, or those of G's own phase
 LOGIT_PER_CLASS = "logit-per-class"
 
 
-class Head(Protocol):
+class Head(EqualLinear):
     """Constructed with (width F, classes N)."""
 
-    def __call__(self, embedding_BF: Tensor, labels_B: Tensor) -> DiscOut: ...
+    def forward(self, embedding_BF: Tensor, labels_B: Tensor) -> DiscOut:  # type: ignore[override]
+        raise NotImplementedError
+
+    def terms(self, out: DiscOut, labels_B: Tensor, side: Side) -> Terms:
+        """What D, of reals and fakes, and G, of "gen", minimise besides the adversarial loss; usually nothing."""
+        return {}
 
     def from_source(self, row: Mapping[str, Tensor]) -> State:
         """This head's state from a pretrained linear layer of one logit: D then judges as its source does."""
+        raise NotImplementedError
 
     def of_class(self, label: int) -> State:
         """The reverse: a linear layer of one logit that judges as this head judges one class."""
+        raise NotImplementedError
 
 
 @register("disc-head", LOGIT_PER_CLASS)
-class LogitPerClass(EqualLinear):
+class LogitPerClass(Head):
     """A linear layer with a logit per class, of which a sample takes its own class's, as the paper has it.
 
     Shapes: embedding_BF, labels_B -> logits [B].
     """
 
     def forward(self, embedding_BF: Tensor, labels_B: Tensor) -> DiscOut:  # type: ignore[override]
-        logit_BN = super().forward(embedding_BF)
+        logit_BN = EqualLinear.forward(self, embedding_BF)
         return DiscOut(logit_BN.gather(1, labels_B[:, None]).squeeze(1), embedding_BF)
 
     def from_source(self, row: Mapping[str, Tensor]) -> State:
@@ -53,7 +62,7 @@ class LogitPerClass(EqualLinear):
 
 
 @register("disc-head", "projection")
-class Projection(EqualLinear):
+class Projection(Head):
     """linear(h) + <e_c, h>: a logit for all classes, and what the class adds (Miyato and Koyama 2018, Eq. 6).
 
     Shapes: embedding_BF, labels_B -> logits [B].
@@ -66,7 +75,7 @@ class Projection(EqualLinear):
 
     def forward(self, embedding_BF: Tensor, labels_B: Tensor) -> DiscOut:  # type: ignore[override]
         of_class_B = (self.embedding[labels_B] * embedding_BF).sum(1) * he_gain(embedding_BF.shape[1])
-        return DiscOut(super().forward(embedding_BF).squeeze(1) + of_class_B, embedding_BF)
+        return DiscOut(EqualLinear.forward(self, embedding_BF).squeeze(1) + of_class_B, embedding_BF)
 
     def from_source(self, row: Mapping[str, Tensor]) -> State:
         """The pretrained row, to which no class adds anything yet."""
@@ -78,21 +87,33 @@ class Projection(EqualLinear):
 
 
 @register("disc-head", "auxiliary-classifier")
-class AuxiliaryClassifier(EqualLinear):
+class AuxiliaryClassifier(Head):
     """One logit for real or fake, which does not see the label, and a classifier beside it (Odena et al. 2017).
 
-    `train.class_weight` times the classification loss is added to both phases.
+    D learns the classes of real images and, as the classifier's paper has it, of fakes; G is to be told apart by them.
+
+    Args:
+        class_weight: of the classification loss, -log P(own class | image) (AC-GAN's Eq. 3), for D and for G.
+        class_fakes: whether D's classifier learns of fakes too, or of real images alone. Of both, the networks may
+            agree on classes of their own.
 
     Shapes: embedding_BF, labels_B -> logits [B] and class logits [B, N].
     """
 
-    def __init__(self, width: int, classes: int) -> None:
+    def __init__(self, width: int, classes: int, *, class_weight: Weight = 1.0, class_fakes: bool = True) -> None:
         super().__init__(width, 1)
         self.classifier = EqualLinear(width, classes)
+        self.class_weight, self.class_fakes = class_weight, class_fakes
 
     def forward(self, embedding_BF: Tensor, labels_B: Tensor) -> DiscOut:  # type: ignore[override]
-        logit_B = super().forward(embedding_BF).squeeze(1)
+        logit_B = EqualLinear.forward(self, embedding_BF).squeeze(1)
         return DiscOut(logit_B, embedding_BF, self.classifier(embedding_BF))
+
+    def terms(self, out: DiscOut, labels_B: Tensor, side: Side) -> Terms:
+        """The classification loss of each side that the classifier is to learn of."""
+        if out.class_logits is None or (side == "fake" and not self.class_fakes):
+            return {}
+        return {f"loss/class-{side}": (self.class_weight, F.cross_entropy(out.class_logits, labels_B))}
 
     def from_source(self, row: Mapping[str, Tensor]) -> State:
         """The pretrained row for real or fake; the classifier is new."""

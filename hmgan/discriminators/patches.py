@@ -27,10 +27,10 @@ class PatchDiscriminator(nn.Module):
     def __init__(self, discriminator: Any, blocks: int, seed: int) -> None:
         super().__init__()
         if not getattr(discriminator, "judges_patches", False):  # somebody else's D need not know of patches
-            raise UserError("anchors need a D that can judge patches, as stylegan1 can; leave anchors out")
+            raise UserError("anchors need a D that can judge patches, as stylegan1 can; leave players out")
         if blocks > len(discriminator.blocks):
             got = f"got {blocks}, and D has {len(discriminator.blocks)}"
-            raise UserError(f"anchors.patch_blocks counts blocks of D, {got}; lower it")
+            raise UserError(f"players.patch_blocks counts blocks of D, {got}; lower it")
         self.discriminator, self.blocks = discriminator, blocks
         self.patch_head = EqualConv2d(discriminator.blocks[blocks - 1].conv2.weight.shape[0], 1, 3, padding=1)
         # From its own stream: the same on every rank and on resume.

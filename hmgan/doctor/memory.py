@@ -11,7 +11,7 @@ from hmgan.errors import UserError
 from hmgan.train.distributed.runtime import Runtime
 from hmgan.train.dryrun import Footprint, footprint
 from hmgan.train.engines.choose import engine_of
-from hmgan.train.microbatches import part_batch
+from hmgan.train.microbatches import microbatch_size
 from hmgan.train.prepare import prepare
 
 
@@ -23,7 +23,7 @@ def memory(name: str, experiment: Experiment, runtime: Runtime, of_ranks: Sequen
     except UserError as error:
         section.problems.append(f"{name}: {error}")
         return section
-    batch = part_batch(experiment.train, len(of_ranks))
+    batch = microbatch_size(experiment.train, len(of_ranks))
     judge(section, name, footprint(prepared), batch, of_ranks, divides=engine_of(experiment, runtime).divides)
     return section
 

@@ -17,9 +17,8 @@ def start_aligned(generator: Generator, experiment: Experiment, source: Source |
 
     Raises: UserError if random heads are left as they are, or if the snapshot is of another source or other parts.
     """
-    if experiment.task != "transfer":
+    if source is None:
         return
-    assert source is not None
     if experiment.aligned is None:
         if experiment.modulation is not None and experiment.modulation.options.get("init") == "align":
             raise UserError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ from torch import nn
 
 from hmgan import components
 from hmgan.config.experiment import Choice, Experiment
+from hmgan.discriminators.base import Discriminator
 from hmgan.discriminators.heads import LOGIT_PER_CLASS
 from hmgan.errors import UserError
 from hmgan.generators.source import Source
@@ -23,7 +24,7 @@ Generator = TransferGenerator | UnconditionalGenerator
 
 class Networks(NamedTuple):
     generator: Generator
-    discriminator: nn.Module
+    discriminator: Discriminator
 
 
 def build(experiment: Experiment, source: Source | None, classes: int) -> Networks:
@@ -36,17 +37,19 @@ def build(experiment: Experiment, source: Source | None, classes: int) -> Networ
     """
     torch.manual_seed(experiment.train.seed)
     generator: Generator
-    if experiment.task == "pretrain":
-        assert experiment.backbone is not None
+    if source is None:
         assert experiment.discriminator is not None
         generator = _pretrained_generator(experiment, classes)
         head = _head(experiment, classes)
         return Networks(generator, _component("discriminator", experiment.discriminator, classes, head))
-    assert source is not None
     if experiment.modulation is not None:
-        # Alignment pulls the heads to the source, which stands still.
-        train_parts(source.backbone, [] if experiment.task == "align" else experiment.train.source)
+        train_parts(source.backbone, experiment.train.source)
         generator = transfer_generator(experiment, source.backbone, classes)
+    elif experiment.conditional:
+        raise UserError(
+            "train.labels needs a class_net and a modulation, or a backbone with classes; name them, or leave "
+            "train.labels out"
+        )
     else:
         generator = UnconditionalGenerator(fine_tuned(experiment, source))
     return Networks(generator, _discriminator(experiment, source, classes))
@@ -104,8 +107,8 @@ def train_parts(source: nn.Module, patterns: Sequence[str]) -> None:
 
 
 def fine_tuned(experiment: Experiment, source: Source) -> Any:
-    """The source's backbone, which trains whole; behind a new miner where there is mining."""
-    if experiment.mining is None:
+    """The source's backbone, which trains whole; with what the experiment's players ask of it, which is new."""
+    if not asked_of_backbone(experiment):
         return source.backbone
     backbone = _component("backbone", fine_tuned_choice(experiment, source))
     backbone.load_state_dict({**backbone.state_dict(), **source.backbone.state_dict()})
@@ -113,11 +116,16 @@ def fine_tuned(experiment: Experiment, source: Source) -> Any:
 
 
 def fine_tuned_choice(experiment: Experiment, source: Source) -> Choice:
-    choice = source.config["backbone"]
-    return Choice(**choice if experiment.mining is None else {**choice, "mined": True})
+    return Choice(**{**source.config["backbone"], **asked_of_backbone(experiment)})
 
 
-def _discriminator(experiment: Experiment, source: Source, classes: int) -> nn.Module:
+def asked_of_backbone(experiment: Experiment) -> Mapping[str, Any]:
+    """Options of a source's backbone that the experiment's players ask for."""
+    choice = experiment.players
+    return {} if choice is None else getattr(components.get("players", choice.name), "backbone", {})
+
+
+def _discriminator(experiment: Experiment, source: Source, classes: int) -> Discriminator:
     """The source's own discriminator with the experiment's head, unless the experiment names a new discriminator."""
     make_head = _head(experiment, classes)
     if experiment.discriminator is not None:

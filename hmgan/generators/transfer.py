@@ -29,6 +29,7 @@ class TransferGenerator(nn.Module):
     """
 
     source: Any  # a Backbone and an nn.Module
+    outside = ""  # what of it reads its weights outside its passes
 
     def __init__(self, source: Backbone, class_net: nn.Module, modulation: nn.Module, tuned: bool = False) -> None:
         super().__init__()
@@ -48,6 +49,15 @@ class TransferGenerator(nn.Module):
         """The same source under other trained parts, such as their moving average."""
         parts = dict(trained.named_children())
         return TransferGenerator(parts.get("source", self.source), parts["class_net"], parts["modulation"])
+
+    def parts(self) -> dict[str, tuple[nn.Module, bool]]:
+        """Its networks by name, and whether a moving average of each is kept."""
+        heads, classes = self.trained["modulation"], self.trained["class_net"]
+        return {
+            "source": (self.source, "source" in self.trained),
+            "class net": (classes, True),
+            "modulation": (heads, True),
+        }
 
     def whole_state(self) -> dict[str, Tensor]:
         """Every tensor once: a source that trains is not named again among the trained parts."""

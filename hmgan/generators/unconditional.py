@@ -15,6 +15,7 @@ class UnconditionalGenerator(nn.Module):
     """G(z): all of it trains, and labels are ignored."""
 
     trained: Any  # a Backbone and an nn.Module
+    outside = ""  # what of it reads its weights outside its passes
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
@@ -27,6 +28,10 @@ class UnconditionalGenerator(nn.Module):
     def with_trained(self, trained: Any) -> UnconditionalGenerator:
         """The same generator with other weights, such as their moving average."""
         return UnconditionalGenerator(trained)
+
+    def parts(self) -> dict[str, tuple[nn.Module, bool]]:
+        """Its networks by name, and whether a moving average of each is kept."""
+        return {"generator": (self.trained, True)}
 
     @property
     def resolution(self) -> int:
@@ -45,6 +50,8 @@ class UnconditionalGenerator(nn.Module):
 
 class LabelledGenerator(UnconditionalGenerator):
     """G(z, c) of a backbone that has classes: all of it trains."""
+
+    outside = "train.labels reads them before"
 
     def with_trained(self, trained: Any) -> LabelledGenerator:
         """The same generator with other weights, such as their moving average."""

@@ -14,8 +14,8 @@ from hmgan.config import experiment as config
 from hmgan.errors import UserError, unknown
 from hmgan.launch.targets import TARGETS, Order, Plan, Target
 from hmgan.train.command import AUTO, configured
-from hmgan.train.microbatches import part_batch
-from hmgan.train.prepare import VERBS
+from hmgan.train.microbatches import microbatch_size
+from hmgan.train.tasks import build as tasks
 
 OWN = ("--target", "--nodes", "--gpus", "--image", "--dry-run", "-n")
 
@@ -45,15 +45,14 @@ def launch(
     for word in rest:
         if word in OWN:
             raise UserError(f"{word} after EXPERIMENT would be the training's own; put it before EXPERIMENT")
-    task = config.load(experiment).task
-    verb = VERBS[task].removeprefix("hmgan ")
+    verb = tasks.verb(config.load(experiment))
     gpus = gpus or own_gpus()
     # Read as the training will read them.
     given = commands[verb].make_context(f"hmgan {verb}", [experiment, *rest]).params
     # One that may be given several times, and is not, is empty here and None there.
     options = {name: None if value == () else value for name, value in given.items()}
     if options["resume"] in (None, AUTO):  # any other run has a configuration of its own
-        part_batch(configured(task, options).train, nodes * gpus)
+        microbatch_size(configured(verb, options).train, nodes * gpus)
     if way.requeues and not options["resume"]:
         rest = [*rest, "--resume", AUTO]
     common = tuple(word for folder in entries.added() for word in ("--registry", str(folder)))

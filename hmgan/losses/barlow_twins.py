@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from hmgan.components import register
 from hmgan.errors import UserError
-from hmgan.losses.contrastive import Evidence
+from hmgan.losses.base import Evidence
+from hmgan.types import Weight
 
 
 def standardize(x_BF: Tensor, epsilon: float = 1e-5) -> Tensor:
@@ -30,13 +31,15 @@ class BarlowTwins(nn.Module):
     """Redundancy reduction between two views, of the real images and, separately, of the fakes (Eq. 7).
 
     Args:
+        weight: lambda_contr of Eq. 9.
         off_diagonal: lambda, the weight of the redundancy term.
 
     Raises: UserError if the global batch has fewer than 2 samples, where a feature has no variance.
     """
 
-    def __init__(self, *, off_diagonal: float = 5e-3) -> None:
+    def __init__(self, *, weight: Weight = 1e-3, off_diagonal: Weight = 5e-3) -> None:
         super().__init__()
+        self.weight = weight
         self.off_diagonal = off_diagonal
 
     def forward(self, evidence: Evidence) -> Tensor:

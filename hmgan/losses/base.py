@@ -1,4 +1,4 @@
-"""What a penalty on a generator that is being fine-tuned is given, and what it returns."""
+"""What losses are given, and what they return. B spans all ranks; F features."""
 
 from __future__ import annotations
 
@@ -8,6 +8,32 @@ from typing import Any, NamedTuple, Protocol
 from torch import Tensor, nn
 
 from hmgan.types import GenOut, Latents
+
+Pair = tuple[Tensor, Tensor]
+
+
+class Evidence(NamedTuple):
+    """The D phase's results, gathered over the ranks. Views are a function: they cost D four batches."""
+
+    real_logit_B: Tensor
+    fake_logit_B: Tensor
+    views: Callable[[], tuple[Pair, Pair]]  # -> embeddings [B, F] of two augmentations of the reals, and of the fakes
+
+
+class Contrastive(Protocol):
+    """A loss on D. `weight` is lambda_contr of Eq. 9."""
+
+    weight: float
+
+    def __call__(self, evidence: Evidence) -> Tensor: ...
+
+
+class Regularizer(Protocol):
+    """A loss on D's logits, and a module: what it remembers from step to step is in buffers, which checkpoints hold."""
+
+    weight: float
+
+    def __call__(self, real_B: Tensor, fake_B: Tensor) -> Tensor: ...
 
 
 class Transferred(NamedTuple):
@@ -28,8 +54,17 @@ class Adaptation(NamedTuple):
 
 
 class GenPenalty(Protocol):
-    """Built from `Transferred`; `least` is the smallest global batch that it can be taken over."""
+    """A loss that holds G to its source, built from `Transferred`; `least`: samples in the smallest global batch."""
 
     least: int
+    weight: float
 
     def __call__(self, phase: Adaptation) -> Tensor: ...
+
+
+# What a penalty on fine-tuning cannot stand beside.
+OF_FINE_TUNING = {
+    "modulation": "is for fine-tuning, which is a transfer without class_net and modulation",
+    "backbone": "is for fine-tuning a source",
+    "discriminator": "looks at the source through its own discriminator",
+}

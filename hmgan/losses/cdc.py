@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from hmgan.components import register
 from hmgan.layers.float32 import widened
-from hmgan.losses.base import Adaptation, Transferred
+from hmgan.losses.base import OF_FINE_TUNING, Adaptation, Transferred
+from hmgan.types import Weight
 
 
 @register("gen-penalty", "cdc")
@@ -19,11 +22,17 @@ class Correspondence:
     of their features, in the source and in the generator that trains, from the same latents. Averaged over every entry
     of the N x (N - 1) distributions, as the authors' code does, so that the paper's weight of 1000 is this one's. The
     block at 4 px, which sees no other resolution, is not drawn.
+
+    Args:
+        weight: of the penalty in G's loss.
     """
+
+    excludes: ClassVar = OF_FINE_TUNING
 
     least = 3  # with two samples each has one other, and both distributions are 1
 
-    def __init__(self, transferred: Transferred) -> None:
+    def __init__(self, transferred: Transferred, *, weight: Weight = 1.0) -> None:
+        self.weight = weight
         self._source = transferred.source
 
     def __call__(self, phase: Adaptation) -> Tensor:

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from hmgan.components import register
 from hmgan.losses.adversarial import Reals
-from hmgan.losses.contrastive import Evidence
+from hmgan.losses.base import Evidence
+from hmgan.types import Weight
 
 
 def dual_contrastive(real_B: Tensor, fake_B: Tensor) -> Tensor:
@@ -25,7 +26,14 @@ class DualContrastive(nn.Module):
     """The dual contrastive loss as the discriminator's auxiliary term, on the adversarial term's own logits.
 
     Not decoupled contrastive learning, which shares the abbreviation.
+
+    Args:
+        weight: lambda_contr of Eq. 9.
     """
+
+    def __init__(self, *, weight: Weight = 1e-3) -> None:
+        super().__init__()
+        self.weight = weight
 
     def forward(self, evidence: Evidence) -> Tensor:
         return dual_contrastive(evidence.real_logit_B, evidence.fake_logit_B)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +12,8 @@ from torch.func import functional_call
 from hmgan import rng
 from hmgan.components import register
 from hmgan.errors import UserError
-from hmgan.losses.base import Adaptation, Transferred
+from hmgan.losses.base import OF_FINE_TUNING, Adaptation, Transferred
+from hmgan.types import Count, Weight
 
 
 @register("gen-penalty", "ewc")
@@ -24,6 +25,7 @@ class ElasticWeights:
     before the mean; D's minibatch deviation sees the pass that the sample is in.
 
     Args:
+        weight: of the penalty in G's loss.
         samples: source images in the mean.
         group: samples per pass.
         seed: of those samples; not the run's, so that runs of all seeds have one Fisher information.
@@ -31,11 +33,15 @@ class ElasticWeights:
     Raises: UserError unless `group` divides `samples`.
     """
 
+    excludes: ClassVar = OF_FINE_TUNING
     least = 1
 
-    def __init__(self, transferred: Transferred, *, samples: int = 256, group: int = 8, seed: int = 0) -> None:
-        if group < 1 or samples < 1 or samples % group:
+    def __init__(
+        self, transferred: Transferred, *, weight: Weight = 1.0, samples: Count = 256, group: Count = 8, seed: int = 0
+    ) -> None:
+        if samples % group:
             raise UserError(f"ewc needs samples in whole groups, got {samples} samples and group {group}; change one")
+        self.weight = weight
         self._transferred = transferred
         self._samples, self._group, self._seed = samples, group, seed
         self._terms: list[tuple[Tensor, Tensor, Tensor]] | None = None

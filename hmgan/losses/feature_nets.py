@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +32,8 @@ class SqueezeFeatures(nn.Module):
 
     Shapes: [B, 3, H, W] in about [-1, 1] -> five of [B, C, h, w].
     """
+
+    needs: ClassVar = {"task.name=reconstruction": "compares reconstructed images"}
 
     def __init__(self, *, least: int = 64) -> None:
         super().__init__()

@@ -133,12 +133,12 @@ def _cell(study: Study, row: Row, target: Target, seed: int, overrides: Sequence
             raise UserError(f"--set {path} would be one for all cells; targets and seeds of the study say it")
     assert row.experiment is not None
     try:
-        if config.read_extended(row.experiment).get("task") != "pretrain":  # which starts from nothing
+        if "backbone" not in config.read_extended(row.experiment):  # which starts from nothing
             own["source"] = row.source or target.source
         experiment = config.anchored(config.load(row.experiment, given, own))
     except UserError as error:
         raise UserError(f"row {row.name!r}: {error}") from None
-    if experiment.task == "pretrain" and row.align_kimg:
+    if experiment.backbone is not None and row.align_kimg:
         raise UserError(
             f"row {row.name!r} trains from scratch, and there is no source to align to; leave out align_kimg"
         )

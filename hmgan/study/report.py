@@ -93,7 +93,7 @@ def _rows(findings: Findings) -> Section:
     """What each row is."""
     study = findings.study
     columns = tuple(Column(title, False) for title in ("row", "the paper's row", "experiment", "changes to it"))
-    from_scratch = {cell.row for cell in findings.planned if cell.experiment.task == "pretrain"}
+    from_scratch = {cell.row for cell in findings.planned if cell.experiment.backbone is not None}
     lines = []
     for row in study.rows:
         changes = [*row.set, *([f"self-alignment of {row.align_kimg:g} kimg first"] if row.align_kimg else [])]

@@ -13,7 +13,7 @@ from hmgan.errors import unknown
 # Names become folders.
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
 # What is the study's to say, once for all rows. A row that set one of these would not be comparable.
-SHARED = ("data", "source", "task", "aligned", "train.kimg", "train.seed", "evaluation")
+SHARED = ("data", "source", "aligned", "train.kimg", "train.seed", "evaluation")
 
 
 class Strict(BaseModel):

@@ -25,9 +25,9 @@ from hmgan.report.scores import read_lines
 from hmgan.study import cells, rescoring
 from hmgan.train import checkpoint, rundir
 from hmgan.train.dryrun import parameters
-from hmgan.train.optim import freeze
 from hmgan.train.prepare import prepare
 from hmgan.train.run import run_training
+from hmgan.train.tasks.alignment import aligning
 from hmgan.train.trainer import CHECKPOINTS
 
 
@@ -56,8 +56,9 @@ def run_cell(folder: Path) -> None:
 
 def alignment(experiment: Experiment, kimg: float) -> Experiment:
     """The self-alignment that an experiment starts from, under the same seed; one snapshot, at its end."""
-    length = experiment.train.model_copy(update={"kimg": kimg, "snap": kimg})
-    return unscored(experiment).model_copy(update={"task": "align", "train": length})
+    aligned = aligning(unscored(experiment))
+    length = aligned.train.model_copy(update={"kimg": kimg, "snap": kimg})
+    return aligned.model_copy(update={"train": length})
 
 
 def unscored(experiment: Experiment) -> Experiment:
@@ -72,7 +73,6 @@ def stage(folder: Path, name: str, experiment: Experiment) -> dict[str, Any]:
     if prepared.data is not None:
         source = None if prepared.source is None else prepared.source.digest
         cells.check_inputs(folder, {"images": prepared.data.indexed("a study").digest, "source": source})
-    freeze(prepared.networks.discriminator, experiment.train.freeze)
     trained = {side: parameters(network)[1] for side, network in zip("GD", prepared.networks, strict=True)}
     begun = checkpoint.newest(run / CHECKPOINTS) is not None
     if not begun:  # nothing to go on from, and what was logged would be logged twice

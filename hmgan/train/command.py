@@ -10,8 +10,10 @@ from hmgan.config.experiment import Experiment
 from hmgan.errors import UserError
 from hmgan.train import dryrun, precision, rundir
 from hmgan.train.distributed.rendezvous import excused
-from hmgan.train.prepare import VERBS, prepare, runtime_of
+from hmgan.train.prepare import prepare, runtime_of
 from hmgan.train.run import run_training
+from hmgan.train.tasks import build as tasks
+from hmgan.train.tasks.alignment import aligning
 
 # Where the command line's own options stand in an experiment.
 PLACES = {
@@ -32,16 +34,16 @@ AUTO = "auto"
 SPREAD = ("engine", "train.accumulate")
 
 
-def train(task: str, options: dict[str, Any]) -> Path:
+def train(verb: str, options: dict[str, Any]) -> Path:
     """Runs or resumes an experiment and returns its run directory.
 
     Raises: UserError before anything is written, for whatever is wrong with the options.
     """
     outdir, name, again = options["outdir"], options["experiment"], options["resume"] == AUTO
     if options["resume"] and not again:
-        return resume(task, options)
+        return resume(verb, options)
     with excused():
-        experiment = configured(task, options)
+        experiment = configured(verb, options)
     runtime = runtime_of(experiment)
     with runtime.watched():
         prepared = prepare(experiment, runtime)
@@ -58,23 +60,24 @@ def train(task: str, options: dict[str, Any]) -> Path:
         return run_training(prepared, folder, resume=kept is not None)
 
 
-def configured(task: str, options: dict[str, Any]) -> Experiment:
+def configured(verb: str, options: dict[str, Any]) -> Experiment:
     """The experiment that the options name, without a look at its data. Raises UserError for what is wrong in it."""
     name = options["experiment"]
-    # Any transfer experiment can be aligned; the other two tasks are the experiment's own.
-    given = placed(options) | ({"task": task} if task == "align" else {})
+    given = placed(options)
     asked = precision.launched()
     before = [] if asked is None else [f"train.precision={asked}"]  # --set comes after, and wins
     experiment = config.anchored(config.load(name, [*before, *(options["set_"] or [])], given))
-    if experiment.task != task:
-        raise UserError(f"experiment {name!r} is for {VERBS[experiment.task]}, got {VERBS[task]}")
+    if tasks.verb(experiment) == "train" and verb == "align":  # any transfer's heads can be aligned
+        return aligning(experiment)
+    if tasks.verb(experiment) != verb:
+        raise UserError(f"experiment {name!r} is for hmgan {tasks.verb(experiment)}, got hmgan {verb}")
     return experiment
 
 
-def resume(task: str, options: dict[str, Any]) -> Path:
+def resume(verb: str, options: dict[str, Any]) -> Path:
     """Goes on with a run, under its own configuration; --kimg may lengthen it, and another engine take it over."""
     with excused():
-        folder, kept, experiment = lengthened(task, options)
+        folder, kept, experiment = lengthened(verb, options)
     runtime = runtime_of(experiment)
     with runtime.watched():
         prepared = prepare(experiment, runtime)
@@ -86,13 +89,13 @@ def resume(task: str, options: dict[str, Any]) -> Path:
         return run_training(prepared, folder, resume=True)
 
 
-def lengthened(task: str, options: dict[str, Any]) -> tuple[Path, Experiment, Experiment]:
+def lengthened(verb: str, options: dict[str, Any]) -> tuple[Path, Experiment, Experiment]:
     """The run to go on with, its own configuration, and the one to go on under. Raises UserError for what is wrong."""
     latest = options["resume"] == "latest"
     folder = rundir.latest(options["outdir"]) if latest else Path(options["resume"])
     kept = rundir.read_config(folder)
-    if kept.task != task:
-        raise UserError(f"{folder} is a run of {VERBS[kept.task]}, got {VERBS[task]}")
+    if tasks.verb(kept) != verb:
+        raise UserError(f"{folder} is a run of hmgan {tasks.verb(kept)}, got hmgan {verb}")
     given, spread = placed(options), options["set_"] or []
     changes = {key for key in given if key != "train"} | set(given.get("train", {})) - {"kimg"}
     if changes or not all(is_spread(override) for override in spread):

@@ -9,13 +9,10 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from hmgan.generators.transfer import TransferGenerator
 from hmgan.train.engines.choose import engine_of
-from hmgan.train.microbatches import part_batch
-from hmgan.train.optim import freeze
+from hmgan.train.microbatches import microbatch_size
 from hmgan.train.prepare import Prepared
-from hmgan.train.tasks.learned_latents import LearnedLatents
-from hmgan.train.terms import penalties
+from hmgan.train.tasks import build as tasks
 
 BYTES = 4  # float32
 
@@ -27,22 +24,21 @@ def print_plan(prepared: Prepared, console: Console | None = None) -> None:
         return
     experiment, generator = prepared.experiment, prepared.networks.generator
     spread = f", {experiment.engine.name}" if prepared.runtime.world > 1 else ""
-    table = Table(title=f"{experiment.task}: {experiment.summary}{spread}")
+    table = Table(title=f"{tasks.verb(experiment)}: {experiment.summary}{spread}")
     for column in ("network", "frozen", "trained", "optimiser state", "moving average"):
         table.add_column(column, justify="left" if column == "network" else "right")
     for row in rows(prepared):
         average = mib(row.average) if row.averaged else ""
         table.add_row(row.name, f"{row.frozen:,}", f"{row.trained:,}", mib(row.moments), average)
     console.print(table)
-    batch, world = part_batch(experiment.train, prepared.runtime.world), prepared.runtime.world
+    batch, world = microbatch_size(experiment.train, prepared.runtime.world), prepared.runtime.world
     need = footprint(prepared)
     console.print(
         f"memory per rank, estimated: {mib(need.state)} of weights, gradients and optimiser state, "
         f"and about {mib(need.activations)} of activations for {batch} images at once of {generator.resolution} px"
     )
-    gamma = penalties(experiment, generator.resolution, prepared.runtime.device).gamma
-    game = f"r1 gamma {gamma:.4g} every {experiment.r1.every} steps; " if experiment.adversary else ""
-    console.print(f"{game}classes: {', '.join(prepared.classes)}")
+    summary = f"{prepared.task.summary()}; " if prepared.task.summary() else ""
+    console.print(f"{summary}classes: {', '.join(prepared.classes)}")
     if prepared.data is not None:
         share, seed = experiment.train.batch // world, experiment.train.seed
         first = next(prepared.data.batches(batch_per_rank=share, rank=0, world=world, seed=seed))
@@ -94,39 +90,22 @@ class Footprint(NamedTuple):
 
 
 def footprint(prepared: Prepared) -> Footprint:
-    batch = part_batch(prepared.experiment.train, prepared.runtime.world)
+    batch = microbatch_size(prepared.experiment.train, prepared.runtime.world)
     return Footprint(sum(row.total for row in rows(prepared)), activation_bytes(prepared, batch))
 
 
 def rows(prepared: Prepared) -> list[Row]:
-    """The networks that a run holds, D with the parts frozen that the experiment freezes."""
-    generator, discriminator = prepared.networks
-    freeze(discriminator, prepared.experiment.train.freeze)
-    engine, world = engine_of(prepared.experiment, prepared.runtime), prepared.runtime.world
-    networks: list[tuple[str, nn.Module, bool]] = [("generator", generator.trained, True)]
-    if isinstance(generator, TransferGenerator):
-        parts = generator.trained
-        networks = [
-            ("source", generator.source, "source" in parts),
-            ("class net", parts["class_net"], True),
-            ("modulation", parts["modulation"], True),
-        ]
-    experiment = prepared.experiment
-    if experiment.adversary:
-        networks.append(("discriminator", discriminator, False))
-    if experiment.reconstruction is not None and prepared.data is not None:
-        data, seed = prepared.data, experiment.train.seed
-        latents = LearnedLatents(experiment.reconstruction, generator.backbone, data, seed)
-        networks.append((f"z of {len(latents.z_NZ):,} images", latents, False))
+    """The networks that a run holds, as its task freezes them."""
+    engine, task = engine_of(prepared.experiment, prepared.runtime), prepared.task
     return [
         Row(
-            name,
-            *parameters(network),
-            averaged,
-            engine.of_discriminator if network is discriminator else engine.of_generator,
-            world,
+            part.name,
+            *parameters(part.network),
+            part.averaged,
+            engine.of_discriminator if part.network is task.discriminator else engine.of_generator,
+            prepared.runtime.world,
         )
-        for name, network, averaged in networks
+        for part in task.parts()
     ]
 
 

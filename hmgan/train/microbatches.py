@@ -23,7 +23,7 @@ Stats = dict[str, Tensor]
 Loss = Callable[[T, Gather], tuple[Tensor, Stats]]
 
 
-def part_batch(settings: Train, world: int) -> int:
+def microbatch_size(settings: Train, world: int) -> int:
     """Images that pass through the networks at once. Raises UserError if the global batch cannot be split evenly."""
     parts = settings.accumulate
     if settings.batch % (world * parts):

@@ -85,5 +85,5 @@ def freeze(network: nn.Module, names: list[str]) -> None:
         if name not in parts:
             inside = name.rpartition(".")[0] if name.rpartition(".")[0] in parts else ""
             known = [part for part in parts if part and part.rpartition(".")[0] == inside]
-            raise UserError(f"train.freeze names {name!r}{nearest(name, known)} D has: {', '.join(known)}")
+            raise UserError(f"task.freeze names {name!r}{nearest(name, known)} D has: {', '.join(known)}")
         parts[name].requires_grad_(False)

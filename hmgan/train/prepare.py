@@ -16,9 +16,9 @@ from hmgan.generators.build import Networks
 from hmgan.generators.source import Source, source_of
 from hmgan.metrics.networks import load_extractor
 from hmgan.train.distributed.runtime import Runtime
-from hmgan.train.preflight import rehearse
-
-VERBS = {"pretrain": "hmgan pretrain", "align": "hmgan align", "transfer": "hmgan train"}
+from hmgan.train.preflight import preflight
+from hmgan.train.tasks import build as tasks
+from hmgan.train.tasks.base import Setup, Task
 
 
 def runtime_of(experiment: Experiment) -> Runtime:
@@ -42,11 +42,12 @@ def prepare(experiment: Experiment, runtime: Runtime | None = None) -> Prepared:
             f"data {experiment.data} is {data.resolution} px and the generator {resolution} px; "
             f"pack it again with hmgan pack --resolution {resolution}"
         )
-    start_aligned(networks.generator, experiment, source, len(classes))
-    rehearse(experiment, networks, runtime, data)
-    reals = scored_against(experiment, runtime, classes)
-    shown = None if experiment.task == "align" else data
-    return Prepared(experiment, runtime, networks, shown, classes, source, reals)
+    task = tasks.build(Setup(experiment, *networks, data, len(classes), runtime))
+    if task.starts_aligned:
+        start_aligned(networks.generator, experiment, source, len(classes))
+    preflight(task)
+    reals = scored_against(experiment, runtime, classes) if task.images else None
+    return Prepared(experiment, runtime, task, classes, source, reals)
 
 
 def scored_against(experiment: Experiment, runtime: Runtime, classes: tuple[str, ...]) -> Images | None:
@@ -55,7 +56,7 @@ def scored_against(experiment: Experiment, runtime: Runtime, classes: tuple[str,
     Raises: UserError if their classes are not those of the training, or too few to score.
     """
     settings = experiment.evaluation
-    if not settings.per_class or experiment.task == "align":
+    if not settings.per_class:
         return None
     load_extractor(settings.extractor)  # its name, before anything is written
     with runtime.accelerator.main_process_first():
@@ -76,8 +77,16 @@ class Prepared(NamedTuple):
 
     experiment: Experiment
     runtime: Runtime
-    networks: Networks
-    data: Shown | None
+    task: Task
     classes: tuple[str, ...]
     source: Source | None
     reals: Images | None  # what scores at snapshots are against; None: no scores
+
+    @property
+    def networks(self) -> Networks:
+        return Networks(self.task.generator, self.task.discriminator)
+
+    @property
+    def data(self) -> Shown | None:
+        """The training images; None for a task that needs none."""
+        return self.task.data

@@ -15,8 +15,9 @@ from hmgan.pictures.grids import GRID_COLUMNS, class_grid
 from hmgan.pictures.images import save_png
 from hmgan.train import checkpoint, rundir
 from hmgan.train.log import RunLog
-from hmgan.train.prepare import VERBS, Prepared
+from hmgan.train.prepare import Prepared
 from hmgan.train.snapshot import Keeper
+from hmgan.train.tasks import build as tasks
 from hmgan.train.trainer import CHECKPOINTS, Trainer
 
 
@@ -31,9 +32,7 @@ def run_training(prepared: Prepared, folder: Path, resume: bool = False, console
     with RunLog(shown, experiment.train.kimg, console) as log, runtime.stop.listening():
         judge = make_judge(prepared)
         keeper = Keeper(prepared, folder, log, judge)
-        trainer = Trainer(
-            experiment, prepared.networks, runtime, prepared.data, len(prepared.classes), folder, keeper.snapshot
-        )
+        trainer = Trainer(prepared.task, runtime, folder, keeper.snapshot)
         if resume:
             goes_on_from(trainer, folder, log)
         else:
@@ -52,10 +51,10 @@ def run_training(prepared: Prepared, folder: Path, resume: bool = False, console
 
 
 def stopped_line(trainer: Trainer, folder: Path) -> str:
-    verb, saved = VERBS[trainer.experiment.task], f"checkpoint {trainer.step:09d} is saved"
+    saved = f"checkpoint {trainer.step:09d} is saved"
     return (
         f"stopped  by {trainer.runtime.stop.reason} at kimg {trainer.kimg:.3f}; {saved}; "
-        f"to go on: {verb} EXPERIMENT --resume {folder}"
+        f"to go on: hmgan {tasks.verb(trainer.experiment)} EXPERIMENT --resume {folder}"
     )
 
 
@@ -91,12 +90,12 @@ def newest_whole(trainer: Trainer, folder: Path, log: RunLog) -> Path | None:
 
 
 def opening_line(trainer: Trainer) -> str:
-    trained = sum(p.numel() for p in trainer.generator.trained.parameters() if p.requires_grad)
-    runtime, r1 = trainer.runtime, trainer.penalties
-    game = f"; r1 gamma {r1.gamma:.4g} every {r1.r1_every} steps" if trainer.experiment.adversary else ""
+    runtime, task = trainer.runtime, trainer.task
+    trained = sum(p.numel() for p in task.generator.trained.parameters() if p.requires_grad)
+    summary = f"; {task.summary()}" if task.summary() else ""
     return (
         f"G trains {trained:,} parameters; batch {trainer.settings.batch} on {runtime.world} x "
-        f"{runtime.device.type}{game}"
+        f"{runtime.device.type}{summary}"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 from hmgan.config import experiment as config
 from hmgan.config.experiment import Choice
@@ -31,7 +32,7 @@ class Keeper:
         self.prepared, self.folder, self.log, self.judge = prepared, folder, log, judge
 
     def snapshot(self, trainer: Trainer, kimg: float) -> None:
-        generator = trainer.averaged.eval()
+        generator = trainer.task.averaged().eval()
         settings = self.prepared.experiment.evaluation
         verdict = None
         if self.judge is not None:  # on every rank: each draws its share of the fakes
@@ -76,15 +77,9 @@ class Keeper:
             notes |= {"source": experiment.source, "source_sha256": source.digest}
         backbone = experiment.backbone if source is None else Choice(**source.config["backbone"])
         assert backbone is not None
-        if isinstance(generator, TransferGenerator):
-            assert experiment.class_net is not None
-            assert experiment.modulation is not None
-            parts = {
-                "backbone": backbone,
-                "class_net": experiment.class_net,
-                "modulation": experiment.modulation,
-            }
-            save_conditional(folder, generator, parts, self.prepared.classes, notes)
+        if experiment.class_net is not None and experiment.modulation is not None:
+            parts = {"backbone": backbone, "class_net": experiment.class_net, "modulation": experiment.modulation}
+            save_conditional(folder, cast(TransferGenerator, generator), parts, self.prepared.classes, notes)
             return
         discriminator = experiment.discriminator
         if source is not None:
@@ -92,4 +87,4 @@ class Keeper:
             if discriminator is None and source.discriminator is not None:
                 discriminator = source.discriminator[0]
         assert discriminator is not None
-        save_source(folder, (backbone, generator.trained), (discriminator, trainer.discriminator), notes)
+        save_source(folder, (backbone, generator.trained), (discriminator, trainer.task.discriminator), notes)

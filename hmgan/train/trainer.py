@@ -1,118 +1,51 @@
-"""The loop: D phase, G phase, EMA; status, snapshot, checkpoint. Pretraining, alignment and transfer are one loop."""
+"""The loop: the phases of a step, the moving average; status, snapshot, checkpoint. It knows no method: a task does."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from itertools import repeat
 from pathlib import Path
-from typing import Any, NamedTuple
 
-from torch import Tensor, nn
+import torch
 
 from hmgan import rng
-from hmgan.config.experiment import Experiment
-from hmgan.data.images import Shown, Tolerance
-from hmgan.generators.build import Generator, Networks
-from hmgan.generators.transfer import TransferGenerator
-from hmgan.generators.unconditional import UnconditionalGenerator
-from hmgan.train import checkpoint, precision
+from hmgan.data.images import Tolerance
+from hmgan.train import checkpoint, draws, precision
 from hmgan.train.checkpoint import Saver
 from hmgan.train.distributed.runtime import Runtime
-from hmgan.train.engines.base import Kept, Trained
+from hmgan.train.draws import Draws, Microbatch
 from hmgan.train.engines.choose import engine_of
 from hmgan.train.log import RunLog, warn
-from hmgan.train.microbatches import Gather, Loss, Stats, T, minimise, part_batch
+from hmgan.train.microbatches import Stats, microbatch_size, minimise
 from hmgan.train.nonfinite import Nonfinite, remembered
-from hmgan.train.optim import (
-    discriminator_optimizer,
-    freeze,
-    generator_optimizer,
-    half_life_kimg,
-    miner_alone,
-    moving_average,
-)
-from hmgan.train.tasks import gan
-from hmgan.train.tasks.anchors import Turns
-from hmgan.train.tasks.gan import Draws
-from hmgan.train.tasks.learned_latents import LearnedLatents, Reconstructor
-from hmgan.train.terms import chosen, penalties, restraint, rules
+from hmgan.train.tasks.base import Phase, Task
 from hmgan.types import Batch
 
 CHECKPOINTS = "checkpoints"
 
 
-class Part(NamedTuple):
-    """Of a rank's batch: what passes through the networks at once."""
-
-    real: Tensor
-    labels: Tensor
-    draws: Draws
-
-
 class Trainer:
-    """Networks, optimisers and the step count; everything random is a function of (seed, step).
+    """A task and the step count; everything random is a function of (seed, step).
 
     Args:
-        data: the training images; None for alignment, which needs none.
-        classes: number of classes.
         folder: the run directory, on every rank.
         on_snapshot: called on every rank with (trainer, kimg) when a snapshot is due, before the checkpoint.
 
-    Raises: UserError if the global batch cannot be split over ranks and parts.
+    Raises: UserError if the global batch cannot be split over ranks and microbatches.
     """
 
     def __init__(
-        self,
-        experiment: Experiment,
-        networks: Networks,
-        runtime: Runtime,
-        data: Shown | None,
-        classes: int,
-        folder: Path,
-        on_snapshot: Callable[[Trainer, float], None],
+        self, task: Task, runtime: Runtime, folder: Path, on_snapshot: Callable[[Trainer, float], None]
     ) -> None:
-        settings = experiment.train
-        self.experiment, self.settings, self.runtime = experiment, settings, runtime
-        self.data, self.classes, self.folder, self.on_snapshot = data, classes, folder, on_snapshot
-        self.part_batch = part_batch(settings, runtime.world)
+        self.task, self.runtime, self.folder, self.on_snapshot = task, runtime, folder, on_snapshot
+        self.experiment, self.settings = task.experiment, task.experiment.train
+        self.size = microbatch_size(self.settings, runtime.world)
         self.step = 0
-        self.mixed = precision.mixed(settings, runtime.device)
-        self.generator = networks.generator.to(runtime.device)
-        self.discriminator = networks.discriminator.to(runtime.device)
-        if settings.compile:
-            precision.compile_parts(self.generator, self.discriminator)
-        freeze(self.discriminator, settings.freeze)
-        # All of D that trains and is kept in checkpoints; with anchors, a patch head beside D's own.
-        self.critic, self.turns = self.discriminator, None
-        if experiment.anchors is not None:
-            assert isinstance(self.generator, UnconditionalGenerator)
-            self.turns = Turns(experiment.anchors, self.generator, self.discriminator, settings.seed)
-            self.critic = self.turns.patches.to(runtime.device)
-        # D's trained parameters are switched off in the G phase, so they are listed once, here.
-        self._disc_parameters = [p for p in self.critic.parameters() if p.requires_grad]
-        self.rules = rules(experiment, runtime.device, self.mixed)
-        self.penalties = penalties(experiment, self.generator.resolution, runtime.device)
-        self.restraint = restraint(experiment, networks)
-        self.nonfinite = Nonfinite(settings, data)
-        self.saver = Saver(folder / CHECKPOINTS, settings.checkpoints)
-        half_life = half_life_kimg(settings.batch) if experiment.ema.kimg == "auto" else experiment.ema.kimg
-        self.ema = moving_average(self.generator.trained, settings.batch, half_life, experiment.ema.power)
-        self.engine = engine_of(experiment, runtime)
-        self.engine.divide(self.generator, self.ema.ema_model)
-        self.gen_optimizer = generator_optimizer(self.generator, experiment.optimizer)
-        self.disc_optimizer = discriminator_optimizer(self.critic, experiment.optimizer, experiment.r1.every)
-        # All that trains in G's phase; with reconstruction, the images' z beside G.
-        self.learner: nn.Module = self.generator
-        self.reconstructor: Reconstructor | None = None
-        if experiment.reconstruction is not None and data is not None:
-            feature_net = chosen("feature-net", experiment.feature_net, runtime.device)
-            latents = LearnedLatents(experiment.reconstruction, self.generator.backbone, data, settings.seed)
-            self.learner = nn.ModuleList([self.generator, latents.to(runtime.device)])
-            self.reconstructor = Reconstructor(
-                experiment.reconstruction, latents, feature_net, self.gen_optimizer, settings.batch, self.mixed
-            )
-        self.gen = self.engine.trained(self.learner, self.gen_optimizer, settings.accumulate)
-        self.disc = self.engine.trained(self.critic, self.disc_optimizer, settings.accumulate)
+        self.nonfinite = Nonfinite(self.settings, task.data)
+        self.saver = Saver(folder / CHECKPOINTS, self.settings.checkpoints)
+        self.engine = engine_of(self.experiment, runtime)
+        task.start(self.engine)
 
     @property
     def kimg(self) -> float:
@@ -123,31 +56,9 @@ class Trainer:
         """Steps of the whole schedule."""
         return math.ceil(1000 * self.settings.kimg / self.settings.batch)
 
-    @property
-    def averaged(self) -> Generator:
-        """G with the moving average of its trained parts: what is shown, scored and kept."""
-        return self.engine.whole(self.generator.with_trained(self.ema.ema_model))
-
-    def parts(self) -> dict[str, Kept]:
-        """Everything a checkpoint holds; the frozen source is not among it."""
-        adversary = self.experiment.adversary
-        perhaps: dict[str, Any] = {
-            "discriminator": self.critic if adversary else None,
-            "disc_optimizer": self.disc if adversary else None,
-            "regularizer": self.penalties.regularizer,
-            "augment": self.rules.augment,
-            "latents": None if self.reconstructor is None else self.reconstructor.latents,
-        }
-        return {
-            "generator": self.engine.kept(self.generator.trained),
-            "ema": self.engine.kept(self.ema),
-            "gen_optimizer": self.gen,
-            **{name: part for name, part in perhaps.items() if part is not None},
-        }
-
     def resume(self, folder: Path) -> None:
-        """Goes on from a checkpoint, exactly."""
-        state = checkpoint.load(folder, self.parts())
+        """Restores a checkpoint, exactly."""
+        state = checkpoint.load(folder, self.task.kept())
         self.step = state["step"]
         self.nonfinite.load(state.get("nonfinite", self.nonfinite.state()))  # older checkpoints have none
 
@@ -156,12 +67,32 @@ class Trainer:
         log.start(self.kimg)
         if self.step == 0:
             self._snapshot()
-        stream = self._stream(log.say if self.runtime.main else warn)
+        batches = self.batches(log.say if self.runtime.main else warn)
         with self.saver:
             while self.step < self.last and not self.runtime.stop.agreed:
-                stats = self._align_step() if self.data is None else self._data_step(next(stream))
+                stats = self.take_step(next(batches))
                 self.step += 1
                 self._after_step(stats, log)
+
+    def take_step(self, batch: Batch | None) -> Stats:
+        """Every phase of the task on one batch of this rank; what there is to say of them."""
+        parts, stats = self.microbatches(batch), Stats()
+        for phase in self.task.phases(self.step, parts):
+            stats |= self._minimise(phase, parts)
+        return stats
+
+    def _minimise(self, phase: Phase, parts: Sequence[Microbatch]) -> Stats:
+        runtime, modules = self.runtime, self.task.remembering()
+        runtime.progress.at(f"step {self.step}, {phase.name} phase")
+        undo, rewind = self.nonfinite.undo(modules), remembered(modules if len(parts) > 1 else ())
+        rank = (runtime.rank, runtime.world)
+        spoilt, stats = minimise(phase.trained, parts, phase.loss, runtime.gather, rank, phase.compares, rewind)
+        if spoilt:
+            self.nonfinite.met(phase.name, self.step, runtime.mean(stats))
+            undo()
+        elif phase.average is not None:
+            phase.average.update()
+        return stats
 
     def _after_step(self, stats: Stats, log: RunLog) -> None:
         """Status, snapshot, checkpoint."""
@@ -191,32 +122,43 @@ class Trainer:
         """Begins to write a checkpoint, on rank 0, which gathers what the engine has divided."""
         if self.runtime.main:
             state = {"step": self.step, "kimg": self.kimg, "nonfinite": self.nonfinite.state()}
-            self.saver.save(self.step, self.parts(), state)
+            self.saver.save(self.step, self.task.kept(), state)
         elif self.engine.divides:
-            for part in self.parts().values():
+            for part in self.task.kept().values():
                 part.state_dict()
 
     def draws(self, part: int = 0) -> Draws:
-        """The step's random streams of a part of this rank's batch."""
+        """The step's random streams of a microbatch of this rank."""
         share = self.runtime.rank * self.settings.accumulate + part
-        first = self.step * self.settings.batch + share * self.part_batch
-        return Draws(self.settings.seed, self.step, first, self.part_batch)
+        first = self.step * self.settings.batch + share * self.size
+        return Draws(self.settings.seed, self.step, first, self.size)
 
-    def _parts(self, batch: Batch) -> list[Part]:
-        """On the device, and mirrored."""
-        parts, here = [], precision.on_device(batch, self.runtime.device)
-        shares = zip(*(x.split(self.part_batch) for x in here), strict=True)
-        for i, (images, labels) in enumerate(shares):
-            draws, real = self.draws(i), gan.as_images(images)
-            real = gan.mirrored(real, draws.keys("mirror")) if self.settings.mirror else real
-            parts.append(Part(real, labels, draws))
-        return parts
+    def microbatches(self, batch: Batch | None) -> list[Microbatch]:
+        """The batch on the device, mirrored and cut; without one, labels drawn at random."""
+        streams = [self.draws(i) for i in range(self.settings.accumulate)]
+        if batch is None:
+            return [self._imagined(each) for each in streams]
+        here = precision.on_device(batch, self.runtime.device)
+        shares = zip(here.images.split(self.size), here.labels.split(self.size), streams, strict=True)
+        return [self._shown(images, labels, each) for images, labels, each in shares]
 
-    def _stream(self, report: Callable[[str], None] = warn) -> Iterator[Batch]:
-        if self.data is None:
-            return iter(())
-        return self.data.batches(
-            batch_per_rank=self.part_batch * self.settings.accumulate,
+    def _shown(self, images: torch.Tensor, labels: torch.Tensor, streams: Draws) -> Microbatch:
+        real = draws.as_images(images)
+        return Microbatch(
+            draws.mirrored(real, streams.keys("mirror")) if self.settings.mirror else real, labels, streams
+        )
+
+    def _imagined(self, streams: Draws) -> Microbatch:
+        uniform_B = rng.uniform_rows(streams.keys("label"), 1)[:, 0]
+        labels_B = (uniform_B * self.task.setup.classes).long().to(self.runtime.device)
+        return Microbatch(torch.empty(0, device=self.runtime.device), labels_B, streams)
+
+    def batches(self, report: Callable[[str], None] = warn) -> Iterator[Batch | None]:
+        """This rank's batches from the present step on; None for each step of a task that needs no images."""
+        if self.task.data is None:
+            return repeat(None)
+        return self.task.data.batches(
+            batch_per_rank=self.size * self.settings.accumulate,
             rank=self.runtime.rank,
             world=self.runtime.world,
             seed=self.settings.seed,
@@ -224,77 +166,3 @@ class Trainer:
             workers=self.settings.workers,
             tolerance=Tolerance(share=self.settings.tolerated, report=report),
         )
-
-    def _data_step(self, batch: Batch) -> Stats:
-        if self.reconstructor is None:
-            return self._gan_step(batch)
-        reconstructor = self.reconstructor
-
-        def loss(part: Part, gather: Gather) -> tuple[Tensor, Stats]:
-            return reconstructor.loss(self.generator, gather, *part, self.kimg)
-
-        return self._gen_step("reconstruction", self._parts(batch), loss, compares=True)
-
-    def _gan_step(self, batch: Batch) -> Stats:
-        mixing, mining, rules = self.settings.mixing, self.experiment.mining, self.rules
-        if mining is not None:
-            miner_alone(self.generator.trained, self.kimg < mining.kimg)
-        # The fakes take the real batch's labels: D sees the same mixture of classes on both sides.
-        parts = self._parts(batch)
-        generator, discriminator = self.generator, self.discriminator
-        self._disc_gradients(True)
-        if self.turns is not None:
-            generator, discriminator, idle = self.turns.at(self.step)
-            for parameter in idle:
-                parameter.requires_grad_(False)
-
-        def disc_loss(part: Part, gather: Gather) -> tuple[Tensor, Stats]:
-            return gan.disc_loss(generator, discriminator, rules, self.penalties, gather, *part, mixing)
-
-        def gen_loss(part: Part, gather: Gather) -> tuple[Tensor, Stats]:
-            return gan.gen_loss(generator, discriminator, rules, gather, *part, mixing, self.restraint)
-
-        compares = rules.compares or rules.adapts or self.penalties.compares
-        _, stats = self._optimise("D", self.disc, parts, disc_loss, compares)
-        self._disc_gradients(False)
-        compares = rules.compares or (self.restraint is not None and self.restraint.compares)
-        return stats | self._gen_step("G", parts, gen_loss, compares)
-
-    def _align_step(self) -> Stats:
-        generator = self.generator
-        assert isinstance(generator, TransferGenerator)
-
-        def loss(draws: Draws, gather: Gather) -> tuple[Tensor, Stats]:
-            uniform_B = rng.uniform_rows(draws.keys("label"), 1)[:, 0]
-            labels_B = (uniform_B * self.classes).long().to(self.runtime.device)
-            return gan.align_loss(generator, labels_B, draws, self.mixed)
-
-        parts = [self.draws(i) for i in range(self.settings.accumulate)]
-        return self._gen_step("align", parts, loss, compares=False)
-
-    def _gen_step(self, phase: str, parts: Sequence[T], loss: Loss[T], compares: bool) -> Stats:
-        """Of G and its average."""
-        spoilt, stats = self._optimise(phase, self.gen, parts, loss, compares)
-        if not spoilt:
-            self.ema.update()
-        return stats
-
-    def _optimise(
-        self, phase: str, trained: Trained, parts: Sequence[T], loss: Loss[T], compares: bool
-    ) -> tuple[bool, Stats]:
-        """One phase: whether it was left out, and what there is to say of it."""
-        runtime = self.runtime
-        runtime.progress.at(f"step {self.step}, {phase} phase")
-        adaptive = (self.penalties.regularizer, self.rules.augment)
-        modules = [m for m in (self.generator.trained, self.critic, *adaptive) if isinstance(m, nn.Module)]
-        undo, rewind = self.nonfinite.undo(modules), remembered(modules if len(parts) > 1 else ())
-        place = (runtime.rank, runtime.world)
-        spoilt, stats = minimise(trained, parts, loss, runtime.gather, place, compares, rewind)
-        if spoilt:
-            self.nonfinite.met(phase, self.step, runtime.mean(stats))
-            undo()
-        return spoilt, stats
-
-    def _disc_gradients(self, on: bool) -> None:
-        for parameter in self._disc_parameters:
-            parameter.requires_grad_(on)

@@ -175,7 +175,7 @@ TRAIN_MISTAKES = [
     (["hyper-mod-b", "--gamma", "-2"], 'r1.gamma: gamma must be 0 or more, or "auto", got -2.0'),
     (["hyper-mod-b", "--metrics", "1"], "evaluation.per_class: per_class must be 0, which computes no scores, or "),
     (["hyper-mod-b", "--set", "train.trackers=['wnadb']"], "no tracker named 'wnadb'; did you mean 'wandb'? known: "),
-    (["hyper-mod-b", "--set", "train.freeze=['rgb']"], "train.freeze names 'rgb'; did you mean 'from_rgb'? D has: "),
+    (["hyper-mod-b", "--set", "task.freeze=['rgb']"], "task.freeze names 'rgb'; did you mean 'from_rgb'? D has: "),
     (["hyper-mod-b", "--resume", "./nowhere"], "nowhere is not a run directory: config.json is not there"),
     (["hyper-mod-b", "--resume", "latest"], "no run to resume in OUT; give --outdir, or the run directory itself"),
 ]

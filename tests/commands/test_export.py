@@ -111,7 +111,7 @@ def test_a_folded_discriminator_judges_as_the_runs_judged_the_class(head, shards
     plain = tiny.make_trainer(tiny.transfer(shards, tmp_path / "cat"), tmp_path).discriminator
     assert isinstance(plain.head, LogitPerClass)
     with torch.no_grad():
-        wanted = trainer.discriminator(pictures, torch.full((4,), 2)).logit
+        wanted = trainer.task.discriminator(pictures, torch.full((4,), 2)).logit
         got = plain(pictures, torch.zeros(4, dtype=torch.long)).logit
     torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
 

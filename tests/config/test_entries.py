@@ -96,7 +96,7 @@ def test_the_registry_given_last_wins(tmp_path):
 
 def test_a_folder_that_is_no_registry_is_refused(tmp_path):
     text = refusal(entries.add, tmp_path)
-    assert text.startswith(f"--registry {tmp_path} has none of the folders backbones, discriminators, ")
+    assert text.startswith(f"--registry {tmp_path} has none of the folders tasks, backbones, discriminators, ")
     assert "\n" not in text
 
 

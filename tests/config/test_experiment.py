@@ -34,7 +34,10 @@ def refusal(*overrides, name="hyper-mod-b"):
         ("regularizer=lecan", "no regularizer named 'lecan'; did you mean 'lecam'? known: lecam"),
         ("disc_head=ac", "no disc-head named 'ac'; known: auxiliary-classifier, logit-per-class, projection"),
         ("augment=ad", "no augment named 'ad'; did you mean 'ada'? known: ada, diffaugment"),
-        ("train.class_weight=-1", "train.class_weight should be greater than or equal to 0, got -1"),
+        (
+            'disc_head={name="auxiliary-classifier",class_weight=-1.0}',
+            "disc_head.class_weight should be greater than or equal to 0, got -1.0",
+        ),
         # keys
         ("trian.kimg=3", f"unknown key 'trian'; did you mean 'train'? known: {TOP}"),
         ("train.kimgs=3", f"unknown key 'train.kimgs'; did you mean 'kimg'? known: {TRAIN}"),
@@ -45,7 +48,7 @@ def refusal(*overrides, name="hyper-mod-b"):
         ("train.kimg=none", "train.kimg should be a valid number, got None"),
         ("train.batch=1.5", "train.batch should be a valid integer, got 1.5"),
         ("train.mirror=1", "train.mirror should be a valid boolean, got 1"),
-        ("train.freeze=[1]", "train.freeze.0 should be a valid string, got 1"),
+        ("task.freeze=[1]", "task.freeze.0 should be a valid string, got 1"),
         ("data=3", "data should be a valid dictionary or instance of Data, got 3"),
         ("train=3", "train should be a valid dictionary or instance of Train, got 3"),
         ("modulation.epsilon=small", "modulation.epsilon should be a valid number, got 'small'"),
@@ -53,13 +56,13 @@ def refusal(*overrides, name="hyper-mod-b"):
         # values
         ("train.kimg=-1", "train.kimg should be greater than 0, got -1"),
         ("train.kimg=inf", "train.kimg should be a finite number, got inf"),
-        ("train.mixing=1.5", "train.mixing should be less than or equal to 1, got 1.5"),
+        ("task.mixing=1.5", "task.mixing should be less than or equal to 1, got 1.5"),
         ("r1.every=-1", "r1.every should be greater than or equal to 0, got -1"),
         ("r1.gamma=atuo", "r1.gamma should be a valid number or 'auto', got 'atuo'; did you mean 'auto'?"),
         ("r1.gamma=-1", 'r1.gamma: gamma must be 0 or more, or "auto", got -1.0'),
         ("ema.kimg=x", "ema.kimg should be a valid number or 'auto', got 'x'"),
         ("ema.kimg=0", 'ema.kimg: kimg must be more than 0, or "auto", got 0.0'),
-        ("task=trane", "task should be 'pretrain', 'align' or 'transfer', got 'trane'; did you mean 'transfer'?"),
+        ("task=alignmen", "no task named 'alignmen'; did you mean 'alignment'? known: alignment, gan, reconstruction"),
         (
             "modulation.init=sorce",
             "modulation.init should be 'source', 'align' or 'random', got 'sorce'; did you mean 'source'?",
@@ -69,8 +72,18 @@ def refusal(*overrides, name="hyper-mod-b"):
             "evaluation.per_class: per_class must be 0, which computes no scores, or at least 2, got 1",
         ),
         # what is missing
-        ("source=none", "source is missing: transfer needs one; name it in the experiment or with --set"),
-        ("task=pretrain", "backbone is missing: pretrain needs one; name it in the experiment or with --set"),
+        (
+            "source=none",
+            "source is missing: a transfer starts from a source, a pretraining from a backbone and a discriminator; "
+            "name it in the experiment or with --set",
+        ),
+        # what has moved
+        (
+            "task=pretrain",
+            "no task named 'pretrain': an experiment with a backbone of its own is a pretraining; leave task out",
+        ),
+        ("train.contrastive_weight=1.0", "train.contrastive_weight is contrastive.weight now; write that in its place"),
+        ("mining.kimg=1.0", 'mining is players now with players.name = "mining"; write that in its place'),
         (
             "contrastive.off_diagonal=1",
             "contrastive.name is missing; set it, for example --set contrastive.name=...",

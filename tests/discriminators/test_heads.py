@@ -14,7 +14,6 @@ from hmgan.discriminators.heads import AuxiliaryClassifier, LogitPerClass, Proje
 from hmgan.errors import UserError
 from hmgan.generators.source import load_source
 from hmgan.layers.equalized import EqualLinear
-from hmgan.train.tasks import gan
 from hmgan.types import DiscOut
 
 HEADS = entries.known("disc-head")
@@ -81,7 +80,7 @@ def test_a_transfer_begins_with_the_sources_own_judgement(name, shards, source, 
     alone = components.build("discriminator", choice.name, 1, **choice.options)
     alone.load_state_dict(state)
     images, labels = torch.randn(4, 3, 8, 8), torch.tensor([2, 0, 1, 1])
-    ours = trainer.discriminator(images, labels).logit
+    ours = trainer.task.discriminator(images, labels).logit
     torch.testing.assert_close(ours, alone(images, torch.zeros_like(labels)).logit)
 
 
@@ -100,28 +99,30 @@ def test_the_classification_loss_is_the_cross_entropy_of_the_own_class():
     labels = [2, 0, 1, 1]
     naive = -sum(float(row[c] - row.exp().sum().log()) for row, c in zip(logit_BN, labels, strict=True)) / 4
     out = DiscOut(torch.zeros(4), torch.zeros(4, 2), logit_BN)
-    weight, loss = gan.classification({"one": out}, torch.tensor(labels), 0.5)["one"]
-    assert weight == 0.5
-    assert float(loss) == pytest.approx(naive)
-    assert gan.classification({"one": out._replace(class_logits=None)}, torch.tensor(labels), 0.5) == {}
+    head = components.build("disc-head", "auxiliary-classifier", 2, 3, class_weight=0.5, class_fakes=False)
+    for side in ("real", "gen"):
+        weight, loss = head.terms(out, torch.tensor(labels), side)[f"loss/class-{side}"]
+        assert weight == 0.5
+        assert float(loss) == pytest.approx(naive)
+    assert head.terms(out, torch.tensor(labels), "fake") == {}
 
 
 def test_the_discriminator_classifies_real_and_fake_and_the_generator_is_pulled_to_its_class(shards, source, tmp_path):
     wanted = {"loss/class-real", "loss/class-fake", "loss/class-gen"}
     for weight in (0.0, 1.0):
-        overrides = ("disc_head=auxiliary-classifier", f"train.class_weight={weight}", "train.freeze=[]")
+        overrides = ("disc_head=auxiliary-classifier", f"disc_head.class_weight={weight}", "task.freeze=[]")
         trainer = tiny.make_trainer(tiny.transfer(shards, source, *overrides), tmp_path)
-        before = [p.clone() for p in trainer.discriminator.head.classifier.parameters()]
-        assert wanted <= trainer._gan_step(next(trainer._stream())).keys()
-        after = list(trainer.discriminator.head.classifier.parameters())
+        before = [p.clone() for p in trainer.task.discriminator.head.classifier.parameters()]
+        assert wanted <= trainer.take_step(next(trainer.batches())).keys()
+        after = list(trainer.task.discriminator.head.classifier.parameters())
         assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True)) == bool(weight)
 
 
 def test_the_classifier_may_learn_of_real_images_alone(shards, source, tmp_path):
     trainer = tiny.make_trainer(
-        tiny.transfer(shards, source, "disc_head=auxiliary-classifier", "train.class_fakes=false"), tmp_path
+        tiny.transfer(shards, source, "disc_head=auxiliary-classifier", "disc_head.class_fakes=false"), tmp_path
     )
-    named = {name for name in trainer._gan_step(next(trainer._stream())) if name.startswith("loss/class")}
+    named = {name for name in trainer.take_step(next(trainer.batches())) if name.startswith("loss/class")}
     assert named == {"loss/class-real", "loss/class-gen"}
 
 

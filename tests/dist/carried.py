@@ -19,7 +19,7 @@ from hmgan.train.tasks import gan
 from hmgan.train.trainer import Trainer
 
 BATCH = 8
-SETTINGS = (f"train.batch={BATCH}", "train.freeze=[]", "r1.every=2", "contrastive=barlow-twins", "train.snap=100")
+SETTINGS = (f"train.batch={BATCH}", "task.freeze=[]", "r1.every=2", "contrastive=barlow-twins", "train.snap=100")
 CHAIN = ("replicated", "zero1", "fsdp2", "zero2")
 
 
@@ -49,17 +49,17 @@ def main(shards: str, source: str, out: str, *engines: str) -> None:
     for step, engine in enumerate([name for name in CHAIN if name in engines], 2):
         on("chain", engine, step)
         straight = on("straight", "replicated", step)
-    shown = {"straight": straight.averaged}
+    shown = {"straight": straight.task.averaged()}
     for engine in engines[1:]:
         on(f"{engine}-stopped", engine, 1)
         on(f"{engine}-stopped", engine, 2)
-        shown[engine] = on(f"{engine}-whole", engine, 2).averaged
+        shown[engine] = on(f"{engine}-whole", engine, 2).task.averaged()
     gen_loss = gan.gen_loss
 
     def poisoned(*args, **options):
         """Not a number on one rank in the second step."""
         loss, stats = gen_loss(*args, **options)
-        step = next(arg.step for arg in args if type(arg) is gan.Draws)
+        step = args[-2].draws.step
         return (loss * torch.nan if step == 1 and torch.distributed.get_rank() == 1 else loss), stats
 
     with patch.object(gan, "gen_loss", poisoned):

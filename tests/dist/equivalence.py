@@ -22,16 +22,16 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from hmgan.train import draws
 from hmgan.train.distributed.runtime import Runtime
 from hmgan.train.log import RunLog
 from hmgan.train.prepare import prepare
-from hmgan.train.tasks import gan
 from hmgan.train.trainer import Trainer
 
 STEPS = 3
-COMMON = ("train.mixing=0.9", "train.mirror=true", "train.freeze=[]", "r1.every=2", "r1.gamma=3.0")
+COMMON = ("task.mixing=0.9", "train.mirror=true", "task.freeze=[]", "r1.every=2", "r1.gamma=3.0")
 # A weight far above the default, so that a wrong contrastive gradient cannot hide in the rounding of the others.
-STRONG = "train.contrastive_weight=1.0"
+STRONG = "contrastive.weight=1.0"
 FINE_TUNING = (*COMMON, "class_net=none", "modulation=none")
 SCENARIOS = {
     "r1": (*COMMON,),
@@ -46,11 +46,11 @@ SCENARIOS = {
     # p moves after every step, by 0.4.
     "ada": (*COMMON, "augment.name=ada", "augment.start=0.5", "augment.every=1", "augment.kimg=0.02"),
     "auxiliary-classifier": (*COMMON, "disc_head=auxiliary-classifier"),
-    "ewc": (*FINE_TUNING, "gen_penalty=ewc", "gen_penalty.samples=8", "train.gen_penalty_weight=100.0"),
+    "ewc": (*FINE_TUNING, "gen_penalty=ewc", "gen_penalty.samples=8", "gen_penalty.weight=100.0"),
     # The first step is of whole images, the others are of patches.
-    "cdc": (*FINE_TUNING, "gen_penalty=cdc", "train.gen_penalty_weight=1000.0", "anchors.patch_blocks=1"),
+    "cdc": (*FINE_TUNING, "gen_penalty=cdc", "gen_penalty.weight=1000.0", "players=anchors", "players.patch_blocks=1"),
     # Two of the three steps are of the first stage.
-    "mining": (*FINE_TUNING, "mining.kimg=0.016"),
+    "mining": (*FINE_TUNING, "players=mining", "players.kimg=0.016"),
     # By class, so that the ranks' shares of a class differ; the rates drop after the second step.
     "reconstruction": (
         *COMMON,
@@ -58,10 +58,11 @@ SCENARIOS = {
         "class_net=one-hot",
         "modulation=scale-shift",
         "feature_net=squeezenet",
-        "reconstruction.labels=true",
-        "reconstruction.drop_kimg=0.016",
+        "train.labels=true",
+        "task=reconstruction",
+        "task.drop_kimg=0.016",
         # Weights at which a wrong gradient of a term shows.
-        "reconstruction.perceptual_weight=1.0",
+        "task.perceptual_weight=1.0",
         "modulation.pull=1.0",
     ),
 }
@@ -87,10 +88,10 @@ class Recording(Runtime):
 @contextmanager
 def float64() -> Iterator[None]:
     """Networks, latents, images and views in float64."""
-    before, as_images = torch.get_default_dtype(), gan.as_images
+    before, as_images = torch.get_default_dtype(), draws.as_images
     torch.set_default_dtype(torch.float64)
     try:
-        with patch.object(gan, "as_images", lambda images: as_images(images).double()):
+        with patch.object(draws, "as_images", lambda images: as_images(images).double()):
             yield
     finally:
         torch.set_default_dtype(before)
@@ -146,23 +147,23 @@ def held(trainer: Trainer) -> Held:
     def moments(optimizer: torch.optim.Optimizer) -> int:
         return size(x for slots in optimizer.state.values() for x in slots.values() if x.dim())
 
-    weights = size(trainer.generator.parameters())
-    return Held(weights, moments(trainer.gen_optimizer), moments(trainer.disc_optimizer))
+    weights = size(trainer.task.generator.parameters())
+    return Held(weights, moments(trainer.task.gen_optimizer), moments(trainer.task.disc_optimizer))
 
 
 def keep_gradients(trainer: Trainer) -> dict[str, Tensor]:
     """Adam's first moments after each phase, in the optimiser's order: with beta1 = 0 they are its gradients."""
     kept: dict[str, Tensor] = {}
-    optimise, phases = trainer._optimise, itertools.count()
+    minimise, phases = trainer._minimise, itertools.count()
 
-    def keep(phase, trained, *rest):
-        result = optimise(phase, trained, *rest)
+    def keep(phase, parts):
+        result = minimise(phase, parts)
         number = next(phases)
-        for i, slots in trained.state_dict()["state"].items():
+        for i, slots in phase.trained.state_dict()["state"].items():
             kept[f"phase{number}/{i}"] = slots["exp_avg"].clone()
         return result
 
-    trainer._optimise = keep
+    trainer._minimise = keep
     return kept
 
 
@@ -179,30 +180,30 @@ def gradients(
     with float64() if double else nullcontext(), patch("hmgan.train.prepare.Runtime", Recording):
         prepared = prepare(experiment)
         # The files hold float32, so that both ranks and the reference begin from the same numbers.
-        networks = prepared.networks
         if double:
-            networks = type(networks)(*(network.double() for network in networks))
-        classes, runtime = len(prepared.classes), prepared.runtime
+            for network in prepared.networks:
+                network.double()
+        runtime = prepared.runtime
         assert isinstance(runtime, Recording)
-        trainer = Trainer(experiment, networks, runtime, prepared.data, classes, folder, tiny.no_snapshot)
+        trainer = Trainer(prepared.task, runtime, folder, tiny.no_snapshot)
         kept = keep_gradients(trainer) if moments else runtime.tensors
-        if trainer.reconstructor is not None:
-            trainer.reconstructor.feature_net.double()
+        if case.scenario == "reconstruction":
+            trainer.task.feature_net.double()
         labels: list[Tensor] = []
-        step = trainer._data_step
+        step = trainer.take_step
 
         def keep_labels(batch):
             labels.append(batch.labels)
             return step(batch)
 
-        trainer._data_step = keep_labels
+        trainer.take_step = keep_labels
         with RunLog(None, experiment.train.kimg) as log:
             trainer.train(log)
     tensors = {**kept, "labels": torch.stack(labels)}
     for name, network in (
-        ("learner", trainer.learner),
-        ("discriminator", trainer.discriminator),
-        ("average", trainer.ema.ema_model),
+        ("learner", trainer.task.learner),
+        ("discriminator", trainer.task.discriminator),
+        ("average", trainer.task.ema.ema_model),
     ):
         whole = trainer.engine.kept(network).state_dict()
         tensors |= {f"after/{name}/{key}": value.clone() for key, value in whole.items()}

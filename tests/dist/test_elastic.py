@@ -15,9 +15,8 @@ import tiny
 import torch
 from safetensors.torch import load_file
 
-from hmgan.train import command, optim
+from hmgan.train import command, draws, optim
 from hmgan.train.checkpoint import TENSORS
-from hmgan.train.tasks import gan
 from hmgan.train.trainer import Trainer
 
 BATCH, STEPS, PAUSE = 48, 12, 0.15  # whole groups of 4 for minibatch-stddev on 1, 2, 3 and 4 ranks; seconds a step
@@ -29,7 +28,7 @@ SETTINGS = tiny.options(
     train__trackers="[]",
     train__threads=1,
     train__mirror="true",
-    train__freeze="[]",
+    task__freeze="[]",
     r1__every=2,
 )
 IMAGES = 36  # of the tiny data set: 12 steps of 48 are 16 epochs
@@ -42,7 +41,7 @@ WITHOUT_ENLARGEMENT = 1e-5
 
 def in_float64() -> None:
     """The files hold float32, so that every run begins from the same numbers."""
-    prepare, as_images = command.prepare, gan.as_images
+    prepare, as_images = command.prepare, draws.as_images
 
     def prepared(*arguments):
         torch.set_default_dtype(torch.float64)
@@ -52,7 +51,7 @@ def in_float64() -> None:
         return done
 
     command.prepare = prepared
-    gan.as_images = lambda images: as_images(images).double()
+    draws.as_images = lambda images: as_images(images).double()
 
 
 def with_large_epsilon() -> None:
@@ -67,7 +66,7 @@ def as_it_is() -> None:
 def observed(folder, change) -> None:
     """Each rank writes down the images of every step, and takes its time."""
     change()
-    step = Trainer._data_step
+    step = Trainer.take_step
 
     def noted(trainer, batch):
         time.sleep(PAUSE)
@@ -77,7 +76,7 @@ def observed(folder, change) -> None:
             file.write(line + "\n")
         return step(trainer, batch)
 
-    Trainer._data_step = noted
+    Trainer.take_step = noted
 
 
 def hash_of(image) -> str:

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from hmgan.errors import UserError
 from hmgan.generators.snapshot import load_generator
 from hmgan.train.prepare import prepare
+from hmgan.train.tasks.alignment import aligning
 
 ALIGN = ("modulation.name=adafm", "modulation.init=align")
 
@@ -28,7 +29,7 @@ def test_a_transfer_starts_from_the_aligned_parts_exactly(aligned, shards, sourc
     experiment = tiny.transfer(shards, source, f"aligned={aligned}", name="hyper-mod-c-align")
     generator = prepare(experiment).networks.generator
     expected = load_generator(aligned).generator
-    random = prepare(experiment.model_copy(update={"task": "align", "aligned": None})).networks.generator
+    random = prepare(aligning(experiment.model_copy(update={"aligned": None}))).networks.generator
     latents, labels = generator.latents(range(6)), torch.arange(6) % 3
     with torch.no_grad():
         image = generator(latents, labels).image

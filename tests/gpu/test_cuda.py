@@ -24,7 +24,7 @@ pytestmark = [
     pytest.mark.filterwarnings("default"),  # what a driver or a compiler warns of is not ours
 ]
 BF16, CHANNELS_LAST = "train.precision=bf16", "train.channels_last=true"
-WHOLE = ("contrastive=barlow-twins", "train.freeze=[]")
+WHOLE = ("contrastive=barlow-twins", "task.freeze=[]")
 # What a source without normalisations, without old classes or without labels cannot take.
 NORMS_ONLY = ("adain", "adain-class-only", "cgan-transfer-port", "scale-shift")
 KINDS = [
@@ -72,13 +72,13 @@ def step_on(device, experiment, folder, monkeypatch, step=0):
             grads = [p.grad for p in network.parameters() if p.grad is not None]
             assert {grad.device.type for grad in grads} == {device}
             assert {grad.dtype for grad in grads} == {torch.float32}
-            name = "D" if network is trainer.critic else "G"
+            name = "D" if network is trainer.task.critic else "G"
             gradients[name] = torch.cat([grad.detach().flatten() for grad in grads]).double().cpu()
             return norm
 
         trainer.runtime.average_gradients = look
-        stats = trainer._data_step(next(trainer._stream()))
-    assert all(bool(x.isfinite().all()) for x in trainer.generator.state_dict().values())
+        stats = trainer.take_step(next(trainer.batches()))
+    assert all(bool(x.isfinite().all()) for x in trainer.task.generator.state_dict().values())
     return gradients, {name: float(value.detach()) for name, value in stats.items()}
 
 
@@ -200,9 +200,9 @@ def test_a_command_trains_and_scores_on_cuda(source, shards, tmp_path):
 
 def test_memory_does_not_grow_from_step_to_step(source, shards, tmp_path):
     trainer = tiny.make_trainer(tiny.transfer(shards, source, *WHOLE, BF16, "r1.every=4"), tmp_path)
-    stream, held = trainer._stream(), []
+    stream, held = trainer.batches(), []
     for _ in range(24):
-        trainer._data_step(next(stream))
+        trainer.take_step(next(stream))
         trainer.step += 1
         torch.cuda.synchronize()
         held.append(torch.cuda.memory_allocated())

@@ -9,7 +9,7 @@ import torch
 
 from hmgan.errors import UserError
 from hmgan.losses.barlow_twins import BarlowTwins, redundancy
-from hmgan.losses.contrastive import Evidence
+from hmgan.losses.base import Evidence
 
 EPSILON = 1e-5  # of a batch norm
 

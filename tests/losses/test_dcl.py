@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from hmgan.losses.contrastive import Evidence
+from hmgan.losses.base import Evidence
 from hmgan.losses.dcl import DualContrastive, DualContrastiveGame, dual_contrastive
 
 

@@ -159,14 +159,14 @@ def test_pretraining_with_labels_trains_every_part_and_resumes_exactly(shards, t
     whole, resumed = trainers
     before = {name: p.clone() for name, p in whole.generator.named_parameters()}
     for _ in range(2):
-        whole._gan_step(next(whole._stream()))
+        whole.take_step(next(whole.batches()))
         whole.step += 1
         if whole.step == 1:
             whole.save()
             whole.saver.wait()
     assert not [n for n, p in whole.generator.named_parameters() if torch.equal(p, before[n])]
     resumed.resume(next((tmp_path / "whole" / "checkpoints").glob("*1")))
-    resumed._gan_step(next(resumed._stream()))
+    resumed.take_step(next(resumed.batches()))
     for part in ("generator", "discriminator", "ema"):
         for name, value in resumed.parts()[part].state_dict().items():
             assert torch.equal(value, whole.parts()[part].state_dict()[name]), name

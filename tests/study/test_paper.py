@@ -102,7 +102,7 @@ def test_baselines_without_classes_have_a_study_and_a_table_of_their_own(study, 
         ('metrics = ["fd", "kd", "prdc"]', 'metrics = ["fd", "kd"]'),
         ('[figures]\nparts = "hyper"\nbetween = ["table", "hyper"]\nstyles = "hyper"\n', ""),
         ('experiment = "gan-memory"', 'experiment = "transfergan"'),
-        ('experiment = "hyper-mod-b"', 'experiment = "freezed-k1"\nset = ["train.freeze=[\'from_rgb\']"]'),
+        ('experiment = "hyper-mod-b"', 'experiment = "freezed-k1"\nset = ["task.freeze=[\'from_rgb\']"]'),
     )
     assert script(1, "--outdir", tmp_path / "s") == 0
     kept = (tmp_path / "s" / "table1.md").read_text()

@@ -19,30 +19,30 @@ def trainer(shards, source, tmp_path):
 
 
 def test_one_step_in_four_is_of_whole_images_and_the_others_are_of_patches(trainer):
-    kinds = [trainer.turns.at(step).discriminator is trainer.discriminator for step in range(9)]
+    kinds = [trainer.task.players.at(step, 0.0).discriminator is trainer.task.discriminator for step in range(9)]
     assert kinds == [True, False, False, False, True, False, False, False, True]
 
 
 def test_latents_of_whole_images_lie_about_the_anchors_and_are_not_mixed(trainer):
-    generator = trainer.turns.at(0).generator
+    generator = trainer.task.players.at(0, 0.0).generator
     keys = [11 * i for i in range(200)]
-    latents, free = generator.latents(keys, 0.9), trainer.generator.latents(keys)
-    anchors = torch.stack([trainer.generator.latents([k]).z[0] for k in generator._keys])
+    latents, free = generator.latents(keys, 0.9), trainer.task.generator.latents(keys)
+    anchors = torch.stack([trainer.task.generator.latents([k]).z[0] for k in generator._keys])
     assert len(anchors.unique(dim=0)) == 10
     distance_BA = torch.cdist(latents.z, anchors)
     expected = 0.1 * free.z.norm(dim=1)
     torch.testing.assert_close(distance_BA[range(200), [k % 10 for k in keys]], expected, rtol=1e-3, atol=1e-5)
-    assert bool((latents.crossover_B == len(trainer.generator.trained.blocks)).all())
+    assert bool((latents.crossover_B == len(trainer.task.generator.trained.blocks)).all())
     assert all(torch.equal(a, b) for a, b in zip(latents.noise, free.noise, strict=True))
 
 
 def test_a_logit_sees_its_patch_of_its_own_image_alone(trainer):
-    patches = trainer.turns.patches
+    patches = trainer.task.players.patches
     images = torch.randn(2, 3, 8, 8, requires_grad=True)
     labels = torch.zeros(2, dtype=torch.long)
     out = patches(images, labels)
     assert out.logit.shape == (2 * 4 * 4,)
-    h = trainer.discriminator.maps(images, 1)
+    h = trainer.task.discriminator.maps(images, 1)
     expected = torch.nn.functional.conv2d(
         h, patches.patch_head.weight * patches.patch_head.gain, patches.patch_head.bias, padding=1
     )
@@ -55,7 +55,7 @@ def test_a_logit_sees_its_patch_of_its_own_image_alone(trainer):
 
 def test_each_turn_trains_its_own_part_of_d_and_all_of_g(trainer):
     in_g, in_d = parameters(trainer)
-    head = trainer.turns.patches.patch_head.weight
+    head = trainer.task.players.patches.patch_head.weight
     before = head.clone()
     assert one_step(trainer) == in_g | in_d
     assert torch.equal(head, before)
@@ -75,11 +75,11 @@ def test_what_is_kept_is_a_plain_source(shards, source, tmp_path):
 
 def test_more_blocks_than_d_has_are_refused(shards, source):
     with pytest.raises(UserError) as caught:
-        prepare(tiny.transfer(shards, source, "anchors.patch_blocks=2", name="cdc"))
-    assert str(caught.value) == "anchors.patch_blocks counts blocks of D, got 2, and D has 1; lower it"
+        prepare(tiny.transfer(shards, source, "players.patch_blocks=2", name="cdc"))
+    assert str(caught.value) == "players.patch_blocks counts blocks of D, got 2, and D has 1; lower it"
 
 
 def test_a_discriminator_without_patches_is_refused():
     with pytest.raises(UserError) as caught:
         PatchDiscriminator(torch.nn.Identity(), 1, 0)
-    assert str(caught.value) == "anchors need a D that can judge patches, as stylegan1 can; leave anchors out"
+    assert str(caught.value) == "anchors need a D that can judge patches, as stylegan1 can; leave players out"

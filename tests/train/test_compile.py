@@ -129,9 +129,9 @@ def test_a_training_with_compiled_parts_is_the_same(shards, source, tmp_path, mo
     states = []
     for compiled in ("false", "true"):
         trainer = tiny.make_trainer(tiny.transfer(shards, source, f"train.compile={compiled}"), tmp_path / compiled)
-        trainer._data_step(next(trainer._stream()))
+        trainer.take_step(next(trainer.batches()))
         trainer._snapshot()
-        states.append({**trainer.generator.state_dict(), **trainer.ema.state_dict()})
+        states.append({**trainer.task.generator.state_dict(), **trainer.task.ema.state_dict()})
     assert states[0].keys() == states[1].keys()
     for name, value in states[0].items():
         torch.testing.assert_close(states[1][name], value, rtol=1e-5, atol=1e-5)

@@ -36,7 +36,7 @@ def test_the_default_holds_everything_on_every_rank(shards, source):
 def test_one_rank_has_nobody_to_divide_with(shards, source, tmp_path):
     trainer = tiny.make_trainer(tiny.transfer(shards, source, "engine=fsdp2", "train.kimg=0.004"), tmp_path)
     assert isinstance(trainer.engine, Replicated)
-    trainer._gan_step(next(trainer._stream()))
+    trainer.take_step(next(trainer.batches()))
 
 
 def test_without_deepspeed_one_line_says_how_to_get_it(shards, source, tmp_path, monkeypatch, capfd):
@@ -55,7 +55,7 @@ def test_without_deepspeed_one_line_says_how_to_get_it(shards, source, tmp_path,
     [
         (
             "zero3",
-            "engine zero3 is not there: it divides D's weights, which R1's double backward needs whole; ",
+            "no engine named 'zero3': it would divide D's weights, which R1's double backward needs whole; take ",
         ),
         ("zer2", "no engine named 'zer2'; did you mean 'zero2'? known: fsdp2, replicated, zero1, zero2"),
         ({"name": "fsdp2", "unit": 0}, "engine.unit counts parameters and must be at least 1, got 0"),
@@ -76,7 +76,11 @@ def test_an_engine_that_is_not_there_is_refused(engine, text, shards, source):
             ("class_net=none", "modulation=none", "gen_penalty=ewc"),
             "and gen_penalty has a loss on them; take ",
         ),
-        ("fsdp2", ("class_net=none", "modulation=none", "mining.kimg=1.0"), "and mining changes what trains; take "),
+        (
+            "fsdp2",
+            ("class_net=none", "modulation=none", "players=mining", "players.kimg=1.0"),
+            "changes from step to step; take ",
+        ),
     ],
 )
 def test_what_an_engine_cannot_train_is_refused_before_a_run_is_made(engine, overrides, text, shards, source):
@@ -87,12 +91,12 @@ def test_a_modulation_that_fsdp2_cannot_see_into_is_refused(shards, source, monk
     class Opaque:
         pass
 
-    networks = prepare(tiny.transfer(shards, source)).networks
-    monkeypatch.setattr(networks.generator, "edits", lambda labels: {"site": Opaque()})
+    task = prepare(tiny.transfer(shards, source)).task
+    monkeypatch.setattr(task.generator, "edits", lambda labels: {"site": Opaque()})
     with pytest.raises(
         UserError, match=r"^engine fsdp2 cannot see into a Opaque, which this modulation's edits hold; "
     ):
-        choose.check(tiny.transfer(shards, source, "engine=fsdp2"), Runtime(), networks.generator)
+        choose.named(tiny.transfer(shards, source, "engine=fsdp2"), Runtime()).check(task)
 
 
 @pytest.mark.parametrize("stage", [1, 2])

@@ -17,15 +17,15 @@ from hmgan.train.prepare import prepare
 
 def one_step(trainer):
     """Trains a step; the names of the tensors that moved."""
-    networks = torch.nn.ModuleDict({"G": trainer.generator.trained, "D": trainer.discriminator})
+    networks = torch.nn.ModuleDict({"G": trainer.task.generator.trained, "D": trainer.task.discriminator})
     before = {name: value.clone() for name, value in networks.state_dict().items()}
-    trainer._gan_step(next(batches(trainer.data, batch_per_rank=4, rank=0, world=1, seed=0)))
+    trainer.take_step(next(batches(trainer.task.data, batch_per_rank=4, rank=0, world=1, seed=0)))
     return {name for name, value in networks.state_dict().items() if not torch.equal(before[name], value)}
 
 
 def parameters(trainer):
-    return {f"G.{n}" for n, _ in trainer.generator.trained.named_parameters()}, {
-        f"D.{n}" for n, _ in trainer.discriminator.named_parameters()
+    return {f"G.{n}" for n, _ in trainer.task.generator.trained.named_parameters()}, {
+        f"D.{n}" for n, _ in trainer.task.discriminator.named_parameters()
     }
 
 
@@ -38,8 +38,8 @@ def test_transfergan_starts_from_the_source_and_trains_all_of_both_networks(shar
     trainer = tiny.make_trainer(finetuning(shards, source), tmp_path)
     loaded = load_source(str(source))
     for network, state in (
-        (trainer.generator.trained, loaded.backbone.state_dict()),
-        (trainer.discriminator, loaded.discriminator[1]),
+        (trainer.task.generator.trained, loaded.backbone.state_dict()),
+        (trainer.task.discriminator, loaded.discriminator[1]),
     ):
         assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
     in_g, in_d = parameters(trainer)
@@ -56,8 +56,8 @@ def test_freezed_trains_all_of_g_and_the_end_of_d(shards, source, tmp_path):
 
 def test_the_mapping_network_learns_at_its_own_rate(shards, source, tmp_path):
     trainer = tiny.make_trainer(tiny.transfer(shards, source, name="transfergan"), tmp_path)
-    rates = {id(p): group["lr"] for group in trainer.gen_optimizer.param_groups for p in group["params"]}
-    for name, parameter in trainer.generator.trained.named_parameters():
+    rates = {id(p): group["lr"] for group in trainer.task.gen_optimizer.param_groups for p in group["params"]}
+    for name, parameter in trainer.task.generator.trained.named_parameters():
         assert rates[id(parameter)] == pytest.approx(2e-5 if name.startswith("mapping.") else 2e-3)
 
 
@@ -132,12 +132,12 @@ def test_a_dry_run_tells_what_trains(shards, source, capsys):
             "aligned starts a modulation, and there is none to start; leave it out to fine-tune the source",
         ),
         (
-            ("train.freeze=['blocks.3']",),
-            "train.freeze names 'blocks.3'; did you mean 'blocks.0'? D has: blocks.0",
+            ("task.freeze=['blocks.3']",),
+            "task.freeze names 'blocks.3'; did you mean 'blocks.0'? D has: blocks.0",
         ),
         (
-            ("train.freeze=['block.3']",),
-            "train.freeze names 'block.3'; did you mean 'blocks'? D has: from_rgb, blocks, conv1, conv2, head",
+            ("task.freeze=['block.3']",),
+            "task.freeze names 'block.3'; did you mean 'blocks'? D has: from_rgb, blocks, conv1, conv2, head",
         ),
     ],
 )

@@ -11,7 +11,7 @@ import torch
 from hmgan.data.loader import batches
 from hmgan.errors import UserError
 from hmgan.generators.snapshot import load_generator
-from hmgan.train.preflight import rehearse
+from hmgan.train.preflight import preflight
 from hmgan.train.prepare import prepare
 
 SCRATCH = ("class_net=one-hot", "modulation=label-to-z", "backbone.label_dim=4")
@@ -25,13 +25,13 @@ def built(shards, *overrides):
 @pytest.mark.parametrize("chosen", [SCRATCH, LIVE], ids=["label-to-z", "adafm"])
 def test_everything_trains_from_scratch(chosen, shards, tmp_path):
     trainer = tiny.make_trainer(tiny.pretraining(shards, *chosen), tmp_path)
-    before = {name: p.detach().clone() for name, p in trainer.generator.named_parameters()}
-    trainer._gan_step(next(batches(trainer.data, batch_per_rank=4, rank=0, world=1, seed=0)))
-    moved = {name for name, p in trainer.generator.named_parameters() if not torch.equal(p, before[name])}
+    before = {name: p.detach().clone() for name, p in trainer.task.generator.named_parameters()}
+    trainer.take_step(next(batches(trainer.task.data, batch_per_rank=4, rank=0, world=1, seed=0)))
+    moved = {name for name, p in trainer.task.generator.named_parameters() if not torch.equal(p, before[name])}
     assert {name.split(".")[0] for name in moved} == {"source", "trained"}
     assert any("mapping" in name for name in moved)
     assert any("conv2.weight" in name for name in moved)
-    assert trainer.discriminator.head.bias.shape == (3,)
+    assert trainer.task.discriminator.head.bias.shape == (3,)
 
 
 def test_the_label_stands_beside_z_in_both_styles_of_a_mixture(shards):
@@ -71,12 +71,12 @@ def test_truncation_makes_a_mean_once_per_class(shards, monkeypatch):
 
 
 def test_a_backbone_with_batch_statistics_is_refused_on_several_ranks_before_a_run_is_made(shards):
-    experiment = tiny.pretraining(shards, backbone="biggan")
-    networks = prepare(experiment).networks
+    task = prepare(tiny.pretraining(shards, backbone="biggan")).task
+    task.setup = task.setup._replace(ranks=SimpleNamespace(world=2, device=torch.device("cpu")))
     with pytest.raises(
         UserError, match=r"^batch norms of this backbone see one rank's images, got 2 ranks; pretrain it"
     ):
-        rehearse(experiment, networks, SimpleNamespace(world=2), None)
+        preflight(task)
 
 
 def test_a_snapshot_from_scratch_is_whole_and_a_resumed_run_equals_the_uninterrupted_one(shards, tmp_path):

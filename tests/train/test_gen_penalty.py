@@ -18,7 +18,7 @@ from hmgan.train.log import RunLog
 from hmgan.train.prepare import prepare
 
 HELD = {
-    "ewc": ("gen_penalty.samples=8", "train.gen_penalty_weight=10.0"),
+    "ewc": ("gen_penalty.samples=8", "gen_penalty.weight=10.0"),
     "cdc-similarity": (),
 }
 
@@ -36,41 +36,36 @@ def test_a_held_step_trains_all_of_both_networks_and_leaves_the_source_alone(nam
         trainer.settings = trainer.settings.model_copy(update={"kimg": 0.012})
         trainer.step = 1
         trainer.train(log)
-    parts = trainer.restraint.penalty.__dict__
+    parts = trainer.task.gen_penalty.__dict__
     origin = parts["_source"] if "_source" in parts else parts["_transferred"].source
     loaded = load_source(str(source)).backbone.state_dict()
     assert all(torch.equal(value, loaded[key]) for key, value in origin.state_dict().items())
 
 
 @pytest.mark.parametrize("name", HELD)
-def test_the_penalty_adds_its_weight_times_itself_to_gs_loss(name, shards, source, tmp_path, monkeypatch):
-    trainer = tiny.make_trainer(held(name, shards, source, "train.gen_penalty_weight=0.25"), tmp_path)
+def test_the_penalty_adds_its_weight_times_itself_to_gs_loss(name, shards, source, tmp_path):
+    trainer = tiny.make_trainer(held(name, shards, source, "gen_penalty.weight=0.25"), tmp_path)
     with torch.no_grad():
-        for parameter in trainer.generator.parameters():
+        for parameter in trainer.task.generator.parameters():
             parameter += 0.3 * torch.randn_like(parameter)
-    losses = []
-
-    def keep(phase, parts, loss, compares):
-        value, stats = loss(parts[0], trainer.runtime.gather)
-        losses.append(value)
-        return stats
-
-    monkeypatch.setattr(trainer, "_gen_step", keep)
-    stats = trainer._gan_step(next(batches(trainer.data, batch_per_rank=4, rank=0, world=1, seed=0)))
+    batch = next(batches(trainer.task.data, batch_per_rank=4, rank=0, world=1, seed=0))
+    parts = trainer.microbatches(batch)
+    *_, phase = trainer.task.phases(0, parts)
+    loss, stats = phase.loss(parts[0], trainer.runtime.gather)
     assert stats["loss/gen-penalty"].item() > 0
-    torch.testing.assert_close(losses[0], stats["loss/G"] + 0.25 * stats["loss/gen-penalty"])
+    torch.testing.assert_close(loss, stats["loss/G"] + 0.25 * stats["loss/gen-penalty"])
 
 
 def test_a_weight_of_zero_leaves_the_penalty_out(shards, source, tmp_path):
-    trainer = tiny.make_trainer(held("ewc", shards, source, "train.gen_penalty_weight=0.0"), tmp_path)
+    trainer = tiny.make_trainer(held("ewc", shards, source, "gen_penalty.weight=0.0"), tmp_path)
     plain = tiny.make_trainer(tiny.transfer(shards, source, "optimizer.mapping_mult=1.0", name="transfergan"), tmp_path)
     assert one_step(trainer) == one_step(plain)
-    for key, value in trainer.generator.state_dict().items():
-        assert torch.equal(value, plain.generator.state_dict()[key])
+    for key, value in trainer.task.generator.state_dict().items():
+        assert torch.equal(value, plain.task.generator.state_dict()[key])
 
 
 def mining(shards, source, *overrides):
-    given = ("mining.kimg=0.004", "optimizer.mapping_mult=1.0", *overrides)
+    given = ("players.kimg=0.004", "optimizer.mapping_mult=1.0", *overrides)
     return tiny.transfer(shards, source, *given, name="minegan")
 
 
@@ -80,7 +75,7 @@ def test_minegan_trains_the_miner_and_d_first_and_then_everything(shards, source
     miner = {name for name in in_g if name.startswith("G.miner.")}
     assert len(miner) == 4
     loaded = load_source(str(source)).backbone.state_dict()
-    state = trainer.generator.trained.state_dict()
+    state = trainer.task.generator.trained.state_dict()
     assert all(torch.equal(value, state[name]) for name, value in loaded.items())
     assert one_step(trainer) == miner | in_d
     trainer.step = 1  # 4 images of the 4 are seen
@@ -88,7 +83,7 @@ def test_minegan_trains_the_miner_and_d_first_and_then_everything(shards, source
 
 
 def test_the_miner_stands_in_front_of_both_styles_and_of_the_mean_style(shards, source, tmp_path):
-    backbone = tiny.make_trainer(mining(shards, source), tmp_path).generator.trained
+    backbone = tiny.make_trainer(mining(shards, source), tmp_path).task.generator.trained
     latents = backbone.latents(range(6), 1.0)
     mined = latents._replace(z=backbone.miner(latents.z), z_mix=backbone.miner(latents.z_mix))
     plain = load_source(str(source)).backbone
@@ -98,7 +93,7 @@ def test_the_miner_stands_in_front_of_both_styles_and_of_the_mean_style(shards, 
 
 
 def test_a_snapshot_of_minegan_keeps_the_average_of_its_miner_and_is_a_source(shards, source, tmp_path):
-    settings = tiny.options(train__trackers="[]", train__batch=4, mining__kimg=0.004)
+    settings = tiny.options(train__trackers="[]", train__batch=4, players__kimg=0.004)
     where = ["--data", shards, "--source", source, "--outdir", tmp_path, "--kimg", 0.008]
     assert tiny.command("train", "minegan", *where, *settings) == 0
     (folder,) = tmp_path.iterdir()
@@ -116,18 +111,20 @@ def test_a_snapshot_of_minegan_keeps_the_average_of_its_miner_and_is_a_source(sh
         (
             "ewc",
             ("discriminator.name=stylegan1", "discriminator.resolution=8", "discriminator.channels=[8,8]"),
-            "gen_penalty looks at the source through its own discriminator; leave discriminator out",
+            "gen_penalty 'ewc' looks at the source through its own discriminator; leave discriminator out, or "
+            "gen_penalty",
         ),
         (
             "hyper-mod-b",
             ("gen_penalty=cdc",),
-            "gen_penalty is for fine-tuning, which is a transfer without class_net and modulation; "
-            "leave those out, or it",
+            "gen_penalty 'cdc' is for fine-tuning, which is a transfer without class_net and modulation; "
+            "leave modulation out, or gen_penalty",
         ),
         (
             "hyper-mod-b",
-            ("mining.kimg=1.0",),
-            "mining is for fine-tuning, which is a transfer without class_net and modulation; leave those out, or it",
+            ("players=mining", "players.kimg=1.0"),
+            "players 'mining' is for fine-tuning, which is a transfer without class_net and modulation; "
+            "leave modulation out, or players",
         ),
     ],
 )

@@ -13,7 +13,7 @@ from hmgan.errors import UserError
 from hmgan.losses.adversarial import Logistic
 from hmgan.train.prepare import prepare
 
-TWO = ("train.accumulate=2", "train.batch=8", "train.freeze=[]")
+TWO = ("train.accumulate=2", "train.batch=8", "task.freeze=[]")
 
 
 def passes(monkeypatch, network):
@@ -32,9 +32,9 @@ def passes(monkeypatch, network):
 def one_step(monkeypatch, shards, source, folder, *overrides, objective=None):
     trainer = tiny.make_trainer(tiny.transfer(shards, source, *TWO, *overrides), folder)
     if objective is not None:
-        object.__setattr__(trainer.rules, "adversarial", objective)
-    seen = passes(monkeypatch, trainer.discriminator)
-    trainer._gan_step(next(trainer._stream()))
+        object.__setattr__(trainer.task.rules, "adversarial", objective)
+    seen = passes(monkeypatch, trainer.task.discriminator)
+    trainer.take_step(next(trainer.batches()))
     return seen
 
 
@@ -71,10 +71,10 @@ def test_alignment_in_parts_is_alignment(shards, source, tmp_path):
     heads = ("modulation.name=adafm", "modulation.init=align", "train.batch=8")
     losses = []
     for parts in (1, 2):
-        experiment = tiny.transfer(shards, source, *heads, f"train.accumulate={parts}", task="align")
+        experiment = tiny.transfer(shards, source, *heads, f"train.accumulate={parts}", task="alignment")
         trainer = tiny.make_trainer(experiment, tmp_path)
         for _ in range(3):
-            losses.append(float(trainer._align_step()["loss/align"].detach()))
+            losses.append(float(trainer.take_step(None)["loss/align"].detach()))
             trainer.step += 1
     assert losses[:3] == pytest.approx(losses[3:], rel=1e-4)
     assert losses[0] != pytest.approx(losses[2], rel=1e-3)

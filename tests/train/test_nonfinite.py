@@ -15,26 +15,29 @@ from hmgan.data.shards import ShardSet
 from hmgan.errors import UserError
 from hmgan.train.distributed.runtime import Runtime
 from hmgan.train.engines.replicated import Replicated
-from hmgan.train.tasks import gan
+from hmgan.train.tasks import alignment, gan
 
 SKIP = 'train.on_nonfinite="skip"'
 
 
 def spoil(monkeypatch, phase, steps, how="loss"):
     """The phase's loss is nan, or its gradient alone is, in those steps."""
-    name = {"D": "disc_loss", "G": "gen_loss", "align": "align_loss"}[phase]
-    original = getattr(gan, name)
+    where, name = {
+        "D": (gan, "disc_loss"),
+        "G": (gan, "gen_loss"),
+        "align": (alignment.Alignment, "loss"),
+    }[phase]
+    original = getattr(where, name)
 
-    def spoilt(*args, **kwargs):
-        loss, stats = original(*args, **kwargs)
-        draws = next(arg for arg in args if type(arg) is gan.Draws)
-        if draws.step in steps:
+    def spoilt(*args):
+        loss, stats = original(*args)
+        if args[-2].draws.step in steps:  # a loss ends with its microbatch and how to gather
             # The square root of zero: a value of 0, and a slope that is not finite.
             loss = loss * torch.nan if how == "loss" else loss + (0 * loss).abs().sqrt()
             stats = {key: value * torch.nan for key, value in stats.items()} if how == "loss" else stats
         return loss, stats
 
-    monkeypatch.setattr(gan, name, spoilt)
+    monkeypatch.setattr(where, name, spoilt)
 
 
 def weights(*networks):
@@ -58,10 +61,10 @@ def trainer(shards, source, tmp_path):
 def test_a_spoilt_phase_stops_the_run_and_names_phase_step_and_images(phase, how, trainer, shards, monkeypatch):
     spoil(monkeypatch, phase, {0}, how)
     trainer = trainer("train.seed=3")
-    network = trainer.critic if phase == "D" else trainer.generator.trained
+    network = trainer.task.critic if phase == "D" else trainer.task.generator.trained
     before = weights(network)
     with pytest.raises(UserError) as caught:
-        trainer._gan_step(next(trainer._stream()))
+        trainer.take_step(next(trainer.batches()))
     assert same(before, weights(network))
     text = str(caught.value)
     assert "\n" not in text
@@ -78,7 +81,7 @@ def test_a_spoilt_phase_stops_the_run_and_names_phase_step_and_images(phase, how
 def test_an_alignment_has_no_images_to_name(trainer, monkeypatch):
     spoil(monkeypatch, "align", {0})
     with pytest.raises(UserError, match=r"^step 0, align phase: loss/align is nan; lower"):
-        trainer(task="align")._align_step()
+        trainer(task="alignment").take_step(None)
 
 
 @pytest.mark.parametrize("phase", ["D", "G"])
@@ -86,15 +89,20 @@ def test_a_phase_that_is_left_out_leaves_no_trace_and_the_other_is_trained(phase
     spoil(monkeypatch, phase, {1})
     more = ("regularizer=lecam", "augment.name=ada", "augment.start=0.5", "augment.every=1", "augment.kimg=0.02")
     trainer = trainer(SKIP, *more)
-    stream = trainer._stream()
-    trainer._gan_step(next(stream))
+    stream = trainer.batches()
+    trainer.take_step(next(stream))
     trainer.step += 1
-    disc = (trainer.critic, trainer.disc_optimizer, trainer.penalties.regularizer, trainer.rules.augment)
-    gen = (trainer.generator.trained, trainer.gen_optimizer, trainer.ema)
+    disc = (
+        trainer.task.critic,
+        trainer.task.disc_optimizer,
+        trainer.task.penalties.regularizer,
+        trainer.task.rules.augment,
+    )
+    gen = (trainer.task.generator.trained, trainer.task.gen_optimizer, trainer.task.ema)
     spoilt, other = (disc, gen) if phase == "D" else (gen, disc)
     before, before_other = weights(*spoilt[::2], *spoilt[3:]), weights(other[0])
     moments = {k: v["step"].clone() for k, v in spoilt[1].state_dict()["state"].items()}
-    trainer._gan_step(next(stream))
+    trainer.take_step(next(stream))
     assert same(before, weights(*spoilt[::2], *spoilt[3:]))
     assert {k: v["step"] for k, v in spoilt[1].state_dict()["state"].items()} == moments
     assert not same(before_other, weights(other[0]))
@@ -122,12 +130,12 @@ def test_what_is_skipped_is_said_counted_and_resumed(shards, source, tmp_path, m
 def test_too_many_in_a_row_stop_the_run(trainer, monkeypatch):
     spoil(monkeypatch, "D", {0, 2, 3, 4})
     trainer = trainer(SKIP, "train.nonfinite_row=2")
-    stream = trainer._stream()
+    stream = trainer.batches()
     for _ in range(4):
-        trainer._gan_step(next(stream))
+        trainer.take_step(next(stream))
         trainer.step += 1
     with pytest.raises(UserError, match=r"^step 4, D phase: .*; train.nonfinite_row allows 2 such steps in a row$"):
-        trainer._gan_step(next(stream))
+        trainer.take_step(next(stream))
 
 
 def step(runtime, network, optimizer):
@@ -162,6 +170,6 @@ def test_only_the_first_images_of_a_large_batch_are_named(trainer, monkeypatch):
     spoil(monkeypatch, "D", {0})
     trainer = trainer("train.batch=72")
     with pytest.raises(UserError) as caught:
-        trainer._gan_step(next(trainer._stream()))
+        trainer.take_step(next(trainer.batches()))
     images = re.search(r"; images (.*) and 8 more; ", str(caught.value))[1]
     assert len(re.findall(r"(?:ant|bee|cat)\S*", images)) == 64

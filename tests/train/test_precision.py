@@ -37,11 +37,11 @@ def step_of(experiment, folder, *, step=0):
         norm = average(network, loss)
         grads = {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
         assert all(grad.dtype == torch.float32 for grad in grads.values())
-        gradients["D" if network is trainer.critic else "G"] = torch.cat([g.flatten() for g in grads.values()])
+        gradients["D" if network is trainer.task.critic else "G"] = torch.cat([g.flatten() for g in grads.values()])
         return norm
 
     trainer.runtime.average_gradients = look
-    stats = trainer._data_step(next(trainer._stream()))
+    stats = trainer.take_step(next(trainer.batches()))
     return trainer, gradients, {name: float(value.detach()) for name, value in stats.items()}
 
 
@@ -51,7 +51,7 @@ def relative(got, wanted):
 
 @pytest.mark.parametrize("edits", EDITS)
 def test_a_bf16_step_is_close_to_a_float32_step(edits, shards, source, tmp_path):
-    chosen = (*EDITS[edits], "contrastive=barlow-twins", "train.freeze=[]")
+    chosen = (*EDITS[edits], "contrastive=barlow-twins", "task.freeze=[]")
     _, exact, stats = step_of(tiny.transfer(shards, source, *chosen), tmp_path)
     rounded_trainer, rounded, rounded_stats = step_of(tiny.transfer(shards, source, *chosen, BF16), tmp_path)
     # 8 px networks have few numbers to average the rounding over, and G's gradient comes through both of them.
@@ -61,16 +61,16 @@ def test_a_bf16_step_is_close_to_a_float32_step(edits, shards, source, tmp_path)
     for name in ("loss/D", "loss/G", "score/real", "score/fake"):
         assert rounded_stats[name] == pytest.approx(stats[name], abs=0.02), name
     assert rounded_stats["loss/contrastive"] == pytest.approx(stats["loss/contrastive"], rel=0.02)
-    for network in (rounded_trainer.generator, rounded_trainer.discriminator, rounded_trainer.ema):
+    for network in (rounded_trainer.task.generator, rounded_trainer.task.discriminator, rounded_trainer.task.ema):
         assert all(x.dtype != torch.bfloat16 for x in network.state_dict().values())
-    for optimizer in (rounded_trainer.gen_optimizer, rounded_trainer.disc_optimizer):
+    for optimizer in (rounded_trainer.task.gen_optimizer, rounded_trainer.task.disc_optimizer):
         moments = [x for slots in optimizer.state.values() for x in slots.values()]
         assert moments
         assert all(x.dtype == torch.float32 for x in moments)
 
 
 def test_r1_and_its_gradient_are_those_of_float32(shards, source, tmp_path):
-    alone = ("r1.gamma=1e8", "train.freeze=[]")  # so large that nothing else of D's gradient is left
+    alone = ("r1.gamma=1e8", "task.freeze=[]")  # so large that nothing else of D's gradient is left
     _, exact, stats = step_of(tiny.transfer(shards, source, *alone), tmp_path)
     _, rounded, rounded_stats = step_of(tiny.transfer(shards, source, *alone, BF16), tmp_path)
     assert rounded_stats["loss/r1"] == stats["loss/r1"]
@@ -198,12 +198,12 @@ def test_channels_last_changes_a_step_by_rounding_alone(shards, source, tmp_path
 def test_channels_last_is_how_ds_maps_are_laid_out(shards, source, tmp_path):
     trainer = tiny.make_trainer(tiny.transfer(shards, source, "train.channels_last=true"), tmp_path)
     seen = []
-    judge = trainer.discriminator
+    judge = trainer.task.discriminator
     for layer in (judge.from_rgb, *(conv for block in judge.blocks for conv in (block.conv1, block.conv2))):
         layer.register_forward_pre_hook(
             lambda _, inputs: seen.append(inputs[0].is_contiguous(memory_format=torch.channels_last))
         )
-    trainer._data_step(next(trainer._stream()))
+    trainer.take_step(next(trainer.batches()))
     assert len(seen) == 3 * 3  # reals, fakes and G's fakes, through the convolutions above 4 px
     assert all(seen)
 
@@ -219,8 +219,8 @@ def test_a_bf16_run_goes_on_bit_for_bit(layout, shards, source, tmp_path):
         part.train(log)
         again.resume(tmp_path / "part" / "checkpoints" / f"{2:09d}")
         again.train(log)
-    for name, network in whole.parts().items():
-        state, other = network.state_dict(), again.parts()[name].state_dict()
+    for name, network in whole.task.kept().items():
+        state, other = network.state_dict(), again.task.kept()[name].state_dict()
         if "param_groups" in state:
             state, other = ({f"{i}{k}": v for i, s in x["state"].items() for k, v in s.items()} for x in (state, other))
         assert state.keys() == other.keys()
@@ -229,7 +229,7 @@ def test_a_bf16_run_goes_on_bit_for_bit(layout, shards, source, tmp_path):
 
 def configured(*overrides):
     options = dict.fromkeys((*command.PLACES, "resume")) | {"experiment": "hyper-mod-b", "set_": list(overrides)}
-    return command.configured("transfer", options).train.precision
+    return command.configured("train", options).train.precision
 
 
 def test_accelerates_launcher_may_choose_the_precision(monkeypatch):

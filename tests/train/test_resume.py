@@ -20,22 +20,21 @@ from hmgan.train import checkpoint, rundir
 from hmgan.train.trainer import Trainer
 
 # Everything that draws numbers or keeps a state of its own: views, lazy R1 off the snapshots' beat, mixing, mirroring.
-TRANSFER = tiny.options(
+COMMON = tiny.options(
     r1__every=3,
     train__batch=4,
-    train__mixing=0.9,
     train__mirror="true",
     train__tick=0.004,
     train__snap=0.008,
     train__trackers="[]",
     train__threads=1,
-    train__contrastive_weight=0.1,
 )
+GAN = [*COMMON, *tiny.options(task__mixing=0.9)]
+TRANSFER = [*GAN, *tiny.options(contrastive__weight=0.1)]
 TIMES = {"seconds", "sec_per_kimg", "mem_gib", "time"}
 
 PRETRAIN = """
 summary = "tiny"
-task = "pretrain"
 [backbone]
 name = "stylegan1"
 resolution = 8
@@ -60,14 +59,14 @@ def transfer_arguments(shards, source, outdir, *more):
 
 def interrupt_at(monkeypatch, step):
     """The next run dies in the middle of that step, with D's half of it done."""
-    original = Trainer._gen_step
+    original = Trainer._minimise
 
-    def die(self, *given, **options):
-        if self.step == step:
+    def die(self, phase, parts):
+        if self.step == step and phase.average is not None:
             raise Interrupted
-        return original(self, *given, **options)
+        return original(self, phase, parts)
 
-    monkeypatch.setattr(Trainer, "_gen_step", die)
+    monkeypatch.setattr(Trainer, "_minimise", die)
 
 
 def run_of(outdir) -> Path:
@@ -87,7 +86,7 @@ def assert_same_run(one, other, *extra):
     a, b = (load_file(folder / checkpoint.TENSORS) for folder in (last, also))
     assert a.keys() == b.keys()
     parts = {name.split("/")[0] for name in a}
-    game = ("discriminator", "disc_optimizer") if rundir.read_config(one).adversary else ()
+    game = ("discriminator", "disc_optimizer") if rundir.read_config(one).task.name == "gan" else ()
     assert parts == {"generator", "ema", "gen_optimizer", *game, *extra}
     different = [name for name in a if not torch.equal(a[name], b[name])]
     assert not different
@@ -125,7 +124,7 @@ def test_a_pretraining_resumes_exactly(shards, tmp_path, monkeypatch):
     (tmp_path / "registry" / "experiments").mkdir(parents=True)
     (tmp_path / "registry" / "experiments" / "tiny-pretrain.toml").write_text(PRETRAIN)
     begin = ["--registry", tmp_path / "registry", "pretrain", "tiny-pretrain"]
-    rest = ["--data", shards, "--kimg", 0.032, *TRANSFER]
+    rest = ["--data", shards, "--kimg", 0.032, *GAN]
     assert tiny.command(*begin, "--outdir", tmp_path / "whole", *rest) == 0
     with monkeypatch.context() as patched:
         interrupt_at(patched, 5)

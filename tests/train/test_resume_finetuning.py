@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 import tiny
-from test_resume import TRANSFER, Interrupted, assert_same_run, interrupt_at, run_of
+from test_resume import COMMON, GAN, Interrupted, assert_same_run, interrupt_at, run_of
 
 METHODS = {
-    "transfergan": [],
+    "transfergan": GAN,
     # Steps 0 to 4 are of the first stage: cut in the middle of it, at its last step, and in the second.
-    "minegan": tiny.options(mining__kimg=0.02),
-    "ewc": tiny.options(gen_penalty__samples=8, train__gen_penalty_weight=10.0),
-    "cdc": [],
+    "minegan": GAN + tiny.options(players__kimg=0.02),
+    "ewc": GAN + tiny.options(gen_penalty__samples=8, gen_penalty__weight=10.0),
+    "cdc": GAN,
     # The rates drop at step 2 and every two steps from there; the runs otherwise mirror, which has no z.
-    "bsa": tiny.options(train__mirror="false", reconstruction__drop_kimg=0.008),
+    "bsa": COMMON + tiny.options(train__mirror="false", task__drop_kimg=0.008),
 }
 EXTRA = {"bsa": ["latents"]}
 
@@ -36,7 +36,7 @@ def test_a_fine_tuning_interrupted_and_resumed_equals_the_uninterrupted_one(
 ):
     def arguments(outdir):
         where = ["--data", shards, "--source", source, "--outdir", outdir, "--kimg", 0.032]
-        return ["train", name, *where, *TRANSFER, *METHODS[name]]
+        return ["train", name, *where, *METHODS[name]]
 
     assert tiny.command(*arguments(tmp_path / "whole")) == 0
     with monkeypatch.context() as patched:

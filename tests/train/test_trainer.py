@@ -38,20 +38,20 @@ def state_of(network):
 
 def test_the_source_and_the_frozen_parts_do_not_change_and_everything_else_does(trainer):
     trainer = trainer("train.kimg=0.02", "r1.every=2", "contrastive=barlow-twins")
-    before = {"G": state_of(trainer.generator), "D": state_of(trainer.discriminator)}
+    before = {"G": state_of(trainer.task.generator), "D": state_of(trainer.task.discriminator)}
     train(trainer)
     assert trainer.step == 5
-    for name, value in trainer.generator.state_dict().items():
+    for name, value in trainer.task.generator.state_dict().items():
         assert torch.equal(value, before["G"][name]) == name.startswith("source."), name
-    for name, value in trainer.discriminator.state_dict().items():
+    for name, value in trainer.task.discriminator.state_dict().items():
         assert torch.equal(value, before["D"][name]) == name.startswith("from_rgb."), name
 
 
 def test_without_a_frozen_part_the_whole_discriminator_trains(trainer):
-    trainer = trainer("train.kimg=0.004", "train.freeze=[]")
-    before = state_of(trainer.discriminator)
+    trainer = trainer("train.kimg=0.004", "task.freeze=[]")
+    before = state_of(trainer.task.discriminator)
     train(trainer)
-    assert not any(torch.equal(value, before[name]) for name, value in trainer.discriminator.state_dict().items())
+    assert not any(torch.equal(value, before[name]) for name, value in trainer.task.discriminator.state_dict().items())
 
 
 def test_a_step_makes_one_backward_and_one_update_per_network(trainer, monkeypatch):
@@ -64,9 +64,9 @@ def test_a_step_makes_one_backward_and_one_update_per_network(trainer, monkeypat
         return backward(self, *arguments, **options)
 
     monkeypatch.setattr(torch.Tensor, "backward", count)
-    for name, optimizer in (("D", trainer.disc_optimizer), ("G", trainer.gen_optimizer)):
+    for name, optimizer in (("D", trainer.task.disc_optimizer), ("G", trainer.task.gen_optimizer)):
         optimizer.register_step_post_hook(lambda *_, name=name: events.append(name))
-    trainer._gan_step(next(trainer._stream()))
+    trainer.take_step(next(trainer.batches()))
     assert events == ["backward", "D", "backward", "G"]
 
 
@@ -76,28 +76,28 @@ def test_the_discriminator_takes_no_gradients_in_the_generators_phase(trainer, m
     gen_loss = gan.gen_loss
 
     def look(*arguments):
-        seen.append([p.requires_grad for p in trainer.discriminator.parameters()])
+        seen.append([p.requires_grad for p in trainer.task.discriminator.parameters()])
         return gen_loss(*arguments)
 
     monkeypatch.setattr(gan, "gen_loss", look)
     for _ in range(2):
-        trainer._gan_step(next(trainer._stream()))
+        trainer.take_step(next(trainer.batches()))
     assert not any(any(flags) for flags in seen)
-    trainer._disc_gradients(True)
-    trained = {name for name, p in trainer.discriminator.named_parameters() if p.requires_grad}
+    trainer.task._disc_trains(True)
+    trained = {name for name, p in trainer.task.discriminator.named_parameters() if p.requires_grad}
     assert {name.split(".")[0] for name in trained} == {"blocks", "conv1", "conv2", "head"}
 
 
 def test_the_average_covers_the_trained_parts_and_equals_the_naive_recursion(trainer, monkeypatch):
     trainer = trainer("train.kimg=0.048", "ema.kimg=0.02", "ema.power=1.5", "optimizer.lr=0.05")
     history = []
-    update = trainer.ema.update
+    update = trainer.task.ema.update
 
     def record():
-        history.append({name: p.detach().clone() for name, p in trainer.generator.trained.named_parameters()})
+        history.append({name: p.detach().clone() for name, p in trainer.task.generator.trained.named_parameters()})
         update()
 
-    monkeypatch.setattr(trainer.ema, "update", record)
+    monkeypatch.setattr(trainer.task.ema, "update", record)
     train(trainer)
     beta = 0.5 ** (4 / 20)  # halves in 20 images, at 4 images a step
     average = dict(history[0])
@@ -107,41 +107,43 @@ def test_the_average_covers_the_trained_parts_and_equals_the_naive_recursion(tra
         average = {name: factors[-1] * average[name] + (1 - factors[-1]) * p for name, p in parameters.items()}
     assert len(history) == 12
     assert min(factors) < beta == max(factors)  # the warm-up and the plateau are both seen
-    got = dict(trainer.ema.ema_model.named_parameters())
+    got = dict(trainer.task.ema.ema_model.named_parameters())
     assert got.keys() == average.keys()
     for name, value in average.items():
         torch.testing.assert_close(got[name].detach(), value, rtol=1e-5, atol=1e-6)
-    assert not any("source" in name for name in trainer.ema.state_dict())
-    ours, averaged = (dict(network.named_buffers()) for network in (trainer.generator.trained, trainer.ema.ema_model))
+    assert not any("source" in name for name in trainer.task.ema.state_dict())
+    ours, averaged = (
+        dict(network.named_buffers()) for network in (trainer.task.generator.trained, trainer.task.ema.ema_model)
+    )
     assert ours
     assert all(averaged[name].data_ptr() == buffer.data_ptr() for name, buffer in ours.items())  # one copy
-    assert trainer.averaged.source is trainer.generator.source
+    assert trainer.task.averaged().source is trainer.task.generator.source
 
 
 def test_by_default_the_average_halves_in_ten_thirty_seconds_of_the_batch(trainer):
-    assert trainer().ema.beta == pytest.approx(0.5 ** (4 / (1000 * 4 * 10 / 32)))
+    assert trainer().task.ema.beta == pytest.approx(0.5 ** (4 / (1000 * 4 * 10 / 32)))
 
 
 @pytest.mark.parametrize("phase", ["disc_loss", "gen_loss"])
 def test_fakes_take_the_labels_of_the_real_batch(phase, trainer, monkeypatch):
     trainer = trainer()
-    batch = next(batches(trainer.data, batch_per_rank=4, rank=0, world=1, seed=0))
+    batch = next(batches(trainer.task.data, batch_per_rank=4, rank=0, world=1, seed=0))
     labels = []
-    forward = trainer.generator.forward
+    forward = trainer.task.generator.forward
 
     def look(latents, labels_B, *rest):
         labels.append(labels_B)
         return forward(latents, labels_B, *rest)
 
-    monkeypatch.setattr(trainer.generator, "forward", look)
-    trainer._gan_step(batch)
+    monkeypatch.setattr(trainer.task.generator, "forward", look)
+    trainer.take_step(batch)
     assert len(labels) == 2  # D's fakes and G's
     assert torch.equal(labels[("disc_loss", "gen_loss").index(phase)], batch.labels)
 
 
 def test_pretraining_ignores_the_labels_of_its_data(shards, tmp_path):
     trainer = tiny.make_trainer(tiny.pretraining(shards, "train.kimg=0.004"), tmp_path)
-    assert trainer.classes == 1
+    assert trainer.task.setup.classes == 1
     train(trainer)  # labels 0 to 2 would not fit a discriminator of one class
     assert trainer.step == 1
 
@@ -149,7 +151,7 @@ def test_pretraining_ignores_the_labels_of_its_data(shards, tmp_path):
 def align_loss_after(trainer, steps):
     losses = []
     for _ in range(steps):
-        losses.append(float(trainer._align_step()["loss/align"].detach()))
+        losses.append(float(trainer.take_step(None)["loss/align"].detach()))
         trainer.step += 1
     return losses
 
@@ -157,23 +159,26 @@ def align_loss_after(trainer, steps):
 @pytest.mark.parametrize("modulation", ["adafm", "adain"])
 def test_alignment_pulls_random_heads_to_the_source(modulation, trainer):
     heads = (f"modulation.name={modulation}", "modulation.init=align")
-    trainer = trainer(*heads, "optimizer.lr=0.02", "train.batch=8", task="align")
-    discriminator = state_of(trainer.discriminator)
+    trainer = trainer(*heads, "optimizer.lr=0.02", "train.batch=8", task="alignment")
+    discriminator = state_of(trainer.task.discriminator)
     losses = align_loss_after(trainer, 60)
     assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
-    assert all(torch.equal(value, discriminator[name]) for name, value in trainer.discriminator.state_dict().items())
+    assert all(
+        torch.equal(value, discriminator[name]) for name, value in trainer.task.discriminator.state_dict().items()
+    )
 
 
 def test_alignment_from_the_source_has_nothing_to_do(trainer):
-    assert align_loss_after(trainer(task="align"), 1)[0] < 1e-4
+    assert align_loss_after(trainer(task="alignment"), 1)[0] < 1e-4
 
 
 def test_alignment_draws_every_class(trainer, monkeypatch):
-    trainer = trainer("train.batch=60", "modulation.init=align", "modulation.name=adafm", task="align")
+    trainer = trainer("train.batch=60", "modulation.init=align", "modulation.name=adafm", task="alignment")
     seen = []
-    monkeypatch.setattr(gan, "align_loss", lambda g, labels, *_: (seen.append(labels), (torch.zeros(()), {}))[1])
-    monkeypatch.setattr(trainer, "_gen_step", lambda phase, parts, loss, compares: loss(parts[0], None)[1])
-    trainer._align_step()
+    phase = next(trainer.task.phases(0, trainer.microbatches(None)))
+    loss = phase.loss
+    monkeypatch.setattr(trainer.task, "loss", lambda part, gather: (seen.append(part.labels), loss(part, gather))[1])
+    trainer.take_step(None)
     assert all(10 < count < 30 for count in seen[0].bincount(minlength=3).tolist())
 
 
@@ -208,10 +213,10 @@ def test_the_first_picture_of_a_transfer_shows_the_source_in_every_row(shards, s
 
 def test_each_part_learns_at_its_own_rate(trainer):
     trainer = trainer("optimizer.lr=0.004", "optimizer.class_net_mult=0.25")
-    rates = {id(p): g["lr"] for g in trainer.gen_optimizer.param_groups for p in g["params"]}
-    for name, parameter in trainer.generator.trained.named_parameters():
+    rates = {id(p): g["lr"] for g in trainer.task.gen_optimizer.param_groups for p in g["params"]}
+    for name, parameter in trainer.task.generator.trained.named_parameters():
         assert rates[id(parameter)] == (0.001 if name.startswith("class_net.") else 0.004)
-    assert not {id(p) for p in trainer.generator.source.parameters()} & rates.keys()
+    assert not {id(p) for p in trainer.task.generator.source.parameters()} & rates.keys()
 
 
 def test_a_trained_mapping_network_learns_at_its_own_rate():
@@ -246,7 +251,7 @@ def test_the_first_steps_of_a_run_repeat_and_another_seed_gives_another_run(trai
     def after(seed):
         made = trainer("train.kimg=0.008", f"train.seed={seed}", "train.mirror=true")
         train(made)
-        return torch.cat([p.detach().flatten() for p in made.generator.trained.parameters()])
+        return torch.cat([p.detach().flatten() for p in made.task.generator.trained.parameters()])
 
     assert torch.equal(after(0), after(0))
     assert not torch.equal(after(0), after(1))
@@ -257,20 +262,20 @@ def test_training_does_not_depend_on_the_global_random_stream(trainer):
         made = trainer("train.kimg=0.008", "contrastive=barlow-twins")
         torch.manual_seed(noise)
         train(made)
-        return torch.cat([p.detach().flatten() for p in made.generator.trained.parameters()])
+        return torch.cat([p.detach().flatten() for p in made.task.generator.trained.parameters()])
 
     assert torch.equal(after(1), after(2))
 
 
 def test_gamma_follows_the_heuristic_unless_it_is_given(trainer):
-    assert trainer().penalties.gamma == pytest.approx(2e-4 * 64 / 4)
-    assert trainer("r1.gamma=7").penalties.gamma == 7
+    assert trainer().task.penalties.gamma == pytest.approx(2e-4 * 64 / 4)
+    assert trainer("r1.gamma=7").task.penalties.gamma == 7
 
 
 @pytest.mark.parametrize(
     ("overrides", "text"),
     [
-        (("train.freeze=['from_rbg']",), "train.freeze names 'from_rbg'; did you mean 'from_rgb'? D has: from_rgb, "),
+        (("task.freeze=['from_rbg']",), "task.freeze names 'from_rbg'; did you mean 'from_rgb'? D has: from_rgb, "),
         (("train.batch=6",), "stddev_group 4 does not divide the batch of 6; change train.batch or stddev_group"),
         (
             ("discriminator.name=stylegan1", "discriminator.resolution=16", "discriminator.channels=[8,8,8]"),

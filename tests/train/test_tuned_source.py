@@ -12,6 +12,7 @@ from hmgan.generators.snapshot import load_generator
 from hmgan.generators.transfer import TransferGenerator
 from hmgan.train.log import RunLog
 from hmgan.train.prepare import prepare
+from hmgan.train.tasks.alignment import aligning
 
 RELEASED = ("const", "noise1", "noise2", "norm1", "norm2", "to_rgb")
 
@@ -19,9 +20,9 @@ RELEASED = ("const", "noise1", "noise2", "norm1", "norm2", "to_rgb")
 def moved_by_a_step(experiment, folder):
     """Names of the source's parameters that a step changes; the trainer."""
     trainer = tiny.make_trainer(experiment, folder)
-    before = {name: p.detach().clone() for name, p in trainer.generator.source.named_parameters()}
-    trainer._gan_step(next(batches(trainer.data, batch_per_rank=4, rank=0, world=1, seed=0)))
-    after = trainer.generator.source.named_parameters()
+    before = {name: p.detach().clone() for name, p in trainer.task.generator.source.named_parameters()}
+    trainer.take_step(next(batches(trainer.task.data, batch_per_rank=4, rank=0, world=1, seed=0)))
+    after = trainer.task.generator.source.named_parameters()
     return {name for name, p in after if not torch.equal(p, before[name])}, trainer
 
 
@@ -29,7 +30,7 @@ def test_the_whole_source_trains_in_hyper_mod_ft(shards, source, tmp_path):
     experiment = tiny.transfer(shards, source, name="hyper-mod-ft")
     moved, trainer = moved_by_a_step(experiment, tmp_path)
     # A shift of every channel that an AdaIN takes away again has no gradient: biases before one need not move.
-    still = {name for name, _ in trainer.generator.source.named_parameters()} - moved
+    still = {name for name, _ in trainer.task.generator.source.named_parameters()} - moved
     assert all(name.endswith(("conv1.bias", "conv2.bias")) for name in still)
     assert any("conv1.weight" in name for name in moved)
     assert any(name.startswith("mapping.") for name in moved)
@@ -44,8 +45,8 @@ def test_the_released_fine_tuning_leaves_convolutions_and_mapping(shards, source
 def test_the_mapping_network_learns_at_its_own_rate(shards, source, tmp_path):
     experiment = tiny.transfer(shards, source, "optimizer.mapping_mult=0.25", name="hyper-mod-ft")
     trainer = tiny.make_trainer(experiment, tmp_path)
-    rates = {id(p): group["lr"] for group in trainer.gen_optimizer.param_groups for p in group["params"]}
-    for name, parameter in trainer.generator.source.named_parameters():
+    rates = {id(p): group["lr"] for group in trainer.task.gen_optimizer.param_groups for p in group["params"]}
+    for name, parameter in trainer.task.generator.source.named_parameters():
         assert rates[id(parameter)] == experiment.optimizer.lr * (0.25 if name.startswith("mapping.") else 1)
 
 
@@ -70,12 +71,12 @@ def test_the_average_and_the_snapshot_hold_the_tuned_source(shards, source, tmp_
     with RunLog(None, 1.0) as log:
         trainer.save = lambda: None
         trainer.train(log)
-    averaged = trainer.averaged
+    averaged = trainer.task.averaged()
     assert isinstance(loaded, TransferGenerator)
     weights = dict(averaged.source.named_parameters())
     for name, value in loaded.source.named_parameters():
         assert torch.equal(value, weights[name])
-    tuned = trainer.generator.source.state_dict()
+    tuned = trainer.task.generator.source.state_dict()
     assert not torch.equal(tuned["blocks.0.conv2.weight"], weights["blocks.0.conv2.weight"])
     with torch.no_grad():
         latents, labels = loaded.latents(range(3)), torch.tensor([2, 0, 1])
@@ -101,7 +102,5 @@ def test_parts_that_cannot_train_are_refused(overrides, message, shards, source)
 
 
 def test_alignment_leaves_the_source_where_it_is(shards, source, tmp_path):
-    experiment = tiny.transfer(
-        shards, source, "modulation.init=align", "train.kimg=0.004", name="hyper-mod-ft", task="align"
-    )
-    assert "source" not in tiny.make_trainer(experiment, tmp_path).generator.trained
+    experiment = tiny.transfer(shards, source, "modulation.init=align", "train.kimg=0.004", name="hyper-mod-ft")
+    assert "source" not in tiny.make_trainer(aligning(experiment), tmp_path).task.generator.trained

@@ -73,8 +73,8 @@ class Engine:
         """Args: parts: how many backward passes make a step."""
         raise NotImplementedError
 
-    def check(self, experiment: Any, generator: Any) -> None:
-        """Raises UserError for what this engine cannot train."""
+    def check(self, task: Any) -> None:
+        """Raises UserError for a `hmgan.train.tasks.base.Task` that this engine cannot train."""
 
     def divide(self, generator: Any, average: nn.Module) -> None:
         """Lays G and its moving average over the ranks, before it has an optimiser."""

@@ -1,11 +1,9 @@
-"""From an experiment to its engine, and what an engine cannot train."""
+"""From an experiment to its engine."""
 
 from __future__ import annotations
 
 from hmgan import components
 from hmgan.config.experiment import Experiment
-from hmgan.errors import UserError
-from hmgan.generators.build import Generator
 from hmgan.train.engines.base import Engine, Ranks
 from hmgan.train.engines.replicated import Replicated
 
@@ -16,19 +14,5 @@ def engine_of(experiment: Experiment, ranks: Ranks) -> Engine:
 
 
 def named(experiment: Experiment, ranks: Ranks) -> Engine:
+    """The engine that the experiment names. Raises UserError for one that is not installed."""
     return components.build("engine", experiment.engine.name, ranks, **experiment.engine.options)
-
-
-def check(experiment: Experiment, ranks: Ranks, generator: Generator) -> None:
-    """Raises UserError for an engine that is not installed, or cannot train this."""
-    engine = named(experiment, ranks)
-    if not engine.divides:
-        return
-    name = experiment.engine.name
-    for field in ("reconstruction", "mining", "anchors"):
-        if getattr(experiment, field) is not None:
-            raise UserError(
-                f"engine {name} divides networks that train whole in every step, and {field} changes what trains; "
-                "take engine = replicated"
-            )
-    engine.check(experiment, generator)

@@ -41,18 +41,11 @@ class FSDP2(Engine):
         self._unit = unit
         self._shell: Any = None
 
-    def check(self, experiment: Any, generator: Any) -> None:
-        held = None
-        if experiment.gen_penalty is not None:
-            held = "gen_penalty has a loss on them"
-        elif generator.penalties():
-            held = f"modulation {experiment.modulation.name!r} has a loss on them"
-        elif experiment.task == "pretrain" and experiment.conditional and experiment.modulation is None:
-            held = "train.labels reads them before"
-        if held is not None:
+    def check(self, task: Any) -> None:
+        if held := task.outside():
             raise UserError(f"engine fsdp2 has G's weights whole only in its passes, and {held}; {ELSE}")
-        if experiment.modulation is not None:
-            describe_edits(generator)
+        if task.experiment.modulation is not None:
+            describe_edits(task.generator)
 
     def divide(self, generator: Any, average: nn.Module) -> None:
         from hmgan.train.engines import shares

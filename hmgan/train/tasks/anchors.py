@@ -6,54 +6,74 @@ as there are images, must G give what D takes for one of them as a whole.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from hmgan import rng
-from hmgan.config.settings import Anchors
+from hmgan.components import register
 from hmgan.discriminators.patches import PatchDiscriminator
-from hmgan.generators.unconditional import UnconditionalGenerator
-from hmgan.types import Latents
+from hmgan.train.tasks.players import FINE_TUNING, Players, Turn
+from hmgan.types import Count, GenOut, Latents, Weight
 
 
-class AnchoredGenerator(UnconditionalGenerator):
-    """The generator with z near one of a few anchors, and no style mixing."""
+class AnchoredGenerator:
+    """The generator with z near one of a few anchors, and no style mixing.
 
-    def __init__(self, generator: UnconditionalGenerator, settings: Anchors, seed: int) -> None:
-        super().__init__(generator.trained)
-        self._settings = settings
-        self._keys = rng.keys(seed, "anchors", 0, settings.count)
+    Args:
+        spread: standard deviation of z around its anchor.
+    """
+
+    def __init__(self, generator: Any, count: int, spread: float, seed: int) -> None:
+        self._generator, self._spread = generator, spread
+        self._keys = rng.keys(seed, "anchors", 0, count)
 
     def latents(self, keys: Sequence[int], mixing: float = 0.0) -> Latents:
-        latents = super().latents(keys)
-        chosen = [self._keys[key % self._settings.count] for key in keys]
-        return latents._replace(z=super().latents(chosen).z + self._settings.spread * latents.z)
+        latents = self._generator.latents(keys)
+        chosen = [self._keys[key % len(self._keys)] for key in keys]
+        return latents._replace(z=self._generator.latents(chosen).z + self._spread * latents.z)
+
+    def penalties(self) -> Mapping[str, Tensor]:
+        return self._generator.penalties()
+
+    def __call__(self, latents: Latents, labels_B: Tensor) -> GenOut:
+        return self._generator(latents, labels_B)
 
 
-class Turn(NamedTuple):
-    """Who plays a step."""
+@register("players", "anchors")
+class Anchors(Players):
+    """In one step of `every`, whole images near the anchors; in the others, patches of images from any z.
 
-    generator: UnconditionalGenerator
-    discriminator: nn.Module
-    idle: list[nn.Parameter]  # of D, in this step
-
-
-class Turns:
-    """Which of the two a step is: a function of the step alone.
+    Args:
+        count: fixed z, the anchors.
+        spread: standard deviation of z around its anchor.
+        every: counts steps; one in so many is of whole images near anchors.
+        patch_blocks: blocks of D in front of the patch head; 3 at 256 px.
 
     Raises: UserError for a discriminator that cannot judge patches.
     """
 
-    def __init__(
-        self, settings: Anchors, generator: UnconditionalGenerator, discriminator: nn.Module, seed: int
-    ) -> None:
-        self._every, self._generator = settings.every, generator
-        self._anchored = AnchoredGenerator(generator, settings, seed)
-        self.patches = PatchDiscriminator(discriminator, settings.patch_blocks, seed)
+    excludes: ClassVar = FINE_TUNING
+    steady = False
 
-    def at(self, step: int) -> Turn:
+    def __init__(
+        self,
+        generator: Any,
+        discriminator: nn.Module,
+        seed: int,
+        *,
+        count: Count = 10,
+        spread: Weight = 0.1,
+        every: Count = 4,
+        patch_blocks: Count = 3,
+    ) -> None:
+        super().__init__(generator, discriminator, seed)
+        self._every = every
+        self._anchored = AnchoredGenerator(generator, count, spread, seed)
+        self.critic = self.patches = PatchDiscriminator(discriminator, patch_blocks, seed)
+
+    def at(self, step: int, kimg: float) -> Turn:
         if step % self._every == 0:
-            return Turn(self._anchored, self.patches.discriminator, self.patches.idle(whole=True))
-        return Turn(self._generator, self.patches, self.patches.idle(whole=False))
+            return Turn(self._anchored, self.discriminator, self.patches.idle(whole=True))
+        return Turn(self.generator, self.patches, self.patches.idle(whole=False))

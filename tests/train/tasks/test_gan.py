@@ -8,37 +8,31 @@ import torch
 
 from hmgan.data.loader import batches
 from hmgan.losses.dcl import dual_contrastive
+from hmgan.train import draws
 from hmgan.train.distributed.runtime import Runtime
-from hmgan.train.tasks import gan
+from hmgan.train.tasks import gan_losses
 
 
 @pytest.fixture
 def trainer(shards, source, tmp_path):
-    return lambda *overrides: tiny.make_trainer(tiny.transfer(shards, source, *overrides), tmp_path)
+    return lambda *overrides: tiny.make_trainer(tiny.transfer(shards, source, "task.mixing=0.5", *overrides), tmp_path)
 
 
 def disc_loss(trainer, step=1):
-    batch = next(batches(trainer.data, batch_per_rank=4, rank=0, world=1, seed=0))
+    batch = next(batches(trainer.task.data, batch_per_rank=4, rank=0, world=1, seed=0))
     trainer.step = step
-    real = gan.as_images(batch.images)
-    return gan.disc_loss(
-        trainer.generator,
-        trainer.discriminator,
-        trainer.rules,
-        trainer.penalties,
-        trainer.runtime.gather,
-        real,
-        batch.labels,
-        trainer.draws(),
-        0.5,
+    (part,) = trainer.microbatches(batch)
+    task = trainer.task
+    return gan_losses.disc_loss(
+        task.generator, task.discriminator, task.rules, task.penalties, part, trainer.runtime.gather
     )
 
 
 def gen_loss(trainer):
-    batch = next(batches(trainer.data, batch_per_rank=4, rank=0, world=1, seed=0))
-    real, draws = gan.as_images(batch.images), trainer.draws()
-    networks = (trainer.generator, trainer.discriminator)
-    return gan.gen_loss(*networks, trainer.rules, trainer.runtime.gather, real, batch.labels, draws, 0.5)
+    batch = next(batches(trainer.task.data, batch_per_rank=4, rank=0, world=1, seed=0))
+    (part,) = trainer.microbatches(batch)
+    task = trainer.task
+    return gan_losses.gen_loss(task.generator, task.discriminator, task.rules, None, part, trainer.runtime.gather)
 
 
 def counted(monkeypatch, network):
@@ -60,14 +54,14 @@ def test_nothing_of_the_discriminators_phase_flows_back_to_the_generator(contras
     trainer = trainer(f"contrastive={contrastive}")
     loss, _ = disc_loss(trainer, step=0)
     loss.backward()
-    assert all(p.grad is None for p in trainer.generator.parameters())
-    assert all(p.grad is not None for p in trainer.discriminator.parameters() if p.requires_grad)
+    assert all(p.grad is None for p in trainer.task.generator.parameters())
+    assert all(p.grad is not None for p in trainer.task.discriminator.parameters() if p.requires_grad)
 
 
 @pytest.mark.parametrize("contrastive", ["none", "dcl", "barlow-twins"])
 def test_the_discriminators_fakes_are_made_once(contrastive, trainer, monkeypatch):
     trainer = trainer(f"contrastive={contrastive}")
-    made = counted(monkeypatch, trainer.generator)
+    made = counted(monkeypatch, trainer.task.generator)
     disc_loss(trainer)
     assert len(made) == 1
     assert not made[0][1].image.requires_grad
@@ -75,8 +69,8 @@ def test_the_discriminators_fakes_are_made_once(contrastive, trainer, monkeypatc
 
 def test_views_are_of_the_very_reals_and_fakes_that_the_adversarial_term_saw(trainer, monkeypatch):
     trainer = trainer("contrastive=barlow-twins")
-    seen = counted(monkeypatch, trainer.discriminator)
-    viewed = counted(monkeypatch, trainer.penalties.views)
+    seen = counted(monkeypatch, trainer.task.discriminator)
+    viewed = counted(monkeypatch, trainer.task.penalties.views)
     disc_loss(trainer)
     # Real and fake, every one a pass of its own, and the two views of each in one more.
     assert [len(arguments[0]) for arguments, _ in seen] == [4, 4, 8, 8]
@@ -92,15 +86,15 @@ def test_views_are_of_the_very_reals_and_fakes_that_the_adversarial_term_saw(tra
 def test_the_contrastive_term_adds_its_weight_times_itself(trainer):
     plain, _ = disc_loss(trainer("contrastive=none"))
     for name in ("barlow-twins", "dcl"):
-        loss, stats = disc_loss(trainer(f"contrastive={name}", "train.contrastive_weight=0.25"))
+        loss, stats = disc_loss(trainer(f"contrastive={name}", "contrastive.weight=0.25"))
         torch.testing.assert_close(loss, plain + 0.25 * stats["loss/contrastive"])
-    _, stats = disc_loss(trainer("contrastive=dcl", "train.contrastive_weight=0"))
+    _, stats = disc_loss(trainer("contrastive=dcl", "contrastive.weight=0"))
     assert "loss/contrastive" not in stats
 
 
 @pytest.mark.parametrize("step", range(7))
 def test_r1_comes_at_its_steps_only_and_makes_up_for_the_others(step, trainer):
-    trainer = trainer("r1.every=3", "r1.gamma=10", "train.freeze=[]")
+    trainer = trainer("r1.every=3", "r1.gamma=10", "task.freeze=[]")
     loss, stats = disc_loss(trainer, step=step)
     assert ("loss/r1" in stats) == (step % 3 == 0)
     if step % 3 == 0:
@@ -116,15 +110,15 @@ def test_r1_can_be_turned_off(trainer):
 
 def test_the_generators_phase_draws_fakes_of_its_own_and_reaches_only_trained_parts(trainer, monkeypatch):
     trainer = trainer()
-    trainer._disc_gradients(False)
-    made = counted(monkeypatch, trainer.generator)
+    trainer.task._disc_trains(False)
+    made = counted(monkeypatch, trainer.task.generator)
     disc_loss(trainer)
     loss, _ = gen_loss(trainer)
     loss.backward()
     assert not torch.equal(made[0][0][0].z, made[1][0][0].z)
-    assert all(p.grad is None for p in trainer.discriminator.parameters())
-    assert all(p.grad is None for p in trainer.generator.source.parameters())
-    assert all(p.grad is not None for p in trainer.generator.trained["modulation"].parameters())
+    assert all(p.grad is None for p in trainer.task.discriminator.parameters())
+    assert all(p.grad is None for p in trainer.task.generator.source.parameters())
+    assert all(p.grad is not None for p in trainer.task.generator.trained["modulation"].parameters())
 
 
 def test_what_a_modulation_adds_joins_the_generators_loss(trainer):
@@ -136,8 +130,8 @@ def test_what_a_modulation_adds_joins_the_generators_loss(trainer):
 
 def test_the_dual_contrastive_game_shows_the_generator_the_reals_without_gradients(trainer, monkeypatch):
     trainer = trainer("adversarial=dual-contrastive")
-    trainer._disc_gradients(False)
-    seen = counted(monkeypatch, trainer.discriminator)
+    trainer.task._disc_trains(False)
+    seen = counted(monkeypatch, trainer.task.discriminator)
     loss, _ = gen_loss(trainer)
     loss.backward()
     (fake, on_fake), (real, on_real) = seen
@@ -156,9 +150,9 @@ def test_a_regularizer_adds_its_weight_times_itself(trainer):
 
 def test_reals_and_fakes_are_augmented_in_both_phases_and_views_are_not(trainer, monkeypatch):
     trainer = trainer("augment=diffaugment", "contrastive=barlow-twins", "adversarial=dual-contrastive", "r1.every=1")
-    shown = counted(monkeypatch, trainer.rules.augment)
-    viewed = counted(monkeypatch, trainer.penalties.views)
-    seen = counted(monkeypatch, trainer.discriminator)
+    shown = counted(monkeypatch, trainer.task.rules.augment)
+    viewed = counted(monkeypatch, trainer.task.penalties.views)
+    seen = counted(monkeypatch, trainer.task.discriminator)
     _, stats = disc_loss(trainer)
     # D's pass of real and of fake is of the augmented pictures; the views are of the images as they came.
     assert len(shown) == 2
@@ -177,26 +171,26 @@ def test_reals_and_fakes_are_augmented_in_both_phases_and_views_are_not(trainer,
 
 
 def test_a_ranks_draws_are_its_part_of_the_global_batch():
-    whole = gan.Draws(seed=3, step=5, first=40, batch=8).keys("disc")
-    parts = [gan.Draws(seed=3, step=5, first=40 + 4 * rank, batch=4).keys("disc") for rank in range(2)]
+    whole = draws.Draws(seed=3, step=5, first=40, batch=8).keys("disc")
+    parts = [draws.Draws(seed=3, step=5, first=40 + 4 * rank, batch=4).keys("disc") for rank in range(2)]
     assert parts[0] + parts[1] == whole
-    assert len({*whole, *gan.Draws(3, 5, 40, 8).keys("gen"), *gan.Draws(4, 5, 40, 8).keys("disc")}) == 24
-    assert not set(whole) & set(gan.Draws(3, 6, 48, 8).keys("disc"))
+    assert len({*whole, *draws.Draws(3, 5, 40, 8).keys("gen"), *draws.Draws(4, 5, 40, 8).keys("disc")}) == 24
+    assert not set(whole) & set(draws.Draws(3, 6, 48, 8).keys("disc"))
 
 
 def test_mirroring_flips_whole_images_and_about_half_of_them():
     images = torch.arange(200 * 12, dtype=torch.float32).view(200, 1, 3, 4)
-    keys = gan.Draws(0, 0, 0, 200).keys("mirror")
-    out = gan.mirrored(images, keys)
+    keys = draws.Draws(0, 0, 0, 200).keys("mirror")
+    out = draws.mirrored(images, keys)
     flipped = [torch.equal(o, i.flip(2)) for o, i in zip(out, images, strict=True)]
     kept = [torch.equal(o, i) for o, i in zip(out, images, strict=True)]
     assert all(a != b for a, b in zip(flipped, kept, strict=True))
     assert 70 < sum(flipped) < 130
-    assert torch.equal(gan.mirrored(images, keys), out)
+    assert torch.equal(draws.mirrored(images, keys), out)
 
 
 def test_images_span_minus_one_to_one():
-    assert gan.as_images(torch.tensor([0, 255], dtype=torch.uint8)).tolist() == [-1, 1]
+    assert draws.as_images(torch.tensor([0, 255], dtype=torch.uint8)).tolist() == [-1, 1]
 
 
 def test_a_gradient_missing_on_this_rank_counts_as_zero_in_the_average(monkeypatch):

@@ -26,58 +26,53 @@ def trainer(shards, source, tmp_path):
 
 
 def drawn(trainer, step):
-    return next(batches(trainer.data, batch_per_rank=4, rank=0, world=1, seed=0, start_step=step))
+    return next(batches(trainer.task.data, batch_per_rank=4, rank=0, world=1, seed=0, start_step=step))
 
 
 def shown(trainer, step):
     """Which images of the set a step shows, by their pixels."""
-    every = torch.stack([trainer.data[i][0] for i in range(len(trainer.data))])
+    every = torch.stack([trainer.task.data[i][0] for i in range(len(trainer.task.data))])
     return [int((every == image).flatten(1).all(1).nonzero()) for image in drawn(trainer, step).images]
 
 
 def test_a_step_trains_scales_shifts_and_the_z_of_its_own_images_alone(trainer):
     trainer = trainer()
-    networks = torch.nn.ModuleDict({"G": trainer.generator, "D": trainer.discriminator})
+    networks = torch.nn.ModuleDict({"G": trainer.task.generator, "D": trainer.task.discriminator})
     before = {name: value.clone() for name, value in networks.state_dict().items()}
     for step in (0, 1):
         trainer.step = step
-        table = trainer.reconstructor.latents.z_NZ
+        table = trainer.task.latents.z_NZ
         # Later steps move every row, by the momentum of its own gradients.
         fresh = (table == 0).all(1)
-        trainer._data_step(drawn(trainer, step))
+        trainer.take_step(drawn(trainer, step))
         moved = (fresh & (table != 0).any(1)).nonzero().flatten().tolist()
         assert moved == sorted(shown(trainer, step))
     for name, value in networks.state_dict().items():
         modulated = name.startswith("G.trained.modulation.")
         assert torch.equal(value, before[name]) != modulated, name
-    assert trainer.generator.trained["modulation"].pull == 0.02
+    assert trainer.task.generator.trained["modulation"].pull == 0.02
 
 
-def test_the_loss_is_the_papers_sum_image_by_image(trainer, monkeypatch):
-    trainer = trainer("reconstruction.perceptual_weight=0.25", "modulation.pull=0.5", "train.seed=3")
+def test_the_loss_is_the_papers_sum_image_by_image(trainer):
+    trainer = trainer("task.perceptual_weight=0.25", "modulation.pull=0.5", "train.seed=3")
     trainer.step = 2
-    modulation, table = trainer.generator.trained["modulation"], trainer.reconstructor.latents.z_NZ
+    modulation, table = trainer.task.generator.trained["modulation"], trainer.task.latents.z_NZ
     with torch.no_grad():
         for each in (*modulation.parameters(), table):
             each += 0.3 * torch.randn(each.shape, generator=rng.generator(0))
-    losses = []
+    batch = next(batches(trainer.task.data, batch_per_rank=4, rank=0, world=1, seed=3, start_step=2))
+    (part,) = trainer.microbatches(batch)
+    loss, _ = trainer.task.loss(part, trainer.runtime.gather)
 
-    def keep(phase, parts, loss, compares):
-        losses.append(loss(parts[0], trainer.runtime.gather)[0])
-
-    monkeypatch.setattr(trainer, "_gen_step", keep)
-    batch = next(batches(trainer.data, batch_per_rank=4, rank=0, world=1, seed=3, start_step=2))
-    trainer._data_step(batch)
-
-    every = torch.stack([trainer.data[i][0] for i in range(len(trainer.data))])
+    every = torch.stack([trainer.task.data[i][0] for i in range(len(trainer.task.data))])
     images, features, learned = 0.0, 0.0, []
-    network = trainer.reconstructor.feature_net
+    network = trainer.task.feature_net
     with torch.no_grad():
         for b, image in enumerate(batch.images):
             place = int((every == image).flatten(1).all(1).nonzero())
-            latents = trainer.generator.latents([rng.key(3, "reconstruction", 2 * 4 + b)])
+            latents = trainer.task.generator.latents([rng.key(3, "reconstruction", 2 * 4 + b)])
             latents = latents._replace(z=table[place] + 0.01 * latents.z)
-            made, real = trainer.generator(latents, torch.tensor([0])).image, (image.float() / 127.5 - 1)[None]
+            made, real = trainer.task.generator(latents, torch.tensor([0])).image, (image.float() / 127.5 - 1)[None]
             images += float((made - real).abs().mean()) / 4
             features += sum(float((x - y).abs().mean()) for x, y in zip(network(made), network(real), strict=True)) / 4
             learned.append(table[place].double())
@@ -87,14 +82,14 @@ def test_the_loss_is_the_papers_sum_image_by_image(trainer, monkeypatch):
         emd = float(gaps.min(1).values.mean() + gaps.min(0).values.mean())
         pull = sum(float(t.square().mean()) for t in (*modulation.scales, *modulation.shifts))
     expected = images + 0.25 * features + 0.1 * emd + 0.5 * pull
-    assert losses[0].item() == pytest.approx(expected, rel=1e-5)
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_every_rate_drops_as_images_are_shown(trainer):
-    trainer = trainer("reconstruction.drop_kimg=0.008", "train.kimg=0.02", "reconstruction.lr=0.5")
-    groups = trainer.gen_optimizer.param_groups
+    trainer = trainer("task.drop_kimg=0.008", "train.kimg=0.02", "task.lr=0.5")
+    groups = trainer.task.gen_optimizer.param_groups
     seen = []
-    trainer.gen_optimizer.register_step_pre_hook(lambda *_: seen.append([group["lr"] for group in groups]))
+    trainer.task.gen_optimizer.register_step_pre_hook(lambda *_: seen.append([group["lr"] for group in groups]))
     with RunLog(None, 1.0) as log:
         trainer.train(log)
     factors = [1, 1, 0.2, 0.2, 0.04]
@@ -117,11 +112,11 @@ def test_it_draws_the_images_it_has_seen(trainer):
 
 
 def test_with_labels_each_class_has_a_scale_and_a_shift_of_its_own(trainer):
-    trainer = trainer("reconstruction.labels=true")
-    assert trainer.data.classes == tiny.CLASSES
-    trainer._data_step(drawn(trainer, 0))
+    trainer = trainer("train.labels=true")
+    assert trainer.task.data.classes == tiny.CLASSES
+    trainer.take_step(drawn(trainer, 0))
     trained = set(drawn(trainer, 0).labels.tolist())
-    for table in trainer.generator.trained["modulation"].scales:
+    for table in trainer.task.generator.trained["modulation"].scales:
         assert {c for c in range(3) if bool((table[c] != 0).any())} == trained
 
 
@@ -167,34 +162,36 @@ def test_a_dry_run_counts_the_z_and_no_discriminator(shards, source, capsys):
     [
         (
             "bsa",
-            ("reconstruction.limit=35",),
+            ("task.limit=35",),
             "reconstruction learns a z per image of at most 35 images, got 36; "
-            "train on fewer images, or raise reconstruction.limit",
+            "train on fewer images, or raise task.limit",
         ),
         (
             "bsa",
             ("contrastive=dcl",),
-            "contrastive is of a discriminator's training, and reconstruction has none; leave one out",
+            "task 'reconstruction' has no discriminator to train; leave contrastive out, or task",
         ),
         (
             "bsa",
-            ("anchors.count=3",),
-            "anchors is of a discriminator's training, and reconstruction has none; leave one out",
+            ("players=anchors",),
+            "task 'reconstruction' has no discriminator to train; leave players out, or task",
         ),
         (
             "bsa",
             ("train.mirror=true",),
-            "reconstruction has one z for an image and its mirror image; leave train.mirror out",
+            "task 'reconstruction' has one z for an image and its mirror image; leave train.mirror out, or task",
         ),
         (
             "bsa",
-            ("modulation=none", "class_net=none", "reconstruction.labels=true"),
-            "reconstruction.labels needs a class_net and a modulation; name them, or leave labels out",
+            ("modulation=none", "class_net=none", "train.labels=true"),
+            "train.labels needs a class_net and a modulation, or a backbone with classes; name them, or leave "
+            "train.labels out",
         ),
         (
             "transfergan",
             ("feature_net=squeezenet",),
-            "feature_net compares reconstructed images; add reconstruction, or leave it out",
+            "feature_net 'squeezenet' compares reconstructed images: task.name=reconstruction is missing; name it, or "
+            "leave feature_net out",
         ),
     ],
 )
@@ -214,5 +211,7 @@ def test_a_source_whose_z_names_a_class_is_refused(shards, tmp_path):
 
 def test_pretraining_by_reconstruction_is_refused(shards):
     with pytest.raises(UserError) as caught:
-        tiny.pretraining(shards, "reconstruction.limit=40")
-    assert str(caught.value) == "reconstruction adapts a source, got a pretraining; leave it out"
+        tiny.pretraining(shards, "task=reconstruction", "task.limit=40")
+    assert str(caught.value) == (
+        "task 'reconstruction' adapts a source, and has no use for a new backbone; leave backbone out, or task"
+    )

@@ -1,0 +1,77 @@
+"""Settings that have moved: an old key is answered with the new one, and a run of an older version is read by it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hmgan.errors import UserError
+
+# In the order in which they are looked for: a key before the table it stood in.
+MOVED = {
+    "train.contrastive_weight": "contrastive.weight",
+    "train.class_weight": "disc_head.class_weight",
+    "train.class_fakes": "disc_head.class_fakes",
+    "train.gen_penalty_weight": "gen_penalty.weight",
+    "train.freeze": "task.freeze",
+    "train.mixing": "task.mixing",
+    "reconstruction.labels": "train.labels",
+    "reconstruction": "task",
+    "mining": "players",
+    "anchors": "players",
+}
+# Tables that became a choice, and the component of that choice that they are.
+NAMED = {"reconstruction": "reconstruction", "mining": "mining", "anchors": "anchors"}
+# Names that a setting has no more, or never had, and what there is in their place.
+GONE = {
+    "task": {
+        "pretrain": "an experiment with a backbone of its own is a pretraining; leave task out",
+        "transfer": "an experiment with a source is a transfer; leave task out",
+        "align": "it is called alignment, and hmgan align takes any transfer",
+    },
+    "engine": {
+        "zero3": "it would divide D's weights, which R1's double backward needs whole; take zero1 or zero2, or fsdp2, "
+        "which divides G's",
+    },
+}
+
+
+def refuse(table: Mapping[str, Any]) -> None:
+    """Raises UserError with the new name of the first key that has moved."""
+    for field, names in GONE.items():
+        choice = table.get(field)
+        name = choice.get("name") if isinstance(choice, Mapping) else choice
+        if isinstance(name, str) and name in names:
+            raise UserError(f"no {field} named {name!r}: {names[name]}")
+    for old, new in MOVED.items():
+        if _find(table, old) is not None:
+            named = f' with {new}.name = "{NAMED[old]}"' if old in NAMED else ""
+            raise UserError(f"{old} is {new} now{named}; write that in its place")
+
+
+def renamed(table: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored table with its values under their new names; what belongs to a component that is not there is left."""
+    new: dict[str, Any] = {key: dict(value) if isinstance(value, Mapping) else value for key, value in table.items()}
+    if isinstance(new.get("task"), str) and new["task"] in GONE["task"]:
+        new["task"] = {"name": "alignment" if new["task"] == "align" else "gan"}
+        if isinstance(new.get("train"), dict) and new["train"].get("labels") is False:
+            del new["train"]["labels"]  # which meant: unless there is a modulation
+    for old, path in MOVED.items():
+        value = _find(new, old)
+        if value is None:
+            continue
+        *above, key = old.split(".")
+        del (new[above[0]] if above else new)[key]
+        top, _, inner = path.partition(".")
+        if old in NAMED:
+            new[top] = {"name": NAMED[old], **value}
+        elif inner and isinstance(new.get(top), dict):
+            new[top][inner] = value
+    return new
+
+
+def _find(table: Mapping[str, Any], path: str) -> Any:
+    value: Any = table
+    for key in path.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value

@@ -1,0 +1,48 @@
+"""What a step draws and is shown: random streams by sample, and the rank's batch in microbatches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from hmgan import rng
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The random streams of one step, one key per sample of the global batch: any split over ranks draws the same."""
+
+    seed: int
+    step: int
+    first: int  # global position of the first sample
+    batch: int  # of this rank, or of a microbatch of it
+
+    def keys(self, stream: str) -> list[int]:
+        return rng.keys(self.seed, stream, self.first, self.batch)
+
+    def common(self, stream: str) -> int:
+        """One key for the whole step, on every rank the same."""
+        return rng.key(self.seed, stream, self.step)
+
+
+class Microbatch(NamedTuple):
+    """What of a rank's batch passes through the networks at once. A task without images has its draws alone."""
+
+    real: Tensor  # [B, 3, H, W] in [-1, 1]
+    labels: Tensor  # [B] int64
+    draws: Draws
+
+
+def as_images(images_u8: Tensor) -> Tensor:
+    """uint8 -> [-1, 1]. Channels apart in memory, whatever the loader has: another layout is another sum's order."""
+    return images_u8.contiguous().float() / 127.5 - 1
+
+
+def mirrored(images: Tensor, keys: Sequence[int]) -> Tensor:
+    """Flips each image left to right with probability one half."""
+    flip_B = (rng.uniform_rows(keys, 1) < 0.5).to(images.device)[:, :, None, None]
+    return torch.where(flip_B, images.flip(3), images)

@@ -1,0 +1,158 @@
+"""Training without a discriminator: G draws every training image from a z that is the image's own.
+
+Noguchi & Harada 2019, arXiv:1904.01774. N training images, B batch of this rank, Z latent width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Adam
+
+from hmgan import components, rng
+from hmgan.components import register
+from hmgan.data.images import Shown
+from hmgan.data.order import indices
+from hmgan.errors import UserError
+from hmgan.layers.backbone import Backbone
+from hmgan.losses.emd import earth_mover
+from hmgan.losses.feature_nets import FeatureNet, feature_l1
+from hmgan.train.draws import Draws, Microbatch
+from hmgan.train.engines.base import Kept
+from hmgan.train.microbatches import Gather, Stats
+from hmgan.train.tasks.base import Part, Phase, Setup, Task
+from hmgan.train.tasks.gan_losses import weighed
+from hmgan.types import Count, Positive, Share, Weight
+
+DRAWS_PER_Z = 10  # of a normal distribution, that the z of reconstructed images are compared with
+NO_DISCRIMINATOR = "has no discriminator to train"
+
+
+class LearnedLatents(nn.Module):
+    """A z per training image, all zero at first. A damaged image that is tolerated lends its to its substitute.
+
+    Raises: UserError for more images than `limit`, or a backbone whose z is more than numbers.
+    """
+
+    def __init__(self, limit: int, backbone: Backbone, shown: Shown, seed: int) -> None:
+        super().__init__()
+        data = shown.indexed("reconstruction")
+        if len(data) > limit:
+            raise UserError(
+                f"reconstruction learns a z per image of at most {limit} images, got {len(data)}; "
+                "train on fewer images, or raise task.limit"
+            )
+        if backbone.old_classes():
+            raise UserError(
+                "reconstruction learns a z per image, and a part of this source's z is its class; "
+                "use a source without classes"
+            )
+        self.z_NZ = nn.Parameter(torch.zeros(len(data), backbone.latents([0]).z.shape[1]))
+        self._order = data.order(seed=seed)
+
+    def forward(self, step: int, batch: int, rank: int, world: int) -> Tensor:
+        """[B, Z] of the images that the loader gives this rank in a step."""
+        return self.z_NZ[indices(self._order, step, batch_per_rank=batch, rank=rank, world=world)]
+
+
+@register("task", "reconstruction")
+class Reconstruction(Task):
+    """BSA: each image against what G makes of its own z, by pixels and by features, and all z against a normal one.
+
+    The original's penalty on scales and shifts is the modulation's own.
+
+    Args:
+        limit: training images at most; a z learns only when its image is shown.
+        lr: learning rate of the images' z.
+        spread: standard deviation of the noise on z.
+        perceptual_weight: of the distance of features, where a feature_net is named.
+        emd_weight: of the distance of z to a normal distribution.
+        drop: every learning rate is multiplied by this after drop_kimg.
+        drop_kimg: thousands of real images between drops.
+
+    Raises: UserError for images that cannot have a z each.
+    """
+
+    excludes: ClassVar = {
+        "backbone": "adapts a source, and has no use for a new backbone",
+        "train.mirror": "has one z for an image and its mirror image",
+        **dict.fromkeys(
+            ("discriminator", "contrastive", "regularizer", "augment", "gen_penalty", "players"), NO_DISCRIMINATOR
+        ),
+    }
+
+    def __init__(
+        self,
+        setup: Setup,
+        *,
+        limit: Count = 5000,
+        lr: Positive = 0.03,
+        spread: Weight = 0.01,
+        perceptual_weight: Weight = 1e-3,
+        emd_weight: Weight = 0.1,
+        drop: Share = 0.2,
+        drop_kimg: Positive = 75.0,
+    ) -> None:
+        super().__init__(setup)
+        self._lr, self._spread, self._drop, self._drop_kimg = lr, spread, drop, drop_kimg
+        self._perceptual_weight, self._emd_weight = perceptual_weight, emd_weight
+        assert setup.data is not None
+        seed = setup.experiment.train.seed
+        self.latents = LearnedLatents(limit, self.generator.backbone, setup.data, seed).to(self.device)
+        self._learner = nn.ModuleList([self.generator, self.latents])
+        choice = setup.experiment.feature_net
+        self.feature_net: FeatureNet | None = None
+        if choice is not None:
+            self.feature_net = components.build("feature-net", choice.name, **choice.options).to(self.device)
+
+    @property
+    def steady(self) -> bool:
+        return False  # a z trains in the steps that show its image
+
+    @property
+    def learner(self) -> nn.Module:
+        return self._learner
+
+    def optimizer(self) -> Adam:
+        optimizer = super().optimizer()
+        optimizer.add_param_group({"params": list(self.latents.parameters()), "lr": self._lr})
+        self._rates = [group["lr"] for group in optimizer.param_groups]
+        return optimizer
+
+    def kept(self) -> dict[str, Kept]:
+        return {**super().kept(), "latents": self.latents}
+
+    def parts(self) -> list[Part]:
+        return [*super().parts(), Part(f"z of {len(self.latents.z_NZ):,} images", self.latents, False)]
+
+    def phases(self, step: int, parts: Sequence[Microbatch]) -> Iterator[Phase]:
+        """Sets the step's learning rates first, which are a function of kimg alone."""
+        kimg = step * self.experiment.train.batch / 1000
+        for group, rate in zip(self.gen_optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = rate * self._drop ** (kimg // self._drop_kimg)
+        yield Phase("reconstruction", self.gen, self.loss, compares=True, average=self.ema)
+
+    def loss(self, part: Microbatch, gather: Gather) -> tuple[Tensor, Stats]:
+        real, labels, draws = part
+        z_BZ = self._z(draws)
+        latents = self.generator.latents(draws.keys("reconstruction"))
+        with self.mixed():
+            image = self.generator(latents._replace(z=z_BZ + self._spread * latents.z), labels).image
+        terms = {"loss/image": (1.0, F.l1_loss(image, real))}
+        if self.feature_net is not None:
+            with torch.no_grad():
+                wanted = self.feature_net(real)
+            terms["loss/perceptual"] = (self._perceptual_weight, feature_l1(self.feature_net(image), wanted))
+        width = z_BZ.shape[1]
+        normal_MZ = gather(rng.normal_rows(draws.keys("emd"), DRAWS_PER_Z * width).to(z_BZ)).view(-1, width)
+        terms["loss/emd"] = (self._emd_weight, earth_mover(gather(z_BZ), normal_MZ))
+        return weighed(terms | {name: (1.0, value) for name, value in self.generator.penalties().items()})
+
+    def _z(self, draws: Draws) -> Tensor:
+        """[B, Z]: a microbatch takes the images that a rank of its size would."""
+        shares = self.experiment.train.batch // draws.batch
+        return self.latents(draws.step, draws.batch, draws.first // draws.batch - draws.step * shares, shares)
