@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-from hmgan.errors import UserError
-
-if TYPE_CHECKING:
-    from hmgan.data.pack.image_folders import Source
 
 looks = typer.Typer(help="Looks at packed images.", no_args_is_help=True)
 
@@ -45,50 +38,26 @@ def pack(
     threads: Annotated[int | None, typer.Option(help="Left out: one per core.")] = None,
 ) -> None:
     """Turns images into WebDataset shards with an index. Killed, it goes on with the same command."""
-    from hmgan.data.pack.kinds import open_source
-    from hmgan.data.pack.pack import pack as pack_images
+    from hmgan.commands.pack import PackOptions, pack_images
 
-    if (image_column is None) != (label_column is None):
-        raise UserError("--image-column and --label-column go together; give both or none")
-    if recipe is None:
-        if split is not None or accept_counts:
-            raise UserError("--split and --accept-counts are of a recipe; name one with --recipe, or leave them out")
-        columns = (image_column, label_column) if image_column and label_column else None
-        opens: Callable[[Path], Source] = partial(open_source, columns=columns)
-    else:
-        if image_column is not None:
-            raise UserError("--image-column and --label-column are of a table, not of a recipe; leave them out")
-        opens, resolution = _followed(recipe, split, accept_counts, resolution)
-    index = pack_images(
-        src,
-        out,
+    options = PackOptions(
+        src=src,
+        out=out,
+        recipe=recipe,
+        split=split,
+        accept_counts=accept_counts,
         resolution=resolution,
-        name=name,
-        opens=opens,
-        threads=threads,
         pad=pad,
         fit=fit,
         extension=format_,
         quality=quality,
         shard_samples=shard_samples,
+        name=name,
+        image_column=image_column,
+        label_column=label_column,
+        threads=threads,
     )
-    counts = ", ".join(f"{cls} {count}" for cls, count in zip(index.classes, index.counts, strict=True))
-    typer.echo(f"{out}: {sum(index.counts)} images of {index.resolution} px in {len(index.shards)} shards ({counts})")
-    if index.skipped:
-        typer.echo(f"left out because they cannot be read, and named above: {index.skipped}", err=True)
-
-
-def _followed(
-    name: str, split: str | None, accept_counts: bool, resolution: int | None
-) -> tuple[Callable[[Path], Source], int]:
-    """What opens the archive of a recipe, and the resolution."""
-    from hmgan.config import entries
-    from hmgan.data.pack.recipes import Prepared, Recipe
-
-    recipe = Recipe.model_validate(entries.entry("recipe", name))
-    accept = partial(typer.echo, err=True) if accept_counts else None
-    opens = partial(Prepared, name=name, recipe=recipe, split=split, accept=accept)
-    return opens, resolution or recipe.resolution
+    pack_images(options)
 
 
 def index(
@@ -96,11 +65,9 @@ def index(
     classes: Annotated[str | None, typer.Option(help="Names of the classes 0, 1, ..., joined by commas.")] = None,
 ) -> None:
     """Writes the index beside shards that others made."""
-    from hmgan.data.shards import ShardSet
-    from hmgan.data.tools import described, make_index
+    from hmgan.commands.data import index as run
 
-    made = make_index(place, classes.split(",") if classes else None, report=typer.echo)
-    typer.echo("\n".join(described(ShardSet(made))))
+    run(place, classes.split(",") if classes else None)
 
 
 @looks.command()
@@ -109,21 +76,14 @@ def inspect(
     grid: Annotated[Path | None, typer.Option(help="Draw the first images of each class into this PNG.")] = None,
 ) -> None:
     """Counts, sizes, a histogram of the classes and a picture of them."""
-    from hmgan.data.named import open_data
-    from hmgan.data.tools import described
-    from hmgan.pictures.grids import GRID_COLUMNS, class_grid
-    from hmgan.pictures.images import save_png
+    from hmgan.commands.data import inspect as run
 
-    images = open_data(data)
-    typer.echo("\n".join(described(images)))
-    if grid is not None:
-        save_png(class_grid(images.examples(GRID_COLUMNS)), grid)
+    run(data, grid)
 
 
 @looks.command()
 def verify(data: Annotated[str, typer.Argument(help="A folder or URL.")]) -> None:
     """Reads every byte and decodes every image."""
-    from hmgan.data.tools import verify as check
+    from hmgan.commands.data import verify as run
 
-    if wrong := check(data, report=typer.echo):
-        raise UserError(f"{len(wrong)} things are wrong, such as: {wrong[0]}")
+    run(data)

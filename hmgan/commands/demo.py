@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -30,19 +31,37 @@ from hmgan.train.run import run_training
 from hmgan.types import UNLABELLED
 
 
-def run_demo(outdir: Path, experiment_name: str, overrides: list[str], seed: int | None) -> Path:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DemoOptions:
+    """What `hmgan demo` was asked for.
+
+    Args:
+        outdir: that the run directory is made in.
+        experiment: the name of the transfer to show.
+        overrides: A.B=C, in their order.
+        seed: of everything random; None: the experiment's own.
+    """
+
+    outdir: Path
+    experiment: str
+    overrides: Sequence[str]
+    seed: int | None
+
+
+def run_demo(options: DemoOptions) -> Path:
     """Shows the source, transfers it, scores before and after, and leaves a folder with a report.
 
     Raises: UserError for an experiment that does not fit, or an output folder that cannot be made.
     """
     began = time.monotonic()
+    name, overrides, seed = options.experiment, options.overrides, options.seed
     extra = {} if seed is None else {"train": {"seed": seed}}
-    experiment = config.anchored(config.load(experiment_name, overrides, extra))
+    experiment = config.anchored(config.load(name, overrides, extra))
     if experiment.backbone is not None:
-        raise UserError(f"hmgan demo wants a transfer experiment, got {experiment_name!r}, a pretraining")
+        raise UserError(f"hmgan demo wants a transfer experiment, got {name!r}, a pretraining")
     prepared = prepare(experiment)
     resolution = prepared.networks.generator.resolution
-    folder = rundir.create(outdir, experiment_name, experiment.data_label, resolution, 1, experiment)
+    folder = rundir.create(options.outdir, name, experiment.data_label, resolution, 1, experiment)
     show_source(str(experiment.source), folder)
     run_training(prepared, folder)
     minutes = (time.monotonic() - began) / 60

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +31,23 @@ from hmgan.train.trainer import CHECKPOINTS
 RECIPE = "experiment.json"
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExportOptions:
+    """What `hmgan export` was asked for.
+
+    Args:
+        network: a run directory, whose newest snapshot is taken, or a snapshot.
+        out: a new folder.
+        cls: a class whose edits become part of the weights; None: the whole generator.
+        licence: for the card, as hubs abbreviate it.
+    """
+
+    network: Path
+    out: Path
+    cls: str | None
+    licence: str
+
+
 class Origin(NamedTuple):
     """Where an export comes from."""
 
@@ -38,17 +56,15 @@ class Origin(NamedTuple):
     run: Path | None  # the run directory of the snapshot, if it still lies in one
 
 
-def export(network: Path, out: Path, cls: str | None = None, licence: str = "other") -> None:
+def export(options: ExportOptions) -> None:
     """Writes model.safetensors, config.json and README.md, the model card, into a new folder.
 
     Of a whole generator, `hmgan sample --network OUT` draws the same images. Of one class, the folder is a source, for
     `hmgan train --source OUT` too if the run still has D as it was at that snapshot.
 
-    Args:
-        cls: a class whose edits become part of the weights.
-        licence: for the card, as hubs abbreviate it.
     Raises: UserError for an existing folder, a network that is not there, or a class that is not there or cannot fold.
     """
+    network, out, cls = options.network, options.out, options.cls
     if out.exists():
         raise UserError(f"{out} exists already; give a new folder")
     origin = origin_of(network)
@@ -70,10 +86,11 @@ def export(network: Path, out: Path, cls: str | None = None, licence: str = "oth
         use = f"hmgan sample --network {out.name} --seeds 0-31 --grid 8x4"
         whole = cls is None or (partial / DISCRIMINATOR).is_file()
         use += f"\nhmgan train hyper-mod-b --source {out.name} --data SHARDS" if cls is not None and whole else ""
-        write_card(partial, title(origin, cls), facts(origin, cls), scores(origin, cls), use, licence)
+        write_card(partial, title(origin, cls), facts(origin, cls), scores(origin, cls), use, options.licence)
 
     out.parent.mkdir(parents=True, exist_ok=True)
     write_folder_atomically(out, fill)
+    print(out)
 
 
 def origin_of(network: Path) -> Origin:

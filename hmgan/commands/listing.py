@@ -1,11 +1,8 @@
-"""`hmgan list`, `show` and `evaluate`: what there is, and how good it is."""
+"""`hmgan list` and `show`: what there is."""
 
 from __future__ import annotations
 
 import inspect
-import json
-from collections.abc import Sequence
-from pathlib import Path
 
 import tomli_w
 from rich.console import Console
@@ -14,10 +11,7 @@ from rich.table import Table
 from hmgan import components
 from hmgan.config import entries
 from hmgan.config import experiment as config
-from hmgan.config.settings import Data
 from hmgan.errors import UserError, unknown
-
-TABLE_COLUMNS = 3  # metrics side by side in a terminal of 80 characters
 
 
 def print_list(kind: str | None) -> None:
@@ -60,65 +54,3 @@ def print_entry(name: str, overrides: list[str]) -> None:
             component, options = entries.component(kind, name, {})
             shown = {k: v for k, v in components.defaults(kind, component, options).items() if v is not None}
             print(tomli_w.dumps({"summary": summary(kind, name), "name": component, **shown}))
-
-
-def print_scores(
-    run: Path,
-    data: str | None,
-    per_class: int | None,
-    seed: int,
-    trunc: float,
-    extractor: str,
-    metrics: Sequence[str],
-    perceptual: str,
-) -> None:
-    """Scores the newest snapshot of a run, prints a table and adds to its metrics.jsonl.
-
-    Raises: UserError if there is no generator, or its classes are not those of the data.
-    """
-    from hmgan.data.named import open_images, scored_against
-    from hmgan.evaluation.judge import Judge
-    from hmgan.evaluation.table import scores_table
-    from hmgan.files import cache_folder
-    from hmgan.generators.snapshot import load_generator, newest_snapshot
-    from hmgan.train.distributed.runtime import Runtime
-    from hmgan.types import UNLABELLED
-
-    runtime = Runtime()
-    with runtime.watched():
-        loaded = load_generator(run)
-        with runtime.accelerator.main_process_first():  # rank 0 packs a registry set, the others find it there
-            kept = loaded.config.get("data")
-            trained_on = None if kept is None else Data.model_validate(kept)
-            wanted = scored_against(trained_on, data or evaluation_data(run))
-            reals = open_images(wanted, labelled=loaded.classes != (UNLABELLED,))
-        if reals.classes != loaded.classes:
-            raise UserError(
-                f"the data has classes {', '.join(reals.classes)}, the generator {', '.join(loaded.classes)}; "
-                "give --data with the same classes in the same order"
-            )
-        judge = Judge(reals, extractor, cache_folder() / "features", runtime, metrics, perceptual)
-        count = per_class or min(max(reals.counts), 10_000)
-        verdict = judge(loaded.generator.to(runtime.device), loaded.classes, count, seed, trunc)
-        if verdict is None:  # the first rank has it
-            return
-        columns = list(dict.fromkeys(score.metric for score in verdict.scores))
-        for first in range(0, len(columns), TABLE_COLUMNS):
-            shown = columns[first : first + TABLE_COLUMNS]
-            Console().print(scores_table([("score", [s for s in verdict.scores if s.metric in shown])]))
-        if not run.is_dir():  # a registry source, which belongs to the package
-            return
-        snapshot, kimg = newest_snapshot(run), loaded.config.get("kimg", 0.0)
-        with (run / "metrics.jsonl").open("a") as file:
-            for score in verdict.scores:
-                file.write(json.dumps(judge.line(score, kimg, snapshot.name, seed, trunc)) + "\n")
-
-
-def evaluation_data(run: Path) -> str | None:
-    """The evaluation data that a run's configuration names."""
-    from hmgan.train import rundir
-
-    if not (run / "snapshots").is_dir():
-        return None
-    experiment = rundir.read_config(run)
-    return experiment.evaluation.data

@@ -6,6 +6,7 @@ Legend: R rows (seeds), K columns (seeds), H/W pixels.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ import torch
 from torch import Tensor
 
 from hmgan import rng
-from hmgan.commands.sample import parse_seeds
 from hmgan.errors import UserError, unknown
 from hmgan.generators.build import Generator
 from hmgan.generators.snapshot import load_generator
@@ -25,46 +25,56 @@ from hmgan.types import Latents
 CLASSES = "classes.png"
 
 
-@torch.no_grad()
-def draw_mixes(
-    network: Path,
-    outdir: Path,
-    seeds: str,
-    fine: str | None,
-    crossover: int | None,
-    names: Sequence[str] | None,
-    truncation: float,
-) -> None:
-    """Without `fine`, classes.png: a row per class, a column per seed. With it, CLASS.png for every class named.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MixOptions:
+    """What `hmgan mix` was asked for.
 
     Args:
-        seeds, fine: whose coarse and whose fine style; rows and columns of the pictures.
-        crossover: the first block with the fine style; left out: the middle one.
+        outdir: for the pictures.
+        seeds, fine: whose coarse and whose fine style; rows and columns of the pictures. Without `fine`, no mixing.
+        crossover: the first block with the fine style; None: the middle one.
+        classes: their names; none: all.
+        trunc: truncation; 1 is none.
+    """
+
+    network: Path
+    outdir: Path
+    seeds: Sequence[int]
+    fine: Sequence[int] | None
+    crossover: int | None
+    classes: Sequence[str]
+    trunc: float
+
+
+@torch.no_grad()
+def draw_mixes(options: MixOptions) -> None:
+    """Without `fine`, classes.png: a row per class, a column per seed. With it, CLASS.png for every class named.
+
     Raises: UserError for an unknown class, a generator without what is mixed, or a block that is not there.
     """
-    rows, loaded = parse_seeds(seeds), load_generator(network)
-    columns = parse_seeds(fine) if fine is not None else None
+    rows, columns, names, truncation = options.seeds, options.fine, options.classes, options.trunc
+    loaded = load_generator(options.network)
     generator, known = loaded.generator, loaded.classes
-    for name in names or ():
+    for name in names:
         if name not in known:
             raise unknown("class", name, known)
     wanted = [name for name in known if not names or name in names]
     if columns is None:
-        if crossover is not None:
+        if options.crossover is not None:
             raise UserError("--crossover says where the style of --with begins; give --with, or leave it out")
         if not isinstance(generator, TransferGenerator):
-            raise UserError(f"{network} has no classes to set beside styles; give --with, to mix styles alone")
+            raise UserError(f"{options.network} has no classes to set beside styles; give --with, to mix styles alone")
         latents = generator.latents(keys(rows))
         drawn = {name: images(generator, latents, known.index(name), truncation) for name in wanted}
         paths = {CLASSES: labelled_grid(drawn, scale_of(generator))}
     else:
-        first = first_fine_block(generator, crossover)
+        first = first_fine_block(generator, options.crossover)
         paths = {
             f"{name}.png": mixed_grid(generator, known.index(name), rows, columns, first, truncation) for name in wanted
         }
     for name, picture in paths.items():
-        save_png(picture, outdir / name)
-        print(outdir / name)
+        save_png(picture, options.outdir / name)
+        print(options.outdir / name)
 
 
 def mixed_grid(

@@ -1,8 +1,10 @@
-"""`hmgan sample` and `hmgan interpolate`: pictures from a trained generator."""
+"""`hmgan sample`: pictures from a trained generator."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -11,20 +13,26 @@ from PIL import Image
 from hmgan import rng
 from hmgan.errors import UserError, unknown
 from hmgan.generators.snapshot import load_generator
-from hmgan.generators.transfer import TransferGenerator
 from hmgan.pictures.images import grid, save_png, to_uint8
-from hmgan.pictures.strips import interpolation_strip
 
 
-def parse_seeds(text: str) -> list[int]:
-    """`0,1,4-6` -> [0, 1, 4, 5, 6]. Raises UserError for anything else."""
-    seeds: list[int] = []
-    for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
-        if not match or int(match[2] or match[1]) < int(match[1]):
-            raise UserError(f"--seeds wants numbers and ranges such as 0,1,4-6, got {text!r}")
-        seeds += range(int(match[1]), int(match[2] or match[1]) + 1)
-    return seeds
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SampleOptions:
+    """What `hmgan sample` was asked for.
+
+    Args:
+        outdir: for the pictures.
+        classes: their names; none: all.
+        trunc: truncation; 1 is none.
+        grid: columns and rows of one picture per class; None: a picture per class and seed.
+    """
+
+    network: Path
+    outdir: Path
+    seeds: Sequence[int]
+    classes: Sequence[str]
+    trunc: float
+    grid: tuple[int, int] | None
 
 
 def parse_grid(text: str) -> tuple[int, int]:
@@ -36,44 +44,28 @@ def parse_grid(text: str) -> tuple[int, int]:
 
 
 @torch.no_grad()
-def draw_samples(
-    network: Path, outdir: Path, seeds: str, names: list[str] | None, truncation: float, layout: str | None
-) -> None:
+def draw_samples(options: SampleOptions) -> None:
     """One PNG per class and seed, or one grid per class. An image depends on its class and seed alone.
 
     Raises: UserError for an unknown class, or seeds and grid that do not match.
     """
-    wanted, shape = parse_seeds(seeds), parse_grid(layout) if layout else None
-    if shape and shape[0] * shape[1] != len(wanted):
-        raise UserError(f"--grid {layout} has {shape[0] * shape[1]} places for {len(wanted)} seeds; make them equal")
-    loaded = load_generator(network)
-    for name in names or ():
+    seeds, outdir = options.seeds, options.outdir
+    columns, rows = options.grid or (1, len(seeds))
+    if columns * rows != len(seeds):
+        raise UserError(f"--grid {columns}x{rows} has {columns * rows} places for {len(seeds)} seeds; make them equal")
+    loaded = load_generator(options.network)
+    for name in options.classes:
         if name not in loaded.classes:
             raise unknown("class", name, loaded.classes)
-    keys = [rng.key(seed, "sample", 0) for seed in wanted]
+    keys = [rng.key(seed, "sample", 0) for seed in seeds]
     latents = loaded.generator.latents(keys)
-    for name in names or loaded.classes:
-        labels = torch.full((len(wanted),), loaded.classes.index(name))
-        images = to_uint8(loaded.generator(latents, labels, truncation).image)
-        if shape:
-            save_png(grid(images, shape[0]), outdir / f"{name}.png")
+    for name in options.classes or loaded.classes:
+        labels = torch.full((len(seeds),), loaded.classes.index(name))
+        images = to_uint8(loaded.generator(latents, labels, options.trunc).image)
+        if options.grid:
+            save_png(grid(images, columns), outdir / f"{name}.png")
             print(outdir / f"{name}.png")
             continue
-        for seed, image in zip(wanted, images, strict=True):
+        for seed, image in zip(seeds, images, strict=True):
             save_png(Image.fromarray(image.permute(1, 2, 0).numpy()), outdir / f"{name}-seed{seed:04d}.png")
-        print(f"{outdir / name}-seed*.png: {len(wanted)} images")
-
-
-@torch.no_grad()
-def draw_interpolation(network: Path, out: Path, seeds: str, steps: int) -> None:
-    """A row per seed, a column per step on the way through all classes.
-
-    Raises: UserError for a generator without classes.
-    """
-    if steps < 1:
-        raise UserError(f"--steps counts pictures between classes and must be at least 1, got {steps}")
-    loaded = load_generator(network)
-    if not isinstance(loaded.generator, TransferGenerator):
-        raise UserError(f"{network} is unconditional and has no classes to walk between; give a transfer run")
-    save_png(interpolation_strip(loaded.generator, loaded.classes, steps=steps, seeds=parse_seeds(seeds)), out)
-    print(out)
+        print(f"{outdir / name}-seed*.png: {len(seeds)} images")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,23 +22,43 @@ from hmgan.doctor.network import network
 from hmgan.doctor.section import Section
 from hmgan.doctor.software import software, versions
 from hmgan.doctor.storage import storage
-from hmgan.train.command import placed
+from hmgan.train.command import Shortcuts, placed
 from hmgan.train.distributed.rendezvous import seat
 from hmgan.train.distributed.runtime import Runtime
 
 PATIENCE = 300.0  # seconds for one rank to wait for another
 
 
-def doctor(options: dict[str, Any], console: Console | None = None) -> bool:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DoctorOptions:
+    """What `hmgan doctor` was asked for.
+
+    Args:
+        experiment: that has to fit into memory; None: none has to.
+        outdir: that run directories would be made in.
+        data, source, batch: the experiment's, as for `hmgan train`.
+        overrides: A.B=C, in their order.
+    """
+
+    experiment: str | None
+    outdir: Path
+    data: list[str] | None
+    source: str | None
+    batch: int | None
+    overrides: Sequence[str]
+
+
+def doctor(options: DoctorOptions, console: Console | None = None) -> bool:
     """Prints the page on rank 0, and tells every rank whether all is well.
 
     Raises: UserError for options that do not fit the experiment.
     """
-    name = options["experiment"]
+    name = options.experiment
     experiment = None
     if name is not None:
-        experiment = config.anchored(config.load(name, options["set_"] or [], placed(options)))
-    data = experiment.data if experiment is not None else config.data_of(options["data"])
+        given = placed(Shortcuts(data=options.data, source=options.source, batch=options.batch))
+        experiment = config.anchored(config.load(name, options.overrides, given))
+    data = experiment.data if experiment is not None else config.data_of(options.data)
     variables = environment()
     try:
         runtime = Runtime(timeout=PATIENCE)
@@ -49,9 +71,9 @@ def doctor(options: dict[str, Any], console: Console | None = None) -> bool:
     places = gathered(runtime, place(runtime.device))
     variables.problems[:] = dict.fromkeys(line for lines in gathered(runtime, variables.problems) for line in lines)
     sections = [software(gathered(runtime, versions())), devices(places), network(runtime.device)]
-    found = storage(options["outdir"], data) if runtime.main else Section.empty("storage")
+    found = storage(options.outdir, data) if runtime.main else Section.empty("storage")
     runtime.wait()
-    found.problems.extend(unseen(runtime, options["outdir"], [place.host for place in places]))
+    found.problems.extend(unseen(runtime, options.outdir, [place.host for place in places]))
     sections += [found, variables]
     if name is not None and experiment is not None:
         sections.append(memory(name, experiment, runtime, places))

@@ -6,64 +6,71 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from hmgan.config import entries
 from hmgan.config import experiment as config
 from hmgan.errors import UserError, unknown
 from hmgan.launch.targets import TARGETS, Order, Plan, Target
-from hmgan.train.command import AUTO, configured
+from hmgan.train.command import AUTO, TrainOptions, configured
 from hmgan.train.microbatches import microbatch_size
 from hmgan.train.tasks import build as tasks
 
 OWN = ("--target", "--nodes", "--gpus", "--image", "--dry-run", "-n")
+# From a verb and the words after it, to what it would train.
+Read = Callable[[str, Sequence[str]], TrainOptions]
 
 
-def launch(
-    experiment: str,
-    rest: Sequence[str],
-    *,
-    commands: Any,
-    target: str,
-    nodes: int,
-    gpus: int | None,
-    image: str,
-    dry_run: bool,
-) -> None:
-    """Starts an experiment on `nodes` machines.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LaunchOptions:
+    """What `hmgan launch` was asked for.
 
     Args:
         rest: the options of `hmgan train` (or of `hmgan pretrain`, where the experiment is one).
-        commands: hmgan's own, by name, for their parsers.
+        target: a name of TARGETS.
+        nodes, gpus: machines, and ranks on each; gpus None: this machine's GPUs, or 1.
+        image: the container image of Kubernetes pods.
+        dry_run: print what would be run, and run nothing.
+    """
+
+    experiment: str
+    rest: Sequence[str]
+    target: str
+    nodes: int
+    gpus: int | None
+    image: str
+    dry_run: bool
+
+
+def launch(options: LaunchOptions, read: Read) -> None:
+    """Starts an experiment on so many machines. `read` must read as the training itself will.
 
     Raises: UserError before anything is started, for whatever is wrong with the options.
     """
-    if target not in TARGETS:
-        raise unknown("target", target, TARGETS)
-    way = TARGETS[target]
+    experiment, rest, nodes = options.experiment, options.rest, options.nodes
+    if options.target not in TARGETS:
+        raise unknown("target", options.target, TARGETS)
+    way = TARGETS[options.target]
     for word in rest:
         if word in OWN:
             raise UserError(f"{word} after EXPERIMENT would be the training's own; put it before EXPERIMENT")
     verb = tasks.verb(config.load(experiment))
-    gpus = gpus or own_gpus()
-    # Read as the training will read them.
-    given = commands[verb].make_context(f"hmgan {verb}", [experiment, *rest]).params
-    # One that may be given several times, and is not, is empty here and None there.
-    options = {name: None if value == () else value for name, value in given.items()}
-    if options["resume"] in (None, AUTO):  # any other run has a configuration of its own
-        microbatch_size(configured(verb, options).train, nodes * gpus)
-    if way.requeues and not options["resume"]:
+    gpus = options.gpus or own_gpus()
+    training = read(verb, [experiment, *rest])
+    if training.resume in (None, AUTO):  # any other run has a configuration of its own
+        microbatch_size(configured(training).train, nodes * gpus)
+    if way.requeues and not training.resume:
         rest = [*rest, "--resume", AUTO]
     common = tuple(word for folder in entries.added() for word in ("--registry", str(folder)))
-    order = Order(common, verb, (experiment, *rest), nodes, gpus, image)
+    order = Order(common, verb, (experiment, *rest), nodes, gpus, options.image)
     plan = way.plan(order)
     validate(plan)
-    if not dry_run:
+    if not options.dry_run:
         ready(way, plan, nodes)
     sys.stdout.write(printed(plan, nodes))
     sys.stdout.flush()
-    if not dry_run:
+    if not options.dry_run:
         run(plan)
 
 

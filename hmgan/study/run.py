@@ -8,8 +8,8 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from rich.console import Console
 from rich.markup import escape
@@ -32,7 +32,8 @@ from hmgan.train.dryrun import parameters
 POLL = 0.2  # seconds
 
 
-class Order(NamedTuple):
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CompareOptions:
     """What `hmgan compare` was asked for."""
 
     study: str
@@ -44,6 +45,8 @@ class Order(NamedTuple):
     paths: bool = False  # measure path lengths, too
     workers: str | None = None  # cells that run at once, as places() reads it; left out: one
     minutes: float | None = None  # after which what runs is stopped, to be gone on with
+    report_only: bool = False  # run nothing; report what is finished
+    dry_run: bool = False  # say how far each cell is; run nothing
 
     def line(self) -> str:
         """The command that makes the whole study, as the report quotes it."""
@@ -51,36 +54,36 @@ class Order(NamedTuple):
         return f"hmgan compare {self.study} --outdir {self.outdir}{given}"
 
 
-def compare(order: Order, *, report_only: bool = False, dry_run: bool = False) -> int:
+def compare(options: CompareOptions) -> int:
     """Runs what is not finished, reports everything, and returns the number of cells that failed.
 
     Raises: UserError before anything is run, for a mistake in the study or a cell begun with other settings.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("hmgan compare runs one process per cell; start it once per GPU instead, on the same --outdir")
-    study = load_study(order.study)
-    whole = planned(study, order.overrides)
-    wanted = planned(study, order.overrides, rows=order.rows, targets=order.targets, seeds=order.seeds)
+    study = load_study(options.study)
+    whole = planned(study, options.overrides)
+    wanted = planned(study, options.overrides, rows=options.rows, targets=options.targets, seeds=options.seeds)
     for cell in whole:
-        cells.check_same(cell.folder(order.outdir), cell)
-    if dry_run:
-        print_plan(wanted, order.outdir)
+        cells.check_same(cell.folder(options.outdir), cell)
+    if options.dry_run:
+        print_plan(wanted, options.outdir)
         return 0
     failures: dict[str, str] = {}
-    everywhere = places(order.workers) if order.workers else [HERE]
-    if not report_only:
+    everywhere = places(options.workers) if options.workers else [HERE]
+    if not options.report_only:
         # Inside run directories paths are absolute: the study can be resumed from anywhere.
-        outdir = order.outdir.absolute()
+        outdir = options.outdir.absolute()
         with Progress(wanted, outdir) as progress:
-            limit = Limit(order.minutes)
+            limit = Limit(options.minutes)
             failures = run_everywhere(wanted, outdir, progress, everywhere, limit)
-            for cell in wanted if order.paths and not limit.reached else ():
+            for cell in wanted if options.paths and not limit.reached else ():
                 if rescoring.lacks_paths(cell, cell.folder(outdir)):
                     progress.say(f"path lengths of {cell.label}")
                     rescoring.measure_paths(cell, cell.folder(outdir))
-    study_report(study, whole, order.outdir, order.line())
+    study_report(study, whole, options.outdir, options.line())
     console = Console()
-    console.print(f"report in {order.outdir / 'report.html'}", highlight=False, soft_wrap=True)
+    console.print(f"report in {options.outdir / 'report.html'}", highlight=False, soft_wrap=True)
     for label, reason in failures.items():
         console.print(f"failed: {label}: {reason}", markup=False, highlight=False, soft_wrap=True)
     return len(failures)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,58 +17,80 @@ from hmgan.train.run import run_training
 from hmgan.train.tasks import build as tasks
 from hmgan.train.tasks.alignment import aligning
 
-# Where the command line's own options stand in an experiment.
-PLACES = {
-    "data": ("data", "sources"),
-    "source": ("source",),
-    "kimg": ("train", "kimg"),
-    "batch": ("train", "batch"),
-    "mirror": ("train", "mirror"),
-    "snap": ("train", "snap"),
-    "seed": ("train", "seed"),
-    "workers": ("train", "workers"),
-    "gamma": ("r1", "gamma"),
-    "aug": ("augment", "name"),
-    "metrics": ("evaluation", "per_class"),
-}
 AUTO = "auto"
 # What a run may go on under: how it is spread, not what it computes.
 SPREAD = ("engine", "train.accumulate")
 
 
-def train(verb: str, options: dict[str, Any]) -> Path:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shortcuts:
+    """Options that stand for settings of an experiment, in their units, see `placed`; None: not given."""
+
+    data: list[str] | None = None
+    source: str | None = None
+    kimg: float | None = None
+    batch: int | None = None
+    gamma: float | None = None
+    mirror: bool | None = None
+    aug: str | None = None
+    snap: float | None = None
+    metrics: int | None = None
+    seed: int | None = None
+    workers: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainOptions(Shortcuts):
+    """What `hmgan pretrain`, `align` or `train` was asked for.
+
+    Args:
+        verb: pretrain, align or train.
+        outdir: that run directories are made in.
+        overrides: A.B=C, in their order.
+        resume: a run directory, "latest" or "auto"; None: a new run.
+        dry_run: say what would be trained, and train nothing.
+    """
+
+    verb: str
+    experiment: str
+    outdir: Path = Path("runs")
+    overrides: Sequence[str] = ()
+    resume: str | None = None
+    dry_run: bool = False
+
+
+def train(options: TrainOptions) -> Path:
     """Runs or resumes an experiment and returns its run directory.
 
     Raises: UserError before anything is written, for whatever is wrong with the options.
     """
-    outdir, name, again = options["outdir"], options["experiment"], options["resume"] == AUTO
-    if options["resume"] and not again:
-        return resume(verb, options)
+    outdir, again = options.outdir, options.resume == AUTO
+    if options.resume and not again:
+        return resume(options, options.resume)
     with excused():
-        experiment = configured(verb, options)
+        experiment = configured(options)
     runtime = runtime_of(experiment)
     with runtime.watched():
         prepared = prepare(experiment, runtime)
-        if options["dry_run"]:
+        if options.dry_run:
             dryrun.print_plan(prepared)
             return outdir
         kept, made = None, outdir
         if runtime.main:
             data, resolution = experiment.data_label, prepared.networks.generator.resolution
             kept = rundir.same(outdir, experiment) if again else None
-            made = kept or rundir.create(outdir, name, data, resolution, runtime.world, experiment)
+            made = kept or rundir.create(outdir, options.experiment, data, resolution, runtime.world, experiment)
         # Rank 0 alone looks and makes: on a shared file system another rank may see what is there later.
         kept, folder = runtime.share((kept, made))
         return run_training(prepared, folder, resume=kept is not None)
 
 
-def configured(verb: str, options: dict[str, Any]) -> Experiment:
+def configured(options: TrainOptions) -> Experiment:
     """The experiment that the options name, without a look at its data. Raises UserError for what is wrong in it."""
-    name = options["experiment"]
-    given = placed(options)
+    name, verb = options.experiment, options.verb
     asked = precision.launched()
     before = [] if asked is None else [f"train.precision={asked}"]  # --set comes after, and wins
-    experiment = config.anchored(config.load(name, [*before, *(options["set_"] or [])], given))
+    experiment = config.anchored(config.load(name, [*before, *options.overrides], placed(options)))
     if tasks.verb(experiment) == "train" and verb == "align":  # any transfer's heads can be aligned
         return aligning(experiment)
     if tasks.verb(experiment) != verb:
@@ -74,14 +98,14 @@ def configured(verb: str, options: dict[str, Any]) -> Experiment:
     return experiment
 
 
-def resume(verb: str, options: dict[str, Any]) -> Path:
+def resume(options: TrainOptions, run: str) -> Path:
     """Goes on with a run, under its own configuration; --kimg may lengthen it, and another engine take it over."""
     with excused():
-        folder, kept, experiment = lengthened(verb, options)
+        folder, kept, experiment = lengthened(options, run)
     runtime = runtime_of(experiment)
     with runtime.watched():
         prepared = prepare(experiment, runtime)
-        if options["dry_run"]:
+        if options.dry_run:
             dryrun.print_plan(prepared)
             return folder
         if runtime.main and experiment != kept:
@@ -89,14 +113,13 @@ def resume(verb: str, options: dict[str, Any]) -> Path:
         return run_training(prepared, folder, resume=True)
 
 
-def lengthened(verb: str, options: dict[str, Any]) -> tuple[Path, Experiment, Experiment]:
+def lengthened(options: TrainOptions, run: str) -> tuple[Path, Experiment, Experiment]:
     """The run to go on with, its own configuration, and the one to go on under. Raises UserError for what is wrong."""
-    latest = options["resume"] == "latest"
-    folder = rundir.latest(options["outdir"]) if latest else Path(options["resume"])
+    folder = rundir.latest(options.outdir) if run == "latest" else Path(run)
     kept = rundir.read_config(folder)
-    if tasks.verb(kept) != verb:
-        raise UserError(f"{folder} is a run of hmgan {tasks.verb(kept)}, got hmgan {verb}")
-    given, spread = placed(options), options["set_"] or []
+    if tasks.verb(kept) != options.verb:
+        raise UserError(f"{folder} is a run of hmgan {tasks.verb(kept)}, got hmgan {options.verb}")
+    given, spread = placed(options), options.overrides
     changes = {key for key in given if key != "train"} | set(given.get("train", {})) - {"kimg"}
     if changes or not all(is_spread(override) for override in spread):
         raise UserError(
@@ -122,14 +145,22 @@ def is_spread(override: str) -> bool:
     return key in SPREAD or key.startswith("engine.")
 
 
-def placed(options: dict[str, Any]) -> dict[str, Any]:
-    """The options that were given, as a nested table of the experiment."""
-    table: dict[str, Any] = {}
-    for option, path in PLACES.items():
-        if options.get(option) is None:
-            continue
-        below = table
-        for part in path[:-1]:
-            below = below.setdefault(part, {})
-        below[path[-1]] = options[option]
-    return table
+def placed(options: Shortcuts) -> dict[str, Any]:
+    """The options that were given, where they stand in the table of an experiment."""
+    tables: dict[str, dict[str, object]] = {
+        "data": {"sources": options.data},
+        "train": {
+            "kimg": options.kimg,
+            "batch": options.batch,
+            "mirror": options.mirror,
+            "snap": options.snap,
+            "seed": options.seed,
+            "workers": options.workers,
+        },
+        "r1": {"gamma": options.gamma},
+        "augment": {"name": options.aug},
+        "evaluation": {"per_class": options.metrics},
+    }
+    given = {name: {key: value for key, value in keys.items() if value is not None} for name, keys in tables.items()}
+    source = {} if options.source is None else {"source": options.source}
+    return source | {name: keys for name, keys in given.items() if keys}

@@ -8,7 +8,8 @@ import pytest
 import tiny
 from PIL import Image
 
-from hmgan.commands.sample import parse_grid, parse_seeds
+from hmgan.commands.sample import parse_grid
+from hmgan.commands.seeds import parse_seeds
 from hmgan.errors import UserError
 
 

@@ -228,8 +228,8 @@ def test_a_bf16_run_goes_on_bit_for_bit(layout, shards, source, tmp_path):
 
 
 def configured(*overrides):
-    options = dict.fromkeys((*command.PLACES, "resume")) | {"experiment": "hyper-mod-b", "set_": list(overrides)}
-    return command.configured("train", options).train.precision
+    options = command.TrainOptions(verb="train", experiment="hyper-mod-b", overrides=overrides)
+    return command.configured(options).train.precision
 
 
 def test_accelerates_launcher_may_choose_the_precision(monkeypatch):

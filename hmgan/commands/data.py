@@ -1,0 +1,41 @@
+"""`hmgan index` and `hmgan data`: the index of others' shards, a look at packed images, a check of every byte."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hmgan.data.named import open_data
+from hmgan.data.shards import ShardSet
+from hmgan.data.tools import described, make_index
+from hmgan.data.tools import verify as wrongs
+from hmgan.errors import UserError
+from hmgan.pictures.grids import GRID_COLUMNS, class_grid
+from hmgan.pictures.images import save_png
+
+
+def index(place: str, classes: Sequence[str] | None) -> None:
+    """Writes the index beside shards, and describes them.
+
+    Args:
+        classes: names of the classes 0, 1, ...; None: what the shards say.
+    """
+    print("\n".join(described(ShardSet(make_index(place, classes)))))
+
+
+def inspect(name: str, grid: Path | None) -> None:
+    """Describes a data set.
+
+    Args:
+        grid: a PNG for the first images of each class; None: no picture.
+    """
+    images = open_data(name)
+    print("\n".join(described(images)))
+    if grid is not None:
+        save_png(class_grid(images.examples(GRID_COLUMNS)), grid)
+
+
+def verify(place: str) -> None:
+    """Reads every byte and decodes every image. Raises UserError where anything is wrong."""
+    if wrong := wrongs(place):
+        raise UserError(f"{len(wrong)} things are wrong, such as: {wrong[0]}")

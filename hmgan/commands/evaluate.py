@@ -1,0 +1,103 @@
+"""`hmgan evaluate`: how good a generator is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from hmgan.config.settings import Data
+from hmgan.data.images import Images
+from hmgan.data.named import open_images, scored_against
+from hmgan.errors import UserError
+from hmgan.evaluation.judge import Judge
+from hmgan.evaluation.score import Score
+from hmgan.evaluation.table import scores_table
+from hmgan.files import cache_folder
+from hmgan.generators.snapshot import Loaded, load_generator, newest_snapshot
+from hmgan.train import rundir
+from hmgan.train.distributed.runtime import Runtime
+from hmgan.types import UNLABELLED
+
+TABLE_COLUMNS = 3  # metrics side by side in a terminal of 80 characters
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluateOptions:
+    """What `hmgan evaluate` was asked for.
+
+    Args:
+        run: a run directory, a snapshot or a source.
+        data: images to score against; None: those of the training.
+        per_class: fakes per class; None: as many as real images.
+        seed: of the fakes.
+        trunc: truncation; 1 is none.
+        extractor, perceptual: names of networks, or NAME:PATH.
+        metrics: names of METRICS.
+    """
+
+    run: Path
+    data: str | None
+    per_class: int | None
+    seed: int
+    trunc: float
+    extractor: str
+    metrics: Sequence[str]
+    perceptual: str
+
+
+def print_scores(options: EvaluateOptions) -> None:
+    """Scores the newest snapshot of a run, prints a table and adds to its metrics.jsonl.
+
+    Raises: UserError if there is no generator, or its classes are not those of the data.
+    """
+    runtime, run = Runtime(), options.run
+    with runtime.watched():
+        loaded = load_generator(run)
+        with runtime.accelerator.main_process_first():  # rank 0 packs a registry set, the others find it there
+            reals = reals_of(loaded, options)
+        if reals.classes != loaded.classes:
+            raise UserError(
+                f"the data has classes {', '.join(reals.classes)}, the generator {', '.join(loaded.classes)}; "
+                "give --data with the same classes in the same order"
+            )
+        features = cache_folder() / "features"
+        judge = Judge(reals, options.extractor, features, runtime, options.metrics, options.perceptual)
+        count = options.per_class or min(max(reals.counts), 10_000)
+        generator = loaded.generator.to(runtime.device)
+        verdict = judge(generator, loaded.classes, count, options.seed, options.trunc)
+        if verdict is None:  # the first rank has it
+            return
+        print_tables(verdict.scores)
+        if not run.is_dir():  # a registry source, which belongs to the package
+            return
+        snapshot, kimg = newest_snapshot(run), loaded.config.get("kimg", 0.0)
+        with (run / "metrics.jsonl").open("a") as file:
+            for score in verdict.scores:
+                line = judge.line(score, kimg, snapshot.name, options.seed, options.trunc)
+                file.write(json.dumps(line) + "\n")
+
+
+def reals_of(loaded: Loaded, options: EvaluateOptions) -> Images:
+    """The images to score against."""
+    kept = loaded.config.get("data")
+    trained_on = None if kept is None else Data.model_validate(kept)
+    wanted = scored_against(trained_on, options.data or evaluation_data(options.run))
+    return open_images(wanted, labelled=loaded.classes != (UNLABELLED,))
+
+
+def evaluation_data(run: Path) -> str | None:
+    """The evaluation data that a run's configuration names."""
+    if not (run / "snapshots").is_dir():
+        return None
+    return rundir.read_config(run).evaluation.data
+
+
+def print_tables(scores: Sequence[Score]) -> None:
+    columns = list(dict.fromkeys(score.metric for score in scores))
+    for first in range(0, len(columns), TABLE_COLUMNS):
+        shown = columns[first : first + TABLE_COLUMNS]
+        Console().print(scores_table([("score", [score for score in scores if score.metric in shown])]))
