@@ -67,8 +67,8 @@ def list_(
 
 @app.command()
 def show(name: str, set_: Set = None) -> None:
-    """A registry entry; an experiment with every setting resolved."""
-    from hmgan.commands.listing import print_entry
+    """A registry entry; of an experiment or a component every setting, what it means and its default."""
+    from hmgan.commands.show import print_entry
 
     print_entry(name, set_ or [])
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from hmgan import components
 from hmgan.config import entries
@@ -50,27 +50,43 @@ class Choice(BaseModel):
 class Experiment(Strict):
     """One training run, whole. Two runs of one experiment differ in nothing but what is said on the command line."""
 
-    summary: str
-    provenance: str = ""
-    task: Literal["pretrain", "align", "transfer"] = "transfer"
-    data: Data | None = None
-    source: str | None = None
-    aligned: str | None = None
-    backbone: Choice | None = None
-    discriminator: Choice | None = None
-    disc_head: Choice = Choice(name="logit-per-class")
-    class_net: Choice | None = None
-    modulation: Choice | None = None
-    adversarial: Choice = Choice(name="logistic")
-    contrastive: Choice | None = None
-    regularizer: Choice | None = None
-    augment: Choice | None = None
-    gen_penalty: Choice | None = None
-    feature_net: Choice | None = None
+    summary: str = Field(description="what it is, in one line")
+    provenance: str = Field("", description="where its settings are from")
+    task: Literal["pretrain", "align", "transfer"] = Field("transfer", description="what is trained")
+    data: Data | None = Field(None, description="training images: paths, URLs or names of `hmgan list datasets`")
+    source: str | None = Field(None, description="pretrained GAN: a folder, or a name of `hmgan list sources`")
+    aligned: str | None = Field(None, description="run directory of `hmgan align` whose heads are the start")
+    backbone: Choice | None = Field(
+        None, description="G's architecture where no source gives it: `hmgan list backbones`"
+    )
+    discriminator: Choice | None = Field(
+        None, description="D's architecture; none: the source's D: `hmgan list discriminators`"
+    )
+    disc_head: Choice = Field(
+        Choice(name="logit-per-class"), description="from D's features to logits: `hmgan list disc-heads`"
+    )
+    class_net: Choice | None = Field(None, description="from a label to the class vector v: `hmgan list class-nets`")
+    modulation: Choice | None = Field(None, description="from v to edits of G's layers: `hmgan list modulations`")
+    adversarial: Choice = Field(
+        Choice(name="logistic"), description="the loss of D and G against each other: `hmgan list adversarials`"
+    )
+    contrastive: Choice | None = Field(
+        None, description="auxiliary loss of D on two views of an image: `hmgan list contrastives`"
+    )
+    regularizer: Choice | None = Field(None, description="what restrains D's logits: `hmgan list regularizers`")
+    augment: Choice | None = Field(None, description="what D sees all images through: `hmgan list augments`")
+    gen_penalty: Choice | None = Field(
+        None, description="what holds a fine-tuned G near its source: `hmgan list gen-penalties`"
+    )
+    feature_net: Choice | None = Field(
+        None, description="in whose features reconstructions are compared: `hmgan list feature-nets`"
+    )
     mining: Mining | None = None
     anchors: Anchors | None = None
     reconstruction: Reconstruction | None = None
-    engine: Choice = Choice(name="replicated")
+    engine: Choice = Field(
+        Choice(name="replicated"), description="how ranks share parameters and Adam's state: `hmgan list engines`"
+    )
     r1: R1 = R1()
     optimizer: Optimizer = Optimizer()
     ema: Ema = Ema()
@@ -177,8 +193,13 @@ def resolve(table: dict[str, Any]) -> Experiment:
 def _resolve_choice(field: str, choice: Choice | None) -> Choice | None:
     if choice is None:
         return None
-    component, options = entries.component(CHOICES[field], choice.name, choice.options)
-    return Choice(name=component, **components.check(CHOICES[field], component, options, where=field))
+    return choose(CHOICES[field], choice.name, choice.options, where=field)
+
+
+def choose(kind: str, name: str, options: Mapping[str, Any], where: str = "") -> Choice:
+    """The component behind a name, with every option that it has. Raises UserError for a wrong one."""
+    component, given = entries.component(kind, name, options)
+    return Choice(name=component, **components.check(kind, component, given, where=where))
 
 
 def read_extended(name: str) -> dict[str, Any]:
