@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from hmgan import __version__
 from hmgan.cli import data, launch, models
 from hmgan.errors import UserError
 
@@ -43,9 +44,18 @@ DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Say what would be
 Network = Annotated[Path, typer.Option(help="A run directory, a snapshot or a source.")]
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"hmgan {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def common(
     registry: Annotated[list[Path] | None, typer.Option(help="Folder with registry entries of your own.")] = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     """Class-conditional GANs from unconditional ones, by hyper-modulation."""
     if registry:
