@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
-from typing import Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
-
+from hmgan import signatures
 from hmgan.errors import UserError, explain, unknown
+
+if TYPE_CHECKING:  # pydantic takes longer to import than `hmgan list` to print
+    from pydantic import BaseModel
 
 T = TypeVar("T")
 ENTRY_POINTS = "hmgan.components"
-# Where the built-in components live; importing a module registers what it defines.
+# Where the built-in components live: found and described by their source, and imported by `get` alone.
 MODULES = (
     "hmgan.augment.ada",
     "hmgan.augment.diffaugment",
@@ -56,8 +56,11 @@ def register(kind: str, name: str) -> Callable[[type[T]], type[T]]:
     """Class decorator. Raises ValueError where the name is taken: nothing is overwritten silently."""
 
     def add(component: type[T]) -> type[T]:
-        if (kind, name) in _REGISTRY:
-            raise ValueError(f"{kind} {name!r} is registered already, by {_REGISTRY[kind, name].__module__}")
+        taken = _REGISTRY[kind, name].__module__ if (kind, name) in _REGISTRY else None
+        if component.__module__ not in MODULES and (kind, name) in _builtin():
+            taken = _builtin()[kind, name].module
+        if taken:
+            raise ValueError(f"{kind} {name!r} is registered already, by {taken}")
         _REGISTRY[kind, name] = component
         return component
 
@@ -65,9 +68,15 @@ def register(kind: str, name: str) -> Callable[[type[T]], type[T]]:
 
 
 @cache
+def _builtin() -> dict[tuple[str, str], signatures.Registered]:
+    return {(found.kind, found.name): found for module in MODULES for found in signatures.registered(module)}
+
+
+@cache
 def _load() -> None:
-    for module in MODULES:
-        import_module(module)
+    """What other packages add, which nothing but importing them tells."""
+    from importlib.metadata import entry_points
+
     for point in entry_points(group=ENTRY_POINTS):
         point.load()
 
@@ -75,29 +84,49 @@ def _load() -> None:
 def names(kind: str) -> list[str]:
     """The registered names of a kind, sorted."""
     _load()
-    return sorted(name for k, name in _REGISTRY if k == kind)
+    return sorted({name for k, name in (*_builtin(), *_REGISTRY) if k == kind})
 
 
 def get(kind: str, name: str) -> type:
     """The class of a component. Raises UserError with the nearest spelling."""
     _load()
+    if found := _builtin().get((kind, name)):
+        component: type = getattr(import_module(found.module), found.cls)
+        return component
     try:
         return _REGISTRY[kind, name]
     except KeyError:
         raise unknown(kind, name, names(kind)) from None
 
 
+def summary(kind: str, name: str) -> str:
+    """The first line of a component's docstring."""
+    found = _builtin().get((kind, name))
+    return signatures.first_line(found.module, found.cls) if found else _signature(kind, name).doc.split("\n")[0]
+
+
+def declared(kind: str, name: str, attribute: str) -> Mapping[str, str]:
+    """A table that a component's class declares, such as `needs` and `excludes`; empty where it declares none."""
+    found = _builtin().get((kind, name))
+    if found:
+        return signatures.declared(found.module, found.cls, attribute)
+    return getattr(get(kind, name), attribute, {})
+
+
+def _signature(kind: str, name: str) -> signatures.Signature:
+    found = _builtin().get((kind, name))
+    return signatures.read(found.module, found.cls) if found else signatures.inspected(get(kind, name))
+
+
 @cache
 def schema(kind: str, name: str) -> type[BaseModel]:
-    """A strict model of the component's keyword-only arguments."""
-    component = get(kind, name)
-    init = component.__init__  # type: ignore[misc]
-    hints = get_type_hints(init, include_extras=True)
+    """A strict model of the component's keyword-only arguments, described as its docstring does."""
+    from pydantic import ConfigDict, Field, create_model
+
     fields: dict[str, Any] = {}
-    for parameter in inspect.signature(init).parameters.values():
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
-            default = ... if parameter.default is inspect.Parameter.empty else parameter.default
-            fields[parameter.name] = (hints[parameter.name], default)
+    for key, (annotation, default, sentence) in _signature(kind, name).options.items():
+        given = ... if default is signatures.REQUIRED else default
+        fields[key] = (annotation, Field(given, description=sentence or None))
     return create_model(
         f"{kind} {name}", __config__=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False), **fields
     )
@@ -105,17 +134,13 @@ def schema(kind: str, name: str) -> type[BaseModel]:
 
 def check(kind: str, name: str, options: Mapping[str, Any], where: str = "") -> dict[str, Any]:
     """All options of a component, defaults filled in. Raises UserError for a wrong name, key, type or value."""
+    from pydantic import ValidationError
+
     model = schema(kind, name)
     try:
         return model.model_validate(dict(options)).model_dump()
     except ValidationError as error:
         raise UserError(explain(error, model, where or kind)) from None
-
-
-def defaults(kind: str, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """A component's options for display: those given, and the defaults of the others that have one."""
-    fields = schema(kind, name).model_fields.items()
-    return {**{key: field.default for key, field in fields if not field.is_required()}, **options}
 
 
 def build(kind: str, name: str, *parts: Any, **options: Any) -> Any:

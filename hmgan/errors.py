@@ -60,18 +60,18 @@ def _without_members(model: type[BaseModel], loc: tuple[int | str, ...]) -> tupl
         if inner is None and isinstance(part, str):
             break
         kept.append(part)
-        inner = _model_at(inner, part)
+        inner = model_at(inner, part)
     return tuple(kept)
 
 
 def _known_keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
     inner: type[BaseModel] | None = model
     for part in path:
-        inner = _model_at(inner, part)
+        inner = model_at(inner, part)
     return list(inner.model_fields) if inner else []
 
 
-def _model_at(model: type[BaseModel] | None, part: int | str) -> type[BaseModel] | None:
+def model_at(model: type[BaseModel] | None, part: int | str) -> type[BaseModel] | None:
     """The model that a field holds, bare, as a union's member or in a list; None for any other field."""
     from pydantic import BaseModel
 

@@ -16,7 +16,6 @@ from hmgan.errors import UserError
 @pytest.fixture
 def registered(monkeypatch):
     """A registry of the test's own, with one component in it."""
-    components.names("contrastive")  # the built-in ones are in
     monkeypatch.setattr(components, "_REGISTRY", dict(components._REGISTRY))
 
     @components.register("modulation", "for-this-test")
@@ -104,10 +103,12 @@ def test_a_missing_option_is_one_line(registered):
     assert got == "modulation.needed is missing; set it, for example --set modulation.needed=..."
 
 
-def test_every_component_documents_itself():
-    components.names("backbone")
-    for (kind, name), component in components._REGISTRY.items():
-        assert component.__doc__, f"{kind} {name} has no docstring"
+def test_a_name_of_the_packages_own_is_taken_before_its_module_is_imported(registered):
+    class Mine:
+        """Of another package."""
+
+    with pytest.raises(ValueError, match=r"^engine 'fsdp2' is registered already, by hmgan.train.engines.fsdp2$"):
+        components.register("engine", "fsdp2")(Mine)
 
 
 PLUGIN = """

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from hmgan import __version__
 from hmgan.cli import data, models, training
 from hmgan.cli.options import Set
 from hmgan.errors import UserError
@@ -24,9 +25,18 @@ app = typer.Typer(
 )
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"hmgan {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def common(
     registry: Annotated[list[Path] | None, typer.Option(help="Folder with registry entries of your own.")] = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     """Class-conditional GANs from unconditional ones, by hyper-modulation."""
     if registry:
@@ -48,8 +58,8 @@ def list_(
 
 @app.command()
 def show(name: str, set_: Set = None) -> None:
-    """A registry entry; an experiment with every setting resolved."""
-    from hmgan.commands.listing import print_entry
+    """A registry entry; of an experiment or a component every setting, what it means and its default."""
+    from hmgan.commands.show import print_entry
 
     print_entry(name, set_ or [])
 

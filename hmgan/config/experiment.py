@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from hmgan import components
 from hmgan.config import entries, moved
@@ -50,25 +50,41 @@ class Choice(BaseModel):
 class Experiment(Strict):
     """One training run, whole. Two runs of one experiment differ in nothing but what is said on the command line."""
 
-    summary: str
-    provenance: str = ""
-    task: Choice = Choice(name="gan")
-    data: Data | None = None
-    source: str | None = None
-    aligned: str | None = None
-    backbone: Choice | None = None
-    discriminator: Choice | None = None
-    disc_head: Choice = Choice(name="logit-per-class")
-    class_net: Choice | None = None
-    modulation: Choice | None = None
-    adversarial: Choice = Choice(name="logistic")
-    contrastive: Choice | None = None
-    regularizer: Choice | None = None
-    augment: Choice | None = None
-    gen_penalty: Choice | None = None
-    feature_net: Choice | None = None
-    players: Choice | None = None
-    engine: Choice = Choice(name="replicated")
+    summary: str = Field(description="what it is, in one line")
+    provenance: str = Field("", description="where its settings are from")
+    task: Choice = Field(Choice(name="gan"), description="what is minimised: `hmgan list tasks`")
+    data: Data | None = Field(None, description="training images: paths, URLs or names of `hmgan list datasets`")
+    source: str | None = Field(None, description="pretrained GAN: a folder, or a name of `hmgan list sources`")
+    aligned: str | None = Field(None, description="run directory of `hmgan align` whose heads are the start")
+    backbone: Choice | None = Field(
+        None, description="G's architecture where no source gives it: `hmgan list backbones`"
+    )
+    discriminator: Choice | None = Field(
+        None, description="D's architecture; none: the source's D: `hmgan list discriminators`"
+    )
+    disc_head: Choice = Field(
+        Choice(name="logit-per-class"), description="from D's features to logits: `hmgan list disc-heads`"
+    )
+    class_net: Choice | None = Field(None, description="from a label to the class vector v: `hmgan list class-nets`")
+    modulation: Choice | None = Field(None, description="from v to edits of G's layers: `hmgan list modulations`")
+    adversarial: Choice = Field(
+        Choice(name="logistic"), description="the loss of D and G against each other: `hmgan list adversarials`"
+    )
+    contrastive: Choice | None = Field(
+        None, description="auxiliary loss of D on two views of an image: `hmgan list contrastives`"
+    )
+    regularizer: Choice | None = Field(None, description="what restrains D's logits: `hmgan list regularizers`")
+    augment: Choice | None = Field(None, description="what D sees all images through: `hmgan list augments`")
+    gen_penalty: Choice | None = Field(
+        None, description="what holds a fine-tuned G near its source: `hmgan list gen-penalties`"
+    )
+    feature_net: Choice | None = Field(
+        None, description="in whose features reconstructions are compared: `hmgan list feature-nets`"
+    )
+    players: Choice | None = Field(None, description="who plays a step of the GAN game: `hmgan list players`")
+    engine: Choice = Field(
+        Choice(name="replicated"), description="how ranks share parameters and Adam's state: `hmgan list engines`"
+    )
     r1: R1 = R1()
     optimizer: Optimizer = Optimizer()
     ema: Ema = Ema()
@@ -146,8 +162,13 @@ def resolve(table: dict[str, Any]) -> Experiment:
 def _resolve_choice(field: str, choice: Choice | None) -> Choice | None:
     if choice is None:
         return None
-    component, options = entries.component(CHOICES[field], choice.name, choice.options)
-    return Choice(name=component, **components.check(CHOICES[field], component, options, where=field))
+    return choose(CHOICES[field], choice.name, choice.options, where=field)
+
+
+def choose(kind: str, name: str, options: Mapping[str, Any], where: str = "") -> Choice:
+    """The component behind a name, with every option that it has. Raises UserError for a wrong one."""
+    component, given = entries.component(kind, name, options)
+    return Choice(name=component, **components.check(kind, component, given, where=where))
 
 
 def check_beside(experiment: Experiment) -> None:
@@ -159,11 +180,10 @@ def check_beside(experiment: Experiment) -> None:
         choice = getattr(experiment, field)
         if choice is None:
             continue
-        component = components.get(kind, choice.name)
-        for path, why in getattr(component, "excludes", {}).items():
+        for path, why in components.declared(kind, choice.name, "excludes").items():
             if _is_set(experiment, path):
                 raise UserError(f"{field} {choice.name!r} {why}; leave {path} out, or {field}")
-        for path, why in getattr(component, "needs", {}).items():
+        for path, why in components.declared(kind, choice.name, "needs").items():
             if not _is_set(experiment, path):
                 raise UserError(f"{field} {choice.name!r} {why}: {path} is missing; name it, or leave {field} out")
 

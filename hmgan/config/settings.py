@@ -32,10 +32,10 @@ class Data(Strict):
 
     sources: list[str] = Field(min_length=1, description="packed images: paths, URLs, names of `hmgan list datasets`")
     weights: list[Annotated[float, Field(gt=0)]] = Field(
-        default=[], description="of each source, relative to each other; none: as one set"
+        default=[], description="of each source, relative to each other; []: as one set"
     )
     balance: bool = Field(False, description="show classes equally often: those of each weighted source, or of all")
-    classes: list[str] = Field(default=[], description="use these only, in this order; none: all, and the same in all")
+    classes: list[str] = Field(default=[], description="use these only, in this order; []: all, and the same in all")
     per_class: int = Field(0, ge=0, description="use the first so many of each class of each source; 0: all")
     reader: Literal["index", "webdataset"] = Field(
         "index", description="webdataset is for shards without an index: no exact resume, and other limits"
@@ -99,9 +99,11 @@ class Data(Strict):
 
 
 class R1(Strict):
-    """The gradient penalty on real images. gamma "auto" is 0.0002 * resolution^2 / batch."""
+    """The gradient penalty on real images."""
 
-    gamma: float | Literal["auto"] = Field("auto", union_mode="left_to_right")
+    gamma: float | Literal["auto"] = Field(
+        "auto", union_mode="left_to_right", description='its weight; "auto" is 0.0002 * resolution^2 / batch'
+    )
     every: int = Field(16, ge=0, description="counts D steps; 0 turns the penalty off")
 
     @field_validator("gamma")
@@ -115,17 +117,21 @@ class R1(Strict):
 class Optimizer(Strict):
     """Adam for both networks."""
 
-    lr: float = Field(0.002, gt=0)
-    beta1: float = Field(0.0, ge=0, lt=1)
-    beta2: float = Field(0.99, ge=0, lt=1)
+    lr: float = Field(0.002, gt=0, description="learning rate of all that has none of its own")
+    beta1: float = Field(0.0, ge=0, lt=1, description="decay per step of the gradients' mean")
+    beta2: float = Field(0.99, ge=0, lt=1, description="decay per step of the squared gradients' mean")
     class_net_mult: float = Field(0.01, ge=0, description="learning rate of the class net, times lr")
     mapping_mult: float = Field(0.01, ge=0, description="learning rate of a trained mapping network, times lr")
 
 
 class Ema(Strict):
-    """Moving average of the trained parts of G. kimg "auto" is a half-life of batch * 10 / 32 kimg."""
+    """Moving average of the trained parts of G."""
 
-    kimg: float | Literal["auto"] = Field("auto", union_mode="left_to_right")
+    kimg: float | Literal["auto"] = Field(
+        "auto",
+        union_mode="left_to_right",
+        description='half-life in thousands of real images; "auto" is batch * 10 / 32 kimg',
+    )
     power: float = Field(0.75, gt=0, description="warm-up: the average is at most 1 - (1 + step)^-power")
 
     @field_validator("kimg")
@@ -145,7 +151,7 @@ class Train(Strict):
     accumulate: int = Field(
         1, ge=1, description="parts of a rank's batch, one after the other: gradients accumulate, the step is the same"
     )
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, description="of everything random")
     mirror: bool = Field(False, description="flip half of the real images")
     workers: int = Field(0, ge=0, description="loader processes per rank")
     on_corrupt: Literal["stop", "skip"] = Field("stop", description="what a damaged training image does to the run")
@@ -177,11 +183,11 @@ class Train(Strict):
 
 
 class Evaluation(Strict):
-    """Scores at every snapshot. per_class 0 computes none."""
+    """Scores at every snapshot."""
 
     data: str | None = Field(None, description="images to score against; left out: those held out, or the training set")
-    extractor: str = "squeezenet"
-    per_class: int = Field(0, ge=0, description="fakes per class")
+    extractor: str = Field("squeezenet", description="network whose features are compared: `hmgan list extractors`")
+    per_class: int = Field(0, ge=0, description="fakes per class; 0 computes no scores")
     seed: int = Field(1_000_000, ge=0, description="the fakes' own seed, so that scores are comparable over time")
 
     @field_validator("data")

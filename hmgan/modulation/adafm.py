@@ -114,7 +114,10 @@ class LowRankAdaFMHeads(_Heads):
     Args:
         rank: columns of the factors, 1 or more.
         base: "trained" learns gamma_0 and beta_0; "frozen" leaves them where they start.
-        init, epsilon, live: as in "adafm".
+        init: where the factors start: "source" from the source network, "align" from random heads to be aligned
+            first, "random" from the same, trained as they are.
+        epsilon: added to sigma, in units of the site's gain.
+        live: normalise the source's weights at every use, for a source whose convolutions train too.
 
     Shapes: v [R, E] -> Edits with R rows.
     Raises: UserError for a rank below 1.

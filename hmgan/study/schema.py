@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from hmgan.config.entries import schema
+from hmgan.config.entry_schemas import schema
 from hmgan.errors import unknown
 
 # Names become folders.

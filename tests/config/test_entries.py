@@ -8,7 +8,6 @@ import pytest
 import tiny
 
 from hmgan import components
-from hmgan.commands.listing import summary
 from hmgan.config import entries
 from hmgan.config import experiment as config
 from hmgan.data.named import held_out, open_data
@@ -43,7 +42,7 @@ def registry(tmp_path):
 
 @pytest.mark.parametrize(("kind", "name"), ALL, ids=[f"{kind}-{name}" for kind, name in ALL])
 def test_everything_known_has_a_summary(kind, name):
-    assert summary(kind, name)
+    assert entries.summaries(kind)[name]
 
 
 @pytest.mark.parametrize(("kind", "name"), ENTRIES, ids=[f"{kind}-{name}" for kind, name in ENTRIES])

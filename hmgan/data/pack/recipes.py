@@ -15,7 +15,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from hmgan.config.entries import schema
+from hmgan.config.entry_schemas import schema
 from hmgan.data.pack.archives import Archive, open_archive
 from hmgan.data.pack.image_folders import Item, class_order, is_image
 from hmgan.data.pack.label_files import attribute_column, matlab_vector

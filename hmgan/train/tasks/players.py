@@ -11,7 +11,7 @@ from hmgan.components import register
 from hmgan.losses.base import OF_FINE_TUNING
 from hmgan.types import Weight
 
-FINE_TUNING = {field: OF_FINE_TUNING[field] for field in ("modulation", "backbone")}
+FINE_TUNING = {"modulation": OF_FINE_TUNING["modulation"], "backbone": OF_FINE_TUNING["backbone"]}
 
 
 class Turn(NamedTuple):
@@ -51,7 +51,7 @@ class Mining(Players):
     backbone: ClassVar[Mapping[str, Any]] = {"mined": True}
     steady = False
 
-    def __init__(self, generator: Any, discriminator: nn.Module, seed: int, *, kimg: Weight) -> None:
+    def __init__(self, generator: Any, discriminator: nn.Module, seed: int, *, kimg: Weight = 1.6) -> None:
         super().__init__(generator, discriminator, seed)
         self._kimg = kimg
 
