@@ -11,6 +11,10 @@ import torch
 from hmgan.config import entries
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--rewrite", action="store_true", help="write golden losses anew instead of comparing with them")
+
+
 @pytest.fixture(scope="session")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Packed images: 8 px, three classes of 12. Read only."""

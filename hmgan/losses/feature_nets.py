@@ -40,7 +40,7 @@ class SqueezeFeatures(nn.Module):
         self.least = least
         trunk = load_squeezenet().trunk
         assert isinstance(trunk, SqueezeNet)
-        self.trunk = trunk
+        self.trunk = trunk.to(torch.get_default_dtype())  # that of the images
 
     def forward(self, images_B3HW: Tensor) -> Sequence[Tensor]:
         if images_B3HW.shape[-1] < self.least:

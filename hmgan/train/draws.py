@@ -38,8 +38,11 @@ class Microbatch(NamedTuple):
 
 
 def as_images(images_u8: Tensor) -> Tensor:
-    """uint8 -> [-1, 1]. Channels apart in memory, whatever the loader has: another layout is another sum's order."""
-    return images_u8.contiguous().float() / 127.5 - 1
+    """uint8 -> [-1, 1], in torch's default dtype.
+
+    Channels apart in memory, whatever the loader has: another layout is another sum's order.
+    """
+    return images_u8.contiguous().to(torch.get_default_dtype()) / 127.5 - 1
 
 
 def mirrored(images: Tensor, keys: Sequence[int]) -> Tensor:

@@ -131,8 +131,8 @@ class Runtime:
         return x if self.world == 1 else _Gather.apply(x, self.progress)
 
     def mean(self, stats: Mapping[str, Tensor]) -> dict[str, float]:
-        """The mean over ranks of each scalar."""
-        values = torch.stack([value.detach().float() for value in stats.values()])
+        """The mean over ranks of each scalar, in torch's default dtype."""
+        values = torch.stack([value.detach().to(torch.get_default_dtype()) for value in stats.values()])
         if self.world > 1:
             self.progress.meet()
             dist.all_reduce(values)
