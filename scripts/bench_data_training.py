@@ -73,7 +73,7 @@ def train(data: str, folder: Path) -> None:
 
     indexed.batches = clocked  # type: ignore[assignment]
     settings = [f"data={data}", f"train.batch={BATCH}", f"train.kimg={STEPS * BATCH / 1000}", "train.trackers=[]"]
-    settings += ["train.snap=1000", "evaluation.per_class=0", "train.threads=1"]
+    settings += ["train.snap=1000", "evaluation.per_class=0", "compute.threads=1"]
     experiment = config.load("demo", settings)
     prepared = prepare(experiment)
     work = folder / f"rank{prepared.runtime.rank}"

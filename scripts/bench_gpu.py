@@ -28,7 +28,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from hmgan.backbones.stylegan1 import StyleGAN1
 from hmgan.config.experiment import Choice, Experiment
-from hmgan.config.settings import R1, Train
+from hmgan.config.settings import R1, Compute, Train
 from hmgan.discriminators.stylegan1 import StyleGAN1Discriminator
 from hmgan.generators.build import Networks
 from hmgan.generators.transfer import TransferGenerator
@@ -43,12 +43,12 @@ from hmgan.types import Batch
 
 CLASS_DIM, LAZY = 64, 16
 VARIANTS = {
-    "float32": Train(tf32=False),
-    "tf32": Train(),
-    "bf16": Train(precision="bf16"),
-    "bf16-channels-last": Train(precision="bf16", channels_last=True),
-    "bf16-compile": Train(precision="bf16", compile=True),
-    "bf16-channels-last-compile": Train(precision="bf16", channels_last=True, compile=True),
+    "float32": Compute(tf32=False),
+    "tf32": Compute(),
+    "bf16": Compute(precision="bf16"),
+    "bf16-channels-last": Compute(precision="bf16", channels_last=True),
+    "bf16-compile": Compute(precision="bf16", compile=True),
+    "bf16-channels-last-compile": Compute(precision="bf16", channels_last=True, compile=True),
 }
 HEADS: dict[str, Callable[..., torch.nn.Module]] = {"full": AdaFMHeads, "low-rank": LowRankAdaFMHeads}
 # What is compared first comes first. Compiled parts stay compiled in a network, so they come last.
@@ -87,7 +87,7 @@ def networks(heads: str, resolution: int, classes: int, device: torch.device) ->
     return Networks(generator.to(device), StyleGAN1Discriminator(classes, resolution=resolution).to(device))
 
 
-def trainer_of(pair: Networks, settings: Train, batch: int, classes: int, runtime: Runtime) -> Trainer:
+def trainer_of(pair: Networks, settings: Compute, batch: int, classes: int, runtime: Runtime) -> Trainer:
     for parameter in pair.discriminator.parameters():
         parameter.requires_grad_(True)
     experiment = Experiment(
@@ -97,7 +97,8 @@ def trainer_of(pair: Networks, settings: Train, batch: int, classes: int, runtim
         contrastive=Choice(name="barlow-twins"),
         r1=R1(every=LAZY),
         task=Choice(name="gan", freeze=["from_rgb"]),
-        train=settings.model_copy(update={"batch": batch}),
+        compute=settings,
+        train=Train(batch=batch),
     )
     return Trainer(tasks.build(Setup(experiment, *pair, None, classes, runtime)), runtime, Path(), lambda *_: None)
 

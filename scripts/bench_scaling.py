@@ -32,7 +32,7 @@ from torch.profiler import ProfilerActivity, profile
 from hmgan.backbones.stylegan1 import StyleGAN1
 from hmgan.config import entries
 from hmgan.config.experiment import Choice, Experiment
-from hmgan.config.settings import R1, Train
+from hmgan.config.settings import R1, Compute, Train
 from hmgan.discriminators.stylegan1 import StyleGAN1Discriminator
 from hmgan.generators.build import Networks
 from hmgan.generators.transfer import TransferGenerator
@@ -76,9 +76,9 @@ def experiment_of(engine: str, batch: int, precision: Literal["float32", "bf16"]
         backbone=Choice(name="stylegan1"),
         discriminator=Choice(name="stylegan1"),
         contrastive=Choice(name="barlow-twins"),
-        engine=Choice(name=engine),
+        compute=Compute(engine=Choice(name=engine), precision=precision),
         r1=R1(every=LAZY),
-        train=Train(batch=batch, precision=precision),
+        train=Train(batch=batch),
     )
 
 

@@ -42,7 +42,7 @@ SETTINGS = tiny.options(
     train__tick=0.008,
     train__snap=0.016,
     train__trackers="[]",
-    train__threads=1,
+    compute__threads=1,
     train__timeout=60.0,  # also for a rank that waits for another one that was killed before they had met
 )
 VICTIMS = ((0,), (1,), (0, 1))

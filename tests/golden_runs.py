@@ -46,7 +46,7 @@ TRANSFERS = {
         (
             *steps_of(2 * BATCH),
             "train.accumulate=2",
-            "train.mirror=true",
+            "loader.mirror=true",
             "r1.gamma=3.0",
             "disc_head=auxiliary-classifier",
             "augment=diffaugment",
@@ -107,7 +107,7 @@ def experiment_of(run: Run, shards: Path, folder: Path) -> Experiment:
         # Against the backbone's own discriminator, where it has one.
         own = run.backbone if run.backbone in entries.known("discriminator") else "stylegan1"
         chosen = [f"discriminator.name={own}", *(f"discriminator.{k}={v}" for k, v in tiny.DISCRIMINATOR.items())]
-        return tiny.pretraining(shards, *COMMON, *chosen, "train.mirror=true", backbone=run.backbone)
+        return tiny.pretraining(shards, *COMMON, *chosen, "loader.mirror=true", backbone=run.backbone)
     name, settings = TRANSFERS[run.task]
     # Drawn in float64 and kept in float32: float32's own draws differ in the last bit between processors.
     source = tiny.write_source(folder / "source", run.backbone)

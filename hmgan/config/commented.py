@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 from pydantic.fields import FieldInfo
 
 from hmgan import components
@@ -25,6 +25,9 @@ def commented(table: Mapping[str, Any]) -> str:
     for key, value in table.items():
         if isinstance(value, Mapping):
             lines += ["", *_section(key, value)]
+            for inner, choice in value.items():
+                if f"{key}.{inner}" in CHOICES:
+                    lines += ["", *_section(f"{key}.{inner}", choice)]
     return "\n".join(lines) + "\n"
 
 
@@ -33,26 +36,42 @@ def commented_choice(key: str, choice: Choice) -> str:
     return "\n".join(_section(key, choice.model_dump(exclude_none=True))) + "\n"
 
 
-def _sentence(key: str, field: FieldInfo) -> str:
+def _field(path: str) -> FieldInfo:
+    """A setting of an experiment, by its path."""
+    above, _, key = path.rpartition(".")
+    table = _table(above) if above else Experiment
+    assert table is not None
+    return table.model_fields[key]
+
+
+def _table(path: str) -> type[BaseModel] | None:
+    """The model of a table of an experiment; None for a setting that is none."""
+    table: type[BaseModel] | None = Experiment
+    for key in path.split("."):
+        table = model_at(table, key)
+    return table
+
+
+def _sentence(path: str, field: FieldInfo) -> str:
     """What a setting is: its description, or the first line of a table's own docstring."""
-    table = model_at(Experiment, key)
+    table = _table(path)
     return (field.description or (table.__doc__ if table else None) or "").split("\n")[0].removesuffix(".")
 
 
-def _fields(key: str, name: str | None) -> dict[str, FieldInfo]:
+def _fields(path: str, name: str | None) -> dict[str, FieldInfo]:
     """The settings in a table of an experiment; `name` is the component's, where the table chooses one."""
-    table = model_at(Experiment, key)
+    table = _table(path)
     assert table is not None
     if name is None:
         return table.model_fields
-    kind, usual = CHOICES[key], Experiment.model_fields[key].default
+    kind, usual = CHOICES[path], _field(path).default
     default = usual.name if isinstance(usual, Choice) else usual
     named: Any = Field(default, description=components.summary(kind, name))
     return {"name": named, **components.schema(kind, name).model_fields}
 
 
 def _section(key: str, table: Mapping[str, Any]) -> Iterator[str]:
-    yield from _beside(f"[{key}]", _sentence(key, Experiment.model_fields[key]))
+    yield from _beside(f"[{key}]", _sentence(key, _field(key)))
     yield from _settings(table, _fields(key, table.get("name")))
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from hmgan import components
 from hmgan.config import entries, moved
-from hmgan.config.settings import R1, Data, Ema, Evaluation, Optimizer, Strict, Train
+from hmgan.config.settings import R1, Choice, Compute, Data, Ema, Evaluation, Loader, Optimizer, Strict, Train, named
 from hmgan.errors import UserError, explain
 
 # The fields of an experiment that name a component, and the kind each must be of.
@@ -30,21 +31,10 @@ CHOICES = {
     "gen_penalty": "gen-penalty",
     "players": "players",
     "feature_net": "feature-net",
-    "engine": "engine",
+    "compute.engine": "engine",
 }
 # What is meant where a table's place holds a bare value.
-BARE = {**dict.fromkeys(CHOICES, "name"), "data": "sources"}
-
-
-class Choice(BaseModel):
-    """A component by name, and its options beside it."""
-
-    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
-    name: str
-
-    @property
-    def options(self) -> dict[str, Any]:
-        return dict(self.model_extra or {})
+BARE = {**dict.fromkeys((path.rpartition(".")[2] for path in CHOICES), "name"), "data": "sources"}
 
 
 class Experiment(Strict):
@@ -82,23 +72,18 @@ class Experiment(Strict):
         None, description="in whose features reconstructions are compared: `hmgan list feature-nets`"
     )
     players: Choice | None = Field(None, description="who plays a step of the GAN game: `hmgan list players`")
-    engine: Choice = Field(
-        Choice(name="replicated"), description="how ranks share parameters and Adam's state: `hmgan list engines`"
-    )
     r1: R1 = R1()
     optimizer: Optimizer = Optimizer()
     ema: Ema = Ema()
     train: Train = Train()
+    loader: Loader = Loader()
+    compute: Compute = Compute()
     evaluation: Evaluation = Evaluation()
 
-    @field_validator(*CHOICES, mode="before")
+    @field_validator(*(path for path in CHOICES if "." not in path), mode="before")
     @classmethod
     def _named(cls, value: Any, info: ValidationInfo) -> Any:
-        """A bare name is a choice without options; options without a name are those of the default."""
-        if isinstance(value, str):
-            return {"name": value}
-        default = cls.model_fields[str(info.field_name)].default
-        return {"name": default.name, **value} if isinstance(value, dict) and default is not None else value
+        return named(value, cls.model_fields[str(info.field_name)].default)
 
     @property
     def conditional(self) -> bool:
@@ -125,9 +110,9 @@ class Experiment(Strict):
         if (self.class_net is None) != (self.modulation is None):
             missing, given = ("class_net", "modulation") if self.class_net is None else ("modulation", "class_net")
             raise ValueError(f"{missing} is missing: {given} needs one; leave both out to fine-tune the whole source")
-        if self.data is not None and self.data.reader != "index" and self.train.on_corrupt == "skip":
+        if self.data is not None and self.data.reader != "index" and self.loader.on_corrupt == "skip":
             raise ValueError(
-                'train.on_corrupt = "skip" needs an index, and data.reader "webdataset" has none; leave one of them out'
+                'loader.on_corrupt = "skip" needs an index, and data.reader "webdataset" has none; leave one out'
             )
         return self
 
@@ -153,8 +138,9 @@ def resolve(table: dict[str, Any]) -> Experiment:
         experiment = Experiment.model_validate(table)
     except ValidationError as error:
         raise UserError(explain(error, Experiment)) from None
-    checked = {field: _resolve_choice(field, getattr(experiment, field)) for field in CHOICES}
-    experiment = experiment.model_copy(update=checked)
+    checked = {path: _resolve_choice(path, chosen(experiment, path)) for path in CHOICES}
+    compute = experiment.compute.model_copy(update={"engine": checked.pop("compute.engine")})
+    experiment = experiment.model_copy(update={**checked, "compute": compute})
     check_beside(experiment)
     return experiment
 
@@ -171,13 +157,19 @@ def choose(kind: str, name: str, options: Mapping[str, Any], where: str = "") ->
     return Choice(name=component, **components.check(kind, component, given, where=where))
 
 
+def chosen(experiment: Experiment, path: str) -> Choice | None:
+    """The component that an experiment names in a field of CHOICES."""
+    choice: Choice | None = attrgetter(path)(experiment)
+    return choice
+
+
 def check_beside(experiment: Experiment) -> None:
     """Raises UserError for a component without what it needs beside it, or with what it cannot stand beside.
 
     What that is, components say themselves: `needs` and `excludes`, setting -> why. A setting is a path, or path=value.
     """
     for field, kind in CHOICES.items():
-        choice = getattr(experiment, field)
+        choice = chosen(experiment, field)
         if choice is None:
             continue
         for path, why in components.declared(kind, choice.name, "excludes").items():

@@ -19,6 +19,9 @@ MOVED = {
     "reconstruction": "task",
     "mining": "players",
     "anchors": "players",
+    **{f"train.{key}": f"loader.{key}" for key in ("mirror", "workers", "on_corrupt", "corrupt_share")},
+    **{f"train.{key}": f"compute.{key}" for key in ("precision", "tf32", "channels_last", "compile", "threads")},
+    "engine": "compute.engine",
 }
 # Tables that became a choice, and the component of that choice that they are.
 NAMED = {"reconstruction": "reconstruction", "mining": "mining", "anchors": "anchors"}
@@ -29,7 +32,7 @@ GONE = {
         "transfer": "an experiment with a source is a transfer; leave task out",
         "align": "it is called alignment, and hmgan align takes any transfer",
     },
-    "engine": {
+    "compute.engine": {
         "zero3": "it would divide D's weights, which R1's double backward needs whole; take zero1 or zero2, or fsdp2, "
         "which divides G's",
     },
@@ -39,10 +42,10 @@ GONE = {
 def refuse(table: Mapping[str, Any]) -> None:
     """Raises UserError with the new name of the first key that has moved."""
     for field, names in GONE.items():
-        choice = table.get(field)
+        choice = _find(table, field)
         name = choice.get("name") if isinstance(choice, Mapping) else choice
         if isinstance(name, str) and name in names:
-            raise UserError(f"no {field} named {name!r}: {names[name]}")
+            raise UserError(f"no {field.rpartition('.')[2]} named {name!r}: {names[name]}")
     for old, new in MOVED.items():
         if _find(table, old) is not None:
             named = f' with {new}.name = "{NAMED[old]}"' if old in NAMED else ""
@@ -65,6 +68,8 @@ def renamed(table: Mapping[str, Any]) -> dict[str, Any]:
         top, _, inner = path.partition(".")
         if old in NAMED:
             new[top] = {"name": NAMED[old], **value}
+        elif top in ("loader", "compute"):
+            new.setdefault(top, {})[inner] = value
         elif inner and isinstance(new.get(top), dict):
             new[top][inner] = value
     return new

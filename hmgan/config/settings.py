@@ -24,6 +24,24 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
+class Choice(BaseModel):
+    """A component by name, and its options beside it."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+    name: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+def named(value: Any, default: Choice | None) -> Any:
+    """A bare name is a choice without options; options without a name are those of the default."""
+    if isinstance(value, str):
+        return {"name": value}
+    return {"name": default.name, **value} if isinstance(value, dict) and default is not None else value
+
+
 class Data(Strict):
     """Which images, and in which shares. A bare name, path or URL is a data set as it is; a list of them is one set.
 
@@ -152,10 +170,6 @@ class Train(Strict):
         1, ge=1, description="parts of a rank's batch, one after the other: gradients accumulate, the step is the same"
     )
     seed: int = Field(0, ge=0, description="of everything random")
-    mirror: bool = Field(False, description="flip half of the real images")
-    workers: int = Field(0, ge=0, description="loader processes per rank")
-    on_corrupt: Literal["stop", "skip"] = Field("stop", description="what a damaged training image does to the run")
-    corrupt_share: float = Field(0.001, ge=0, lt=1, description="of the set that skip leaves out before it stops too")
     tick: float = Field(1.0, gt=0, description="kimg between status lines")
     snap: float = Field(50.0, gt=0, description="kimg between snapshots, grids and checkpoints")
     checkpoints: int = Field(2, ge=1, description="checkpoints kept")
@@ -166,6 +180,28 @@ class Train(Strict):
         "stop", description="what a loss or gradient that is not finite does: end the run, or leave that phase out"
     )
     nonfinite_row: int = Field(5, ge=1, description="steps in a row with a phase left out, at most")
+
+
+class Loader(Strict):
+    """How training images are read and shown."""
+
+    mirror: bool = Field(False, description="flip half of the real images")
+    workers: int = Field(0, ge=0, description="loader processes per rank")
+    on_corrupt: Literal["stop", "skip"] = Field("stop", description="what a damaged training image does to the run")
+    corrupt_share: float = Field(0.001, ge=0, lt=1, description="of the set that skip leaves out before it stops too")
+
+    @property
+    def tolerated(self) -> float:
+        """Share of the images that may be damaged."""
+        return self.corrupt_share if self.on_corrupt == "skip" else 0.0
+
+
+class Compute(Strict):
+    """What the device does: nothing here changes what is computed, but for rounding."""
+
+    engine: Choice = Field(
+        Choice(name="replicated"), description="how ranks share parameters and Adam's state: `hmgan list engines`"
+    )
     precision: Literal["float32", "bf16"] = Field(
         "float32", description="of the passes; weights, averages, Adam, R1, statistics and losses are float32 always"
     )
@@ -176,10 +212,10 @@ class Train(Strict):
     )
     threads: int = Field(0, ge=0, description="CPU threads per rank; 0 leaves torch's choice")
 
-    @property
-    def tolerated(self) -> float:
-        """Share of the images that may be damaged."""
-        return self.corrupt_share if self.on_corrupt == "skip" else 0.0
+    @field_validator("engine", mode="before")
+    @classmethod
+    def _named(cls, engine: Any) -> Any:
+        return named(engine, cls.model_fields["engine"].default)
 
 
 class Evaluation(Strict):

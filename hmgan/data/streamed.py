@@ -87,7 +87,7 @@ class Streamed:
         if len(self.shards) < (streams := world * max(1, workers)):
             raise UserError(
                 f'data.reader = "webdataset" needs a shard for each of {world} ranks x {max(1, workers)} workers, '
-                f"got {len(self.shards)} for {streams}; lower train.workers, or {INDEX_IT}"
+                f"got {len(self.shards)} for {streams}; lower loader.workers, or {INDEX_IT}"
             )
 
     def batches(

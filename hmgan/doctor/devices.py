@@ -78,7 +78,7 @@ def unshared(here: Place) -> list[str]:
     """NCCL and the loaders' processes fail in it, half way through a step, with errors that do not name it."""
     if here.shared >= LEAST_SHARED:
         return []
-    what = f"{SHARED} of {here.host} has {size(here.shared)}, too little for NCCL and for train.workers"
+    what = f"{SHARED} of {here.host} has {size(here.shared)}, too little for NCCL and for loader.workers"
     return [f"{what}; give the container more (--shm-size=8g, or an emptyDir of medium Memory)"]
 
 

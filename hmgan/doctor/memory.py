@@ -46,7 +46,7 @@ def judge(
             there = f"{place.name} of rank {rank} has {size(place.free)} free"
             less = "lower --batch, or raise train.accumulate"
             if need.state * sharing >= place.free:
-                spread = "" if divides or len(of_ranks) == 1 else "set engine = zero2 or fsdp2, "
+                spread = "" if divides or len(of_ranks) == 1 else "set compute.engine = zero2 or fsdp2, "
                 less = f"{spread}take hyper-mod-low-rank, or larger devices"
             section.problems.append(f"{name} needs {size(need.total * sharing)}, and the {there}; {less}")
             return

@@ -29,7 +29,7 @@ from hmgan.study.plan import Cell
 CELL, INPUTS, DONE, FAILED = "cell.json", "inputs.json", "done.json", "failed.json"
 ALIGN, TRAIN, CLAIMS, OUTPUT, PATHS = "align", "train", "claims", "output.txt", "paths.jsonl"
 # What a cell's result does not depend on: words, and settings of the machine. (Threads change a sum's last digits.)
-INDIFFERENT = ("summary", "provenance", "train.threads", "train.workers", "train.trackers", "train.checkpoints")
+INDIFFERENT = ("summary", "provenance", "compute.threads", "loader.workers", "train.trackers", "train.checkpoints")
 
 
 class State(Enum):

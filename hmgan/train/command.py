@@ -19,7 +19,7 @@ from hmgan.train.tasks.alignment import aligning
 
 AUTO = "auto"
 # What a run may go on under: how it is spread, not what it computes.
-SPREAD = ("engine", "train.accumulate")
+SPREAD = ("compute.engine", "train.accumulate")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,7 +89,7 @@ def configured(options: TrainOptions) -> Experiment:
     """The experiment that the options name, without a look at its data. Raises UserError for what is wrong in it."""
     name, verb = options.experiment, options.verb
     asked = precision.launched()
-    before = [] if asked is None else [f"train.precision={asked}"]  # --set comes after, and wins
+    before = [] if asked is None else [f"compute.precision={asked}"]  # --set comes after, and wins
     experiment = config.anchored(config.load(name, [*before, *options.overrides], placed(options)))
     if tasks.verb(experiment) == "train" and verb == "align":  # any transfer's heads can be aligned
         return aligning(experiment)
@@ -123,13 +123,13 @@ def lengthened(options: TrainOptions, run: str) -> tuple[Path, Experiment, Exper
     changes = {key for key in given if key != "train"} | set(given.get("train", {})) - {"kimg"}
     if changes or not all(is_spread(override) for override in spread):
         raise UserError(
-            "--resume goes on with the run's own configuration; only --kimg, --set engine and --set train.accumulate "
-            "may be given beside it"
+            "--resume goes on with the run's own configuration; only --kimg, --set compute.engine and "
+            "--set train.accumulate may be given beside it"
         )
     asked = precision.launched()
-    if asked not in (None, kept.train.precision):
+    if asked not in (None, kept.compute.precision):
         raise UserError(
-            f"{folder} trains in {kept.train.precision}, accelerate launch asks for {asked}; leave that out"
+            f"{folder} trains in {kept.compute.precision}, accelerate launch asks for {asked}; leave that out"
         )
     if not given and not spread:
         return folder, kept, kept
@@ -142,7 +142,7 @@ def lengthened(options: TrainOptions, run: str) -> tuple[Path, Experiment, Exper
 
 def is_spread(override: str) -> bool:
     key = override.partition("=")[0].strip()
-    return key in SPREAD or key.startswith("engine.")
+    return key in SPREAD or key.startswith("compute.engine.")
 
 
 def placed(options: Shortcuts) -> dict[str, Any]:
@@ -152,11 +152,10 @@ def placed(options: Shortcuts) -> dict[str, Any]:
         "train": {
             "kimg": options.kimg,
             "batch": options.batch,
-            "mirror": options.mirror,
             "snap": options.snap,
             "seed": options.seed,
-            "workers": options.workers,
         },
+        "loader": {"mirror": options.mirror, "workers": options.workers},
         "r1": {"gamma": options.gamma},
         "augment": {"name": options.aug},
         "evaluation": {"per_class": options.metrics},

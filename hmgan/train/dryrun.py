@@ -23,7 +23,7 @@ def print_plan(prepared: Prepared, console: Console | None = None) -> None:
     if not prepared.runtime.main:
         return
     experiment, generator = prepared.experiment, prepared.networks.generator
-    spread = f", {experiment.engine.name}" if prepared.runtime.world > 1 else ""
+    spread = f", {experiment.compute.engine.name}" if prepared.runtime.world > 1 else ""
     table = Table(title=f"{tasks.verb(experiment)}: {experiment.summary}{spread}")
     for column in ("network", "frozen", "trained", "optimiser state", "moving average"):
         table.add_column(column, justify="left" if column == "network" else "right")
@@ -118,7 +118,7 @@ def parameters(network: nn.Module) -> tuple[int, int]:
 def activation_bytes(prepared: Prepared, batch: int) -> int:
     """An estimate: both networks keep about 8 maps per block, as wide as G's, at the block's resolution."""
     widths = prepared.networks.generator.backbone.widths
-    size = BYTES if prepared.experiment.train.precision == "float32" else BYTES // 2
+    size = BYTES if prepared.experiment.compute.precision == "float32" else BYTES // 2
     return sum(16 * width * (4 << i) ** 2 * batch * size for i, width in enumerate(widths))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hmgan.config.settings import Train
+from hmgan.config.settings import Compute
 from hmgan.errors import UserError
 from hmgan.layers.equalized import Blur, by_shifts
 from hmgan.types import Batch
@@ -22,7 +22,7 @@ LAUNCHER = "ACCELERATE_MIXED_PRECISION"  # where `accelerate launch --mixed_prec
 PRECISIONS = {"no": "float32", "bf16": "bf16"}
 
 
-def mixed(settings: Train, device: torch.device) -> Mixed:
+def mixed(settings: Compute, device: torch.device) -> Mixed:
     """The passes of a run: float32, or bfloat16 under autocast. Weights, their averages and Adam are float32 always.
 
     Raises: UserError for a GPU without bfloat16.
@@ -31,13 +31,13 @@ def mixed(settings: Train, device: torch.device) -> Mixed:
         return nullcontext
     if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise UserError(
-            f"train.precision bf16 needs a GPU of compute capability 8.0 or higher, "
+            f"compute.precision bf16 needs a GPU of compute capability 8.0 or higher, "
             f"got {torch.cuda.get_device_name(device)}; use float32"
         )
     return partial(torch.autocast, device.type, torch.bfloat16)
 
 
-def layout(settings: Train) -> torch.memory_format:
+def layout(settings: Compute) -> torch.memory_format:
     """Of the maps in D: all its layers keep what its images come in. Weights stay as they are: fused Adam, reductions
     and checkpoints read memory in order. G's maps stay too: an instance norm wants each map in one piece."""
     return torch.channels_last if settings.channels_last else torch.contiguous_format
@@ -53,7 +53,7 @@ def compile_parts(generator: Any, discriminator: nn.Module, backend: str = "indu
     parts = generator.backbone.compilable()
     blurs = [m for network in (generator, discriminator) for m in network.modules() if isinstance(m, Blur)]
     if not parts and not blurs:
-        raise UserError("train.compile has nothing to compile in these networks, only in stylegan1; leave it out")
+        raise UserError("compute.compile has nothing to compile in these networks, only in stylegan1; leave it out")
     way = torch.compile(by_shifts, dynamic=True, backend=backend)
     for blur in blurs:
         blur.way = way

@@ -16,8 +16,8 @@ def preflight(task: Task) -> None:
     engine = choose.named(experiment, ranks)
     if engine.divides and not task.steady:
         raise UserError(
-            f"engine {experiment.engine.name} divides networks that train whole in every step, and here what trains "
-            "changes from step to step; take engine = replicated"
+            f"engine {experiment.compute.engine.name} divides networks that train whole in every step, and here what "
+            "trains changes from step to step; take compute.engine = replicated"
         )
     engine.check(task)
     if experiment.backbone is not None and task.generator.backbone.batch_statistics:
@@ -30,5 +30,5 @@ def preflight(task: Task) -> None:
             why = f"batch norms of this backbone see one part's images, got train.accumulate = {shares}"
             raise UserError(f"{why}; leave it out")
     if task.data is not None:
-        task.data.check_readers(world, settings.workers)
+        task.data.check_readers(world, experiment.loader.workers)
     task.check()

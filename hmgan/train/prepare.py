@@ -23,8 +23,8 @@ from hmgan.train.tasks.base import Setup, Task
 
 def runtime_of(experiment: Experiment) -> Runtime:
     """This process among the ranks, as the experiment wants it."""
-    if experiment.train.threads:
-        torch.set_num_threads(experiment.train.threads)
+    if experiment.compute.threads:
+        torch.set_num_threads(experiment.compute.threads)
     return Runtime(trackers=experiment.train.trackers, timeout=experiment.train.timeout)
 
 

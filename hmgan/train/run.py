@@ -40,7 +40,7 @@ def run_training(prepared: Prepared, folder: Path, resume: bool = False, console
             log.say(opening_line(trainer))
             if prepared.data is not None and runtime.main:
                 save_png(class_grid(prepared.data.examples(GRID_COLUMNS)), folder / "reals.png")
-        with files.named_if_full(folder), products(tf32=experiment.train.tf32):
+        with files.named_if_full(folder), products(tf32=experiment.compute.tf32):
             trainer.train(log)
         finished = trainer.step >= trainer.last
         log.say(f"finished {folder}" if finished else stopped_line(trainer, folder))

@@ -145,7 +145,7 @@ class Trainer:
     def _shown(self, images: torch.Tensor, labels: torch.Tensor, streams: Draws) -> Microbatch:
         real = draws.as_images(images)
         return Microbatch(
-            draws.mirrored(real, streams.keys("mirror")) if self.settings.mirror else real, labels, streams
+            draws.mirrored(real, streams.keys("mirror")) if self.experiment.loader.mirror else real, labels, streams
         )
 
     def _imagined(self, streams: Draws) -> Microbatch:
@@ -163,6 +163,6 @@ class Trainer:
             world=self.runtime.world,
             seed=self.settings.seed,
             start_step=self.step,
-            workers=self.settings.workers,
-            tolerance=Tolerance(share=self.settings.tolerated, report=report),
+            workers=self.experiment.loader.workers,
+            tolerance=Tolerance(share=self.experiment.loader.tolerated, report=report),
         )

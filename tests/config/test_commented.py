@@ -41,7 +41,9 @@ def test_data_as_a_list_and_as_a_table_read_back_too(overrides: list[str]) -> No
 def test_what_is_shown_of_a_component_is_a_table_that_chooses_it(key: str, name: str) -> None:
     choice = config.choose(CHOICES[key], name, {})
     table = tomllib.loads(commented.commented_choice(key, choice))
-    assert config.choose(CHOICES[key], table[key].pop("name"), table[key]) == choice
+    for part in key.split("."):
+        table = table[part]
+    assert config.choose(CHOICES[key], table.pop("name"), table) == choice
 
 
 @pytest.mark.parametrize(("path", "key", "field"), [pytest.param(*each, id=each[0]) for each in settings()])

@@ -169,7 +169,7 @@ def test_a_run_from_shards_without_an_index_says_on_resume_that_it_goes_on_with_
     small = tiny.options(train__batch=4, train__kimg=0.008, train__snap=0.008, source=source, train__trackers="[]")
     command = ("train", "hyper-mod-b", "--outdir", tmp_path / "runs", *given, *small)
     assert tiny.command(*command, "--dry-run") == 0
-    assert tiny.command(*command, "--set", "train.on_corrupt=skip") == 2
+    assert tiny.command(*command, "--set", "loader.on_corrupt=skip") == 2
     assert tiny.command(*command, "--metrics", 4) == 2
     assert tiny.command(*command, "--workers", 9) == 2  # more than there are shards
     assert not (tmp_path / "runs").exists()

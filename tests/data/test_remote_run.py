@@ -25,7 +25,7 @@ def hmgan(*words: object) -> list[str]:
 def train(data, source, outdir) -> list[str]:
     options = tiny.options(
         data=data, source=source, train__batch=4, train__kimg=0.12, train__tick=0.06, train__snap=0.04,
-        train__workers=1, train__trackers="[]", train__threads=1,
+        loader__workers=1, train__trackers="[]", compute__threads=1,
     )  # fmt: skip
     return hmgan("hyper-mod-b", "--outdir", outdir, *options)
 

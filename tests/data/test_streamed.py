@@ -139,7 +139,7 @@ def test_images_and_labels_that_do_not_fit_are_told_with_their_place(shards):
 
 def test_shards_must_be_enough_for_all_readers(shards):
     text = told(lambda: streamed(shards).batches(batch_per_rank=1, rank=0, world=3, seed=1, workers=2))
-    assert "needs a shard for each of 3 ranks x 2 workers, got 4 for 6; lower train.workers, or run `hmgan" in text
+    assert "needs a shard for each of 3 ranks x 2 workers, got 4 for 6; lower loader.workers, or run `hmgan" in text
     assert "holds no .tar shards" in told(lambda: streamed(shards.parent))
 
 

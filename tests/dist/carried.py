@@ -25,9 +25,9 @@ CHAIN = ("replicated", "zero1", "fsdp2", "zero2")
 
 def go_on(folder: Path, shards: Path, source: Path, engine: str, steps: int, *more: str) -> tuple[Trainer, int]:
     """Trains to that step from the newest checkpoint in the folder, and leaves another one there; the world size."""
-    unit = ["engine.unit=50"] if engine == "fsdp2" else []
+    unit = ["compute.engine.unit=50"] if engine == "fsdp2" else []
     kimg = f"train.kimg={steps * BATCH / 1000}"
-    experiment = tiny.transfer(shards, source, *SETTINGS, f"engine={engine}", *unit, kimg, *more)
+    experiment = tiny.transfer(shards, source, *SETTINGS, f"compute.engine={engine}", *unit, kimg, *more)
     prepared = prepare(experiment)
     runtime, classes = prepared.runtime, len(prepared.classes)
     trainer = Trainer(experiment, prepared.networks, runtime, prepared.data, classes, folder, tiny.no_snapshot)

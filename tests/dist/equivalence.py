@@ -29,7 +29,7 @@ from hmgan.train.prepare import prepare
 from hmgan.train.trainer import Trainer
 
 STEPS = 3
-COMMON = ("task.mixing=0.9", "train.mirror=true", "task.freeze=[]", "r1.every=2", "r1.gamma=3.0")
+COMMON = ("task.mixing=0.9", "loader.mirror=true", "task.freeze=[]", "r1.every=2", "r1.gamma=3.0")
 # A weight far above the default, so that a wrong contrastive gradient cannot hide in the rounding of the others.
 STRONG = "contrastive.weight=1.0"
 FINE_TUNING = (*COMMON, "class_net=none", "modulation=none")
@@ -54,7 +54,7 @@ SCENARIOS = {
     # By class, so that the ranks' shares of a class differ; the rates drop after the second step.
     "reconstruction": (
         *COMMON,
-        "train.mirror=false",
+        "loader.mirror=false",
         "class_net=one-hot",
         "modulation=scale-shift",
         "feature_net=squeezenet",
@@ -118,7 +118,7 @@ class Case(NamedTuple):
     def overrides(self) -> list[str]:
         size = (f"train.batch={self.batch}", f"train.kimg={STEPS * self.batch / 1000}")
         # Even the smallest layers become units of their own.
-        spread = [f"engine={self.engine}", *(["engine.unit=50"] if self.engine == "fsdp2" else [])]
+        spread = [f"compute.engine={self.engine}", *(["compute.engine.unit=50"] if self.engine == "fsdp2" else [])]
         return [*SCENARIOS[self.scenario], *size, *spread, f"train.accumulate={self.accumulate}"]
 
 

@@ -26,8 +26,8 @@ SETTINGS = tiny.options(
     train__snap=0.096,
     train__checkpoints=8,
     train__trackers="[]",
-    train__threads=1,
-    train__mirror="true",
+    compute__threads=1,
+    loader__mirror="true",
     task__freeze="[]",
     r1__every=2,
 )

@@ -12,7 +12,7 @@ import tiny
 
 from hmgan.train import checkpoint
 
-SETTINGS = tiny.options(train__tick=0.016, train__snap=0.016, train__trackers="[]", train__threads=1)
+SETTINGS = tiny.options(train__tick=0.016, train__snap=0.016, train__trackers="[]", compute__threads=1)
 
 
 def trained(folder, arguments):
@@ -26,14 +26,16 @@ def trained(folder, arguments):
 @ranks.NEEDS_DEEPSPEED
 def test_a_run_under_fsdp2_is_shown_scored_kept_and_gone_on_with_under_zero(shards, source, tmp_path):
     where = ["--data", shards, "--source", source, "--outdir", tmp_path / "runs", "--batch", 8, "--metrics", 4]
-    engine = tiny.options(engine__name="fsdp2", engine__unit=50, train__accumulate=1)
+    engine = tiny.options(compute__engine__name="fsdp2", compute__engine__unit=50, train__accumulate=1)
     codes, said = trained(tmp_path / "first", [*where, "--kimg", 0.032, *SETTINGS, *engine])
     assert codes == [0, 0], said
     (run,) = (tmp_path / "runs").iterdir()
     assert "-gpus2-" in run.name
-    codes, said = trained(tmp_path / "second", ["--resume", run, "--kimg", 0.048, *tiny.options(engine="zero2")])
+    codes, said = trained(
+        tmp_path / "second", ["--resume", run, "--kimg", 0.048, *tiny.options(compute__engine="zero2")]
+    )
     assert codes == [0, 0], said
-    assert json.loads((run / "config.json").read_text())["engine"]["name"] == "zero2"
+    assert json.loads((run / "config.json").read_text())["compute"]["engine"]["name"] == "zero2"
     names = {path.name for path in run.iterdir()}
     assert {"fakes_init.png", "fakes000000.016.png", "fakes000000.048.png"} <= names
     scores = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -51,7 +53,7 @@ def test_a_run_under_fsdp2_is_shown_scored_kept_and_gone_on_with_under_zero(shar
 @pytest.mark.parametrize("engine", ["zero1", "zero2", "fsdp2"])
 def test_a_signal_to_one_rank_stops_every_engines_ranks_after_the_same_step(engine, shards, source, tmp_path):
     where = ["--data", shards, "--source", source, "--outdir", tmp_path / "runs", "--batch", 8]
-    words = [*where, "--kimg", 40, *tiny.options(train__tick=0.008, train__trackers="[]", engine=engine)]
+    words = [*where, "--kimg", 40, *tiny.options(train__tick=0.008, train__trackers="[]", compute__engine=engine)]
     started = launched.start(["train", "hyper-mod-b", *words], 2, tmp_path / "said")
     try:
         started.until(lambda: list((tmp_path / "runs").glob("*/stats.jsonl")))

@@ -20,7 +20,7 @@ from hmgan.train import checkpoint
 from hmgan.train.distributed.watchdog import BEAT
 from hmgan.train.tasks import gan
 
-SETTINGS = tiny.options(train__batch=8, train__tick=0.008, train__snap=100, train__trackers="[]", train__threads=1)
+SETTINGS = tiny.options(train__batch=8, train__tick=0.008, train__snap=100, train__trackers="[]", compute__threads=1)
 SOON = tiny.options(train__timeout=8.0)
 
 

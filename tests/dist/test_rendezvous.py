@@ -14,7 +14,7 @@ from hmgan.errors import UserError
 from hmgan.train import command
 from hmgan.train.distributed import runtime
 
-SETTINGS = tiny.options(train__batch=8, train__snap=100, train__trackers="[]", train__threads=1)
+SETTINGS = tiny.options(train__batch=8, train__snap=100, train__trackers="[]", compute__threads=1)
 
 
 @pytest.fixture

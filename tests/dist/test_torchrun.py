@@ -16,7 +16,7 @@ import tiny
 from hmgan.train import checkpoint
 from hmgan.train.distributed.watchdog import BEAT
 
-SETTINGS = tiny.options(train__batch=8, train__tick=0.008, train__snap=100, train__trackers="[]", train__threads=1)
+SETTINGS = tiny.options(train__batch=8, train__tick=0.008, train__snap=100, train__trackers="[]", compute__threads=1)
 DEADLINE = 600  # seconds; on a machine at rest it is seconds
 
 

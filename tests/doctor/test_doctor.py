@@ -117,7 +117,7 @@ def test_versions_that_differ_between_ranks_are_named():
         ),
         (
             [GPU._replace(shared=64 * MIB)] * 2,
-            "/dev/shm of a has 64.0 MiB, too little for NCCL and for train.workers; give the container more "
+            "/dev/shm of a has 64.0 MiB, too little for NCCL and for loader.workers; give the container more "
             "(--shm-size=8g, or an emptyDir of medium Memory)",
         ),
     ],
@@ -135,7 +135,11 @@ def test_ranks_in_their_places_are_no_problem():
 @pytest.mark.parametrize(
     ("state", "place", "end"),
     [
-        (4 * GIB, HOST, "needs 16.0 GiB, and the CPU of rank 0 has 8.0 GiB free; set engine = zero2 or fsdp2, take "),
+        (
+            4 * GIB,
+            HOST,
+            "needs 16.0 GiB, and the CPU of rank 0 has 8.0 GiB free; set compute.engine = zero2 or fsdp2, take ",
+        ),
         (1 * GIB, HOST, "needs 10.0 GiB, and the CPU of rank 0 has 8.0 GiB free; lower --batch"),
         (69 * GIB, GPU, "needs 73.0 GiB, and the H100 of rank 0 has 70.0 GiB free; lower --batch"),
         (4 * GIB, GPU, ""),

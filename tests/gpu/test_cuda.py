@@ -23,7 +23,7 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
     pytest.mark.filterwarnings("default"),  # what a driver or a compiler warns of is not ours
 ]
-BF16, CHANNELS_LAST = "train.precision=bf16", "train.channels_last=true"
+BF16, CHANNELS_LAST = "compute.precision=bf16", "compute.channels_last=true"
 WHOLE = ("contrastive=barlow-twins", "task.freeze=[]")
 # What a source without normalisations, without old classes or without labels cannot take.
 NORMS_ONLY = ("adain", "adain-class-only", "cgan-transfer-port", "scale-shift")
@@ -137,7 +137,7 @@ def test_compiled_parts_give_the_same(source, shards, tmp_path, monkeypatch):
     """Three steps each, with R1 in two: a float32 one to rounding, and a bf16 one as near to float32 as uncompiled."""
     torch.compiler.reset()
     chosen = (*WHOLE, "r1.every=2")
-    compiled = (*chosen, "train.compile=true")
+    compiled = (*chosen, "compute.compile=true")
     exact, built, rounded, fused = (
         [step_on("cuda", tiny.transfer(shards, source, *these), tmp_path, monkeypatch, step) for step in (0, 1, 2)]
         for these in (chosen, compiled, (*chosen, BF16), (*compiled, BF16))
@@ -156,7 +156,7 @@ def test_compiled_parts_give_the_same(source, shards, tmp_path, monkeypatch):
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_a_run_on_cuda_goes_on_bit_for_bit(precision, source, shards, tmp_path):
     """With algorithms that are repeatable; CUDA's fastest need not be."""
-    chosen = (f"train.precision={precision}", "r1.every=2", "train.snap=0.008", "contrastive=barlow-twins")
+    chosen = (f"compute.precision={precision}", "r1.every=2", "train.snap=0.008", "contrastive=barlow-twins")
     whole = tiny.make_trainer(tiny.transfer(shards, source, *chosen, "train.kimg=0.016"), tmp_path / "whole")
     part = tiny.make_trainer(tiny.transfer(shards, source, *chosen, "train.kimg=0.008"), tmp_path / "part")
     again = tiny.make_trainer(tiny.transfer(shards, source, *chosen, "train.kimg=0.016"), tmp_path / "part")
@@ -188,7 +188,7 @@ def test_features_on_cuda_equal_those_of_the_cpu():
 
 
 def test_a_command_trains_and_scores_on_cuda(source, shards, tmp_path):
-    settings = tiny.options(train__batch=4, train__snap=0.008, train__trackers="[]", train__precision="bf16")
+    settings = tiny.options(train__batch=4, train__snap=0.008, train__trackers="[]", compute__precision="bf16")
     chosen = ("--source", source, "--kimg", 0.008, "--metrics", 4, "--outdir", tmp_path / "runs", *settings)
     assert tiny.command("train", "hyper-mod-b", "--data", shards, *chosen) == 0
     (run,) = (tmp_path / "runs").iterdir()

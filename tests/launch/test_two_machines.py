@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 
 STEPS, BATCH = 3, 8
-OPTIONS = tiny.options(train__trackers="[]", train__threads=1, train__mirror="true", task__freeze="[]", r1__every=2)
+OPTIONS = tiny.options(train__trackers="[]", compute__threads=1, loader__mirror="true", task__freeze="[]", r1__every=2)
 # Of the tensor's largest entry. Float32: half the batch each is added up in another order, and Adam enlarges it.
 TOLERANCE = 2e-3
 

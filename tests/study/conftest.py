@@ -23,7 +23,7 @@ kimg = 0.016
 per_class = 8
 metrics = ["fd", "kd", "prdc"]
 seeds = [0, 1]
-set = ["train.batch=4", "train.snap=0.004", "train.tick=0.004", "train.trackers=[]", "train.threads=1"]
+set = ["train.batch=4", "train.snap=0.004", "train.tick=0.004", "train.trackers=[]", "compute.threads=1"]
 
 [figures]
 parts = "hyper"

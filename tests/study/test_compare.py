@@ -159,7 +159,7 @@ def test_other_settings_in_the_same_folder_are_refused_before_anything_runs(whol
 
 
 def test_settings_of_the_machine_are_not_the_cells(whole, in_process):
-    assert compare(whole, "--set", "train.threads=2", "--set", "train.workers=1") == 0
+    assert compare(whole, "--set", "compute.threads=2", "--set", "loader.workers=1") == 0
     assert in_process == []
 
 

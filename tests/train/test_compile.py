@@ -1,5 +1,5 @@
-"""train.compile changes nothing beyond rounding. Fast tests trace and differentiate as the real backend does, and then
-run the operations one by one; the slow one builds kernels."""
+"""compute.compile changes nothing beyond rounding. Fast tests trace and differentiate as the real backend does, and
+then run the operations one by one; the slow one builds kernels."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import statistics
 import pytest
 import tiny
 import torch
+from hmgan.train.precision import compile_parts, uncompiled
 from torch import nn
 
 from hmgan import components
@@ -16,7 +17,6 @@ from hmgan.errors import UserError
 from hmgan.generators.transfer import TransferGenerator
 from hmgan.generators.unconditional import UnconditionalGenerator
 from hmgan.layers.equalized import Blur, by_convolution, by_shifts
-from hmgan.train.precision import compile_parts, uncompiled
 
 MODULATIONS = [m for m in entries.known("modulation") if m not in ("cgan-transfer", "label-to-z")]
 pytestmark = pytest.mark.filterwarnings("default")  # the compiler's own code looks at what warns when it is looked at
@@ -128,7 +128,7 @@ def test_a_training_with_compiled_parts_is_the_same(shards, source, tmp_path, mo
     monkeypatch.setattr(compile_parts, "__defaults__", ("aot_eager",))
     states = []
     for compiled in ("false", "true"):
-        trainer = tiny.make_trainer(tiny.transfer(shards, source, f"train.compile={compiled}"), tmp_path / compiled)
+        trainer = tiny.make_trainer(tiny.transfer(shards, source, f"compute.compile={compiled}"), tmp_path / compiled)
         trainer.take_step(next(trainer.batches()))
         trainer._snapshot()
         states.append({**trainer.task.generator.state_dict(), **trainer.task.ema.state_dict()})
@@ -139,7 +139,9 @@ def test_a_training_with_compiled_parts_is_the_same(shards, source, tmp_path, mo
 
 @pytest.mark.parametrize("backbone", ["gan-memory-resnet", "biggan"])
 def test_a_backbone_with_nothing_to_compile_says_so(backbone):
-    with pytest.raises(UserError, match=r"^train.compile has nothing to compile in these networks, .*; leave it out$"):
+    with pytest.raises(
+        UserError, match=r"^compute.compile has nothing to compile in these networks, .*; leave it out$"
+    ):
         compile_parts(
             UnconditionalGenerator(components.build("backbone", backbone, **tiny.BACKBONES[backbone])), nn.Identity()
         )

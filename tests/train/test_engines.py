@@ -29,12 +29,12 @@ def refused(shards, source, *overrides, **extra):
 
 def test_the_default_holds_everything_on_every_rank(shards, source):
     experiment = tiny.transfer(shards, source)
-    assert experiment.engine.name == "replicated"
+    assert experiment.compute.engine.name == "replicated"
     assert isinstance(choose.engine_of(experiment, Runtime()), Replicated)
 
 
 def test_one_rank_has_nobody_to_divide_with(shards, source, tmp_path):
-    trainer = tiny.make_trainer(tiny.transfer(shards, source, "engine=fsdp2", "train.kimg=0.004"), tmp_path)
+    trainer = tiny.make_trainer(tiny.transfer(shards, source, "compute.engine=fsdp2", "train.kimg=0.004"), tmp_path)
     assert isinstance(trainer.engine, Replicated)
     trainer.take_step(next(trainer.batches()))
 
@@ -42,9 +42,9 @@ def test_one_rank_has_nobody_to_divide_with(shards, source, tmp_path):
 def test_without_deepspeed_one_line_says_how_to_get_it(shards, source, tmp_path, monkeypatch, capfd):
     monkeypatch.setitem(sys.modules, "deepspeed", None)  # an import of it fails
     text = "engines zero1 and zero2 need DeepSpeed: pip install 'hmgan[deepspeed]'"
-    assert refused(shards, source, "engine=zero2") == text
+    assert refused(shards, source, "compute.engine=zero2") == text
     run = ("train", "hyper-mod-b", "--data", shards, "--source", source, "--outdir", tmp_path, "--batch", 4)
-    assert tiny.command(*run, "--set", "engine=zero1") == 2
+    assert tiny.command(*run, "--set", "compute.engine=zero1") == 2
     assert capfd.readouterr().err == f"error: {text}\n"
     assert not list(tmp_path.iterdir())
     prepare(tiny.transfer(shards, source))  # nobody else asks for it
@@ -58,13 +58,13 @@ def test_without_deepspeed_one_line_says_how_to_get_it(shards, source, tmp_path,
             "no engine named 'zero3': it would divide D's weights, which R1's double backward needs whole; take ",
         ),
         ("zer2", "no engine named 'zer2'; did you mean 'zero2'? known: fsdp2, replicated, zero1, zero2"),
-        ({"name": "fsdp2", "unit": 0}, "engine.unit counts parameters and must be at least 1, got 0"),
-        ({"name": "zero1", "unit": 1}, "unknown key 'engine.unit'; known: config"),
+        ({"name": "fsdp2", "unit": 0}, "compute.engine.unit counts parameters and must be at least 1, got 0"),
+        ({"name": "zero1", "unit": 1}, "unknown key 'compute.engine.unit'; known: config"),
     ],
 )
 def test_an_engine_that_is_not_there_is_refused(engine, text, shards, source):
     with pytest.raises(UserError, match=rf"^{re.escape(text)}"):
-        prepare(tiny.transfer(shards, source, engine=engine))
+        prepare(tiny.transfer(shards, source, compute={"engine": engine}))
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_an_engine_that_is_not_there_is_refused(engine, text, shards, source):
     ],
 )
 def test_what_an_engine_cannot_train_is_refused_before_a_run_is_made(engine, overrides, text, shards, source):
-    assert text in refused(shards, source, f"engine={engine}", *overrides)
+    assert text in refused(shards, source, f"compute.engine={engine}", *overrides)
 
 
 def test_a_modulation_that_fsdp2_cannot_see_into_is_refused(shards, source, monkeypatch):
@@ -96,7 +96,7 @@ def test_a_modulation_that_fsdp2_cannot_see_into_is_refused(shards, source, monk
     with pytest.raises(
         UserError, match=r"^engine fsdp2 cannot see into a Opaque, which this modulation's edits hold; "
     ):
-        choose.named(tiny.transfer(shards, source, "engine=fsdp2"), Runtime()).check(task)
+        choose.named(tiny.transfer(shards, source, "compute.engine=fsdp2"), Runtime()).check(task)
 
 
 @pytest.mark.parametrize("stage", [1, 2])
@@ -143,7 +143,7 @@ def test_a_deepspeed_file_that_is_none_is_refused(tmp_path):
 )
 def test_the_estimate_of_memory_knows_what_an_engine_divides(engine, gen, disc, shards, source, monkeypatch):
     monkeypatch.setattr(zero, "imported", lambda: None)
-    prepared = prepare(tiny.transfer(shards, source, "train.batch=8", f"engine={engine}"))
+    prepared = prepare(tiny.transfer(shards, source, "train.batch=8", f"compute.engine={engine}"))
     alone = {row.name: row for row in dryrun.rows(prepared)}
     monkeypatch.setattr(Runtime, "world", 2)
     for row in dryrun.rows(prepared):
@@ -158,13 +158,13 @@ def test_a_run_goes_on_under_another_engine_and_in_other_parts(shards, source, t
     run = ("train", "hyper-mod-b", "--data", shards, "--source", source, "--outdir", tmp_path, "--batch", 8)
     assert tiny.command(*run, "--kimg", 0.008, *tiny.options(train__trackers="[]")) == 0
     (folder,) = tmp_path.iterdir()
-    other = tiny.options(engine__name="fsdp2", engine__unit=7, train__accumulate=2)
+    other = tiny.options(compute__engine__name="fsdp2", compute__engine__unit=7, train__accumulate=2)
     assert tiny.command("train", "hyper-mod-b", "--resume", folder, "--kimg", 0.016, *other) == 0
     kept = json.loads((folder / "config.json").read_text())
-    assert (kept["engine"], kept["train"]["accumulate"]) == ({"name": "fsdp2", "unit": 7}, 2)
+    assert (kept["compute"]["engine"], kept["train"]["accumulate"]) == ({"name": "fsdp2", "unit": 7}, 2)
     assert "finished" in (folder / "log.txt").read_text().splitlines()[-1]
     capfd.readouterr()
-    assert tiny.command("train", "hyper-mod-b", "--resume", folder, *tiny.options(engine="fsdp3")) == 2
+    assert tiny.command("train", "hyper-mod-b", "--resume", folder, *tiny.options(compute__engine="fsdp3")) == 2
     assert "no engine named 'fsdp3'; did you mean 'fsdp2'?" in capfd.readouterr().err
     assert tiny.command("train", "hyper-mod-b", "--resume", folder, *tiny.options(optimizer__lr=1.0)) == 2
-    assert "only --kimg, --set engine and --set train.accumulate may be given" in capfd.readouterr().err
+    assert "only --kimg, --set compute.engine and --set train.accumulate may be given" in capfd.readouterr().err

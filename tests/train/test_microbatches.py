@@ -119,4 +119,4 @@ def test_batch_norms_that_would_see_a_part_are_refused(shards):
 
 def test_an_unknown_engine_is_refused_with_the_nearest_one(shards, source):
     with pytest.raises(UserError, match=r"^no engine named 'replicate'; did you mean 'replicated'\?"):
-        tiny.transfer(shards, source, "engine=replicate")
+        tiny.transfer(shards, source, "compute.engine=replicate")

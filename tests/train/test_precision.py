@@ -16,7 +16,7 @@ from hmgan.layers.float32 import products, unrounded, widened
 from hmgan.train import command, precision
 from hmgan.train.log import RunLog
 
-BF16 = "train.precision=bf16"
+BF16 = "compute.precision=bf16"
 EPSILON = torch.finfo(torch.bfloat16).eps  # 2^-7: the gap between 1 and the next number
 # GAN Memory's edits are adafm's with a row of its own for each class.
 EDITS = {
@@ -189,14 +189,14 @@ def test_the_policy_of_float32_products_is_set_and_put_back():
 
 def test_channels_last_changes_a_step_by_rounding_alone(shards, source, tmp_path):
     _, plain, stats = step_of(tiny.transfer(shards, source, "contrastive=barlow-twins"), tmp_path)
-    layout = ("contrastive=barlow-twins", "train.channels_last=true")
+    layout = ("contrastive=barlow-twins", "compute.channels_last=true")
     _, last, other = step_of(tiny.transfer(shards, source, *layout), tmp_path)
     assert {name: relative(last[name], plain[name]) for name in plain} == pytest.approx({"D": 0, "G": 0}, abs=1e-5)
     assert other == pytest.approx(stats, rel=1e-5)
 
 
 def test_channels_last_is_how_ds_maps_are_laid_out(shards, source, tmp_path):
-    trainer = tiny.make_trainer(tiny.transfer(shards, source, "train.channels_last=true"), tmp_path)
+    trainer = tiny.make_trainer(tiny.transfer(shards, source, "compute.channels_last=true"), tmp_path)
     seen = []
     judge = trainer.task.discriminator
     for layer in (judge.from_rgb, *(conv for block in judge.blocks for conv in (block.conv1, block.conv2))):
@@ -210,7 +210,7 @@ def test_channels_last_is_how_ds_maps_are_laid_out(shards, source, tmp_path):
 
 @pytest.mark.parametrize("layout", ["false", "true"])
 def test_a_bf16_run_goes_on_bit_for_bit(layout, shards, source, tmp_path):
-    chosen = (BF16, f"train.channels_last={layout}", "r1.every=2", "train.snap=0.008")
+    chosen = (BF16, f"compute.channels_last={layout}", "r1.every=2", "train.snap=0.008")
     whole = tiny.make_trainer(tiny.transfer(shards, source, *chosen, "train.kimg=0.016"), tmp_path / "whole")
     part = tiny.make_trainer(tiny.transfer(shards, source, *chosen, "train.kimg=0.008"), tmp_path / "part")
     again = tiny.make_trainer(tiny.transfer(shards, source, *chosen, "train.kimg=0.016"), tmp_path / "part")
@@ -229,14 +229,14 @@ def test_a_bf16_run_goes_on_bit_for_bit(layout, shards, source, tmp_path):
 
 def configured(*overrides):
     options = command.TrainOptions(verb="train", experiment="hyper-mod-b", overrides=overrides)
-    return command.configured(options).train.precision
+    return command.configured(options).compute.precision
 
 
 def test_accelerates_launcher_may_choose_the_precision(monkeypatch):
     assert configured() == "float32"
     monkeypatch.setenv(precision.LAUNCHER, "bf16")
     assert configured() == "bf16"
-    assert configured("train.precision=float32") == "float32"  # what is said to hmgan itself counts
+    assert configured("compute.precision=float32") == "float32"  # what is said to hmgan itself counts
     monkeypatch.setenv(precision.LAUNCHER, "fp16")
     with pytest.raises(
         UserError, match=r"^mixed precision can be no or bf16, got fp16 from accelerate launch; use bf16$"

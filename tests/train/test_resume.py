@@ -23,11 +23,11 @@ from hmgan.train.trainer import Trainer
 COMMON = tiny.options(
     r1__every=3,
     train__batch=4,
-    train__mirror="true",
+    loader__mirror="true",
     train__tick=0.004,
     train__snap=0.008,
     train__trackers="[]",
-    train__threads=1,
+    compute__threads=1,
 )
 GAN = [*COMMON, *tiny.options(task__mixing=0.9)]
 TRANSFER = [*GAN, *tiny.options(contrastive__weight=0.1)]
@@ -300,7 +300,7 @@ def test_resuming_under_other_settings_is_refused(extra, finished, capsys):
     before = (finished / "config.json").read_bytes()
     assert tiny.command("train", "hyper-mod-c", "--resume", finished, *extra) == 2
     expected = (
-        "error: --resume goes on with the run's own configuration; only --kimg, --set engine and "
+        "error: --resume goes on with the run's own configuration; only --kimg, --set compute.engine and "
         "--set train.accumulate may be given beside it\n"
     )
     assert capsys.readouterr().err.endswith(expected)

@@ -13,7 +13,7 @@ METHODS = {
     "ewc": GAN + tiny.options(gen_penalty__samples=8, gen_penalty__weight=10.0),
     "cdc": GAN,
     # The rates drop at step 2 and every two steps from there; the runs otherwise mirror, which has no z.
-    "bsa": COMMON + tiny.options(train__mirror="false", task__drop_kimg=0.008),
+    "bsa": COMMON + tiny.options(loader__mirror="false", task__drop_kimg=0.008),
 }
 EXTRA = {"bsa": ["latents"]}
 

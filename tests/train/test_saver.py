@@ -14,7 +14,7 @@ from hmgan.errors import UserError
 from hmgan.train import checkpoint
 from hmgan.train.checkpoint import Saver
 
-TRAIN = tiny.options(train__batch=4, train__tick=0.004, train__snap=0.008, train__trackers="[]", train__threads=1)
+TRAIN = tiny.options(train__batch=4, train__tick=0.004, train__snap=0.008, train__trackers="[]", compute__threads=1)
 
 
 @pytest.fixture

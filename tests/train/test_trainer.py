@@ -249,7 +249,7 @@ def test_training_lasts_for_the_images_asked_for_and_snapshots_fall_on_their_mul
 
 def test_the_first_steps_of_a_run_repeat_and_another_seed_gives_another_run(trainer):
     def after(seed):
-        made = trainer("train.kimg=0.008", f"train.seed={seed}", "train.mirror=true")
+        made = trainer("train.kimg=0.008", f"train.seed={seed}", "loader.mirror=true")
         train(made)
         return torch.cat([p.detach().flatten() for p in made.task.generator.trained.parameters()])
 

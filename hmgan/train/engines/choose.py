@@ -15,4 +15,4 @@ def engine_of(experiment: Experiment, ranks: Ranks) -> Engine:
 
 def named(experiment: Experiment, ranks: Ranks) -> Engine:
     """The engine that the experiment names. Raises UserError for one that is not installed."""
-    return components.build("engine", experiment.engine.name, ranks, **experiment.engine.options)
+    return components.build("engine", experiment.compute.engine.name, ranks, **experiment.compute.engine.options)

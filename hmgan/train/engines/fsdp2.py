@@ -19,7 +19,7 @@ from hmgan.train.engines.base import Engine, Kept, Ranks, Trained
 from hmgan.train.engines.replicated import ReplicatedNetwork
 
 T = TypeVar("T", bound=nn.Module)
-ELSE = "take engine = replicated, zero1 or zero2"
+ELSE = "take compute.engine = replicated, zero1 or zero2"
 
 
 @register("engine", "fsdp2")
@@ -37,7 +37,7 @@ class FSDP2(Engine):
     def __init__(self, ranks: Ranks, *, unit: int = 1_000_000) -> None:
         super().__init__(ranks)
         if unit < 1:
-            raise UserError(f"engine.unit counts parameters and must be at least 1, got {unit}")
+            raise UserError(f"compute.engine.unit counts parameters and must be at least 1, got {unit}")
         self._unit = unit
         self._shell: Any = None
 

@@ -146,16 +146,18 @@ def read(path: Path, stage: int) -> dict[str, Any]:
         settings = json.loads(path.read_text())
         found = settings.get("zero_optimization", {}).get("stage")
     except (OSError, ValueError, AttributeError) as error:
-        raise UserError(f"engine.config {path} is not a readable DeepSpeed file ({error})") from None
+        raise UserError(f"compute.engine.config {path} is not a readable DeepSpeed file ({error})") from None
     if found == 3:
-        raise UserError(f"engine.config {path}: {STAGE_3}")
+        raise UserError(f"compute.engine.config {path}: {STAGE_3}")
     if found != stage:
-        raise UserError(f"engine.config {path} is of stage {found}, and the engine is zero{stage}; change one")
+        raise UserError(f"compute.engine.config {path} is of stage {found}, and the engine is zero{stage}; change one")
     for name in OWN:
         if name in settings:
-            raise UserError(f"engine.config {path} says {name!r}, which the experiment says; leave it out")
+            raise UserError(f"compute.engine.config {path} says {name!r}, which the experiment says; leave it out")
     if settings.get("gradient_clipping", 1.0) != 0:
-        raise UserError(f"engine.config {path} must say gradient_clipping 0.0: DeepSpeed's own default cuts gradients")
+        raise UserError(
+            f"compute.engine.config {path} must say gradient_clipping 0.0: DeepSpeed's own default cuts gradients"
+        )
     return settings
 
 

@@ -71,7 +71,7 @@ class Task(ABC):
         self.data = setup.data if self.images else None
         self.device = setup.ranks.device
         self.generator, self.discriminator = setup.generator.to(self.device), setup.discriminator.to(self.device)
-        self.mixed = precision.mixed(setup.experiment.train, self.device)
+        self.mixed = precision.mixed(setup.experiment.compute, self.device)
 
     @abstractmethod
     def phases(self, step: int, parts: Sequence[Microbatch]) -> Iterator[Phase]:
@@ -93,7 +93,7 @@ class Task(ABC):
     def start(self, engine: Engine) -> None:
         """Lays what trains over the ranks, with its optimisers and G's moving average."""
         experiment = self.experiment
-        if experiment.train.compile:
+        if experiment.compute.compile:
             precision.compile_parts(self.generator, self.discriminator)
         batch = experiment.train.batch
         half_life = half_life_kimg(batch) if experiment.ema.kimg == "auto" else experiment.ema.kimg

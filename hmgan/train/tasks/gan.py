@@ -138,7 +138,7 @@ class Gan(Task):
         experiment = self.experiment
         adversarial = self._chosen("adversarial", experiment.adversarial)
         augment = self._chosen("augment", experiment.augment)
-        layout = precision.layout(experiment.train)
+        layout = precision.layout(experiment.compute)
         return Rules(adversarial, self.discriminator.head, mixing, augment, self.mixed, layout)
 
     def _penalties(self) -> Penalties:

@@ -79,7 +79,7 @@ class Reconstruction(Task):
 
     excludes: ClassVar = {
         "backbone": "adapts a source, and has no use for a new backbone",
-        "train.mirror": "has one z for an image and its mirror image",
+        "loader.mirror": "has one z for an image and its mirror image",
         **dict.fromkeys(
             ("discriminator", "contrastive", "regularizer", "augment", "gen_penalty", "players"), NO_DISCRIMINATOR
         ),

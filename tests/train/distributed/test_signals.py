@@ -19,7 +19,7 @@ from hmgan.train import checkpoint
 from hmgan.train.distributed import signals
 from hmgan.train.trainer import Trainer
 
-SETTINGS = tiny.options(train__batch=4, train__tick=0.004, train__snap=0.02, train__trackers="[]", train__threads=1)
+SETTINGS = tiny.options(train__batch=4, train__tick=0.004, train__snap=0.02, train__trackers="[]", compute__threads=1)
 
 
 def arguments(shards, source, outdir):

@@ -178,8 +178,8 @@ def test_a_dry_run_counts_the_z_and_no_discriminator(shards, source, capsys):
         ),
         (
             "bsa",
-            ("train.mirror=true",),
-            "task 'reconstruction' has one z for an image and its mirror image; leave train.mirror out, or task",
+            ("loader.mirror=true",),
+            "task 'reconstruction' has one z for an image and its mirror image; leave loader.mirror out, or task",
         ),
         (
             "bsa",
