@@ -50,7 +50,9 @@ def test_of_many_at_once_one_wins(tmp_path):
 
 
 def test_a_killed_process_of_this_machine_loses_its_claim_at_once(tmp_path):
-    code = "import sys, time; from pathlib import Path; from hmgan.study import claims; claims.take(Path(sys.argv[1])); "
+    code = (
+        "import sys, time; from pathlib import Path; from hmgan.study import claims; claims.take(Path(sys.argv[1])); "
+    )
     command = [sys.executable, "-c", code + "print(1, flush=True); time.sleep(60)", str(tmp_path)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
     process.stdout.read(1)
