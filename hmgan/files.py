@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from hmgan.errors import UserError
 
 FULL = re.compile(rf"(Errno|os error) ({errno.ENOSPC}|{errno.EDQUOT})\b")
-MODE = 0o644  # safetensors writes files that only their owner can read
+MODE = 0o644  # safetensors and pooch write files that only their owner can read
 
 
 def cache_folder() -> Path:
