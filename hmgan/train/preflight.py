@@ -33,13 +33,7 @@ def rehearse(experiment: Experiment, networks: Networks, ranks: Ranks, data: Sho
     batch, shares = part_batch(settings, world), world * settings.accumulate
     choose.check(experiment, ranks, networks.generator)
     if experiment.task == "pretrain" and networks.generator.backbone.batch_statistics:
-        if world > 1:
-            raise UserError(
-                f"batch norms of this backbone see one rank's images, got {world} ranks; pretrain it on one"
-            )
-        if shares > 1:
-            why = f"batch norms of this backbone see one part's images, got train.accumulate = {shares}"
-            raise UserError(f"{why}; leave it out")
+        _check_whole_batch(world, shares)
     if experiment.task == "align":
         return
     if data is not None:
@@ -71,6 +65,15 @@ def rehearse(experiment: Experiment, networks: Networks, ranks: Ranks, data: Sho
         logit_B, embedding_BF = torch.zeros(settings.batch), torch.zeros(settings.batch, out.embedding.shape[1])
         pair = embedding_BF, embedding_BF
         loss(Evidence(logit_B, logit_B, lambda: (pair, pair)))
+
+
+def _check_whole_batch(world: int, shares: int) -> None:
+    """Raises UserError where batch norms would see a part of the batch."""
+    if world > 1:
+        raise UserError(f"batch norms of this backbone see one rank's images, got {world} ranks; pretrain it on one")
+    if shares > 1:
+        why = f"batch norms of this backbone see one part's images, got train.accumulate = {shares}"
+        raise UserError(f"{why}; leave it out")
 
 
 def shapes(networks: Networks, batch: int) -> DiscOut | None:
