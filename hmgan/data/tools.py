@@ -18,11 +18,11 @@ from hmgan.data.index import ARRAYS, JSON, Index, Shard, index_files, index_in, 
 from hmgan.data.pack.image_folders import class_order
 from hmgan.data.pack.tables import tar_samples
 from hmgan.data.shards import ShardSet
-from hmgan.data.store.cache import DiskCache, sha256_of
+from hmgan.data.store.cache import DiskCache
 from hmgan.data.store.folders import BLOCK, File, Folder, LocalFolder, RemoteFolder, cache_limit, open_folder
 from hmgan.data.store.stores import open_store
 from hmgan.errors import DamageError, UserError
-from hmgan.files import cache_folder
+from hmgan.files import cache_folder, sha256_of, sha256_of_open
 from hmgan.urls import is_url
 
 Sample = tuple[str, str, int, int]  # key, label, and the image's offset and length in its shard
@@ -41,9 +41,8 @@ def make_index(place: str, classes: Sequence[str] | None = None, report: Callabl
     sizes: dict[tuple[int, int], str] = {}  # of images, and the key of the first one of each
     for name, tar in _tars(place):
         its = _samples(tar, f"{place}/{name}")
+        shards.append(Shard(name=name, bytes=tar.stat().st_size, sha256=sha256_of(tar), samples=len(its)))
         with open(tar, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            shards.append(Shard(name=name, bytes=size, sha256=sha256_of(file.fileno(), size), samples=len(its)))
             for key, _, offset, length in its:
                 sizes.setdefault(_size(os.pread(file.fileno(), length, offset), f"{key} in {place}/{name}"), key)
         samples += its
@@ -170,7 +169,7 @@ def _wrong(place: str, data: ShardSet, report: Callable[[str], None]) -> list[st
 def _sha256(data: ShardSet, file: File) -> str:
     descriptor = data.index.folder.open(file)
     try:
-        return sha256_of(descriptor, os.fstat(descriptor).st_size)
+        return sha256_of_open(descriptor)
     finally:
         os.close(descriptor)
 

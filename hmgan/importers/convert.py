@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import warnings
 from collections import Counter
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 from hmgan import components
 from hmgan.config.experiment import Choice
 from hmgan.errors import UserError
-from hmgan.files import write_folder_atomically
+from hmgan.files import sha256_of, write_folder_atomically
 from hmgan.generators.source import save_source
 from hmgan.importers.stylegan1_port import (
     CONST,
@@ -128,8 +127,7 @@ def import_checkpoint(
     if "discriminator" in networks:
         plans["discriminator"] = plan_discriminator(networks["discriminator"], resolution, stddev_group)
     converted = {name: convert(name, networks[name], plan) for name, plan in plans.items()}
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = sha256_of(path)
     done = Report(
         title=f"{path.name}: {' and '.join(plans)} at {resolution} px, sha256 {digest}",
         notes=_notes(generator, resolution, "discriminator" in plans),

@@ -24,9 +24,9 @@ from hmgan.data.mixture import Mixture
 from hmgan.data.pack.pack import pack
 from hmgan.data.shards import ShardSet
 from hmgan.data.store import cache, folders, stores
-from hmgan.data.store.cache import sha256_of
 from hmgan.data.store.stores import open_store
 from hmgan.errors import DamageError, UserError
+from hmgan.files import sha256_of_open
 
 IMAGES = 24
 
@@ -159,13 +159,13 @@ def test_a_resumed_run_asks_for_no_shard_that_it_does_not_need(url, proxied, mon
 def test_workers_do_not_hash_again_what_their_owner_has(url, tmp_path, monkeypatch):
     hashed = tmp_path / "hashed"
 
-    def counted(descriptor: int, size: int) -> str:
+    def counted(descriptor: int) -> str:
         with hashed.open("a") as file:
-            file.write(f"{size}\n")
-        return sha256_of(descriptor, size)
+            file.write(f"{descriptor}\n")
+        return sha256_of_open(descriptor)
 
     shown(ShardSet(url), IMAGES)
-    monkeypatch.setattr(cache, "sha256_of", counted)
+    monkeypatch.setattr(cache, "sha256_of_open", counted)
     data = ShardSet(url)
     hashed.write_text("")  # forgets the index
     shown(data, IMAGES, workers=2)
