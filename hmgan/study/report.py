@@ -178,10 +178,7 @@ def protocols(found: Sequence[Result]) -> list[str]:
 
 def _meaning(found: Sequence[Result]) -> Section:
     line = next((line for result in found for line in result.lines if line["metric"].startswith("FD-")), None)
-    if line is None:
-        return meaning_section([])
-    known = {"cls" if key == "class" else key: value for key, value in line.items()}
-    return meaning_section([Score(**{field: known[field] for field in Score._fields})])
+    return meaning_section([] if line is None else [Score.of_line(line)])
 
 
 def _unfinished(findings: Findings) -> Section:
