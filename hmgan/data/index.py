@@ -63,13 +63,6 @@ class Index:
     def arrays(self) -> dict[str, NDArray[Any]]:
         return {name: getattr(self, name) for name in DTYPES}
 
-    def key_of(self, i: int) -> str:
-        """The name of a sample in its shard; empty in an index without keys."""
-        if not len(self.key_end):
-            return ""
-        begin = int(self.key_end[i - 1]) if i else 0
-        return self.key[begin : int(self.key_end[i])].tobytes().decode()
-
     @cached_property
     def digest(self) -> str:
         """sha256 over the content. Names of files and samples are left out: a renamed copy is the same data set."""

@@ -6,7 +6,6 @@ Legend: B batch, F embedding width, N classes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,18 +16,6 @@ from hmgan.types import DiscOut
 
 State = dict[str, Tensor]
 LOGIT_PER_CLASS = "logit-per-class"
-
-
-class Head(Protocol):
-    """Constructed with (width F, classes N)."""
-
-    def __call__(self, embedding_BF: Tensor, labels_B: Tensor) -> DiscOut: ...
-
-    def from_source(self, row: Mapping[str, Tensor]) -> State:
-        """This head's state from a pretrained linear layer of one logit: D then judges as its source does."""
-
-    def of_class(self, label: int) -> State:
-        """The reverse: a linear layer of one logit that judges as this head judges one class."""
 
 
 @register("disc-head", LOGIT_PER_CLASS)

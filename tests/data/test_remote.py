@@ -19,7 +19,7 @@ import torch
 
 from hmgan.data import loader
 from hmgan.data.images import Tolerance
-from hmgan.data.loader import all_of_class, batches
+from hmgan.data.loader import batches
 from hmgan.data.mixture import Mixture
 from hmgan.data.pack.pack import pack
 from hmgan.data.shards import ShardSet
@@ -111,11 +111,6 @@ def test_a_second_reader_asks_only_for_the_index(url, proxied):
     proxied.asked.clear()
     list(shown(ShardSet(url), IMAGES))
     assert {Path(urlsplit(path).path).suffix for _, path, _ in proxied.asked} <= {".json", ".safetensors"}
-
-
-def test_all_images_of_a_class_come_from_a_store_too(local, url):
-    here, there = (torch.cat(list(all_of_class(ShardSet(place), 1))) for place in (local, url))
-    assert torch.equal(here, there)
 
 
 def test_what_is_mixed_with_each_other_must_fit_into_the_cache(url, monkeypatch):
