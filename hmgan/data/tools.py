@@ -23,6 +23,7 @@ from hmgan.data.store.folders import BLOCK, File, Folder, LocalFolder, RemoteFol
 from hmgan.data.store.stores import open_store
 from hmgan.errors import DamageError, UserError
 from hmgan.files import cache_folder, sha256_of, sha256_of_open
+from hmgan.units import size
 from hmgan.urls import is_url
 
 Sample = tuple[str, str, int, int]  # key, label, and the image's offset and length in its shard
@@ -113,9 +114,9 @@ def _tars(place: str) -> Iterator[tuple[str, Path]]:
     for name in store.names():
         if name.endswith(".tar"):
             with tempfile.NamedTemporaryFile() as file:
-                size = store.size(name)
-                for start in range(0, size, BLOCK):
-                    file.write(store.get(name, start, min(start + BLOCK, size)))
+                end = store.size(name)
+                for start in range(0, end, BLOCK):
+                    file.write(store.get(name, start, min(start + BLOCK, end)))
                 file.flush()
                 yield name, Path(file.name)
 
@@ -179,8 +180,7 @@ def described(data: Images) -> Iterator[str]:
     for index in data.indexes:
         total = sum(shard.bytes for shard in index.shards)
         yield f"{index.folder}: {len(index)} images of {index.resolution} px in {len(index.shards)} shards"
-        kib = total / max(1, len(index)) / 1024
-        yield f"{total / 2**20:.1f} MiB, {kib:.1f} KiB an image; {index.skipped} were left out"
+        yield f"{size(total)}, {size(total / max(1, len(index)))} an image; {index.skipped} were left out"
     yield f"digest {data.digest}"
     widest = max(map(len, data.classes))
     for name, count in zip(data.classes, data.counts, strict=True):
