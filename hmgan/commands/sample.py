@@ -12,7 +12,8 @@ from hmgan import rng
 from hmgan.errors import UserError, unknown
 from hmgan.generators.snapshot import load_generator
 from hmgan.generators.transfer import TransferGenerator
-from hmgan.pictures.images import grid, save_png, to_uint8
+from hmgan.pictures.class_images import class_images
+from hmgan.pictures.images import grid, save_png
 from hmgan.pictures.strips import interpolation_strip
 
 
@@ -53,8 +54,7 @@ def draw_samples(
     keys = [rng.key(seed, "sample", 0) for seed in wanted]
     latents = loaded.generator.latents(keys)
     for name in names or loaded.classes:
-        labels = torch.full((len(wanted),), loaded.classes.index(name))
-        images = to_uint8(loaded.generator(latents, labels, truncation).image)
+        images = class_images(loaded.generator, latents, loaded.classes.index(name), truncation)
         if shape:
             save_png(grid(images, shape[0]), outdir / f"{name}.png")
             print(outdir / f"{name}.png")
