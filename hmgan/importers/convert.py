@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor, nn
 
 from hmgan import components
@@ -20,6 +16,7 @@ from hmgan.config.experiment import Choice
 from hmgan.errors import UserError
 from hmgan.files import sha256_of, write_folder_atomically
 from hmgan.generators.source import save_source
+from hmgan.importers.import_report import LeftOut, Match, Report, show
 from hmgan.importers.stylegan1_port import (
     CONST,
     LOGIT,
@@ -37,20 +34,6 @@ REPORT = "report.txt"
 AVERAGED, RAW, DISCRIMINATOR = "g_running", "generator", "discriminator"
 
 
-class Match(NamedTuple):
-    network: str
-    ours: str
-    theirs: str
-    shape: tuple[int, ...]
-    note: str
-
-
-class LeftOut(NamedTuple):
-    network: str
-    theirs: str
-    reason: str
-
-
 class Converted(NamedTuple):
     """A network of ours with the port's weights, and what became of the port's tensors."""
 
@@ -58,47 +41,6 @@ class Converted(NamedTuple):
     network: nn.Module
     matched: list[Match]
     left_out: list[LeftOut]
-
-
-@dataclass(frozen=True)
-class Report:
-    """What became of every tensor of a checkpoint."""
-
-    title: str
-    notes: tuple[str, ...]
-    matched: tuple[Match, ...]
-    new: tuple[str, ...]  # ours without a counterpart; none may be left, or the import is refused
-    left_out: tuple[LeftOut, ...]
-
-    def text(self) -> str:
-        """Every tensor on a line of its own."""
-        lines = [self.title, *(f"note: {note}" for note in self.notes)]
-        lines += ["", f"matched (theirs -> ours): {len(self.matched)}"]
-        for m in self.matched:
-            lines.append(f"  {m.theirs} -> {m.network} {m.ours} {list(m.shape)}" + (f" ({m.note})" if m.note else ""))
-        lines += ["", f"new (ours, nothing of theirs): {len(self.new)}", *(f"  {name}" for name in self.new)]
-        lines += ["", f"left out (theirs, unused): {len(self.left_out)}"]
-        lines += [f"  {entry.theirs}: {entry.reason}" for entry in self.left_out]
-        return "\n".join(lines) + "\n"
-
-    def table(self) -> Table:
-        """Counts per network."""
-        table = Table("network", "matched", "new", "left out")
-        matched = Counter(entry.network for entry in self.matched)
-        left_out = Counter(entry.network for entry in self.left_out)
-        new = Counter(name.split()[0] for name in self.new)
-        for network in dict.fromkeys((*matched, *new, *left_out)):
-            table.add_row(network, str(matched[network]), str(new[network]), str(left_out[network]))
-        return table
-
-
-def show(report: Report) -> None:
-    """Prints the counts and the notes."""
-    console = Console()
-    console.print(report.title, markup=False, highlight=False, soft_wrap=True)
-    console.print(report.table())
-    for note in report.notes:
-        console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
 
 
 def import_checkpoint(
