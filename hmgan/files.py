@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
 import shutil
@@ -16,7 +17,8 @@ from safetensors import SafetensorError
 from hmgan.errors import UserError
 
 FULL = re.compile(rf"(Errno|os error) ({errno.ENOSPC}|{errno.EDQUOT})\b")
-MODE = 0o644  # safetensors writes files that only their owner can read
+CHUNK = 1 << 22  # bytes that are hashed at a time
+MODE = 0o644  # safetensors and pooch write files that only their owner can read
 
 
 def cache_folder() -> Path:
@@ -66,6 +68,20 @@ def named_if_full(folder: Path) -> Iterator[None]:
             text = f"no room left for {folder}; checkpoints written before are whole: make room, and --resume"
             raise UserError(text) from error
         raise
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return sha256_of_open(file.fileno())
+
+
+def sha256_of_open(descriptor: int) -> str:
+    """Of a whole file. Its position stays: others may be reading."""
+    digest, offset = hashlib.sha256(), 0
+    while chunk := os.pread(descriptor, CHUNK, offset):
+        digest.update(chunk)
+        offset += len(chunk)
+    return digest.hexdigest()
 
 
 def sync(path: Path) -> None:

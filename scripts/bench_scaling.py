@@ -150,6 +150,24 @@ def measure(ranks: int, file: Path, *arguments: object) -> dict[str, Any] | str:
     return json.loads(file.read_text()) if file.exists() else run.stderr[-600:]
 
 
+def table_of(rows: list[dict[str, Any]], title: str) -> Table:
+    table = Table(title=title)
+    for column in ("engine", "scaling", "ranks", "batch", "images/s", "efficiency", "in collectives", "GiB per rank"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        table.add_row(
+            row["engine"],
+            row["scaling"],
+            str(row["ranks"]),
+            str(row["batch"]),
+            f"{row['images_per_second']:.2f}",
+            f"{row['efficiency']:.2f}",
+            f"{row['collective_share']:.1%}",
+            f"{row['gib']:.2f}",
+        )
+    return table
+
+
 @app.callback(invoke_without_command=True)
 def main(
     context: typer.Context,
@@ -188,21 +206,7 @@ def main(
                 first = first or found["images_per_second"] / world
                 rows.append({"scaling": kind, **found, "efficiency": found["images_per_second"] / world / first})
                 console.print(rows[-1])
-    table = Table(title=f"{resolution} px, {heads} heads, {precision}")
-    for column in ("engine", "scaling", "ranks", "batch", "images/s", "efficiency", "in collectives", "GiB per rank"):
-        table.add_column(column, justify="right")
-    for row in rows:
-        table.add_row(
-            row["engine"],
-            row["scaling"],
-            str(row["ranks"]),
-            str(row["batch"]),
-            f"{row['images_per_second']:.2f}",
-            f"{row['efficiency']:.2f}",
-            f"{row['collective_share']:.1%}",
-            f"{row['gib']:.2f}",
-        )
-    console.print(table)
+    console.print(table_of(rows, f"{resolution} px, {heads} heads, {precision}"))
     for failure in failures:
         console.print(failure, markup=False)
     if file is not None:

@@ -52,43 +52,21 @@ class Views(nn.Module):
     reflected), solarisation `kornia.enhance.solarize`. The numbers are ours: drawn on the CPU from one generator per
     sample, so a sample's views depend on its key alone, whatever batch, rank or device it is on.
 
-    Args:
-        crop_scale: least and greatest part of the image's area in a crop; uniform.
-        crop_ratio: least and greatest width / height of a crop; uniform in the logarithm.
-        flip: probability of a horizontal flip.
-        jitter: brightness, contrast and saturation are multiplied by 1 +- these; hue turns by +- the last, in circles.
-        jitter_probability: of all four together.
-        gray: probability of grayscale.
-        blur: probability of a blur in the first and in the second view.
-        blur_kernel: pixels, odd.
-        blur_sigma: pixels.
-        solarize: probability of a solarisation in the first and in the second view.
-        solarize_thresholds: least and greatest brightness, of 1, from which on pixels are inverted; uniform.
-
     Shapes: x_BCHW in [-1, 1], keys [B] -> two of [B, 3, H, W] in [-1, 1]. Values outside are clipped.
     Raises: ValueError if the images are not square RGB images, or keys and images differ in number.
     """
 
-    def __init__(
-        self,
-        *,
-        crop_scale: tuple[float, float] = (0.08, 1.0),
-        crop_ratio: tuple[float, float] = (3 / 4, 4 / 3),
-        flip: float = 0.5,
-        jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.2, 0.1),
-        jitter_probability: float = 0.8,
-        gray: float = 0.2,
-        blur: tuple[float, float] = (0.5, 0.1),
-        blur_kernel: int = 3,
-        blur_sigma: float = 1.05,
-        solarize: tuple[float, float] = (0.0, 0.2),
-        solarize_thresholds: tuple[float, float] = (0.0, 0.5),
-    ) -> None:
-        super().__init__()
-        self.crop_scale, self.crop_ratio, self.flip = crop_scale, crop_ratio, flip
-        self.jitter, self.jitter_probability, self.gray = jitter, jitter_probability, gray
-        self.blur, self.blur_kernel, self.blur_sigma = blur, blur_kernel, blur_sigma
-        self.solarize, self.solarize_thresholds = solarize, solarize_thresholds
+    crop_scale = (0.08, 1.0)  # least and greatest part of the image's area in a crop; uniform
+    crop_ratio = (3 / 4, 4 / 3)  # least and greatest width / height of a crop; uniform in the logarithm
+    flip = 0.5  # probability of a horizontal flip
+    # Brightness, contrast and saturation are multiplied by 1 +- these; hue turns by +- the last, in circles.
+    jitter = (0.4, 0.4, 0.2, 0.1)
+    jitter_probability = 0.8  # of all four together
+    gray = 0.2  # probability of grayscale
+    blur = (0.5, 0.1)  # probability in the first and in the second view
+    blur_kernel, blur_sigma = 3, 1.05  # pixels
+    solarize = (0.0, 0.2)  # probability in the first and in the second view
+    solarize_thresholds = (0.0, 0.5)  # least and greatest brightness, of 1, from which on pixels are inverted; uniform
 
     def forward(self, x_BCHW: Tensor, keys: Sequence[int]) -> tuple[Tensor, Tensor]:
         batch, channels, height, width = x_BCHW.shape
@@ -152,16 +130,11 @@ class Views(nn.Module):
         conditions = (params.is_jittered, params.is_gray, params.is_blurred, params.is_solarized)
         is_jittered, is_gray, is_blurred, is_solarized = (c[:, None, None, None] > 0.5 for c in conditions)
         x = _crop(x_NCHW, params).clamp(0, 1)  # bicubic overshoots at edges
-        if self.jitter_probability > 0:
-            x = torch.where(is_jittered, _jitter(x, params), x)
-        if self.gray > 0:
-            x = torch.where(is_gray, grayscale_to_rgb(rgb_to_grayscale(x)), x)
-        if max(self.blur) > 0:
-            size, sigma = self.blur_kernel, self.blur_sigma
-            x = torch.where(is_blurred, gaussian_blur2d(x, (size, size), (sigma, sigma)), x)
-        if max(self.solarize) > 0:
-            x = torch.where(is_solarized, solarize(x, params.threshold), x)
-        return x
+        x = torch.where(is_jittered, _jitter(x, params), x)
+        x = torch.where(is_gray, grayscale_to_rgb(rgb_to_grayscale(x)), x)
+        size, sigma = self.blur_kernel, self.blur_sigma
+        x = torch.where(is_blurred, gaussian_blur2d(x, (size, size), (sigma, sigma)), x)
+        return torch.where(is_solarized, solarize(x, params.threshold), x)
 
 
 def _generator(key: int) -> torch.Generator:

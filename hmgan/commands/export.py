@@ -171,6 +171,5 @@ def scores(origin: Origin, cls: str | None) -> list[Score]:
     kept: dict[tuple[str, str], Score] = {}
     for line in read_lines(origin.run / "metrics.jsonl") if origin.run is not None else ():
         if line["snapshot"] == origin.snapshot.name and cls in (None, line["class"]):
-            fields = {field: line[field] for field in Score._fields if field in line}
-            kept.setdefault((line["metric"], line["class"]), Score(cls=line["class"], **fields))
+            kept.setdefault((line["metric"], line["class"]), Score.of_line(line))
     return list(kept.values())

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from hmgan import rng
 from hmgan.errors import UserError, unknown
 from hmgan.generators.build import Generator
 from hmgan.generators.snapshot import load_generator
 from hmgan.generators.transfer import TransferGenerator
-from hmgan.pictures.images import grid, labelled_grid, save_png, to_uint8
+from hmgan.pictures.class_images import class_images
+from hmgan.pictures.images import enlarged, grid, labelled_grid, save_png
 from hmgan.pictures.strips import CELL
 from hmgan.types import Latents
 
@@ -65,7 +65,7 @@ def draw_mixes(options: MixOptions) -> None:
         if not isinstance(generator, TransferGenerator):
             raise UserError(f"{options.network} has no classes to set beside styles; give --with, to mix styles alone")
         latents = generator.latents(keys(rows))
-        drawn = {name: images(generator, latents, known.index(name), truncation) for name in wanted}
+        drawn = {name: class_images(generator, latents, known.index(name), truncation) for name in wanted}
         paths = {CLASSES: labelled_grid(drawn, scale_of(generator))}
     else:
         first = first_fine_block(generator, options.crossover)
@@ -85,18 +85,17 @@ def mixed_grid(
     A mixture has the row's noise, and its style in the blocks before `first`.
     """
     coarse, fine = (generator.latents(keys(seeds)) for seeds in (rows, columns))
-    above = images(generator, fine, label, truncation)
+    above = class_images(generator, fine, label, truncation)
     sheet = [torch.full_like(above[:1], 255), above]
     for r in range(len(rows)):
         own = chosen(coarse, [r] * len(columns))
         mixture = own._replace(z_mix=fine.z, crossover_B=torch.full_like(own.crossover_B, first))
         sheet += [
-            images(generator, chosen(coarse, [r]), label, truncation),
-            images(generator, mixture, label, truncation),
+            class_images(generator, chosen(coarse, [r]), label, truncation),
+            class_images(generator, mixture, label, truncation),
         ]
     scale = scale_of(generator)
-    large = torch.cat(sheet).repeat_interleave(scale, 2).repeat_interleave(scale, 3)
-    return grid(large, len(columns) + 1, pad=scale)
+    return grid(enlarged(torch.cat(sheet), scale), len(columns) + 1, pad=scale)
 
 
 def first_fine_block(generator: Generator, crossover: int | None) -> int:
@@ -121,12 +120,6 @@ def chosen(latents: Latents, places: Sequence[int]) -> Latents:
     at = list(places)
     noise = tuple(n[at] for n in latents.noise)
     return Latents(latents.z[at], noise, latents.z_mix[at], latents.crossover_B[at])
-
-
-def images(generator: Generator, latents: Latents, label: int, truncation: float) -> Tensor:
-    """uint8 [N, 3, H, W] of one class."""
-    labels_N = torch.full((len(latents.z),), label, device=latents.z.device)
-    return to_uint8(generator(latents, labels_N, truncation).image).cpu()
 
 
 def scale_of(generator: Generator) -> int:

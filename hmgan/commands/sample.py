@@ -13,7 +13,8 @@ from PIL import Image
 from hmgan import rng
 from hmgan.errors import UserError, unknown
 from hmgan.generators.snapshot import load_generator
-from hmgan.pictures.images import grid, save_png, to_uint8
+from hmgan.pictures.class_images import class_images
+from hmgan.pictures.images import grid, save_png
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,8 +61,7 @@ def draw_samples(options: SampleOptions) -> None:
     keys = [rng.key(seed, "sample", 0) for seed in seeds]
     latents = loaded.generator.latents(keys)
     for name in options.classes or loaded.classes:
-        labels = torch.full((len(seeds),), loaded.classes.index(name))
-        images = to_uint8(loaded.generator(latents, labels, options.trunc).image)
+        images = class_images(loaded.generator, latents, loaded.classes.index(name), options.trunc)
         if options.grid:
             save_png(grid(images, columns), outdir / f"{name}.png")
             print(outdir / f"{name}.png")

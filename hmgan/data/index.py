@@ -16,10 +16,9 @@ import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from hmgan.data.store.cache import sha256_of
 from hmgan.data.store.folders import AGAIN, File, Folder, open_folder
 from hmgan.errors import UserError
-from hmgan.files import write_atomically
+from hmgan.files import sha256_of_open, write_atomically
 
 FORMAT = "hmgan-shards/1"
 JSON, ARRAYS = "index.json", "index.safetensors"
@@ -63,13 +62,6 @@ class Index:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         return {name: getattr(self, name) for name in DTYPES}
-
-    def key_of(self, i: int) -> str:
-        """The name of a sample in its shard; empty in an index without keys."""
-        if not len(self.key_end):
-            return ""
-        begin = int(self.key_end[i - 1]) if i else 0
-        return self.key[begin : int(self.key_end[i])].tobytes().decode()
 
     @cached_property
     def digest(self) -> str:
@@ -154,7 +146,7 @@ def _map_arrays(folder: Folder, head: Mapping[str, Any]) -> dict[str, NDArray[An
     except OSError as error:
         raise UserError(f"{folder} is incomplete: no readable {ARRAYS} beside {JSON}; {AGAIN}") from error
     with os.fdopen(folder.open(File(name=ARRAYS, bytes=size, sha256=sha256)), "rb") as file:
-        if sha256_of(file.fileno(), size) != sha256:
+        if sha256_of_open(file.fileno()) != sha256:
             raise UserError(f"{folder}/{ARRAYS} is damaged or belongs to another {JSON}: its sha256 differs; {AGAIN}")
         # The safetensors format: the length of a JSON header, the header, then the arrays.
         start = 8 + int.from_bytes(file.read(8), "little")

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.utils.data import DataLoader
 
 from hmgan.data.images import STRICT, Images, Tolerance
@@ -57,21 +56,6 @@ def check_counts(batch_per_rank: int, rank: int, world: int, start_step: int, wo
             raise UserError(f"{name} must be at least {least}, got {value}; raise it")
     if not 0 <= rank < world:
         raise ValueError(f"rank must lie in 0..{world - 1}, got {rank}")
-
-
-def all_of_class(
-    data: Images, label: int, *, limit: int | None = None, batch: int = 64, rank: int = 0, world: int = 1
-) -> Iterator[Tensor]:
-    """The images of one class in the order of the index, uint8 [<= batch, 3, H, W].
-
-    Args:
-        limit: images at most, counted over all ranks.
-        rank, world: this rank takes every world-th image, beginning with its own number.
-    """
-    chosen = torch.nonzero(data.labels == label).flatten()[:limit][rank::world].tolist()
-    data.read_ahead([[shard] for shard in dict.fromkeys(map(data.shard_of, chosen))])
-    for first in range(0, len(chosen), batch):
-        yield _read(data, chosen[first : first + batch], data.read_into).images.contiguous()
 
 
 def _read(data: Images, places: Sequence[int], read: Callable[[int, NDArray[np.uint8]], int]) -> Batch:

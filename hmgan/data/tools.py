@@ -6,7 +6,7 @@ import io
 import os
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,12 +18,15 @@ from hmgan.data.index import ARRAYS, JSON, Index, Shard, index_files, index_in, 
 from hmgan.data.pack.image_folders import class_order
 from hmgan.data.pack.tables import tar_samples
 from hmgan.data.shards import ShardSet
-from hmgan.data.store.cache import DiskCache, sha256_of
+from hmgan.data.store.cache import DiskCache
 from hmgan.data.store.folders import BLOCK, File, Folder, LocalFolder, RemoteFolder, cache_limit, open_folder
 from hmgan.data.store.stores import open_store
 from hmgan.errors import DamageError, UserError
-from hmgan.files import cache_folder
+from hmgan.files import cache_folder, sha256_of, sha256_of_open
+from hmgan.units import size
 from hmgan.urls import is_url
+
+Sample = tuple[str, str, int, int]  # key, label, and the image's offset and length in its shard
 
 
 def make_index(place: str, classes: Sequence[str] | None = None, report: Callable[[str], None] = print) -> Index:
@@ -34,52 +37,72 @@ def make_index(place: str, classes: Sequence[str] | None = None, report: Callabl
 
     Raises: UserError if there are no shards, a sample is not whole, or images differ in size.
     """
-    found: list[tuple[Shard, list[tuple[str, str, int, int]]]] = []
-    sizes: dict[tuple[int, int], str] = {}
+    shards: list[Shard] = []
+    samples: list[Sample] = []
+    sizes: dict[tuple[int, int], str] = {}  # of images, and the key of the first one of each
     for name, tar in _tars(place):
-        try:
-            samples = tar_samples(tar)
-        except (tarfile.TarError, ValueError) as error:
-            raise UserError(f"{place}/{name} cannot be indexed: {error}; upload it again") from error
+        its = _samples(tar, f"{place}/{name}")
+        shards.append(Shard(name=name, bytes=tar.stat().st_size, sha256=sha256_of(tar), samples=len(its)))
         with open(tar, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            shard = Shard(name=name, bytes=size, sha256=sha256_of(file.fileno(), size), samples=len(samples))
-            for key, _, offset, length in samples:
+            for key, _, offset, length in its:
                 sizes.setdefault(_size(os.pread(file.fileno(), length, offset), f"{key} in {place}/{name}"), key)
-        found.append((shard, samples))
-        report(f"{name}: {len(samples)} images")
-    if not found:
-        raise UserError(f"{place} holds no .tar shards; give the folder that they lie in")
-    if len(sizes) > 1 or next(iter(sizes))[0] != next(iter(sizes))[1]:
-        some = ", ".join(f"{w} x {h} ({key})" for (w, h), key in list(sizes.items())[:2])
-        raise UserError(f"the images in {place} must be squares of one size, got {some}; hmgan pack brings them there")
-    labels = [label for _, samples in found for _, label, _, _ in samples]
-    names = class_order(labels)
-    if classes is not None and names != tuple(map(str, range(len(classes)))):
-        raise UserError(f"--classes names {len(classes)} classes, the shards have {', '.join(names)}; name each")
-    place_of = {name: number for number, name in enumerate(names)}
-    label = np.array([place_of[name] for name in labels], np.int32)
+        samples += its
+        report(f"{name}: {len(its)} images")
+    if not samples:
+        raise UserError(f"{place} holds no .tar shards with images; give the folder that they lie in")
+    _check_square(place, sizes)
+    keys, labels, offsets, lengths = zip(*samples, strict=True)
+    found = _checked_classes(labels, classes)
+    number = {name: i for i, name in enumerate(found)}
+    label = np.array([number[name] for name in labels], np.int32)
     index = Index(
         folder=LocalFolder(Path(place)),
         resolution=next(iter(sizes))[0],
-        classes=tuple(classes) if classes is not None else names,
-        counts=tuple(np.bincount(label, minlength=len(names)).tolist()),
+        classes=found if classes is None else tuple(classes),
+        counts=tuple(np.bincount(label, minlength=len(found)).tolist()),
         skipped=0,
-        shards=tuple(shard for shard, _ in found),
-        shard=np.repeat(np.arange(len(found)), [shard.samples for shard, _ in found]).astype(np.int32),
-        offset=np.array([offset for _, samples in found for _, _, offset, _ in samples], np.int64),
-        length=np.array([length for _, samples in found for _, _, _, length in samples], np.int32),
+        shards=tuple(shards),
+        shard=np.repeat(np.arange(len(shards)), [shard.samples for shard in shards]).astype(np.int32),
+        offset=np.array(offsets, np.int64),
+        length=np.array(lengths, np.int32),
         label=label,
-        **joined(key for _, samples in found for key, _, _, _ in samples),
+        **joined(keys),
     )
-    if is_url(place):
-        arrays, head = index_files(index)
-        store = open_store(place)
-        store.put(ARRAYS, arrays)
-        store.put(JSON, head)
-    else:
-        write_index(index, Path(place))
+    _write(place, index)
     return read_index(place)
+
+
+def _samples(tar: Path, what: str) -> list[Sample]:
+    try:
+        return tar_samples(tar)
+    except (tarfile.TarError, ValueError) as error:
+        raise UserError(f"{what} cannot be indexed: {error}; upload it again") from error
+
+
+def _check_square(place: str, sizes: Mapping[tuple[int, int], str]) -> None:
+    """Raises UserError unless all images are squares of one size."""
+    width, height = next(iter(sizes))
+    if len(sizes) > 1 or width != height:
+        some = ", ".join(f"{w} x {h} ({key})" for (w, h), key in list(sizes.items())[:2])
+        raise UserError(f"the images in {place} must be squares of one size, got {some}; hmgan pack brings them there")
+
+
+def _checked_classes(labels: Sequence[str], given: Sequence[str] | None) -> tuple[str, ...]:
+    """The labels there are, in order. Raises UserError where `given` names cannot be those of 0, 1, ..."""
+    names = class_order(labels)
+    if given is not None and names != tuple(map(str, range(len(given)))):
+        raise UserError(f"--classes names {len(given)} classes, the shards have {', '.join(names)}; name each")
+    return names
+
+
+def _write(place: str, index: Index) -> None:
+    if not is_url(place):
+        write_index(index, Path(place))
+        return
+    arrays, head = index_files(index)
+    store = open_store(place)
+    store.put(ARRAYS, arrays)
+    store.put(JSON, head)
 
 
 def _tars(place: str) -> Iterator[tuple[str, Path]]:
@@ -91,9 +114,9 @@ def _tars(place: str) -> Iterator[tuple[str, Path]]:
     for name in store.names():
         if name.endswith(".tar"):
             with tempfile.NamedTemporaryFile() as file:
-                size = store.size(name)
-                for start in range(0, size, BLOCK):
-                    file.write(store.get(name, start, min(start + BLOCK, size)))
+                end = store.size(name)
+                for start in range(0, end, BLOCK):
+                    file.write(store.get(name, start, min(start + BLOCK, end)))
                 file.flush()
                 yield name, Path(file.name)
 
@@ -147,7 +170,7 @@ def _wrong(place: str, data: ShardSet, report: Callable[[str], None]) -> list[st
 def _sha256(data: ShardSet, file: File) -> str:
     descriptor = data.index.folder.open(file)
     try:
-        return sha256_of(descriptor, os.fstat(descriptor).st_size)
+        return sha256_of_open(descriptor)
     finally:
         os.close(descriptor)
 
@@ -157,8 +180,7 @@ def described(data: Images) -> Iterator[str]:
     for index in data.indexes:
         total = sum(shard.bytes for shard in index.shards)
         yield f"{index.folder}: {len(index)} images of {index.resolution} px in {len(index.shards)} shards"
-        kib = total / max(1, len(index)) / 1024
-        yield f"{total / 2**20:.1f} MiB, {kib:.1f} KiB an image; {index.skipped} were left out"
+        yield f"{size(total)}, {size(total / max(1, len(index)))} an image; {index.skipped} were left out"
     yield f"digest {data.digest}"
     widest = max(map(len, data.classes))
     for name, count in zip(data.classes, data.counts, strict=True):

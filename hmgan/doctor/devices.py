@@ -13,7 +13,8 @@ from typing import NamedTuple
 import psutil
 import torch
 
-from hmgan.doctor.section import MIB, Section, size
+from hmgan.doctor.section import Section
+from hmgan.units import MIB, size
 
 SHARED = Path("/dev/shm")
 LEAST_SHARED = 256 * MIB  # containers have 64 MiB unless told otherwise

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 from hmgan.config.experiment import Experiment
 from hmgan.doctor.devices import Place
-from hmgan.doctor.section import Section, size
+from hmgan.doctor.section import Section
 from hmgan.errors import UserError
 from hmgan.train.distributed.runtime import Runtime
 from hmgan.train.dryrun import Footprint, footprint
 from hmgan.train.engines.choose import engine_of
 from hmgan.train.microbatches import microbatch_size
 from hmgan.train.prepare import prepare
+from hmgan.units import size
 
 
 def memory(name: str, experiment: Experiment, runtime: Runtime, of_ranks: Sequence[Place]) -> Section:

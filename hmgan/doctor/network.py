@@ -11,7 +11,8 @@ from statistics import median
 import torch
 import torch.distributed as dist
 
-from hmgan.doctor.section import MIB, Section, rate, watch
+from hmgan.doctor.section import Section, rate, watch
+from hmgan.units import MIB
 
 SMALL, LARGE = 4, 64 * MIB  # bytes
 ROUNDS, LARGE_ROUNDS = 30, 4

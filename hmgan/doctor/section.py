@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from time import perf_counter
 from typing import NamedTuple
 
-GIB, MIB = 2**30, 2**20
+from hmgan.units import size
 
 
 class Section(NamedTuple):
@@ -38,13 +38,6 @@ def watch() -> Iterator[Watch]:
     timer, start = Watch(), perf_counter()
     yield timer
     timer.seconds = perf_counter() - start
-
-
-def size(count: float) -> str:
-    for unit, name in ((GIB, "GiB"), (MIB, "MiB"), (2**10, "KiB")):
-        if count >= unit:
-            return f"{count / unit:,.1f} {name}"
-    return f"{count:.0f} B"
 
 
 def rate(count: float, seconds: float) -> str:

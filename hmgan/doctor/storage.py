@@ -10,8 +10,9 @@ from pathlib import Path
 from hmgan.config.settings import Data
 from hmgan.data.named import open_data
 from hmgan.data.store.stores import MissingError, open_store
-from hmgan.doctor.section import GIB, MIB, Section, rate, size, watch
+from hmgan.doctor.section import Section, rate, watch
 from hmgan.errors import UserError
+from hmgan.units import GIB, MIB, size
 from hmgan.urls import is_url
 
 PROBE, CHUNK = 64 * MIB, 4 * MIB  # bytes

@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from huggingface_hub import ModelCard, ModelCardData
+
 from hmgan.evaluation.score import Score
 from hmgan.files import write_atomically
 from hmgan.metrics import measures
+
+TEMPLATE = Path(__file__).with_name("card.md")
+PIPELINE, TAGS = "unconditional-image-generation", ["gan", "image-generation"]
 
 
 def write_card(
@@ -21,26 +26,9 @@ def write_card(
         use: commands that draw images with it, one a line.
         licence: as hubs abbreviate it; "other" where the facts say what it is.
     """
-    front = [f"license: {licence}", "library_name: hmgan", "pipeline_tag: unconditional-image-generation"]
-    lines = ["---", *front, "tags: [gan, image-generation]", "---", "", f"# {title}", ""]
-    lines += ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in facts.items()), ""]
-    if scores:
-        lines += [
-            "## Scores",
-            "",
-            "| metric | class | value | real | fake |",
-            "|---|---|--:|--:|--:|",
-            *(f"| {_named(s.metric)} | {s.cls} | {s.value:.4g} | {s.n_real} | {s.n_fake} |" for s in scores),
-            "",
-            *dict.fromkeys(f"Network {s.extractor}, sha256 {s.digest}, images resized by {s.resizer}." for s in scores),
-            "They can be compared only with scores of the same network, resizer and counts. FD and KD are not FID and",
-            "KID, which are of an Inception network.",
-            "",
-        ]
-    lines += ["## Use", "", "```", use, "```", ""]
-    write_atomically(folder / "README.md", lambda path: path.write_text("\n".join(lines)))
-
-
-def _named(metric: str) -> str:
-    """A metric, and which way is better."""
-    return f"{metric} {measures.arrow(metric)}"
+    networks = list(dict.fromkeys((s.extractor, s.digest, s.resizer) for s in scores))
+    data = ModelCardData(license=licence, library_name="hmgan", pipeline_tag=PIPELINE, tags=TAGS)
+    card = ModelCard.from_template(
+        data, str(TEMPLATE), title=title, facts=facts, scores=scores, networks=networks, use=use, arrow=measures.arrow
+    )
+    write_atomically(folder / "README.md", card.save)

@@ -10,7 +10,7 @@ from torch import Tensor
 from hmgan import rng
 from hmgan.evaluation.sharding import BATCH
 from hmgan.generators.build import Generator
-from hmgan.pictures.images import to_uint8
+from hmgan.pictures.class_images import class_images
 
 
 def fakes(
@@ -31,9 +31,6 @@ def fakes_of_shared_style(
 def _drawn(
     generator: Generator, label: int, places: range, seed: int, stream: str, truncation: float
 ) -> Iterator[Tensor]:
-    device = next(generator.parameters()).device
     for batch in (places[i : i + BATCH] for i in range(0, len(places), BATCH)):
-        size = len(batch)
-        latents = generator.latents(rng.keys(seed, stream, batch.start, size))
-        images = generator(latents, torch.full((size,), label, device=device), truncation).image
-        yield to_uint8(images)
+        latents = generator.latents(rng.keys(seed, stream, batch.start, len(batch)))
+        yield class_images(generator, latents, label, truncation)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -43,6 +43,11 @@ class Score(NamedTuple):
     def by(cls, judge: Named, metric: str, of: str, value: float, counts: tuple[int, int], protocol: str) -> Score:
         """A value for the class `of`, from (real, fake) counts of images, by the network that `judge` is."""
         return cls(metric, of, value, *counts, judge.name, judge.digest, judge.resizer, protocol)
+
+    @classmethod
+    def of_line(cls, line: Mapping[str, Any]) -> Score:
+        """What `line` wrote; a line may say more, and an early one says less."""
+        return cls(cls=line["class"], **{field: line[field] for field in cls._fields if field in line})
 
     def line(self) -> dict[str, str | int | float]:
         """As a line of metrics.jsonl."""

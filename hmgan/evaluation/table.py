@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.table import Table
 from rich.text import Text
@@ -23,28 +23,44 @@ def scores_table(labelled: Sequence[tuple[str, Sequence[Score]]]) -> Table:
     scores = [score for _, group in labelled for score in group]
     if not scores:
         raise UserError("no scores to show; evaluate first")
+    table = Table(caption=_protocol(scores))
+    table.add_column("class")
+    columns = _columns(labelled)
+    for title, _ in columns:
+        # Text, because names may hold rich's own [markup].
+        table.add_column(Text(title), justify="right")
+    table.add_column("real", justify="right")
+    table.add_column("fake", justify="right")
+    classes = dict.fromkeys(score.cls for score in scores if score.cls != MEAN)
+    for cls in (*classes, MEAN):
+        table.add_row(Text(cls), *_cells(cls, [its for _, its in columns]), style="bold" if cls == MEAN else None)
+    return table
+
+
+def _protocol(scores: Sequence[Score]) -> str:
+    """A line per extractor. Raises UserError where one metric has several."""
     extractors = dict.fromkeys((score.extractor, score.digest, score.resizer) for score in scores)
     of_metrics = {(score.metric, score.extractor, score.digest, score.resizer) for score in scores}
     if len(of_metrics) > len({metric for metric, *_ in of_metrics}):
         named = ", ".join(f"{name} {digest[:8]} {resizer}" for name, digest, resizer in sorted(extractors))
         raise UserError(f"scores of different protocols cannot share a table: {named}; evaluate all with one")
-    classes = [cls for cls in dict.fromkeys(score.cls for score in scores) if cls != MEAN]
-    lines = [f"extractor {name} {digest[:8]}, resized {resizer}" for name, digest, resizer in extractors]
-    table = Table(caption="\n".join(lines))
-    # Text, because a class name may hold rich's own [markup].
-    table.add_column("class")
-    cells = []
-    for metric in dict.fromkeys(score.metric for score in scores):
+    return "\n".join(f"extractor {name} {digest[:8]}, resized {resizer}" for name, digest, resizer in extractors)
+
+
+def _columns(labelled: Sequence[tuple[str, Sequence[Score]]]) -> list[tuple[str, dict[str, Score]]]:
+    """Title, and class -> score, of every metric under every label."""
+    columns = []
+    for metric in dict.fromkeys(score.metric for _, group in labelled for score in group):
         for label, group in labelled:
-            table.add_column(Text(f"{metric} {arrow(metric)}\n{label}"), justify="right")
-            cells.append({score.cls: score for score in group if score.metric == metric})
-    for count in ("real", "fake"):
-        table.add_column(count, justify="right")
-    for cls in (*classes, MEAN):
-        row = [column.get(cls) for column in cells]
-        values = ["" if score is None else f"{score.value:.4g}" for score in row]
-        n_real = dict.fromkeys(str(score.n_real) for score in row if score is not None)
-        n_fake = dict.fromkeys(str(score.n_fake) for score in row if score is not None)
-        style = "bold" if cls == MEAN else None
-        table.add_row(Text(cls), *values, " / ".join(n_real), " / ".join(n_fake), style=style)
-    return table
+            its = {score.cls: score for score in group if score.metric == metric}
+            columns.append((f"{metric} {arrow(metric)}\n{label}", its))
+    return columns
+
+
+def _cells(cls: str, columns: Sequence[Mapping[str, Score]]) -> list[str]:
+    """A class's values, empty where there is none, and the counts of images that they are from."""
+    values = [f"{column[cls].value:.4g}" if cls in column else "" for column in columns]
+    found = [column[cls] for column in columns if cls in column]
+    real = dict.fromkeys(str(score.n_real) for score in found)
+    fake = dict.fromkeys(str(score.n_fake) for score in found)
+    return [*values, " / ".join(real), " / ".join(fake)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from functools import partial
@@ -20,7 +19,7 @@ from hmgan import components
 from hmgan.config import entries
 from hmgan.config.experiment import Choice, Experiment
 from hmgan.errors import UserError, explain, unknown
-from hmgan.files import write_atomically
+from hmgan.files import sha256_of, write_atomically
 
 FORMAT = "hmgan-source/1"
 GENERATOR, DISCRIMINATOR, CONFIG = "model.safetensors", "discriminator.safetensors", "config.json"
@@ -66,7 +65,7 @@ def read_source(folder: Path) -> Source:
     discriminator = None
     if "discriminator" in config:
         discriminator = read_choice(config, "discriminator", folder), read_tensors(folder / DISCRIMINATOR)
-    digest = hashlib.sha256((folder / GENERATOR).read_bytes()).hexdigest()
+    digest = sha256_of(folder / GENERATOR)
     # A backbone with batch statistics keeps those it was trained with.
     return Source(backbone.eval(), discriminator, config, digest)
 

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import warnings
-from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor, nn
 
 from hmgan import components
 from hmgan.config.experiment import Choice
 from hmgan.errors import UserError
-from hmgan.files import write_folder_atomically
+from hmgan.files import sha256_of, write_folder_atomically
 from hmgan.generators.source import save_source
+from hmgan.importers.import_report import LeftOut, Match, Report, show
 from hmgan.importers.stylegan1_port import (
     CONST,
     LOGIT,
@@ -38,59 +34,13 @@ REPORT = "report.txt"
 AVERAGED, RAW, DISCRIMINATOR = "g_running", "generator", "discriminator"
 
 
-class Match(NamedTuple):
-    network: str
-    ours: str
-    theirs: str
-    shape: tuple[int, ...]
-    note: str
+class Converted(NamedTuple):
+    """A network of ours with the port's weights, and what became of the port's tensors."""
 
-
-class LeftOut(NamedTuple):
-    network: str
-    theirs: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Report:
-    """What became of every tensor of a checkpoint."""
-
-    title: str
-    notes: tuple[str, ...]
-    matched: tuple[Match, ...]
-    new: tuple[str, ...]  # ours without a counterpart; none may be left, or the import is refused
-    left_out: tuple[LeftOut, ...]
-
-    def text(self) -> str:
-        """Every tensor on a line of its own."""
-        lines = [self.title, *(f"note: {note}" for note in self.notes)]
-        lines += ["", f"matched (theirs -> ours): {len(self.matched)}"]
-        for m in self.matched:
-            lines.append(f"  {m.theirs} -> {m.network} {m.ours} {list(m.shape)}" + (f" ({m.note})" if m.note else ""))
-        lines += ["", f"new (ours, nothing of theirs): {len(self.new)}", *(f"  {name}" for name in self.new)]
-        lines += ["", f"left out (theirs, unused): {len(self.left_out)}"]
-        lines += [f"  {entry.theirs}: {entry.reason}" for entry in self.left_out]
-        return "\n".join(lines) + "\n"
-
-    def table(self) -> Table:
-        """Counts per network."""
-        table = Table("network", "matched", "new", "left out")
-        matched = Counter(entry.network for entry in self.matched)
-        left_out = Counter(entry.network for entry in self.left_out)
-        new = Counter(name.split()[0] for name in self.new)
-        for network in dict.fromkeys((*matched, *new, *left_out)):
-            table.add_row(network, str(matched[network]), str(new[network]), str(left_out[network]))
-        return table
-
-
-def show(report: Report) -> None:
-    """Prints the counts and the notes."""
-    console = Console()
-    console.print(report.title, markup=False, highlight=False, soft_wrap=True)
-    console.print(report.table())
-    for note in report.notes:
-        console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+    choice: Choice
+    network: nn.Module
+    matched: list[Match]
+    left_out: list[LeftOut]
 
 
 def import_checkpoint(
@@ -111,49 +61,50 @@ def import_checkpoint(
 
     Raises: UserError for anything but a new folder and a checkpoint of the port. Nothing is written then.
     """
-    if out.exists() or out.is_symlink():
-        raise UserError(f"{out} exists already; give a new folder or move it away")
-    if stddev_group < 0:
-        raise UserError(f"stddev_group must be 0 (the whole batch) or a number of samples, got {stddev_group}")
-    networks, rest = split_networks(path, open_checkpoint(path))
+    _check_asked(out, stddev_group)
+    networks, unused = split_networks(path, open_checkpoint(path))
     generator = networks["generator"]
     resolution = choose_resolution(generator, resolution)
     plans = {"generator": plan_generator(generator, resolution)}
     if "discriminator" in networks:
         plans["discriminator"] = plan_discriminator(networks["discriminator"], resolution, stddev_group)
-    matched: list[Match] = []
-    built: dict[str, tuple[Choice, nn.Module]] = {}
-    for name, plan in plans.items():
-        built[name], pairs, left = convert(name, networks[name], plan)
-        matched += pairs
-        rest += left
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    converted = {name: convert(name, networks[name], plan) for name, plan in plans.items()}
+    digest = sha256_of(path)
     done = Report(
-        f"{path.name}: {' and '.join(plans)} at {resolution} px, sha256 {digest}",
-        _notes(generator, resolution, "discriminator" in plans),
-        tuple(matched),
-        (),
-        tuple(rest),
+        title=f"{path.name}: {' and '.join(plans)} at {resolution} px, sha256 {digest}",
+        notes=_notes(generator, resolution, "discriminator" in plans),
+        matched=tuple(match for one in converted.values() for match in one.matched),
+        new=(),
+        left_out=(*unused, *(left for one in converted.values() for left in one.left_out)),
     )
-    origin = {
-        "imported_from": path.name,
-        "imported_sha256": digest,
-        "imported_weights": generator.label or "bare state dict",
-    }
+    weights = generator.label or "bare state dict"
+    origin = {"imported_from": path.name, "imported_sha256": digest, "imported_weights": weights}
+    _write(out, done, converted, origin)
+    report(done)
+    return done
 
-    def write(folder: Path) -> None:
-        (folder / REPORT).write_text(done.text(), encoding="utf-8")
+
+def _check_asked(out: Path, stddev_group: int) -> None:
+    if out.exists() or out.is_symlink():
+        raise UserError(f"{out} exists already; give a new folder or move it away")
+    if stddev_group < 0:
+        raise UserError(f"stddev_group must be 0 (the whole batch) or a number of samples, got {stddev_group}")
+
+
+def _write(out: Path, report: Report, converted: Mapping[str, Converted], origin: Mapping[str, str]) -> None:
+    """The folder of a source, all or nothing, with the report in it."""
+
+    def fill(folder: Path) -> None:
+        (folder / REPORT).write_text(report.text(), encoding="utf-8")
+        built = {name: (one.choice, one.network) for name, one in converted.items()}
         save_source(folder, built["generator"], built.get("discriminator"), origin)
 
     try:
-        write_folder_atomically(out, write)
+        write_folder_atomically(out, fill)
     except OSError as error:
         raise UserError(
             f"{out} cannot be written: {error.strerror or error}; give a folder on a disk with room"
         ) from None
-    report(done)
-    return done
 
 
 def open_checkpoint(path: Path) -> Mapping[str, Any]:
@@ -189,9 +140,25 @@ def open_checkpoint(path: Path) -> Mapping[str, Any]:
 
 def split_networks(path: Path, content: Mapping[str, Any]) -> tuple[dict[str, PortNetwork], list[LeftOut]]:
     """The generator, the discriminator where there is one, and what else the file holds."""
-    if not {AVERAGED, RAW} & content.keys() and any(isinstance(value, Tensor) for value in content.values()):
+    if _is_state_dict(content):
         content = {"": content}
     parts = {key: _strip(value) for key, value in content.items() if isinstance(value, Mapping)}
+    chosen = _chosen_generator(path, parts, content)
+    picked = {"generator": chosen} | ({"discriminator": DISCRIMINATOR} if DISCRIMINATOR in parts else {})
+    networks = {name: PortNetwork(str(path), key, parts[key]) for name, key in picked.items()}
+    for network in networks.values():
+        _check_plain(network)
+    rest = {key: value for key, value in content.items() if key not in picked.values()}
+    return networks, [entry for key, value in rest.items() for entry in _left_out(key, value)]
+
+
+def _is_state_dict(content: Mapping[str, Any]) -> bool:
+    """Whether it is one network's tensors, and not a dictionary of networks."""
+    return not {AVERAGED, RAW} & content.keys() and any(isinstance(value, Tensor) for value in content.values())
+
+
+def _chosen_generator(path: Path, parts: Mapping[str, Any], content: Mapping[str, Any]) -> str:
+    """The key of the generator to take. Raises UserError where there is none."""
     chosen = next((key for key in (AVERAGED, RAW, "") if key in parts), None)
     if chosen is None:
         keys = ", ".join(sorted(content)[:6]) or "nothing"
@@ -199,20 +166,15 @@ def split_networks(path: Path, content: Mapping[str, Any]) -> tuple[dict[str, Po
     if CONST not in parts[chosen]:
         got = "a discriminator" if LOGIT in parts[chosen] else f"{len(parts[chosen])} others"
         raise UserError(f"{path}: {chosen or 'the file'} should hold {CONST}, got {got}; {OTHER}")
-    picked = {"generator": chosen} | ({"discriminator": DISCRIMINATOR} if DISCRIMINATOR in parts else {})
-    networks = {name: PortNetwork(str(path), key, parts[key]) for name, key in picked.items()}
-    for network in networks.values():
-        _check_plain(network)
-    rest: list[LeftOut] = []
-    for key, value in content.items():
-        if key == RAW and chosen == AVERAGED:
-            rest += [
-                LeftOut("raw generator", f"{key}/{name}", f"raw weights; {AVERAGED} is used")
-                for name in parts.get(key, {})
-            ]
-        elif key not in picked.values():
-            rest.append(LeftOut(key, key, f"no network of the port, {_count(value)} tensors"))
-    return networks, rest
+    return chosen
+
+
+def _left_out(key: str, value: Any) -> list[LeftOut]:
+    """A part that is not used. A raw generator is one of those only beside its average."""
+    if key == RAW and isinstance(value, Mapping):
+        reason = f"raw weights; {AVERAGED} is used"
+        return [LeftOut("raw generator", f"{key}/{name}", reason) for name in _strip(value)]
+    return [LeftOut(key, key, f"no network of the port, {_count(value)} tensors")]
 
 
 def choose_resolution(generator: PortNetwork, wanted: int | None) -> int:
@@ -226,7 +188,7 @@ def choose_resolution(generator: PortNetwork, wanted: int | None) -> int:
     return wanted or known[-1]
 
 
-def convert(name: str, port: PortNetwork, plan: Plan) -> tuple[tuple[Choice, nn.Module], list[Match], list[LeftOut]]:
+def convert(name: str, port: PortNetwork, plan: Plan) -> Converted:
     """A network of ours with the port's weights. Raises UserError for a missing, misshapen or non-finite tensor."""
     kind, parts = ("backbone", ()) if name == "generator" else ("discriminator", (1,))
     # Without memory at first: a file of the wrong widths can ask for any amount.
@@ -253,7 +215,7 @@ def convert(name: str, port: PortNetwork, plan: Plan) -> tuple[tuple[Choice, nn.
     left = [
         LeftOut(name, port.full_name(key), "constant" if check_blur(port, key) else plan.reason(key)) for key in rest
     ]
-    return (Choice(name="stylegan1", **plan.options), network), matched, left
+    return Converted(Choice(name="stylegan1", **plan.options), network, matched, left)
 
 
 def _notes(generator: PortNetwork, resolution: int, has_discriminator: bool) -> tuple[str, ...]:

@@ -10,13 +10,13 @@ import hashlib
 import io
 import warnings
 from pathlib import Path
-from urllib.request import urlopen
 
+import pooch
 import torch
 from torch import nn
 
 from hmgan.errors import UserError
-from hmgan.files import write_atomically
+from hmgan.files import MODE
 
 TIMEOUT = 30  # seconds without a byte
 
@@ -50,26 +50,18 @@ def load_torchscript(path: Path, what: str, sha256: str) -> nn.Module:
 
 
 def download(url: str, sha256: str, folder: Path) -> Path:
-    """The file behind `url`, kept in `folder` under its hash. What has another hash is not kept.
+    """The file behind an HTTP `url`, kept in `folder` under its hash. What has another hash is not kept.
 
     Raises: UserError where it cannot be had, or is another file.
     """
     path = folder / f"{sha256}.pt"
     if path.exists():
         return path
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda part: _fetch(url, sha256, part))
-    return path
-
-
-def _fetch(url: str, sha256: str, part: Path) -> None:
-    digest = hashlib.sha256()
     try:
-        with urlopen(url, timeout=TIMEOUT) as answer, part.open("wb") as file:
-            while chunk := answer.read(1 << 20):
-                digest.update(chunk)
-                file.write(chunk)
-    except (OSError, ValueError) as error:
+        pooch.retrieve(url, f"sha256:{sha256}", path.name, folder, downloader=pooch.HTTPDownloader(timeout=TIMEOUT))
+    except OSError as error:
         raise UserError(f"{url} could not be downloaded ({error}); fetch it elsewhere and give NAME:PATH") from None
-    if digest.hexdigest() != sha256:
-        raise UserError(f"{url} hashes to {digest.hexdigest()[:12]}, the entry says {sha256[:12]}; it was not kept")
+    except ValueError:
+        raise UserError(f"{url} has not the hash that the entry says, {sha256[:12]}; it was not kept") from None
+    path.chmod(MODE)
+    return path

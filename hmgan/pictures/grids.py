@@ -6,21 +6,17 @@ import torch
 from PIL import Image
 
 from hmgan.generators.build import Generator
-from hmgan.pictures.images import grid, labelled_grid, to_uint8
+from hmgan.pictures.class_images import class_images
+from hmgan.pictures.images import enlarged, grid, labelled_grid
 
 GRID_COLUMNS, GRID_SEED = 8, 2_000_000
 
 
-@torch.no_grad()
 def fake_rows(generator: Generator, classes: tuple[str, ...], columns: int = GRID_COLUMNS) -> dict[str, torch.Tensor]:
     """class -> [columns, 3, H, W] uint8; column j has the same latents in every row."""
-    device = next(generator.parameters()).device
     count = columns if len(classes) > 1 else columns * columns
     latents = generator.latents(range(GRID_SEED, GRID_SEED + count))
-    return {
-        name: to_uint8(generator(latents, torch.full((count,), label, device=device)).image).cpu()
-        for label, name in enumerate(classes)
-    }
+    return {name: class_images(generator, latents, label).cpu() for label, name in enumerate(classes)}
 
 
 def class_grid(rows: dict[str, torch.Tensor]) -> Image.Image:
@@ -29,5 +25,4 @@ def class_grid(rows: dict[str, torch.Tensor]) -> Image.Image:
     if len(rows) > 1:
         return labelled_grid(rows, scale)
     (images,) = rows.values()
-    large = images.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
-    return grid(large, GRID_COLUMNS, pad=2 * scale)
+    return grid(enlarged(images, scale), GRID_COLUMNS, pad=2 * scale)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from einops import rearrange, repeat
+from einops import rearrange
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn.functional import pad as pad_edges
@@ -20,6 +20,11 @@ WHITE = 255
 def to_uint8(images_NCHW: Tensor) -> Tensor:
     """[-1, 1] float -> 0..255 uint8, halves up, out-of-range values clamped. Inverts x / 127.5 - 1 exactly."""
     return (images_NCHW.float() * 127.5 + 128).floor().clamp(0, 255).to(torch.uint8)
+
+
+def enlarged(images_NCHW: Tensor, scale: int) -> Tensor:
+    """Every pixel `scale` times as wide and high, so that pixels stay pixels."""
+    return images_NCHW.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
 
 
 def grid(images_NCHW: Tensor, columns: int, pad: int = 2) -> Image.Image:
@@ -58,7 +63,7 @@ def labelled_grid(rows: Mapping[str, Tensor], scale: int = 1) -> Image.Image:
     columns = max(len(images_NCHW) for images_NCHW in rows.values())
     pad = 2 * scale
     images = torch.cat([_fill(images, columns) for images in rows.values()])
-    sheet = grid(repeat(images, "n c h w -> n c (h a) (w b)", a=scale, b=scale), columns, pad)
+    sheet = grid(enlarged(images, scale), columns, pad)
     pitch = (sheet.height - pad) // len(rows)
     middles = [i * pitch + (pitch + pad) // 2 for i in range(len(rows))]
     return with_row_names(sheet, list(rows), middles, max(12, min(28, pitch // 4)))

@@ -16,7 +16,8 @@ from torch import Tensor
 from hmgan.generators.transfer import TransferGenerator
 from hmgan.layers.edits import SOURCE, Edits
 from hmgan.modulation.parts_alone import partly
-from hmgan.pictures.images import grid, labelled_grid, to_uint8, with_row_names
+from hmgan.pictures.class_images import class_images
+from hmgan.pictures.images import enlarged, grid, labelled_grid, to_uint8, with_row_names
 
 CELL = 64  # screen pixels that a small image is enlarged to
 STRIP_WIDTH = 1800  # screen pixels that a strip should not pass
@@ -62,7 +63,7 @@ def interpolation_strip(
     columns, size = len(vectors_KE), images.shape[-1]
     scale = max(1, min(CELL // size, STRIP_WIDTH // (columns * size)))
     pad = scale
-    sheet = grid(_enlarge(images, scale), columns, pad)
+    sheet = grid(enlarged(images, scale), columns, pad)
     pitch = size * scale + pad
     centres = [pad + i * steps * pitch + size * scale // 2 for i in range(len(classes))]
     return _with_headings(sheet, classes, centres, steps * pitch)
@@ -82,13 +83,8 @@ def style_grid(
     """
     if not classes or not seeds:
         raise ValueError(f"a style grid needs classes and seeds, got {len(classes)} and {len(seeds)}")
-    device = next(generator.parameters()).device
     latents = generator.latents(list(seeds))
-    labels = [torch.full((len(seeds),), label, device=device) for label in range(len(classes))]
-    rows = {
-        name: to_uint8(generator(latents, labels_K, truncation).image).cpu()
-        for name, labels_K in zip(classes, labels, strict=True)
-    }
+    rows = {name: class_images(generator, latents, label, truncation).cpu() for label, name in enumerate(classes)}
     return labelled_grid(rows, max(1, CELL // generator.resolution))
 
 
@@ -113,7 +109,7 @@ def parts_sheet(
     for label in range(len(classes)):
         variants = _variants(generator, generator.edits(row_B.new_tensor([label])))
         images = [to_uint8(generator.render(latents, each, row_B).image) for each in variants.values()]
-        blocks.append(grid(_enlarge(torch.cat(images), scale), count, pad=scale))
+        blocks.append(grid(enlarged(torch.cat(images), scale), count, pad=scale))
         names = list(variants)
     width, gap = blocks[0].width, size * scale // 4
     sheet = Image.new("RGB", ((width + gap) * len(blocks) - gap, blocks[0].height), "white")
@@ -142,10 +138,6 @@ def chain(vectors_CE: Tensor, steps: int) -> Tensor:
     weights_S = torch.arange(steps, device=vectors_CE.device, dtype=vectors_CE.dtype) / steps
     between = torch.lerp(vectors_CE[:-1, None], vectors_CE[1:, None], weights_S[None, :, None])
     return torch.cat([rearrange(between, "c s e -> (c s) e"), vectors_CE[-1:]])
-
-
-def _enlarge(images_NCHW: Tensor, scale: int) -> Tensor:
-    return images_NCHW.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
 
 
 def _with_headings(sheet: Image.Image, names: Sequence[str], centres: Sequence[int], pitch: int) -> Image.Image:

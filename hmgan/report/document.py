@@ -8,14 +8,12 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Mapping
-from functools import cache
-from html import escape
-from importlib.resources import files
+from functools import cache, partial
 from pathlib import Path
-from string import Template
 from typing import NamedTuple
 from urllib.parse import quote
 
+from jinja2 import Environment, PackageLoader, Template
 from PIL import Image
 
 from hmgan.files import write_atomically
@@ -107,18 +105,18 @@ def markdown(report: Report) -> str:
 
 def html(report: Report, folder: Path) -> str:
     """One file: pictures, read from `folder`, and style are inside, and there is no script."""
-    facts = "".join(f"<div><dt>{_html(k)}</dt><dd>{_html(v)}</dd></div>\n" for k, v in report.facts.items())
-    return _template().substitute(
-        title=_html(report.title),
-        lead=_html(report.lead),
-        facts=f'<dl class="facts">\n{facts}</dl>' if facts else "",
-        sections="\n".join(_html_section(section, folder) for section in report.sections),
-    )
+    size, uri = partial(_size, folder), partial(_data_uri, folder)
+    return _template().render(report=report, cells=_cells, size=size, uri=uri)
 
 
 @cache
 def _template() -> Template:
-    return Template(files("hmgan.report").joinpath("template.html").read_text(encoding="utf-8"))
+    loader = PackageLoader("hmgan", "report")
+    templates = Environment(
+        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    templates.filters["plain"] = _plain
+    return templates.get_template("template.html")
 
 
 def _plain(text: str) -> str:
@@ -155,61 +153,16 @@ def _md_code(line: str) -> str:
     return f"{fence}sh\n{line}\n{fence}"
 
 
-def _html(text: str) -> str:
-    return escape(_plain(text), quote=True)
-
-
-def _html_section(section: Section, folder: Path) -> str:
-    blocks = [f"<h2>{_html(section.title)}</h2>", *(f"<p>{_html(text)}</p>" for text in section.text)]
-    if section.tables:
-        tables = "\n".join(_html_table(table) for table in section.tables)
-        blocks.append(f'<div class="tables">\n{tables}\n</div>')
-    blocks += [f'<p class="note">{_html(note)}</p>' for note in section.notes]
-    blocks += [_html_picture(picture, folder) for picture in section.pictures]
-    for command in section.commands:
-        blocks.append(f"<p>{_html(command.what)}</p>\n<pre><code>{escape(command.line)}</code></pre>")
-    return "<section>\n" + "\n".join(blocks) + "\n</section>"
-
-
-def _html_table(table: Table) -> str:
-    def cell(tag: str, column: Column, text: str, scope: str = "") -> str:
-        number = ' class="n"' if column.numeric else ""
-        return f"<{tag}{scope}{number}>{_html(text)}</{tag}>"
-
-    head = "".join(cell("th", column, column.title, ' scope="col"') for column in table.columns)
-    body = ""
-    for row in table.rows:
-        first, *others = zip(table.columns, _cells(row, table), strict=True)
-        cells = cell("th", *first, ' scope="row"') + "".join(cell("td", *other) for other in others)
-        body += f'<tr class="strong">{cells}</tr>\n' if row.strong else f"<tr>{cells}</tr>\n"
-    title, style = _html(table.title), "table full" if table.wide else "table"
-    # The wrapper scrolls where a phone is narrower than the numbers; a focusable one scrolls from the keyboard too.
-    return (
-        f'<div class="{style}" role="region" aria-label="{title}" tabindex="0"><table>\n<caption>{title}</caption>\n'
-        f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table></div>"
-    )
-
-
-def _html_picture(picture: Picture, folder: Path) -> str:
+def _size(folder: Path, picture: Picture) -> tuple[int, int, bool]:
+    """Width and height in CSS pixels, and whether the file has more of them than are shown."""
     with Image.open(folder / picture.path) as image:
         width, height = image.size
     shown = picture.width or min(PAGE, width * max(1, SMALL // width))
-    # Width and height reserve the place; the style sheet shrinks both on a narrow page.
-    size = f'width="{shown}" height="{round(height * shown / width)}"'
-    # A picture of more detail than the page is smoothed, and may be scrolled on a phone; pixels stay pixels.
-    wide = shown < width
-    style = ' class="wide"' if wide else ' class="pixels"'
-    img = f'<img src="{_data_uri(folder / picture.path)}" alt="{_html(picture.alt)}" {size}{style}>'
-    if picture.dark is not None:
-        source = f'<source media="(prefers-color-scheme: dark)" srcset="{_data_uri(folder / picture.dark)}">'
-        img = f"<picture>{source}{img}</picture>"
-    if wide:
-        img = f'<div class="scroll" role="region" aria-label="{_html(picture.alt)}" tabindex="0">{img}</div>'
-    return f"<figure>{img}<figcaption>{_html(picture.caption)}</figcaption></figure>"
+    return shown, round(height * shown / width), shown < width
 
 
-def _data_uri(path: Path) -> str:
-    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
+def _data_uri(folder: Path, path: str) -> str:
+    return f"data:image/png;base64,{base64.b64encode((folder / path).read_bytes()).decode('ascii')}"
 
 
 def _cells(row: Row, table: Table) -> tuple[str, ...]:

@@ -25,8 +25,7 @@ def recorded_scores(folder: Path) -> tuple[list[Score], list[Score]]:
         return [], []
 
     def at(kimg: float) -> list[Score]:
-        fields = [f for f in Score._fields if f != "cls"]
-        return [Score(cls=x["class"], **{f: x[f] for f in fields if f in x}) for x in lines if x["kimg"] == kimg]
+        return [Score.of_line(line) for line in lines if line["kimg"] == kimg]
 
     return at(places[0]), at(places[-1])
 

@@ -22,6 +22,7 @@ from hmgan.report.scores import (
     read_lines,
     scores_section,
 )
+from hmgan.units import duration
 
 
 class Transfer(NamedTuple):
@@ -119,7 +120,7 @@ def _lead(transfer: Transfer, before: Sequence[Score], after: Sequence[Score]) -
         f"The unconditional generator {transfer.source} was transferred to {classes} of {transfer.data} "
         f"by {transfer.method}. "
         f"It was trained for {transfer.kimg:g} kimg ({1000 * transfer.kimg:,.0f} real images shown) "
-        f"in {duration(transfer.minutes)}."
+        f"in {duration(60 * transfer.minutes)}."
     )
     means = [(a, b) for a, b in pairs(before, after) if a.cls == MEAN]
     if means:
@@ -137,7 +138,7 @@ def _measured(transfer: Transfer, before: Sequence[Score], after: Sequence[Score
         "Source": transfer.source,
         "Target": f"{transfer.data}, {len(transfer.classes)} {'class' if len(transfer.classes) == 1 else 'classes'}",
         "Method": transfer.method,
-        "Training": f"{transfer.kimg:g} kimg in {duration(transfer.minutes)}",
+        "Training": f"{transfer.kimg:g} kimg in {duration(60 * transfer.minutes)}",
     }
     for a, b in pairs(before, after):
         if a.cls == MEAN:
@@ -214,16 +215,6 @@ def listed(names: Sequence[str], most: int = 12) -> str:
     if len(names) > most:
         return f"{', '.join(names[: most - 1])} and {len(names) - most + 1} more"
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-
-
-def duration(minutes: float) -> str:
-    """45 seconds, 3.4 minutes, 18 minutes, 2 h 05 min."""
-    if minutes < 1.5:
-        return f"{round(60 * minutes)} seconds"
-    if minutes < 119.5:
-        return f"{minutes:.1f} minutes" if minutes < 9.95 else f"{round(minutes)} minutes"
-    hours, rest = divmod(round(minutes), 60)
-    return f"{hours} h {rest:02d} min"
 
 
 def newest_fakes(folder: Path) -> str | None:

@@ -12,7 +12,6 @@ paths.jsonl    path lengths, measured afterwards of the rows that the paper's Ta
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from enum import Enum
@@ -21,7 +20,7 @@ from typing import Any, NamedTuple
 
 from hmgan.config import experiment as config
 from hmgan.errors import UserError
-from hmgan.files import write_atomically
+from hmgan.files import sha256_of, write_atomically
 from hmgan.report.scores import read_lines
 from hmgan.study import claims
 from hmgan.study.plan import Cell
@@ -68,7 +67,7 @@ def is_done(folder: Path, cell: Cell) -> bool:
     if not (folder / DONE).is_file():
         return False
     done = read(folder / DONE)
-    if done.get("cell_sha256") != _digest(folder / CELL):
+    if done.get("cell_sha256") != sha256_of(folder / CELL):
         raise UserError(f"{folder / DONE} is not of the {CELL} beside it; remove {folder} to run the cell anew")
     return bool(done["kimg"] >= cell.experiment.train.kimg)
 
@@ -116,7 +115,7 @@ def fail(folder: Path, reason: str) -> None:
 
 def finish(folder: Path, facts: Mapping[str, Any]) -> None:
     """Writes done.json: nothing comes after it."""
-    put(folder / DONE, {"cell_sha256": _digest(folder / CELL), **facts})
+    put(folder / DONE, {"cell_sha256": sha256_of(folder / CELL), **facts})
 
 
 def check_inputs(folder: Path, inputs: Mapping[str, str | None]) -> None:
@@ -171,10 +170,6 @@ def put(path: Path, content: dict[str, Any]) -> None:
 
 def _table(cell: Cell) -> dict[str, Any]:
     return {"align_kimg": cell.align_kimg, "experiment": config.to_table(cell.experiment)}
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _flat(table: Mapping[str, Any], above: str = "") -> dict[str, Any]:

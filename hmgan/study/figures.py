@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import NamedTuple
 
 from PIL import Image
@@ -20,7 +21,7 @@ from hmgan.report.transfer import newest_fakes
 from hmgan.study import scores
 from hmgan.study.schema import Study
 from hmgan.study.scores import Result
-from hmgan.study.statistics import deviation, mean
+from hmgan.study.statistics import deviation
 
 FOLDER = "pictures"
 PANELS = 4  # metrics that are drawn at most
@@ -111,8 +112,8 @@ def _curves(study: Study, found: Sequence[Result], target: str, outdir: Path) ->
 def _line(found: Sequence[Result], target: str, row: str, metric: str) -> curves.Line:
     values = scores.curve(found, target, row, metric)
     spreads = {kimg: deviation(v) for kimg, v in values.items()}
-    band = [(kimg, mean(values[kimg]) - s, mean(values[kimg]) + s) for kimg, s in spreads.items() if s is not None]
-    return curves.Line(row, [(kimg, mean(v)) for kimg, v in values.items()], band=band)
+    band = [(kimg, fmean(values[kimg]) - s, fmean(values[kimg]) + s) for kimg, s in spreads.items() if s is not None]
+    return curves.Line(row, [(kimg, fmean(v)) for kimg, v in values.items()], band=band)
 
 
 def _copied(path: Path, outdir: Path, name: str, caption: str) -> list[Picture]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from hmgan import components
 from hmgan.config import entries
@@ -12,6 +13,8 @@ from hmgan.config import experiment as config
 from hmgan.config.experiment import Experiment
 from hmgan.errors import UserError, unknown
 from hmgan.study.schema import Row, Study, Target
+
+T = TypeVar("T", Row, Target)
 
 
 class Cell(NamedTuple):
@@ -38,12 +41,13 @@ def load_study(name: str) -> Study:
     return Study.model_validate(entries.entry("study", name))
 
 
-def chosen(what: str, wanted: Sequence[str] | None, known: Sequence[str]) -> list[str]:
+def chosen(what: str, wanted: Sequence[str] | None, known: Sequence[T]) -> list[T]:
     """The named ones in the study's order; all where none are named. Raises UserError with the nearest spelling."""
+    names = [one.name for one in known]
     for name in wanted or ():
-        if name not in known:
-            raise unknown(what, name, known)
-    return [name for name in known if not wanted or name in wanted]
+        if name not in names:
+            raise unknown(what, name, names)
+    return [one for one in known if not wanted or one.name in wanted]
 
 
 def cells(
@@ -64,29 +68,30 @@ def cells(
 
     Raises: UserError for a name that the study does not have, or settings that do not fit.
     """
-    runnable = {row.name: row for row in study.rows if row.experiment}
-    of_paper = [row.name for row in study.rows if not row.experiment]
-    for name in rows or ():
-        if name in of_paper:
-            raise UserError(f"row {name!r} has no experiment, only the paper's numbers; run: {', '.join(runnable)}")
-    wanted_rows = [runnable[name] for name in chosen("row", rows, list(runnable))]
-    by_name = {target.name: target for target in study.targets}
-    wanted_targets = [by_name[name] for name in chosen("target", targets, list(by_name))]
-    for seed in seeds or ():
-        if seed not in study.seeds:
-            known = ", ".join(str(s) for s in study.seeds)
-            raise UserError(f"--seeds names {seed}, the study has {known}; add it to the study's seeds")
-    made = [
-        _cell(study, row, target, seed, overrides)
-        for seed in study.seeds
-        if not seeds or seed in seeds
-        for row in wanted_rows
-        for target in wanted_targets
-    ]
+    wanted = product(_seeds(study, seeds), _rows(study, rows), chosen("target", targets, study.targets))
+    made = [_cell(study, row, target, seed, overrides) for seed, row, target in wanted]
     _check_metrics(study)
     _check_alike(made)
     _check_figures(study, made)
     return made
+
+
+def _rows(study: Study, wanted: Sequence[str] | None) -> list[Row]:
+    """The chosen rows. Raises UserError for one that is the paper's numbers alone."""
+    runnable = [row for row in study.rows if row.experiment]
+    known = [row.name for row in runnable]
+    for name in wanted or ():
+        if name not in known and any(row.name == name for row in study.rows):
+            raise UserError(f"row {name!r} has no experiment, only the paper's numbers; run: {', '.join(known)}")
+    return chosen("row", wanted, runnable)
+
+
+def _seeds(study: Study, wanted: Sequence[int] | None) -> list[int]:
+    for seed in wanted or ():
+        if seed not in study.seeds:
+            known = ", ".join(str(s) for s in study.seeds)
+            raise UserError(f"--seeds names {seed}, the study has {known}; add it to the study's seeds")
+    return [seed for seed in study.seeds if not wanted or seed in wanted]
 
 
 def _check_metrics(study: Study) -> None:

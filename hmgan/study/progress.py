@@ -12,9 +12,9 @@ from rich.console import Console
 
 from hmgan.evaluation.score import MEAN
 from hmgan.report.scores import read_lines
-from hmgan.report.transfer import duration
 from hmgan.study import cells
 from hmgan.study.plan import Cell
+from hmgan.units import duration
 
 
 class Progress:
@@ -66,7 +66,7 @@ class Progress:
         lines = read_lines(cell.folder(self.outdir) / cells.TRAIN / "metrics.jsonl")
         means = [line for line in lines if line["class"] == MEAN and line["kimg"] == lines[-1]["kimg"]]
         scores = "  ".join(f"{line['metric']} {line['value']:.4g}" for line in means[:2])
-        took = duration((time.monotonic() - self._began[cell.label]) / 60)
+        took = duration(time.monotonic() - self._began[cell.label])
         self.say(f"{self._count()}  {cell.label}: done in {took}  {scores}")
         self._bar.update(self._cells, completed=self._done, said=self._count())
         self._over(cell)

@@ -10,12 +10,13 @@ from hmgan.evaluation.score import MEAN, Score
 from hmgan.report.document import Column, Command, Report, Section, Table, write_report
 from hmgan.report.document import Row as Line
 from hmgan.report.scores import DIGEST, meaning_section
-from hmgan.report.transfer import duration, listed
+from hmgan.report.transfer import listed
 from hmgan.study import cells, figures, scores, tables
 from hmgan.study.cells import State
 from hmgan.study.plan import Cell
 from hmgan.study.schema import Study, Target
 from hmgan.study.scores import Result
+from hmgan.units import duration
 
 RULE = (
     "Scores are compared seed by seed: the difference is how much better the first row is than the second under the "
@@ -85,7 +86,7 @@ def _facts(findings: Findings) -> dict[str, str]:
     if found:
         machines = {(str(r.facts["device"]), str(r.facts["threads"]), str(r.facts["torch"])) for r in found}
         facts["Machine"] = "; ".join(f"{d}, {_count(int(n), 'thread')}, torch {v}" for d, n, v in sorted(machines))
-        facts["Time of all trainings"] = duration(sum(result.minutes for result in found))
+        facts["Time of all trainings"] = duration(60 * sum(result.minutes for result in found))
     return facts
 
 
@@ -178,10 +179,7 @@ def protocols(found: Sequence[Result]) -> list[str]:
 
 def _meaning(found: Sequence[Result]) -> Section:
     line = next((line for result in found for line in result.lines if line["metric"].startswith("FD-")), None)
-    if line is None:
-        return meaning_section([])
-    known = {"cls" if key == "class" else key: value for key, value in line.items()}
-    return meaning_section([Score(**{field: known[field] for field in Score._fields})])
+    return meaning_section([] if line is None else [Score.of_line(line)])
 
 
 def _unfinished(findings: Findings) -> Section:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from statistics import fmean
 
 from hmgan.metrics import measures
 from hmgan.report.document import Column, Table
@@ -11,7 +12,7 @@ from hmgan.report.scores import number_format
 from hmgan.study import scores as collected
 from hmgan.study.schema import Claim, Row, Study
 from hmgan.study.scores import Result
-from hmgan.study.statistics import Verdict, compare, deviation, mean
+from hmgan.study.statistics import Verdict, compare, deviation
 
 MISSING, NONE = "missing", "\N{EN DASH}"
 PLUS_MINUS, MINUS = "\N{PLUS-MINUS SIGN}", "\N{MINUS SIGN}"
@@ -123,7 +124,7 @@ def _figures(found: Sequence[Result], claim: Claim, target: str, metric: str) ->
     outcome = compare(better, worse, higher=measures.better(metric) == "higher")
     if outcome is None:
         return (NONE, NONE, NONE, "0", MISSING)
-    a, b = (mean([side[seed] for seed in outcome.seeds]) for side in (better, worse))
+    a, b = (fmean([side[seed] for seed in outcome.seeds]) for side in (better, worse))
     show = number_format([a, b])
     sign = MINUS if outcome.difference < 0 else ""
     margin = "" if outcome.verdict is Verdict.OPEN else f" {PLUS_MINUS} {show(outcome.margin)}"
@@ -134,7 +135,7 @@ def _figures(found: Sequence[Result], claim: Claim, target: str, metric: str) ->
 def _means(study: Study, found: Sequence[Result], target: str, metric: str) -> dict[str, str]:
     """row -> mean and deviation, all with the same number of decimals."""
     values = {row.name: list(collected.by_seed(found, target, row.name, metric).values()) for row in study.rows}
-    show = number_format([mean(v) for v in values.values() if v])
+    show = number_format([fmean(v) for v in values.values() if v])
     return {row.name: _spread(values[row.name], show) if row.experiment else NONE for row in study.rows}
 
 
@@ -142,7 +143,7 @@ def _spread(values: Sequence[float], show: Callable[[float], str]) -> str:
     if not values:
         return MISSING
     spread = deviation(values)
-    return show(mean(values)) if spread is None else f"{show(mean(values))} {PLUS_MINUS} {show(spread)}"
+    return show(fmean(values)) if spread is None else f"{show(fmean(values))} {PLUS_MINUS} {show(spread)}"
 
 
 def _of_paper(row: Row, target: str, names: Sequence[str]) -> list[str]:
@@ -158,7 +159,7 @@ def _cost(row: Row, its: Sequence[Result], seeds: int) -> tuple[str, ...]:
         return (MISSING, MISSING, MISSING, f"0 of {seeds}")
     first = its[0].facts
     kimg = f"{first['kimg']:g}" + (f" (+{first['align_kimg']:g})" if first["align_kimg"] else "")
-    minutes = f"{mean([result.minutes for result in its]):.1f}"
+    minutes = f"{fmean([result.minutes for result in its]):.1f}"
     return (f"{first['trained']['G']:,}", kimg, minutes, str(seeds) if len(its) == seeds else f"{len(its)} of {seeds}")
 
 

@@ -5,7 +5,6 @@ Random streams and the position in the data are functions of (seed, step), so th
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import threading
@@ -20,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from hmgan.errors import UserError
-from hmgan.files import write_folder_atomically
+from hmgan.files import sha256_of, write_folder_atomically
 from hmgan.train.engines.base import Kept
 
 TENSORS, STATE = "state.safetensors", "state.json"
@@ -57,7 +56,7 @@ def write(folder: Path, copy: Copy, state: Mapping[str, Any]) -> None:
 
     def fill(partial: Path) -> None:
         save_file(copy.tensors, partial / TENSORS)
-        whole = {**state, "groups": copy.groups, "sha256": digest(partial / TENSORS)}
+        whole = {**state, "groups": copy.groups, "sha256": sha256_of(partial / TENSORS)}
         (partial / STATE).write_text(json.dumps(whole) + "\n")
 
     try:
@@ -75,7 +74,7 @@ def load(folder: Path, parts: Parts) -> dict[str, Any]:
     """
     try:
         state = json.loads((folder / STATE).read_text())
-        whole = digest(folder / TENSORS) == state["sha256"]
+        whole = sha256_of(folder / TENSORS) == state["sha256"]
     except (OSError, ValueError, KeyError, TypeError):
         whole = False
     if not whole:
@@ -89,11 +88,6 @@ def load(folder: Path, parts: Parts) -> dict[str, Any]:
         except (RuntimeError, ValueError, KeyError) as error:
             raise UserError(f"{folder}: {name} does not fit this experiment ({str(error).splitlines()[0]})") from None
     return state
-
-
-def digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def stored(folder: Path) -> list[Path]:

@@ -13,6 +13,7 @@ from hmgan.train.engines.choose import engine_of
 from hmgan.train.microbatches import microbatch_size
 from hmgan.train.prepare import Prepared
 from hmgan.train.tasks import build as tasks
+from hmgan.units import size
 
 BYTES = 4  # float32
 
@@ -28,14 +29,14 @@ def print_plan(prepared: Prepared, console: Console | None = None) -> None:
     for column in ("network", "frozen", "trained", "optimiser state", "moving average"):
         table.add_column(column, justify="left" if column == "network" else "right")
     for row in rows(prepared):
-        average = mib(row.average) if row.averaged else ""
-        table.add_row(row.name, f"{row.frozen:,}", f"{row.trained:,}", mib(row.moments), average)
+        average = size(row.average) if row.averaged else ""
+        table.add_row(row.name, f"{row.frozen:,}", f"{row.trained:,}", size(row.moments), average)
     console.print(table)
     batch, world = microbatch_size(experiment.train, prepared.runtime.world), prepared.runtime.world
     need = footprint(prepared)
     console.print(
-        f"memory per rank, estimated: {mib(need.state)} of weights, gradients and optimiser state, "
-        f"and about {mib(need.activations)} of activations for {batch} images at once of {generator.resolution} px"
+        f"memory per rank, estimated: {size(need.state)} of weights, gradients and optimiser state, "
+        f"and about {size(need.activations)} of activations for {batch} images at once of {generator.resolution} px"
     )
     summary = f"{prepared.task.summary()}; " if prepared.task.summary() else ""
     console.print(f"{summary}classes: {', '.join(prepared.classes)}")
@@ -118,9 +119,5 @@ def parameters(network: nn.Module) -> tuple[int, int]:
 def activation_bytes(prepared: Prepared, batch: int) -> int:
     """An estimate: both networks keep about 8 maps per block, as wide as G's, at the block's resolution."""
     widths = prepared.networks.generator.backbone.widths
-    size = BYTES if prepared.experiment.compute.precision == "float32" else BYTES // 2
-    return sum(16 * width * (4 << i) ** 2 * batch * size for i, width in enumerate(widths))
-
-
-def mib(size: int) -> str:
-    return f"{size / 2**20:,.1f} MiB"
+    each = BYTES if prepared.experiment.compute.precision == "float32" else BYTES // 2
+    return sum(16 * width * (4 << i) ** 2 * batch * each for i, width in enumerate(widths))

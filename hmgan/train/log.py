@@ -14,6 +14,8 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from hmgan.units import duration
+
 SHORT = {
     "loss/G": "G",
     "loss/D": "D",
@@ -25,13 +27,6 @@ SHORT = {
     "augment/p": "p",
     "nonfinite/skipped": "skipped",
 }
-
-
-def clock(seconds: float) -> str:
-    """1h 02m 03s."""
-    minutes, s = divmod(round(seconds), 60)
-    hours, m = divmod(minutes, 60)
-    return f"{hours}h {m:02d}m {s:02d}s"
 
 
 def memory_gib() -> float:
@@ -92,7 +87,7 @@ class RunLog:
         shown = "  ".join(f"{short} {stats[name]:.3f}" for name, short in SHORT.items() if name in stats)
         memory = "gpumem" if torch.cuda.is_available() else "mem"
         text = (
-            f"kimg {kimg:<8.1f} time {clock(now - self._began)}  sec/kimg {per_kimg:<7.2f} "
+            f"kimg {kimg:<8.1f} time {duration(now - self._began):<10}  sec/kimg {per_kimg:<7.2f} "
             f"{memory} {line['mem_gib']:.2f}  {shown}"
         )
         if self._live:

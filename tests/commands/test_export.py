@@ -7,6 +7,7 @@ import json
 import pytest
 import tiny
 import torch
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 from trained import images
 
@@ -50,7 +51,8 @@ def test_an_export_draws_the_runs_images_and_carries_its_recipe_and_scores(run, 
     assert torch.equal(images(load_generator(out).generator), images(load_generator(run).generator))
     assert config.read_json(out / "experiment.json") == config.read_json(run / "config.json")
     card = (out / "README.md").read_text()
-    assert card.startswith("---\nlicense: mit\nlibrary_name: hmgan\n")
+    front = ModelCard(card).data
+    assert (front.license, front.library_name) == ("mit", "hmgan")
     assert f"| Source sha256 | {load_source(str(source)).digest} |" in card
     assert "| Classes | ant, bee, cat |" in card
     assert "| Training | 0.008 kimg |" in card

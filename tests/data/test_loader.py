@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hmgan.data import loader
-from hmgan.data.loader import all_of_class, batches
+from hmgan.data.loader import batches
 from hmgan.data.pack.pack import pack
 from hmgan.data.shards import ShardSet
 from hmgan.errors import UserError
@@ -95,19 +95,3 @@ def test_counts_out_of_range_are_refused_before_the_first_batch(data):
             batches(data, **(dict(batch_per_rank=1, rank=0, world=1, seed=1) | options))
     with pytest.raises(ValueError, match=r"rank must lie in 0\.\.1, got 2"):
         batches(data, batch_per_rank=1, rank=2, world=2, seed=1)
-
-
-def test_all_of_a_class_come_in_index_order(data):
-    wanted = [data[i][0] for i in range(len(data)) if data[i][1] == 0]
-    got = list(all_of_class(data, 0, batch=2))
-    assert [len(batch) for batch in got] == [2, 2, 1]
-    assert torch.equal(torch.cat(got), torch.stack(wanted))
-    assert torch.equal(torch.cat(list(all_of_class(data, 0, limit=3))), torch.stack(wanted[:3]))
-
-
-def test_ranks_share_the_images_of_a_class_out(data):
-    whole = torch.cat(list(all_of_class(data, 0, limit=4)))
-    parts = [torch.cat(list(all_of_class(data, 0, limit=4, rank=rank, world=3))) for rank in range(3)]
-    assert [len(part) for part in parts] == [2, 1, 1]
-    assert torch.equal(parts[0], whole[[0, 3]])
-    assert torch.equal(torch.cat(parts), whole[[0, 3, 1, 2]])

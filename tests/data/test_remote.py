@@ -19,14 +19,14 @@ import torch
 
 from hmgan.data import loader
 from hmgan.data.images import Tolerance
-from hmgan.data.loader import all_of_class, batches
+from hmgan.data.loader import batches
 from hmgan.data.mixture import Mixture
 from hmgan.data.pack.pack import pack
 from hmgan.data.shards import ShardSet
 from hmgan.data.store import cache, folders, stores
-from hmgan.data.store.cache import sha256_of
 from hmgan.data.store.stores import open_store
 from hmgan.errors import DamageError, UserError
+from hmgan.files import sha256_of_open
 
 IMAGES = 24
 
@@ -113,11 +113,6 @@ def test_a_second_reader_asks_only_for_the_index(url, proxied):
     assert {Path(urlsplit(path).path).suffix for _, path, _ in proxied.asked} <= {".json", ".safetensors"}
 
 
-def test_all_images_of_a_class_come_from_a_store_too(local, url):
-    here, there = (torch.cat(list(all_of_class(ShardSet(place), 1))) for place in (local, url))
-    assert torch.equal(here, there)
-
-
 def test_what_is_mixed_with_each_other_must_fit_into_the_cache(url, monkeypatch):
     monkeypatch.setenv("HMGAN_CACHE_GIB", "0.00001")
     assert "set HMGAN_CACHE_GIB to twice that" in told(lambda: shown(ShardSet(url), 2))
@@ -159,13 +154,13 @@ def test_a_resumed_run_asks_for_no_shard_that_it_does_not_need(url, proxied, mon
 def test_workers_do_not_hash_again_what_their_owner_has(url, tmp_path, monkeypatch):
     hashed = tmp_path / "hashed"
 
-    def counted(descriptor: int, size: int) -> str:
+    def counted(descriptor: int) -> str:
         with hashed.open("a") as file:
-            file.write(f"{size}\n")
-        return sha256_of(descriptor, size)
+            file.write(f"{descriptor}\n")
+        return sha256_of_open(descriptor)
 
     shown(ShardSet(url), IMAGES)
-    monkeypatch.setattr(cache, "sha256_of", counted)
+    monkeypatch.setattr(cache, "sha256_of_open", counted)
     data = ShardSet(url)
     hashed.write_text("")  # forgets the index
     shown(data, IMAGES, workers=2)

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from hmgan.pictures.images import grid, labelled_grid, save_png, to_uint8
+from hmgan.pictures.images import enlarged, grid, labelled_grid, save_png, to_uint8
 
 
 def flat(n: int, px: int = 4) -> Tensor:
@@ -86,3 +86,9 @@ def test_wrong_images_say_what_to_do() -> None:
         labelled_grid({})
     with pytest.raises(ValueError, match=r"one image size, got \[\(4, 4\), \(8, 8\)\]"):
         labelled_grid({"a": flat(1, 4), "b": flat(1, 8)})
+
+
+def test_enlarging_repeats_every_pixel():
+    image = torch.tensor([[1, 2], [3, 4]], dtype=torch.uint8).expand(1, 3, 2, 2)
+    wanted = torch.tensor([[1, 1, 2, 2], [1, 1, 2, 2], [3, 3, 4, 4], [3, 3, 4, 4]], dtype=torch.uint8)
+    assert torch.equal(enlarged(image, 2), wanted.expand(1, 3, 4, 4))

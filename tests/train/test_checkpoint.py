@@ -86,7 +86,7 @@ def dying(monkeypatch, name):
     monkeypatch.setattr(checkpoint, name, die)
 
 
-@pytest.mark.parametrize("name", ["save_file", "digest"])
+@pytest.mark.parametrize("name", ["save_file", "sha256_of"])
 def test_a_failed_write_is_one_line_and_leaves_the_old_checkpoints_and_no_other(name, saved, monkeypatch):
     dying(monkeypatch, name)  # at the first file, or between the two
     for folder in (saved, saved.with_name("000000009")):

@@ -8,7 +8,6 @@ import statistics
 import pytest
 import tiny
 import torch
-from hmgan.train.precision import compile_parts, uncompiled
 from torch import nn
 
 from hmgan import components
@@ -17,6 +16,7 @@ from hmgan.errors import UserError
 from hmgan.generators.transfer import TransferGenerator
 from hmgan.generators.unconditional import UnconditionalGenerator
 from hmgan.layers.equalized import Blur, by_convolution, by_shifts
+from hmgan.train.precision import compile_parts, uncompiled
 
 MODULATIONS = [m for m in entries.known("modulation") if m not in ("cgan-transfer", "label-to-z")]
 pytestmark = pytest.mark.filterwarnings("default")  # the compiler's own code looks at what warns when it is looked at

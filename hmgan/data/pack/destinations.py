@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from hmgan.data.index import ARRAYS, JSON, Index, Shard, index_files, write_index
-from hmgan.data.store.cache import sha256_of
 from hmgan.data.store.folders import BLOCK, Folder, LocalFolder, open_folder
 from hmgan.data.store.stores import MissingError, Store, open_store
 from hmgan.errors import UserError
-from hmgan.files import cache_folder, sync
+from hmgan.files import cache_folder, sha256_of, sync
 from hmgan.urls import checked, is_url
 
 JOURNAL = "journal.jsonl"
@@ -51,9 +50,8 @@ class LocalDestination:
 
     def has(self, shard: Shard) -> bool:
         try:
-            with open(self.work / shard.name, "rb") as file:
-                size = os.fstat(file.fileno()).st_size
-                return size == shard.bytes and sha256_of(file.fileno(), size) == shard.sha256
+            path = self.work / shard.name
+            return path.stat().st_size == shard.bytes and sha256_of(path) == shard.sha256
         except FileNotFoundError:
             return False
 

@@ -9,8 +9,6 @@ from pathlib import Path
 from hmgan.data.pack.image_folders import SHEETS
 from hmgan.errors import UserError
 
-PAD = 2  # pixels on each side that bring their 28 px tiles to 32: pack(embedded(name), out, pad=PAD)
-
 
 def embedded_names() -> tuple[str, ...]:
     """The sets that `embedded` knows, sorted."""

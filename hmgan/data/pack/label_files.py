@@ -36,12 +36,10 @@ def attribute_column(content: bytes, name: str, column: str) -> dict[str, str]:
 def matlab_vector(content: bytes, name: str, variable: str) -> list[int]:
     """A vector of whole numbers in a MATLAB file.
 
-    Raises: UserError if scipy is not installed, or there is no such vector.
+    Raises: UserError if there is no such vector.
     """
-    try:
-        from scipy.io import loadmat
-    except ImportError:
-        raise UserError(f"reading {name} needs scipy; install hmgan[matlab]") from None
+    from scipy.io import loadmat  # here, because most packing needs none
+
     try:
         array = np.asarray(loadmat(io.BytesIO(content), variable_names=[variable])[variable])
         if array.dtype.kind not in "iu":

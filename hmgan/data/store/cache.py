@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -12,17 +11,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from hmgan.errors import UserError
+from hmgan.files import sha256_of_open
 
 PARTIAL, ROOM = ".partial", ".room"
-CHUNK = 1 << 22
-
-
-def sha256_of(descriptor: int, size: int) -> str:
-    """Of the first `size` bytes of an open file."""
-    digest = hashlib.sha256()
-    for offset in range(0, size, CHUNK):
-        digest.update(os.pread(descriptor, min(CHUNK, size - offset), offset))
-    return digest.hexdigest()
 
 
 class DiskCache:
@@ -52,7 +43,7 @@ class DiskCache:
         except FileNotFoundError:
             return None
         if sha256 not in self._trusted and not checked:
-            if os.fstat(descriptor).st_size != size or sha256_of(descriptor, size) != sha256:
+            if os.fstat(descriptor).st_size != size or sha256_of_open(descriptor) != sha256:
                 os.close(descriptor)
                 path.unlink(missing_ok=True)
                 return None

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import random
 import re
-import time
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import count
 from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
+
+import tenacity
 
 from hmgan.errors import UserError
 from hmgan.urls import checked
@@ -72,27 +75,30 @@ class Store:
         return content
 
     def _tried(self, action: Callable[[], T], what: str) -> T:
-        began, refusals, pause = time.monotonic(), 0, FIRST_PAUSE
-        while True:
-            try:
-                with _sorted_out():
-                    return action()
-            except _RefusedError as error:
-                refusals += 1
-                if refusals == REFUSALS:
-                    raise UserError(
-                        f"{self.url}/{what}: the store refuses access ({error}); renew the credentials in the "
-                        "environment or allow them to read this, then resume"
-                    ) from None
-            except ConnectionError as error:
-                if (seconds := time.monotonic() - began) + pause > self._give_up:
-                    raise UserError(
-                        f"{self.url}/{what}: the store failed for {seconds:.0f} seconds ({error}); "
-                        "see whether it can be reached, then resume"
-                    ) from None
+        pause, refusals = tenacity.wait_exponential(FIRST_PAUSE, LONGEST_PAUSE), count(1)
+        attempts = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(ConnectionError)
+            | tenacity.retry_if_exception(lambda error: isinstance(error, _RefusedError) and next(refusals) < REFUSALS),
+            stop=tenacity.stop_before_delay(self._give_up),
             # Jitter: clients that failed together must not come back together.
-            time.sleep(pause * self._random.uniform(0.5, 1))
-            pause = min(2 * pause, LONGEST_PAUSE)
+            wait=lambda state: pause(state) * self._random.uniform(0.5, 1),
+            before_sleep=partial(_announce, f"{self.url}/{what}"),
+            reraise=True,
+        )
+        try:
+            return attempts(_sorted_out()(action))
+        except _RefusedError as error:
+            told = f"refuses access ({error}); renew the credentials in the environment or allow them to read this"
+        except ConnectionError as error:
+            seconds = attempts.statistics["delay_since_first_attempt"]
+            told = f"failed for {seconds:.0f} seconds ({error}); see whether it can be reached"
+        raise UserError(f"{self.url}/{what}: the store {told}, then resume")
+
+
+def _announce(what: str, state: tenacity.RetryCallState) -> None:
+    assert state.outcome is not None
+    # One write: threads must not mix their lines.
+    sys.stderr.write(f"{what}: {state.outcome.exception()}; trying again in {state.upcoming_sleep:.2g} seconds\n")
 
 
 @contextmanager

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from hmgan.augment.base import Augment
-from hmgan.train.precision import Mixed
 from hmgan.discriminators.heads import Head
 from hmgan.generators.build import Generator
 from hmgan.layers.equalized import shared_kernels
@@ -20,6 +19,7 @@ from hmgan.losses.base import Adaptation, Contrastive, Evidence, GenPenalty, Pai
 from hmgan.losses.r1 import r1_penalty
 from hmgan.train.draws import Draws, Microbatch
 from hmgan.train.microbatches import Gather, Stats
+from hmgan.train.precision import Mixed
 from hmgan.types import Terms
 
 # Images in [-1, 1] and one key per image -> two augmentations of each.

@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from hmgan.data.pack.embedded import PAD, embedded, embedded_names
+from hmgan.data.pack.embedded import embedded, embedded_names
 from hmgan.data.pack.encode import decode
 from hmgan.data.pack.kinds import open_source
 from hmgan.data.pack.pack import pack
@@ -46,7 +46,7 @@ def test_the_embedded_images_stay_small():
 
 
 def test_an_embedded_set_packs_to_32_pixels(tmp_path):
-    index = pack(embedded("digits-heldout"), tmp_path / "out", pad=PAD)
+    index = pack(embedded("digits-heldout"), tmp_path / "out", pad=2)
     data = ShardSet(tmp_path / "out", resolution=32)
     assert (index.resolution, data.classes, data.counts) == (32, DIGITS, (100,) * 10)
     zero, one = (data[int((data.labels == label).nonzero()[0])][0].float() for label in (0, 1))
