@@ -27,8 +27,8 @@ from rich.console import Console
 from torch.profiler import ProfilerActivity, profile
 
 from hmgan.backbones.stylegan1 import StyleGAN1
-from hmgan.config.experiment import Choice, Experiment
-from hmgan.config.settings import R1, Compute, Train
+from hmgan.config.experiment import Experiment
+from hmgan.config.settings import R1, Choice, Compute, Train
 from hmgan.discriminators.stylegan1 import StyleGAN1Discriminator
 from hmgan.generators.build import Networks
 from hmgan.generators.transfer import TransferGenerator

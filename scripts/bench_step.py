@@ -31,8 +31,8 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from hmgan.backbones.stylegan1 import StyleGAN1
-from hmgan.config.experiment import Choice, Experiment
-from hmgan.config.settings import R1, Train
+from hmgan.config.experiment import Experiment
+from hmgan.config.settings import R1, Choice, Train
 from hmgan.discriminators.stylegan1 import StyleGAN1Discriminator
 from hmgan.generators.transfer import TransferGenerator
 from hmgan.generators.unconditional import UnconditionalGenerator

@@ -17,7 +17,8 @@ from PIL import Image
 from hmgan import components
 from hmgan.cli.app import main
 from hmgan.config import experiment as config
-from hmgan.config.experiment import Choice, Experiment
+from hmgan.config.experiment import Experiment
+from hmgan.config.settings import Choice
 from hmgan.data.pack.pack import pack
 from hmgan.generators.source import save_source
 from hmgan.train.prepare import prepare

@@ -26,7 +26,7 @@ def trained(shards, source, folder, *overrides):
         patched.setattr(Keeper, "snapshot", keep)
         folder.mkdir()
         run_training(prepared, folder)
-    return kept[-1].averaged, folder
+    return kept[-1].task.averaged(), folder
 
 
 def images(generator):

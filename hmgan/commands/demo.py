@@ -66,8 +66,8 @@ def run_demo(options: DemoOptions) -> Path:
     run_training(prepared, folder)
     minutes = (time.monotonic() - began) / 60
     loaded = load_generator(folder)
-    if isinstance(loaded.generator, TransferGenerator):
-        draw(loaded.generator, loaded.classes, folder)
+    if loaded.transfer is not None:
+        draw(loaded.transfer, loaded.classes, folder)
     before, after = recorded_scores(folder)
     given = [f"--set {o}" for o in overrides] + ([] if seed is None else [f"--seed {seed}"])
     transfer_report(

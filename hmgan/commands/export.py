@@ -12,8 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from hmgan import components
-from hmgan.config.experiment import Choice
-from hmgan.config.settings import Data
+from hmgan.config.settings import Choice, Data
 from hmgan.errors import UserError, unknown
 from hmgan.evaluation.card import write_card
 from hmgan.evaluation.score import Score
@@ -22,7 +21,6 @@ from hmgan.generators import build
 from hmgan.generators.fold import folded
 from hmgan.generators.snapshot import SNAPSHOTS, Loaded, load_generator, newest_snapshot
 from hmgan.generators.source import CONFIG, DISCRIMINATOR, GENERATOR, read_choice, save_source, source_of
-from hmgan.generators.transfer import TransferGenerator
 from hmgan.report.scores import read_lines
 from hmgan.train import checkpoint, rundir
 from hmgan.train.checkpoint import STATE, TENSORS
@@ -68,8 +66,7 @@ def export(options: ExportOptions) -> None:
     if out.exists():
         raise UserError(f"{out} exists already; give a new folder")
     origin = origin_of(network)
-    generator = origin.loaded.generator
-    if cls is not None and not isinstance(generator, TransferGenerator):
+    if cls is not None and origin.loaded.transfer is None:
         raise UserError(f"{network} has no modulation, whose classes could be folded; leave --class out")
     if cls is not None and cls not in origin.loaded.classes:
         raise unknown("class", cls, origin.loaded.classes)
@@ -106,8 +103,8 @@ def origin_of(network: Path) -> Origin:
 def save_folded(folder: Path, origin: Origin, cls: str) -> None:
     """One class as a source, with D's judgement of that class where it is to be had."""
     config = origin.loaded.config
-    generator, label = origin.loaded.generator, origin.loaded.classes.index(cls)
-    assert isinstance(generator, TransferGenerator)
+    generator, label = origin.loaded.transfer, origin.loaded.classes.index(cls)
+    assert generator is not None  # `export` has seen to it
     known = ("experiment", "kimg", "data", "source", "source_sha256")
     notes = {
         "summary": f"class {cls}, folded",

@@ -10,7 +10,6 @@ import torch
 
 from hmgan.errors import UserError
 from hmgan.generators.snapshot import load_generator
-from hmgan.generators.transfer import TransferGenerator
 from hmgan.pictures.images import save_png
 from hmgan.pictures.strips import interpolation_strip
 
@@ -41,8 +40,8 @@ def draw_interpolation(options: InterpolateOptions) -> None:
     if steps < 1:
         raise UserError(f"--steps counts pictures between classes and must be at least 1, got {steps}")
     loaded = load_generator(network)
-    if not isinstance(loaded.generator, TransferGenerator):
+    if loaded.transfer is None:
         raise UserError(f"{network} is unconditional and has no classes to walk between; give a transfer run")
-    strip = interpolation_strip(loaded.generator, loaded.classes, steps=steps, seeds=options.seeds)
+    strip = interpolation_strip(loaded.transfer, loaded.classes, steps=steps, seeds=options.seeds)
     save_png(strip, options.out)
     print(options.out)

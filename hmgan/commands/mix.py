@@ -16,7 +16,6 @@ from hmgan import rng
 from hmgan.errors import UserError, unknown
 from hmgan.generators.build import Generator
 from hmgan.generators.snapshot import load_generator
-from hmgan.generators.transfer import TransferGenerator
 from hmgan.pictures.class_images import class_images
 from hmgan.pictures.images import enlarged, grid, labelled_grid, save_png
 from hmgan.pictures.strips import CELL
@@ -62,7 +61,7 @@ def draw_mixes(options: MixOptions) -> None:
     if columns is None:
         if options.crossover is not None:
             raise UserError("--crossover says where the style of --with begins; give --with, or leave it out")
-        if not isinstance(generator, TransferGenerator):
+        if loaded.transfer is None:
             raise UserError(f"{options.network} has no classes to set beside styles; give --with, to mix styles alone")
         latents = generator.latents(keys(rows))
         drawn = {name: class_images(generator, latents, known.index(name), truncation) for name in wanted}

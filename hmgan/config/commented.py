@@ -12,7 +12,8 @@ from pydantic import BaseModel, Field
 from pydantic.fields import FieldInfo
 
 from hmgan import components
-from hmgan.config.experiment import CHOICES, Choice, Experiment
+from hmgan.config.experiment import CHOICES, Experiment
+from hmgan.config.settings import Choice
 from hmgan.errors import model_at
 
 WIDTH, COLUMN = 80, 28  # of the text, and where comments begin

@@ -6,7 +6,7 @@ B batch, P pairs, H/W pixels.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -75,8 +75,7 @@ def path_length(subject: Subject) -> list[Score]:
     """Perceptual path length from class to class, full and end: one number each, over all pairs of classes."""
     distance = load_perceptual(subject.perceptual, torch.float64).to(subject.device)
     count = min(PATHS, subject.per_class * len(subject.classes))
-    generator = subject.generator
-    assert isinstance(generator, TransferGenerator)
+    generator = cast(TransferGenerator, subject.generator)  # as `check_classes` has it: nothing else has several
     scores = []
     for mode in ("full", "end"):
         lengths_P = path_lengths(

@@ -9,7 +9,6 @@ from hmgan.errors import UserError
 from hmgan.generators.build import Generator
 from hmgan.generators.snapshot import load_generator, newest_snapshot
 from hmgan.generators.source import GENERATOR, Source, load_exactly
-from hmgan.generators.transfer import TransferGenerator
 
 
 def start_aligned(generator: Generator, experiment: Experiment, source: Source | None, classes: int) -> None:
@@ -29,7 +28,7 @@ def start_aligned(generator: Generator, experiment: Experiment, source: Source |
     if experiment.modulation is None:
         raise UserError("aligned starts a modulation, and there is none to start; leave it out to fine-tune the source")
     loaded = load_generator(experiment.aligned)
-    if not isinstance(loaded.generator, TransferGenerator):
+    if loaded.transfer is None:
         raise UserError(f"aligned {experiment.aligned} is unconditional; give a run of hmgan align")
     for name in ("class_net", "modulation"):
         wanted, got = _as_built(getattr(experiment, name).model_dump()), _as_built(loaded.config[name])
@@ -45,7 +44,7 @@ def start_aligned(generator: Generator, experiment: Experiment, source: Source |
         )
     file = newest_snapshot(Path(experiment.aligned)) / GENERATOR
     for name in ("class_net", "modulation"):
-        load_exactly(generator.trained[name], loaded.generator.trained[name].state_dict(), file)
+        load_exactly(generator.trained[name], loaded.transfer.trained[name].state_dict(), file)
 
 
 def _as_built(choice: dict[str, object]) -> dict[str, object]:

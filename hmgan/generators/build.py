@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from hmgan import components
-from hmgan.config.experiment import Choice, Experiment
+from hmgan.config.experiment import Experiment
+from hmgan.config.settings import Choice
 from hmgan.discriminators.base import Discriminator
 from hmgan.discriminators.heads import LOGIT_PER_CLASS
 from hmgan.errors import UserError

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from hmgan import components
 from hmgan.config import entries
-from hmgan.config.experiment import Choice
+from hmgan.config.settings import Choice
 from hmgan.errors import UserError
 from hmgan.files import write_atomically
 from hmgan.generators.build import Generator
@@ -36,9 +36,12 @@ SNAPSHOTS = "snapshots"
 
 
 class Loaded(NamedTuple):
+    """A generator with what its folder says of it."""
+
     generator: Generator
     classes: tuple[str, ...]
     config: dict[str, Any]
+    transfer: TransferGenerator | None = None  # the same generator, where it has a modulation
 
 
 def save_conditional(
@@ -91,7 +94,7 @@ def load_generator(path: Path | str) -> Loaded:
     heads = components.build("modulation", modulation.name, source, labels.dim, **modulation.options)
     generator = TransferGenerator(source, labels, heads)
     load_exactly(generator, tensors, folder / GENERATOR)
-    return Loaded(generator.eval(), tuple(classes), config)
+    return Loaded(generator.eval(), tuple(classes), config, generator)
 
 
 def newest_snapshot(path: Path) -> Path:

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from hmgan import components
 from hmgan.config import entries
-from hmgan.config.experiment import Choice, Experiment
+from hmgan.config.experiment import Experiment
+from hmgan.config.settings import Choice
 from hmgan.errors import UserError, explain, unknown
 from hmgan.files import sha256_of, write_atomically
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from hmgan import components
-from hmgan.config.experiment import Choice
+from hmgan.config.settings import Choice
 from hmgan.errors import UserError
 from hmgan.files import sha256_of, write_folder_atomically
 from hmgan.generators.source import save_source

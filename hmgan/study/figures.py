@@ -80,11 +80,10 @@ def _of_single_rows(study: Study, firsts: Mapping[str, Result], target: str, out
     for figure, rows in study.figures.rows.items():
         for row in (row for row in rows if row in firsts):
             loaded, drawn = load_generator(firsts[row].run), DRAWN[figure]
-            assert isinstance(loaded.generator, TransferGenerator)
-            if len(loaded.classes) >= drawn.classes:
+            if loaded.transfer is not None and len(loaded.classes) >= drawn.classes:
                 # No row's name has an underscore, so none of the rows' own pictures is called so.
                 path = f"{FOLDER}/{target}-{row}_{figure}.png"
-                save_png(drawn.draw(loaded.generator, loaded.classes), outdir / path)
+                save_png(drawn.draw(loaded.transfer, loaded.classes), outdir / path)
                 caption = f"{_which(firsts[row])}: {drawn.caption}"
                 shown.append(Picture(path, caption, caption))
     return shown

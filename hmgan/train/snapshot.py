@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import cast
 
 from hmgan.config import experiment as config
-from hmgan.config.experiment import Choice
+from hmgan.config.settings import Choice
 from hmgan.evaluation.card import write_card
 from hmgan.evaluation.judge import Judge, Verdict
 from hmgan.evaluation.score import Score

@@ -9,7 +9,7 @@ from naive_diffaugment import augment
 
 from hmgan import rng
 from hmgan.augment.diffaugment import DiffAugment
-from hmgan.config.experiment import Choice
+from hmgan.config.settings import Choice
 from hmgan.train import rundir
 
 KEYS = rng.keys(0, "test", 0, 12)

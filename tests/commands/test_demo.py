@@ -40,6 +40,6 @@ def test_a_demo_of_an_experiment_that_is_no_transfer_is_one_line_and_writes_noth
     code = tiny.command("demo", "--experiment", "pretrain-fashion-32", "--outdir", tmp_path / "demo")
     assert code == 2
     assert capsys.readouterr().err == (
-        "error: hmgan demo wants a transfer experiment, got 'pretrain-fashion-32', a pretrain\n"
+        "error: hmgan demo wants a transfer experiment, got 'pretrain-fashion-32', a pretraining\n"
     )
     assert not (tmp_path / "demo").exists()

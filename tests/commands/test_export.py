@@ -110,7 +110,7 @@ def test_a_folded_discriminator_judges_as_the_runs_judged_the_class(head, shards
     trainer = tiny.make_trainer(config.read_json(run / "config.json"), run)
     trainer.resume(checkpoint.newest(run / "checkpoints"))
     pictures = torch.randn(4, 3, 8, 8)
-    plain = tiny.make_trainer(tiny.transfer(shards, tmp_path / "cat"), tmp_path).discriminator
+    plain = tiny.make_trainer(tiny.transfer(shards, tmp_path / "cat"), tmp_path).task.discriminator
     assert isinstance(plain.head, LogitPerClass)
     with torch.no_grad():
         wanted = trainer.task.discriminator(pictures, torch.full((4,), 2)).logit

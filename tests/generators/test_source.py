@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from hmgan import components
-from hmgan.config.experiment import Choice
+from hmgan.config.settings import Choice
 from hmgan.errors import UserError
 from hmgan.generators import build
 from hmgan.generators.source import load_source, save_source

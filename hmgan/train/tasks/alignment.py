@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from hmgan.components import register
-from hmgan.config.experiment import Choice, Experiment, check_beside
+from hmgan.config.experiment import Experiment, check_beside
+from hmgan.config.settings import Choice
 from hmgan.generators.transfer import TransferGenerator
 from hmgan.losses.alignment import alignment_loss
 from hmgan.train.draws import Microbatch

@@ -13,7 +13,7 @@ from torch.func import functional_call
 
 from hmgan import components
 from hmgan.components import register
-from hmgan.config.experiment import Choice
+from hmgan.config.settings import Choice
 from hmgan.errors import UserError
 from hmgan.losses.base import Evidence, GenPenalty, Transferred
 from hmgan.losses.r1 import gamma_heuristic
