@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hmgan.backbones.stylegan1 import FUSED, FUSED_FROM_PIXELS, Block, StyleGAN1
+from hmgan.discriminators.heads import Head
 from hmgan.discriminators.stylegan1 import StyleGAN1Discriminator, minibatch_stddev
 from hmgan.generators.transfer import TransferGenerator
 from hmgan.layers.equalized import four_shifts, he_gain, leaky_relu
@@ -25,7 +26,8 @@ from hmgan.layers.sites import SiteConv2d
 from hmgan.losses.barlow_twins import redundancy
 from hmgan.losses.r1 import r1_penalty
 from hmgan.modulation.adafm import SiteHeads
-from hmgan.train.tasks.gan import Draws, Penalties
+from hmgan.train.draws import Draws
+from hmgan.train.tasks.gan_losses import Penalties
 from hmgan.types import DiscOut, Latents
 
 
@@ -132,6 +134,10 @@ class ReleasedDiscriminator(nn.Module):
     def __init__(self, ours: StyleGAN1Discriminator) -> None:
         super().__init__()
         self.ours = ours
+
+    @property
+    def head(self) -> Head:
+        return self.ours.head
 
     def forward(self, images: Tensor, labels_B: Tensor) -> DiscOut:
         ours = self.ours

@@ -29,8 +29,8 @@ def go_on(folder: Path, shards: Path, source: Path, engine: str, steps: int, *mo
     kimg = f"train.kimg={steps * BATCH / 1000}"
     experiment = tiny.transfer(shards, source, *SETTINGS, f"compute.engine={engine}", *unit, kimg, *more)
     prepared = prepare(experiment)
-    runtime, classes = prepared.runtime, len(prepared.classes)
-    trainer = Trainer(experiment, prepared.networks, runtime, prepared.data, classes, folder, tiny.no_snapshot)
+    runtime = prepared.runtime
+    trainer = Trainer(prepared.task, runtime, folder, tiny.no_snapshot)
     with RunLog(None, experiment.train.kimg) as log:
         goes_on_from(trainer, folder, log)
         trainer.train(log)

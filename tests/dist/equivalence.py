@@ -26,6 +26,7 @@ from hmgan.train import draws
 from hmgan.train.distributed.runtime import Runtime
 from hmgan.train.log import RunLog
 from hmgan.train.prepare import prepare
+from hmgan.train.tasks.gan import Gan
 from hmgan.train.trainer import Trainer
 
 STEPS = 3
@@ -147,8 +148,9 @@ def held(trainer: Trainer) -> Held:
     def moments(optimizer: torch.optim.Optimizer) -> int:
         return size(x for slots in optimizer.state.values() for x in slots.values() if x.dim())
 
-    weights = size(trainer.task.generator.parameters())
-    return Held(weights, moments(trainer.task.gen_optimizer), moments(trainer.task.disc_optimizer))
+    task = trainer.task
+    disc_moments = moments(task.disc_optimizer) if isinstance(task, Gan) else 0
+    return Held(size(task.generator.parameters()), moments(task.gen_optimizer), disc_moments)
 
 
 def keep_gradients(trainer: Trainer) -> dict[str, Tensor]:

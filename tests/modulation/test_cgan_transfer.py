@@ -157,19 +157,19 @@ def labelled_pretraining(shards, *overrides):
 def test_pretraining_with_labels_trains_every_part_and_resumes_exactly(shards, tmp_path):
     trainers = [tiny.make_trainer(labelled_pretraining(shards), tmp_path / name) for name in ("whole", "resumed")]
     whole, resumed = trainers
-    before = {name: p.clone() for name, p in whole.generator.named_parameters()}
+    before = {name: p.clone() for name, p in whole.task.generator.named_parameters()}
     for _ in range(2):
         whole.take_step(next(whole.batches()))
         whole.step += 1
         if whole.step == 1:
             whole.save()
             whole.saver.wait()
-    assert not [n for n, p in whole.generator.named_parameters() if torch.equal(p, before[n])]
+    assert not [n for n, p in whole.task.generator.named_parameters() if torch.equal(p, before[n])]
     resumed.resume(next((tmp_path / "whole" / "checkpoints").glob("*1")))
     resumed.take_step(next(resumed.batches()))
     for part in ("generator", "discriminator", "ema"):
-        for name, value in resumed.parts()[part].state_dict().items():
-            assert torch.equal(value, whole.parts()[part].state_dict()[name]), name
+        for name, value in resumed.task.kept()[part].state_dict().items():
+            assert torch.equal(value, whole.task.kept()[part].state_dict()[name]), name
 
 
 def test_the_datas_classes_must_be_the_backbones(shards):

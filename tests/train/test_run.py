@@ -59,7 +59,8 @@ def test_its_configuration_is_the_resolved_experiment(run, shards, source):
         {
             "data": str(shards),
             "source": str(source),
-            "train": {"seed": 3, "mirror": False},
+            "train": {"seed": 3},
+            "loader": {"mirror": False},
             "r1": {"gamma": 0.5},
             "evaluation": {"per_class": 2},
         },
