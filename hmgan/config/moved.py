@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from hmgan import components
 from hmgan.errors import UserError
 
 # In the order in which they are looked for: a key before the table it stood in.
@@ -25,6 +26,8 @@ MOVED = {
 }
 # Tables that became a choice, and the component of that choice that they are.
 NAMED = {"reconstruction": "reconstruction", "mining": "mining", "anchors": "anchors"}
+# Tables whose component may lack the setting that has moved to it.
+KINDS = {"contrastive": "contrastive", "disc_head": "disc-head", "gen_penalty": "gen-penalty", "task": "task"}
 # Names that a setting has no more, or never had, and what there is in their place.
 GONE = {
     "task": {
@@ -68,10 +71,8 @@ def renamed(table: Mapping[str, Any]) -> dict[str, Any]:
         top, _, inner = path.partition(".")
         if old in NAMED:
             new[top] = {"name": NAMED[old], **value}
-        elif top in ("loader", "compute"):
+        elif top not in KINDS or (top in new and inner in components.schema(KINDS[top], new[top]["name"]).model_fields):
             new.setdefault(top, {})[inner] = value
-        elif inner and isinstance(new.get(top), dict):
-            new[top][inner] = value
     return new
 
 
