@@ -85,7 +85,7 @@ def ordered(rows: Sequence[Sequence[str]], arrows: frozenset[Arrow]) -> list[lis
     for _ in range(24):
         at = {room: (i + 0.5) / len(row) for row in now for i, room in enumerate(row)}
         near: defaultdict[str, list[float]] = defaultdict(list)
-        for a, b in arrows:
+        for a, b in sorted(arrows):
             near[a].append(at[b])
             near[b].append(at[a])
         now = [sorted(row, key=lambda r: (sum(near[r]) / len(near[r]) if near[r] else 0.5, r)) for row in now]
