@@ -33,8 +33,8 @@ picture: $(VENV)/.ready ## draws docs/architecture.svg anew
 matrix: $(VERSIONS:%=matrix-%) ## the fast tests under each of these Pythons that is installed: 3.11, 3.12, 3.13
 
 # The constraints name builds of this machine's Python; where they have none for another, it is left out with a line.
-matrix-%:
-	@if ! command -v python$* > /dev/null; then echo "python$*: left out, not installed"; \
+$(VERSIONS:%=matrix-%): matrix-%:
+	@if ! python$* --version > /dev/null 2>&1; then echo "python$*: left out, not installed"; \
 	elif ! (python$* -m venv .venv-$* && .venv-$*/bin/pip install -c constraints.txt -e ".[dev]") > .venv-$*.log 2>&1; \
 	then echo "python$*: left out, its environment cannot be built: .venv-$*.log says why"; \
 	else echo "python$*:" && .venv-$*/bin/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder; fi
