@@ -1,0 +1,33 @@
+"""The README as the wheel's description, where links relative to the repository lead nowhere: they become absolute.
+
+The rest of the build is in pyproject.toml. Links are made from `Repository` of its project.urls; without one they stay.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+from setuptools import setup
+
+HERE = Path(__file__).parent
+
+
+def absolute(readme: str, repository: str) -> str:
+    """The README with its pictures and links at the repository's address."""
+
+    def at(match: re.Match[str]) -> str:
+        kind = "raw" if match[1] else "blob"
+        return f"{match[1]}[{match[2]}]({repository.rstrip('/')}/{kind}/HEAD/{match[3]})"
+
+    return re.sub(r"(!?)\[([^\]]*)\]\((?!https?://|#)([^)]+)\)", at, readme)
+
+
+if __name__ == "__main__":
+    project = tomllib.loads((HERE / "pyproject.toml").read_text())["project"]
+    readme, repository = (HERE / "README.md").read_text(), project["urls"].get("Repository")
+    setup(
+        long_description=absolute(readme, repository) if repository else readme,
+        long_description_content_type="text/markdown",
+    )
