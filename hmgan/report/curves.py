@@ -28,6 +28,7 @@ ROW_HEIGHT = 3.1  # inches per row of panels
 PANEL_FRAME = 0.85  # inches of it that title and axis take, and a little more
 FONT = 9.0  # points
 LABEL_GAP = 1.15  # of the font's size, from one label to the next
+NAME = 16  # characters of a label that are shown
 MARKED = 40  # a line of at most so many points shows each
 # From a name to its line. Without patchA it would stop at a wide frame around the name, and miss its middle.
 THREAD = {"arrowstyle": "-", "linewidth": 0.9, "relpos": (0, 0.5), "patchA": None, "shrinkA": 2, "shrinkB": 3}
@@ -197,11 +198,11 @@ def _draw(axes: Axes, lines: Sequence[Line], may_log: bool, ink: Ink, height: fl
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     styles = [_line_style(line, i, ink) for i, line in enumerate(lines)]
     for line, style in zip(lines, styles, strict=True):
-        kimg, value = zip(*line.points, strict=True)
-        axes.plot(kimg, value, clip_on=False, marker="o" if len(kimg) <= MARKED else None, **style)
+        marker = "o" if len(line.points) <= MARKED else None
+        axes.plot(*zip(*line.points, strict=True), clip_on=False, marker=marker, **style)
         if line.band:
-            at, low, high = zip(*line.band, strict=True)
-            axes.fill_between(at, low, high, color=style["color"], alpha=0.16, linewidth=0, zorder=2)
+            kimg, low, high = zip(*line.band, strict=True)
+            axes.fill_between(kimg, low, high, color=style["color"], alpha=0.16, linewidth=0, zorder=2)
     if len(lines) > 1:  # the title names a lone one
         _label_ends(axes, lines, [style["color"] for style in styles], ink, height)
 
@@ -234,13 +235,16 @@ def _label_ends(axes: Axes, lines: Sequence[Line], colors: Sequence[str], ink: I
     # The plot's own height is known only after layout; this is what title and axis leave of a row, a little less.
     gap = FONT * LABEL_GAP / 72 / (height - PANEL_FRAME)
     for line, color, end, y in zip(lines, colors, ends, spread([float(y) for _, y in ends], gap), strict=True):
+        name = line.label if len(line.label) <= NAME else f"{line.label[: NAME - 1]}\N{HORIZONTAL ELLIPSIS}"
+        # Halfway to the text's colour: what is bright enough for a line is not for letters.
+        legible = tuple((a + b) / 2 for a, b in zip(to_rgb(color), to_rgb(ink.text), strict=True))
         axes.annotate(
-            _short(line.label),
+            name,
             xy=(float(end[0]), float(end[1])),
             xycoords="axes fraction",
             xytext=(1.06, y),
             textcoords="axes fraction",
-            color=_legible(color, ink),
+            color=legible,
             fontsize=FONT,
             fontweight="bold" if line.strong else "normal",
             va="center",
@@ -248,12 +252,3 @@ def _label_ends(axes: Axes, lines: Sequence[Line], colors: Sequence[str], ink: I
             annotation_clip=False,
             arrowprops={"color": color, **THREAD},
         )
-
-
-def _legible(color: str, ink: Ink) -> tuple[float, ...]:
-    """The colour, halfway to the text's: what is bright enough for a line is not for letters."""
-    return tuple((a + b) / 2 for a, b in zip(to_rgb(color), to_rgb(ink.text), strict=True))
-
-
-def _short(label: str, most: int = 16) -> str:
-    return label if len(label) <= most else f"{label[: most - 1]}\N{HORIZONTAL ELLIPSIS}"

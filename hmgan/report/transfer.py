@@ -19,6 +19,7 @@ from hmgan.units import duration
 class Transfer(NamedTuple):
     """What was trained, in the words that its report uses."""
 
+    title: str  # of the report
     source: str  # "fashion-32, a StyleGAN of clothing"
     classes: tuple[str, ...]
     data: str  # "fashion-close"
@@ -27,22 +28,14 @@ class Transfer(NamedTuple):
     minutes: float  # wall clock
     command: str  # what the reader types to do the same
     run: str  # the run directory as the reader would type it
+    facts: Mapping[str, str]  # more lines for the box of facts, such as {"Seed": "0"}
 
 
-def transfer_report(
-    folder: Path,
-    *,
-    title: str,
-    transfer: Transfer,
-    before: Sequence[Score],
-    after: Sequence[Score],
-    facts: Mapping[str, str],
-) -> None:
+def transfer_report(folder: Path, transfer: Transfer, before: Sequence[Score], after: Sequence[Score]) -> None:
     """Writes REPORT.md and report.html into a run directory, from the pictures and logs that are there.
 
     Args:
         before, after: scores of one protocol over the same classes, at kimg 0 and at the end; may both be empty.
-        facts: more lines for the box of facts, such as {"Seed": "0"}.
 
     Raises: UserError for scores that cannot be compared.
     """
@@ -56,23 +49,19 @@ def transfer_report(
         Section("Reproduce", commands=[Command("This run was started by:", transfer.command)]),
         Section("Next", commands=_next_steps(transfer)),
     ]
-    write_report(Report(title, text, {**measured, **facts}, sections), folder)
+    write_report(Report(transfer.title, text, {**measured, **transfer.facts}, sections), folder)
 
 
 def _next_steps(transfer: Transfer) -> list[Command]:
     """What a reader may want to type next."""
     run, first = shlex.quote(transfer.run), shlex.quote(transfer.classes[0])
+    sample = f"hmgan sample --network {run} --class {first} --seeds 0-31 --grid 8x4"
     walk = Command("Walk between the classes with other seeds:", f"hmgan interpolate --network {run} --seeds 10-13")
+    own = "Train longer, or on images of your own (a folder per class, packed by hmgan pack):"
     return [
-        Command(
-            f"Draw more of {transfer.classes[0]}:",
-            f"hmgan sample --network {run} --class {first} --seeds 0-31 --grid 8x4",
-        ),
+        Command(f"Draw more of {transfer.classes[0]}:", sample),
         *([walk] if len(transfer.classes) > 1 else []),
-        Command(
-            "Train longer, or on images of your own (a folder per class, packed by hmgan pack):",
-            f"hmgan train hyper-mod-c --data {shlex.quote(transfer.data)}",
-        ),
+        Command(own, f"hmgan train hyper-mod-c --data {shlex.quote(transfer.data)}"),
         Command("Look at the curves in TensorBoard:", f"tensorboard --logdir {run}"),
     ]
 

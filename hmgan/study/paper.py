@@ -37,15 +37,15 @@ def _by_target(study: Study, found: Sequence[Result]) -> list[Table]:
 
 
 def _distances_by_target(study: Study, found: Sequence[Result]) -> list[Table]:
-    low = [metric for metric in scores.metrics(found) if measures.better(metric) == "lower"]
-    return [tables.across(study, found, metric) for metric in low]
+    metrics = scores.metrics(found)
+    return [tables.across(study, found, metric) for metric in metrics if measures.better(metric) == "lower"]
 
 
 def _distances(study: Study, found: Sequence[Result]) -> list[Table]:
     return [tables.scores(study, found, target.name)[0] for target in study.targets]
 
 
-def _path_lengths(study: Study, found: Sequence[Result]) -> list[Table]:
+def _paths(study: Study, found: Sequence[Result]) -> list[Table]:
     return [tables.path_lengths(study, found, target.name) for target in study.targets]
 
 
@@ -56,9 +56,7 @@ def _everything(study: Study, found: Sequence[Result]) -> list[Table]:
 TABLES = {
     1: PaperTable("Table 1: transfer without classes", _distances_by_target),
     2: PaperTable("Table 2: what each part of the method adds", _distances, notes=(tables.COST,)),
-    3: PaperTable(
-        "Table 3: path lengths from class to class, without and with the class MLP", _path_lengths, paths=True
-    ),
+    3: PaperTable("Table 3: path lengths from class to class, without and with the class MLP", _paths, paths=True),
     4: PaperTable("Table 4: methods across targets", _by_target),
     5: PaperTable("Table 5: all methods and all scores", _everything, metric="prdc", notes=(tables.COST,)),
 }
@@ -78,8 +76,7 @@ def make(number: int, name: str, outdir: Path, report_only: bool = False) -> int
     failed = compare(CompareOptions(study=name, outdir=outdir, rows=rows, paths=table.paths, report_only=report_only))
     cells = planned(study, rows=rows)
     study = study.model_copy(update={"rows": [row for row in study.rows if rows is None or row.name in rows]})
-    found = scores.results(cells, outdir)
-    text = markdown(_report(table, Findings(study, cells, found, outdir)))
+    text = markdown(_report(table, Findings(study, cells, scores.results(cells, outdir), outdir)))
     write_atomically(outdir / f"table{number}.md", lambda part: part.write_text(text, encoding="utf-8"))
     print(text)
     return failed

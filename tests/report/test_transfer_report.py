@@ -13,6 +13,7 @@ from hmgan.report.scores import number_format, recorded_scores
 from hmgan.report.transfer import Transfer, listed, newest_fakes, transfer_report
 
 TRANSFER = Transfer(
+    title="T",
     source="fashion-32",
     classes=("sandal", "bag"),
     data="fashion-close",
@@ -21,6 +22,7 @@ TRANSFER = Transfer(
     minutes=3.4,
     command="hmgan demo --outdir demo",
     run="demo/run",
+    facts={},
 )
 
 
@@ -37,8 +39,8 @@ BEFORE = scores({"sandal": (80.0, 0.5), "bag": (120.0, 0.7), "mean": (100.0, 0.6
 AFTER = scores({"sandal": (20.0, 0.05), "bag": (30.0, -0.001), "mean": (25.0, 0.0245)})
 
 
-def write(folder, transfer: Transfer = TRANSFER, before=BEFORE, after=AFTER, facts=None) -> tuple[str, str]:
-    transfer_report(folder, title="T", transfer=transfer, before=before, after=after, facts=facts or {})
+def write(folder, transfer: Transfer = TRANSFER, before=BEFORE, after=AFTER) -> tuple[str, str]:
+    transfer_report(folder, transfer, before, after)
     return tuple((folder / name).read_text(encoding="utf-8") for name in ("REPORT.md", "report.html"))
 
 
@@ -60,7 +62,7 @@ def add_logs(folder, classes=("sandal", "mean")) -> None:
 
 
 def test_the_numbers_are_in_both_forms(tmp_path):
-    for text in write(tmp_path, facts={"Seed": "11"}):
+    for text in write(tmp_path, TRANSFER._replace(facts={"Seed": "11"})):
         assert "6 kimg (6,000 real images shown) in 3m 24s" in text
         assert "went from 100.0 to 25.0" in text
         for words in ("sandal and bag", "fashion-close", "Hyper-Mod C", "Seed", "11", "hmgan demo --outdir demo"):
