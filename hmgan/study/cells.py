@@ -27,7 +27,7 @@ from hmgan.study.plan import Cell
 
 CELL, INPUTS, DONE, FAILED = "cell.json", "inputs.json", "done.json", "failed.json"
 ALIGN, TRAIN, CLAIMS, OUTPUT, PATHS = "align", "train", "claims", "output.txt", "paths.jsonl"
-# What a cell's result does not depend on: words, and settings of the machine. (Threads change a sum's last digits.)
+# What a cell's result does not depend on: texts, and settings of the machine. (Threads change a sum's last digits.)
 INDIFFERENT = ("summary", "provenance", "compute.threads", "loader.workers", "train.trackers", "train.checkpoints")
 
 
@@ -42,7 +42,7 @@ class State(Enum):
 
 
 class Standing(NamedTuple):
-    """How far a cell is, and how much of it is trained."""
+    """How far a cell is, and how much it has trained."""
 
     state: State
     kimg: float = 0.0
@@ -111,7 +111,7 @@ def finish(folder: Path, facts: Mapping[str, Any]) -> None:
 
 
 def check_inputs(folder: Path, inputs: Mapping[str, str | None]) -> None:
-    """Keeps the digests of the images and the source; on a resumed cell they must be the same.
+    """Records the digests of the images and the source; on a resumed cell they must be the same.
 
     Raises: UserError if one changed since the cell was begun.
     """

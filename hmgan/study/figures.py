@@ -28,11 +28,11 @@ STYLES = tuple(range(10))  # seeds of the grid of classes by styles
 
 
 class Drawn(NamedTuple):
-    """A figure of one row."""
+    """How a figure of one row is drawn."""
 
     draw: Callable[[TransferGenerator, Sequence[str]], Image.Image]
     caption: str
-    classes: int = 1  # at least
+    classes: int = 1  # at least so many
 
 
 DRAWN = {

@@ -69,7 +69,7 @@ def make(number: int, name: str, outdir: Path, report_only: bool = False) -> int
     """
     table, study = TABLES[number], load_study(name)
     if table.metric not in study.metrics:
-        raise UserError(f"table {number} shows {table.metric}, and study {name!r} has it not in metrics; add it there")
+        raise UserError(f"table {number} shows {table.metric}, and the metrics of study {name!r} lack it; add it there")
     rows = study.figures.between if table.paths else None
     if table.paths and not rows:
         raise UserError(f"table {number} shows the rows of figures.between, and study {name!r} has none; name them")
@@ -89,8 +89,8 @@ def _report(table: PaperTable, findings: Findings) -> Report:
         own = [result for result in found if result.target == target.name]
         notes += [f"{target.name}: {said}" for said in protocols(own)]
     notes += tables.path_protocols(found) if table.paths else table.notes
-    section = Section(study.title, tables=tuple(table.make(study, found)), notes=tuple(notes))
-    return Report(title=table.title, lead=lead(findings), facts={}, sections=(section,))
+    section = Section(study.title, tables=table.make(study, found), notes=notes)
+    return Report(table.title, lead(findings), {}, [section])
 
 
 def script(number: int, study_name: str) -> None:
@@ -104,7 +104,7 @@ def script(number: int, study_name: str) -> None:
         if make(number, study, outdir or Path("studies") / study, report_only):
             raise SystemExit(1)
 
-    main.__doc__ = f"{TABLES[number].title}: runs what is missing of it, prints it, and writes table{number}.md."
+    main.__doc__ = f"{TABLES[number].title}: trains what is missing, prints the table, and writes table{number}.md."
     try:
         typer.run(main)
     except UserError as error:

@@ -68,7 +68,7 @@ def cells(
 
 
 def _chosen(what: str, wanted: Sequence[str] | None, known: Sequence[T]) -> list[T]:
-    """The named ones in the study's order; all where none are named. Raises UserError with the nearest spelling."""
+    """The wanted ones in the study's order; all where none are named. Raises UserError with the nearest spelling."""
     names = [one.name for one in known]
     for name in wanted or ():
         if name not in names:

@@ -180,7 +180,7 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 def why(output: Path, first: int, code: int) -> str:
     """The last line that a failed process said, which is the exception; or the signal that ended it."""
     if code < 0:
-        return f"ended by signal {-code}" + (", as for want of memory" if code == -9 else "")
+        return f"ended by signal {-code}" + (", probably for lack of memory" if code == -9 else "")
     said = output.read_bytes()[first:].decode(errors="replace").strip().splitlines()
     return said[-1].removeprefix("error: ") if said else f"ended with code {code}"
 
@@ -205,7 +205,7 @@ def print_plan(wanted: Sequence[Cell], outdir: Path) -> None:
 
 
 def trained(cell: Cell) -> tuple[str, str]:
-    """How many of G's parameters a cell trains, and why that cannot be told."""
+    """How many of G's parameters a cell trains; "?" and the reason where that cannot be told."""
     try:
         data = open_training(cell.experiment.data, labelled=cell.experiment.conditional)
         source = source_of(cell.experiment)

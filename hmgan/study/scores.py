@@ -18,7 +18,7 @@ CSV = "scores.csv"
 # What two scores must share to stand in one table.
 PROTOCOL = ("extractor", "digest", "resizer", "data", "seed", "truncation", "n_real", "n_fake", "protocol")
 FIELDS = ("target", "row", "seed", "kimg", "metric", "class", "value", "n_real", "n_fake", "extractor", "resizer")
-COST = ("generator_trained", "discriminator_trained", "minutes")
+COST_FIELDS = ("generator_trained", "discriminator_trained", "minutes")
 
 
 class Result(NamedTuple):
@@ -30,7 +30,7 @@ class Result(NamedTuple):
     run: Path  # its run directory
     lines: tuple[Mapping[str, Any], ...]  # of metrics.jsonl
     facts: Mapping[str, Any]  # done.json
-    paths: tuple[Mapping[str, Any], ...] = ()  # lines of paths.jsonl
+    paths: tuple[Mapping[str, Any], ...]  # lines of paths.jsonl
 
     @property
     def kimg(self) -> float:
@@ -125,11 +125,11 @@ def write_csv(found: Sequence[Result], folder: Path) -> None:
 
     def write(path: Path) -> None:
         with path.open("w", newline="", encoding="utf-8") as file:
-            table = csv.DictWriter(file, (*FIELDS, *COST), extrasaction="ignore")
+            table = csv.DictWriter(file, (*FIELDS, *COST_FIELDS), extrasaction="ignore")
             table.writeheader()
             for result in found:
                 sizes = result.facts["trained"]
-                cost = dict(zip(COST, (sizes["G"], sizes["D"], f"{result.minutes:.2f}"), strict=True))
+                cost = dict(zip(COST_FIELDS, (sizes["G"], sizes["D"], f"{result.minutes:.2f}"), strict=True))
                 # A line's own seed is that of the fakes, one for the whole study.
                 own = {"target": result.target, "row": result.row, "seed": result.seed, **cost}
                 table.writerows({**line, **own} for line in (*result.lines, *result.paths))
