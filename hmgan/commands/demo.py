@@ -70,26 +70,22 @@ def run_demo(options: DemoOptions) -> Path:
         draw(loaded.transfer, loaded.classes, folder)
     before, after = recorded_scores(folder)
     given = [f"--set {o}" for o in overrides] + ([] if seed is None else [f"--seed {seed}"])
-    transfer_report(
-        folder,
+    transfer = Transfer(
         title=f"From {experiment.source} to {aim(experiment, loaded.classes)}",
-        transfer=Transfer(
-            source=str(experiment.source),
-            classes=loaded.classes,
-            data=str(experiment.data),
-            method=experiment.summary,
-            kimg=float(loaded.config["kimg"]),
-            minutes=minutes,
-            command=" ".join(["hmgan demo", *given]),
-            run=str(folder),
-        ),
-        before=before,
-        after=after,
+        source=str(experiment.source),
+        classes=loaded.classes,
+        data=str(experiment.data),
+        method=experiment.summary,
+        kimg=float(loaded.config["kimg"]),
+        minutes=minutes,
+        command=" ".join(["hmgan demo", *given]),
+        run=str(folder),
         facts={
             "Scored against": str(scored_against(experiment.data, experiment.evaluation.data)),
             "Seed": str(experiment.train.seed),
         },
     )
+    transfer_report(folder, transfer, before, after)
     tell(folder, before, after, minutes)
     return folder
 

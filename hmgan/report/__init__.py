@@ -1,1 +1,1 @@
-"""What people look at: image grids and pages."""
+"""Reports: curves and documents, as Markdown and as HTML."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -34,23 +34,31 @@ class Picture(NamedTuple):
 
 
 class Column(NamedTuple):
+    """A column of a table."""
+
     title: str
     numeric: bool = True  # right-aligned
 
 
-class Row(NamedTuple):
-    cells: tuple[str, ...]
+class TableRow(NamedTuple):
+    """A row of a table, a text per column."""
+
+    cells: Sequence[str]
     strong: bool = False
 
 
 class Table(NamedTuple):
+    """A table with its caption."""
+
     title: str
-    columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
+    columns: Sequence[Column]
+    rows: Sequence[TableRow]
     wide: bool = False  # never beside another table
 
 
 class Command(NamedTuple):
+    """A command line, and what it is for."""
+
     what: str
     line: str
 
@@ -59,36 +67,40 @@ class Section(NamedTuple):
     """Shown in the order of the fields; each may be empty."""
 
     title: str
-    text: tuple[str, ...] = ()  # paragraphs
-    tables: tuple[Table, ...] = ()
-    notes: tuple[str, ...] = ()  # footnotes of the tables
-    pictures: tuple[Picture, ...] = ()
-    commands: tuple[Command, ...] = ()
+    text: Sequence[str] = ()  # paragraphs
+    tables: Sequence[Table] = ()
+    notes: Sequence[str] = ()  # footnotes of the tables
+    pictures: Sequence[Picture] = ()
+    commands: Sequence[Command] = ()
 
 
 class Report(NamedTuple):
+    """A whole document."""
+
     title: str
     lead: str
     facts: Mapping[str, str]
-    sections: tuple[Section, ...]
+    sections: Sequence[Section]
 
 
 def write_report(report: Report, folder: Path) -> None:
     """Writes REPORT.md and report.html, each all or nothing. The pictures must be in `folder` already.
 
+    Sections that hold nothing but their title are left out.
+
     Raises: FileNotFoundError for a picture that is not there; ValueError for a row of the wrong length.
     """
+    report = report._replace(sections=[section for section in report.sections if any(section[1:])])
     # Both texts before either file, so that a mistake leaves both as they were.
-    texts = {MARKDOWN: markdown(report), HTML: html(report, folder)}
-    for name, text in texts.items():
-        write_atomically(folder / name, lambda part, t=text: part.write_text(t, encoding="utf-8"))  # type: ignore[misc]
+    for path, text in [(folder / MARKDOWN, markdown(report)), (folder / HTML, html(report, folder))]:
+        write_atomically(path, lambda part, t=text: part.write_text(t, encoding="utf-8"))  # type: ignore[misc]
 
 
 def markdown(report: Report) -> str:
     """GitHub's Markdown, pictures as relative links."""
     blocks = [f"# {_md(report.title)}", _md_block(report.lead)]
     if report.facts:
-        facts = Table("", (Column("", False), Column("", False)), tuple(Row(fact) for fact in report.facts.items()))
+        facts = Table("", (Column("", False), Column("", False)), [TableRow(fact) for fact in report.facts.items()])
         blocks.append(_md_table(facts))
     for section in report.sections:
         blocks.append(f"## {_md(section.title)}")
@@ -135,16 +147,12 @@ def _md_block(text: str) -> str:
 
 
 def _md_table(table: Table) -> str:
-    def line(cells: tuple[str, ...]) -> str:
-        return f"| {' | '.join(cells)} |"
-
-    head = line(tuple(_md(column.title) for column in table.columns))
-    rule = line(tuple("---:" if column.numeric else "---" for column in table.columns))
-    body = []
+    lines = [[_md(column.title) for column in table.columns]]
+    lines.append(["---:" if column.numeric else "---" for column in table.columns])
     for row in table.rows:
         cells = [_md(cell) for cell in _cells(row, table)]
-        body.append(line(tuple(f"**{cell}**" if row.strong and cell else cell for cell in cells)))
-    return "\n".join([head, rule, *body])
+        lines.append([f"**{cell}**" if row.strong and cell else cell for cell in cells])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def _md_code(line: str) -> str:
@@ -165,7 +173,7 @@ def _data_uri(folder: Path, path: str) -> str:
     return f"data:image/png;base64,{base64.b64encode((folder / path).read_bytes()).decode('ascii')}"
 
 
-def _cells(row: Row, table: Table) -> tuple[str, ...]:
+def _cells(row: TableRow, table: Table) -> Sequence[str]:
     if len(row.cells) != len(table.columns):
         raise ValueError(f"a row of table {table.title!r} must have {len(table.columns)} cells, got {row.cells}")
     return row.cells

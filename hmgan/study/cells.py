@@ -1,8 +1,8 @@
-"""A cell on disk. Its folder holds:
+"""A cell on disk. Its folder holds the files below.
 
 cell.json      what is trained: the resolved experiment and the self-alignment before it
 inputs.json    digests of the images and the source it was begun with
-claims/        who runs it (lock.py)
+claims/        who runs it (claims.py)
 align/, train/ run directories, as `hmgan align` and `hmgan train` leave them
 output.txt     what the run said
 failed.json    why it stopped, if it failed
@@ -27,11 +27,13 @@ from hmgan.study.plan import Cell
 
 CELL, INPUTS, DONE, FAILED = "cell.json", "inputs.json", "done.json", "failed.json"
 ALIGN, TRAIN, CLAIMS, OUTPUT, PATHS = "align", "train", "claims", "output.txt", "paths.jsonl"
-# What a cell's result does not depend on: words, and settings of the machine. (Threads change a sum's last digits.)
+# What a cell's result does not depend on: texts, and settings of the machine. (Threads change a sum's last digits.)
 INDIFFERENT = ("summary", "provenance", "compute.threads", "loader.workers", "train.trackers", "train.checkpoints")
 
 
 class State(Enum):
+    """How far a cell is, in the report's words."""
+
     WAITING = "to do"
     PARTIAL = "begun"
     RUNNING = "running"
@@ -40,7 +42,7 @@ class State(Enum):
 
 
 class Standing(NamedTuple):
-    """How far a cell is."""
+    """How far a cell is, and how much it has trained."""
 
     state: State
     kimg: float = 0.0
@@ -73,19 +75,18 @@ def is_done(folder: Path, cell: Cell) -> bool:
 
 
 def is_scored(folder: Path, cell: Cell) -> bool:
-    """Whether a cell is finished, and scored by all that its study asks for now: nothing is left to do."""
+    """Whether a cell is finished and scored by all that its study asks for now, so that nothing is left to do."""
     return is_done(folder, cell) and not unscored(folder, cell)
 
 
 def unscored(folder: Path, cell: Cell) -> list[str]:
-    """The metrics that a finished cell has not been scored by: its study asks for more than it did."""
-    done = read(folder / DONE)
-    known = done["metrics"] if "metrics" in done else read(folder / CELL)["metrics"]
+    """The metrics that its study asks for now and a finished cell has not been scored by."""
+    known = read(folder / DONE).get("metrics") or read(folder / CELL)["metrics"]
     return [name for name in cell.metrics if name not in known]
 
 
 def progress(folder: Path) -> float:
-    """kimg of the training so far, as its status lines tell."""
+    """The kimg trained so far, by the training's own status lines."""
     try:
         lines = read_lines(folder / TRAIN / "stats.jsonl")
     except json.JSONDecodeError:  # its last line is being written this moment
@@ -94,23 +95,14 @@ def progress(folder: Path) -> float:
 
 
 def begin(folder: Path, cell: Cell) -> None:
-    """Writes cell.json, under the cell's claim. A finished cell goes on: at more kimg, or with metrics it lacks."""
+    """Writes cell.json, under the cell's claim. A finished cell is resumed for more kimg, or for metrics it lacks."""
     folder.mkdir(parents=True, exist_ok=True)
-    have: list[str] = []
-    if is_done(folder, cell):
-        lacking = unscored(folder, cell)
-        have = [name for name in cell.metrics if name not in lacking]
-    else:
-        (folder / PATHS).unlink(missing_ok=True)
-    for name in (FAILED, DONE):
+    done = is_done(folder, cell)
+    have = [name for name in cell.metrics if name not in unscored(folder, cell)] if done else []
+    for name in (FAILED, DONE) if done else (FAILED, DONE, PATHS):
         (folder / name).unlink(missing_ok=True)
-    asked = {"metrics": cell.metrics, "have": have, "scored": cell.scored}
-    put(folder / CELL, {"cell": cell.label, **asked, **_table(cell)})
-
-
-def fail(folder: Path, reason: str) -> None:
-    """Writes failed.json, until the cell is run again."""
-    put(folder / FAILED, {"reason": reason})
+    asked = {"metrics": cell.metrics, "have": have, "scored": cell.scored, "align_kimg": cell.align_kimg}
+    put(folder / CELL, {"cell": cell.label, **asked, "experiment": config.to_table(cell.experiment)})
 
 
 def finish(folder: Path, facts: Mapping[str, Any]) -> None:
@@ -119,14 +111,13 @@ def finish(folder: Path, facts: Mapping[str, Any]) -> None:
 
 
 def check_inputs(folder: Path, inputs: Mapping[str, str | None]) -> None:
-    """Keeps the digests of the images and the source; on a resumed cell they must be the same.
+    """Records the digests of the images and the source; on a resumed cell they must be the same.
 
     Raises: UserError if one changed since the cell was begun.
     """
     path = folder / INPUTS
     if not path.is_file():
-        put(path, dict(inputs))
-        return
+        put(path, inputs)
     kept = read(path)
     for name, digest in inputs.items():
         if kept.get(name) != digest:
@@ -136,22 +127,25 @@ def check_inputs(folder: Path, inputs: Mapping[str, str | None]) -> None:
 def check_same(folder: Path, cell: Cell) -> None:
     """Raises UserError if the cell's folder was begun with settings that would give another result.
 
-    More kimg are no other settings: the training goes on from where it was.
+    More kimg are no other settings: the training is resumed.
     """
     if not (folder / CELL).is_file():
         return
     kept = read(folder / CELL)
-    # Read as an experiment: a setting that is new since then has its default in both.
-    then = {"align_kimg": kept["align_kimg"], **config.to_table(config.resolve(kept["experiment"]))}
-    table = _table(cell)
-    now = {"align_kimg": table["align_kimg"], **table["experiment"]}
-    if now["train"]["kimg"] > then["train"]["kimg"]:
-        then["train"]["kimg"] = now["train"]["kimg"]
-    changed = _differences(_flat(then), _flat(now))
-    if changed:
-        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+    # Resolved, so that a setting that is new since then has its default in both.
+    then = {"align_kimg": kept["align_kimg"], **_flat(config.to_table(config.resolve(kept["experiment"])))}
+    now = {"align_kimg": cell.align_kimg, **_flat(config.to_table(cell.experiment))}
+    then["train.kimg"] = max(then["train.kimg"], now["train.kimg"])
+
+    def said(table: Mapping[str, Any], key: str) -> str:
+        return repr(table[key]) if key in table else "left out"
+
+    keys = [key for key in sorted({*then, *now}) if then.get(key) != now.get(key)]
+    if keys:
+        changed = ", ".join(f"{key} was {said(then, key)}, now {said(now, key)}" for key in keys[:3])
+        more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
         raise UserError(
-            f"{folder} was begun with other settings: {', '.join(changed[:3])}{more}; "
+            f"{folder} was begun with other settings: {changed}{more}; "
             "give the same settings, another --outdir, or remove the folder"
         )
 
@@ -164,12 +158,9 @@ def read(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} cannot be read ({error}); remove {path.parent} to run the cell anew") from None
 
 
-def put(path: Path, content: dict[str, Any]) -> None:
+def put(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes one of a cell's JSON files, all or nothing."""
     write_atomically(path, lambda part: part.write_text(json.dumps(content, indent=1) + "\n"))
-
-
-def _table(cell: Cell) -> dict[str, Any]:
-    return {"align_kimg": cell.align_kimg, "experiment": config.to_table(cell.experiment)}
 
 
 def _flat(table: Mapping[str, Any], above: str = "") -> dict[str, Any]:
@@ -182,13 +173,3 @@ def _flat(table: Mapping[str, Any], above: str = "") -> dict[str, Any]:
         elif path not in INDIFFERENT:
             flat[path] = value
     return flat
-
-
-def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    missing = object()
-
-    def said(table: Mapping[str, Any], key: str) -> str:
-        return repr(table[key]) if key in table else "left out"
-
-    keys = [key for key in sorted({*then, *now}) if then.get(key, missing) != now.get(key, missing)]
-    return [f"{key} was {said(then, key)}, now {said(now, key)}" for key in keys]

@@ -2,7 +2,7 @@
 
 A cell's claims are files numbered 1, 2, 3, ... The highest holds, and each is made by exclusive creation, so of all the
 processes that want the next number exactly one gets it. A number is never used twice, and no claim is ever removed: a
-process that looked long ago cannot mistake a later claim for the one it saw.
+process that looked long ago cannot mistake a newer claim for the one it saw.
 """
 
 from __future__ import annotations
@@ -23,14 +23,10 @@ STALE = 180.0
 
 
 class CellLock:
-    """A claim that was won. `beat` keeps it; leaving the context gives it up.
-
-    Args:
-        path: the claim's file, newly made by this process.
-    """
+    """A claim that was won. `beat` keeps it; leaving the context gives it up."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path = path  # the claim's file, newly made by this process
         self._beaten = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -38,7 +34,8 @@ class CellLock:
 
     def __exit__(self, *problem: object) -> None:
         if self.held():
-            _write(self.path, {**_owner(), "released": True})
+            owner = json.dumps({**_owner(), "released": True})
+            write_atomically(self.path, lambda part: part.write_text(owner))
 
     def held(self) -> bool:
         """Whether no other process took the cell over, as one may after this one was suspended for long."""
@@ -64,11 +61,10 @@ def take(folder: Path) -> CellLock | None:
     number = 1 if newest is None else int(newest.stem) + 1
     path = folder / f"{number:06d}.json"
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        with path.open("x") as file:
+            json.dump(_owner(), file)
     except FileExistsError:
         return None
-    with os.fdopen(descriptor, "w") as file:
-        file.write(json.dumps(_owner()))
     return CellLock(path)
 
 
@@ -93,10 +89,6 @@ def _highest(folder: Path) -> Path | None:
     return max(folder.glob("[0-9]*.json"), key=lambda path: int(path.stem), default=None)
 
 
-def _write(path: Path, owner: dict[str, Any]) -> None:
-    write_atomically(path, lambda part: part.write_text(json.dumps(owner)))
-
-
 def _owner() -> dict[str, Any]:
     pid = os.getpid()
     return {"host": socket.gethostname(), "pid": pid, "started": _started(pid), "machine": _machine()}
@@ -109,7 +101,7 @@ def _silence(claim: Path) -> float:
 
 
 def _started(pid: int) -> str | None:
-    """When a process began, which tells it from a later one of its number; None where none runs or none can say."""
+    """When a process began, which tells it from a later one with its number; None if it is gone or cannot be told."""
     try:
         # Behind the command in brackets, which may hold anything: the state, and the start as the 20th field.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -12,7 +12,6 @@ from PIL import Image
 
 from hmgan.generators.snapshot import load_generator
 from hmgan.generators.transfer import TransferGenerator
-from hmgan.metrics import measures
 from hmgan.pictures.images import save_png
 from hmgan.pictures.strips import interpolation_strip, parts_sheet, style_grid
 from hmgan.report import curves
@@ -29,11 +28,11 @@ STYLES = tuple(range(10))  # seeds of the grid of classes by styles
 
 
 class Drawn(NamedTuple):
-    """A figure of one row."""
+    """How a figure of one row is drawn."""
 
     draw: Callable[[TransferGenerator, Sequence[str]], Image.Image]
     caption: str
-    classes: int = 1  # at least
+    classes: int = 1  # at least so many
 
 
 DRAWN = {
@@ -64,13 +63,12 @@ def pictures(study: Study, found: Sequence[Result], target: str, outdir: Path) -
     several = scores.several_classes(found)
     caption = "Real images, a row per class." if several else "Real images."
     shown += _copied(found[0].run / "reals.png", outdir, f"{target}-reals", caption)
-    alike = "a row per class. Along a column" if several else "at any place"
+    alike = "a row per class. Along a column" if several else "at any position"
     for row in (row.name for row in study.rows if row.name in firsts):
         newest = newest_fakes(firsts[row].run)
         if newest is not None:
             same = f"{alike} z and noise are the same, in this and in the other rows' pictures"
-            caption = f"{_which(firsts[row])}: {same}."
-            shown += _copied(firsts[row].run / newest, outdir, f"{target}-{row}", caption)
+            shown += _copied(firsts[row].run / newest, outdir, f"{target}-{row}", f"{_which(firsts[row])}: {same}.")
     return shown + _of_single_rows(study, firsts, target, outdir)
 
 
@@ -98,21 +96,20 @@ def _curves(study: Study, found: Sequence[Result], target: str, outdir: Path) ->
     panels = []
     for metric in scores.metrics(found)[:PANELS]:
         lines = [line for row in study.rows if (line := _line(found, target, row.name, metric)).points]
-        panels.append((f"{metric} {measures.arrow(metric)} {measures.better(metric)} is better", lines))
+        panels.append((curves.panel_title(metric), lines))
     if not panels or max(len(line.points) for _, lines in panels for line in lines) < 2:
         return []
-    names = (f"{FOLDER}/{target}-curves.png", f"{FOLDER}/{target}-curves-dark.png")
-    for name, ink in zip(names, (curves.LIGHT, curves.DARK), strict=True):
-        curves.save_figure(curves.banded_curves(panels, ink=ink), outdir / name)
+    draw, name = partial(curves.banded_curves, panels), f"{FOLDER}/{target}-curves"
     caption = "Means over classes and seeds at the snapshots; the band is one sample standard deviation of the seeds."
-    return [Picture(names[0], caption, f"Scores of {target} over kimg", width=curves.WIDTH, dark=names[1])]
+    return [curves.save_both(draw, outdir, name, caption, f"Scores of {target} over kimg")]
 
 
 def _line(found: Sequence[Result], target: str, row: str, metric: str) -> curves.Line:
     values = scores.curve(found, target, row, metric)
-    spreads = {kimg: deviation(v) for kimg, v in values.items()}
-    band = [(kimg, fmean(values[kimg]) - s, fmean(values[kimg]) + s) for kimg, s in spreads.items() if s is not None]
-    return curves.Line(row, [(kimg, fmean(v)) for kimg, v in values.items()], band=band)
+    means = {kimg: fmean(v) for kimg, v in values.items()}
+    spreads = ((kimg, deviation(v)) for kimg, v in values.items())
+    band = [(kimg, means[kimg] - s, means[kimg] + s) for kimg, s in spreads if s is not None]
+    return curves.Line(row, list(means.items()), band=band)
 
 
 def _copied(path: Path, outdir: Path, name: str, caption: str) -> list[Picture]:

@@ -37,15 +37,15 @@ def _by_target(study: Study, found: Sequence[Result]) -> list[Table]:
 
 
 def _distances_by_target(study: Study, found: Sequence[Result]) -> list[Table]:
-    low = [metric for metric in scores.metrics(found) if measures.better(metric) == "lower"]
-    return [tables.across(study, found, metric) for metric in low]
+    metrics = scores.metrics(found)
+    return [tables.across(study, found, metric) for metric in metrics if measures.better(metric) == "lower"]
 
 
 def _distances(study: Study, found: Sequence[Result]) -> list[Table]:
     return [tables.scores(study, found, target.name)[0] for target in study.targets]
 
 
-def _path_lengths(study: Study, found: Sequence[Result]) -> list[Table]:
+def _paths(study: Study, found: Sequence[Result]) -> list[Table]:
     return [tables.path_lengths(study, found, target.name) for target in study.targets]
 
 
@@ -56,9 +56,7 @@ def _everything(study: Study, found: Sequence[Result]) -> list[Table]:
 TABLES = {
     1: PaperTable("Table 1: transfer without classes", _distances_by_target),
     2: PaperTable("Table 2: what each part of the method adds", _distances, notes=(tables.COST,)),
-    3: PaperTable(
-        "Table 3: path lengths from class to class, without and with the class MLP", _path_lengths, paths=True
-    ),
+    3: PaperTable("Table 3: path lengths from class to class, without and with the class MLP", _paths, paths=True),
     4: PaperTable("Table 4: methods across targets", _by_target),
     5: PaperTable("Table 5: all methods and all scores", _everything, metric="prdc", notes=(tables.COST,)),
 }
@@ -71,15 +69,14 @@ def make(number: int, name: str, outdir: Path, report_only: bool = False) -> int
     """
     table, study = TABLES[number], load_study(name)
     if table.metric not in study.metrics:
-        raise UserError(f"table {number} shows {table.metric}, and study {name!r} has it not in metrics; add it there")
+        raise UserError(f"table {number} shows {table.metric}, and the metrics of study {name!r} lack it; add it there")
     rows = study.figures.between if table.paths else None
     if table.paths and not rows:
         raise UserError(f"table {number} shows the rows of figures.between, and study {name!r} has none; name them")
     failed = compare(CompareOptions(study=name, outdir=outdir, rows=rows, paths=table.paths, report_only=report_only))
     cells = planned(study, rows=rows)
     study = study.model_copy(update={"rows": [row for row in study.rows if rows is None or row.name in rows]})
-    found = scores.results(cells, outdir)
-    text = markdown(_report(table, Findings(study, cells, found, outdir)))
+    text = markdown(_report(table, Findings(study, cells, scores.results(cells, outdir), outdir)))
     write_atomically(outdir / f"table{number}.md", lambda part: part.write_text(text, encoding="utf-8"))
     print(text)
     return failed
@@ -92,8 +89,8 @@ def _report(table: PaperTable, findings: Findings) -> Report:
         own = [result for result in found if result.target == target.name]
         notes += [f"{target.name}: {said}" for said in protocols(own)]
     notes += tables.path_protocols(found) if table.paths else table.notes
-    section = Section(study.title, tables=tuple(table.make(study, found)), notes=tuple(notes))
-    return Report(title=table.title, lead=lead(findings), facts={}, sections=(section,))
+    section = Section(study.title, tables=table.make(study, found), notes=notes)
+    return Report(table.title, lead(findings), {}, [section])
 
 
 def script(number: int, study_name: str) -> None:
@@ -107,7 +104,7 @@ def script(number: int, study_name: str) -> None:
         if make(number, study, outdir or Path("studies") / study, report_only):
             raise SystemExit(1)
 
-    main.__doc__ = f"{TABLES[number].title}: runs what is missing of it, prints it, and writes table{number}.md."
+    main.__doc__ = f"{TABLES[number].title}: trains what is missing, prints the table, and writes table{number}.md."
     try:
         typer.run(main)
     except UserError as error:

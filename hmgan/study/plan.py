@@ -23,10 +23,10 @@ class Cell(NamedTuple):
     target: str
     row: str
     seed: int
-    experiment: Experiment  # as it trains, but for the aligned heads it may start from
+    experiment: Experiment  # as it trains, except for the aligned heads it may start from
     align_kimg: float  # self-alignment before it; 0 is none
-    metrics: tuple[str, ...] = ()  # that its end is scored by
-    scored: str = "snapshots"  # or "end": not before it
+    metrics: tuple[str, ...]  # that its end is scored by
+    scored: str  # "snapshots", or "end": not before it
 
     @property
     def label(self) -> str:
@@ -39,15 +39,6 @@ class Cell(NamedTuple):
 def load_study(name: str) -> Study:
     """The study of that name. Raises UserError for an unknown name or a mistake in its file."""
     return Study.model_validate(entries.entry("study", name))
-
-
-def chosen(what: str, wanted: Sequence[str] | None, known: Sequence[T]) -> list[T]:
-    """The named ones in the study's order; all where none are named. Raises UserError with the nearest spelling."""
-    names = [one.name for one in known]
-    for name in wanted or ():
-        if name not in names:
-            raise unknown(what, name, names)
-    return [one for one in known if not wanted or one.name in wanted]
 
 
 def cells(
@@ -68,7 +59,7 @@ def cells(
 
     Raises: UserError for a name that the study does not have, or settings that do not fit.
     """
-    wanted = product(_seeds(study, seeds), _rows(study, rows), chosen("target", targets, study.targets))
+    wanted = product(_seeds(study, seeds), _rows(study, rows), _chosen("target", targets, study.targets))
     made = [_cell(study, row, target, seed, overrides) for seed, row, target in wanted]
     _check_metrics(study)
     _check_alike(made)
@@ -76,20 +67,29 @@ def cells(
     return made
 
 
+def _chosen(what: str, wanted: Sequence[str] | None, known: Sequence[T]) -> list[T]:
+    """The wanted ones in the study's order; all where none are named. Raises UserError with the nearest spelling."""
+    names = [one.name for one in known]
+    for name in wanted or ():
+        if name not in names:
+            raise unknown(what, name, names)
+    return [one for one in known if not wanted or one.name in wanted]
+
+
 def _rows(study: Study, wanted: Sequence[str] | None) -> list[Row]:
     """The chosen rows. Raises UserError for one that is the paper's numbers alone."""
     runnable = [row for row in study.rows if row.experiment]
-    known = [row.name for row in runnable]
-    for name in wanted or ():
-        if name not in known and any(row.name == name for row in study.rows):
-            raise UserError(f"row {name!r} has no experiment, only the paper's numbers; run: {', '.join(known)}")
-    return chosen("row", wanted, runnable)
+    for row in study.rows:
+        if row.name in (wanted or ()) and not row.experiment:
+            known = ", ".join(row.name for row in runnable)
+            raise UserError(f"row {row.name!r} has no experiment, only the paper's numbers; run: {known}")
+    return _chosen("row", wanted, runnable)
 
 
 def _seeds(study: Study, wanted: Sequence[int] | None) -> list[int]:
     for seed in wanted or ():
         if seed not in study.seeds:
-            known = ", ".join(str(s) for s in study.seeds)
+            known = ", ".join(map(str, study.seeds))
             raise UserError(f"--seeds names {seed}, the study has {known}; add it to the study's seeds")
     return [seed for seed in study.seeds if not wanted or seed in wanted]
 
@@ -115,7 +115,7 @@ def _check_alike(made: Sequence[Cell]) -> None:
 def _check_figures(study: Study, made: Sequence[Cell]) -> None:
     """Raises UserError for a row that cannot be drawn in a figure that names it."""
     for row, modulation in {cell.row: cell.experiment.modulation for cell in made}.items():
-        for figure in (figure for figure, rows in study.figures.rows.items() if row in rows):
+        for figure in (name for name, rows in study.figures.rows.items() if row in rows):
             if modulation is None:
                 raise UserError(f"figures.{figure} is drawn from a modulation, and row {row!r} has none; name another")
             scheme: Any = components.get("modulation", modulation.name)
@@ -128,7 +128,6 @@ def _check_figures(study: Study, made: Sequence[Cell]) -> None:
 
 def _cell(study: Study, row: Row, target: Target, seed: int, overrides: Sequence[str]) -> Cell:
     fixed = [f"train.kimg={study.kimg}", f"evaluation.per_class={study.per_class}"]
-    given = [*study.set, *row.set, *fixed, *overrides]
     own: dict[str, Any] = {"data": {"sources": [target.data]}, "train": {"seed": seed}}
     if target.evaluation is not None:
         own["evaluation"] = {"data": target.evaluation}
@@ -140,11 +139,10 @@ def _cell(study: Study, row: Row, target: Target, seed: int, overrides: Sequence
     try:
         if "backbone" not in config.read_extended(row.experiment):  # which starts from nothing
             own["source"] = row.source or target.source
-        experiment = config.anchored(config.load(row.experiment, given, own))
+        experiment = config.anchored(config.load(row.experiment, [*study.set, *row.set, *fixed, *overrides], own))
     except UserError as error:
         raise UserError(f"row {row.name!r}: {error}") from None
     if experiment.backbone is not None and row.align_kimg:
-        raise UserError(
-            f"row {row.name!r} trains from scratch, and there is no source to align to; leave out align_kimg"
-        )
+        problem = "trains from scratch, and there is no source to align to; leave out align_kimg"
+        raise UserError(f"row {row.name!r} {problem}")
     return Cell(target.name, row.name, seed, experiment, row.align_kimg, tuple(study.metrics), study.scored)

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hmgan.evaluation.score import MEAN, Score
-from hmgan.report.document import Column, Command, Report, Section, Table, write_report
-from hmgan.report.document import Row as Line
-from hmgan.report.scores import DIGEST, meaning_section
+from hmgan.report.document import Column, Command, Report, Section, Table, TableRow, write_report
+from hmgan.report.scores import extractor_note, meaning_section
 from hmgan.report.transfer import listed
 from hmgan.study import cells, figures, scores, tables
 from hmgan.study.cells import State
@@ -43,43 +42,37 @@ def study_report(study: Study, planned: Sequence[Cell], outdir: Path, command: s
     findings = Findings(study, planned, scores.results(planned, outdir), outdir)
     outdir.mkdir(parents=True, exist_ok=True)
     scores.write_csv(findings.found, outdir)
+    lines = (line for result in findings.found for line in result.lines)
+    distances = (str(line["extractor"]) for line in lines if line["metric"].startswith("FD-"))
     sections = [
         _rows(findings),
         _orderings(findings),
         _across(findings),
         *(_target(findings, target) for target in study.targets),
-        _meaning(findings.found),
+        meaning_section(next(distances, None)),
         _unfinished(findings),
-        Section("Reproduce", commands=(Command("This study is run, and gone on with, by:", command),)),
+        Section("Reproduce", commands=[Command("This study is run, and resumed, by:", command)]),
     ]
-    report = Report(
-        title=study.title,
-        lead=lead(findings),
-        facts=_facts(findings),
-        sections=tuple(section for section in sections if any(section[1:])),
-    )
-    write_report(report, outdir)
+    write_report(Report(study.title, lead(findings), _facts(findings), sections), outdir)
 
 
 def lead(findings: Findings) -> str:
     """What was trained, and how much of it is finished."""
     study, done, whole = findings.study, len(findings.found), len(findings.planned)
     rows, names = sum(row.experiment is not None for row in study.rows), [target.name for target in study.targets]
-    text = (
+    missing = f"{done} of the {whole} trainings are finished; what is missing is shown as missing."
+    return (
         f"{_count(rows, 'method')} on {_count(len(names), 'target')} ({listed(names)})"
         f" with {_count(len(study.seeds), 'seed')} each, each trained on {study.kimg:g} kimg "
-        f"({1000 * study.kimg:,.0f} real images shown). "
+        f"({1000 * study.kimg:,.0f} real images shown). {missing if done < whole else 'All of them are finished.'}"
     )
-    if done < whole:
-        return f"{text}{done} of the {whole} trainings are finished; what is missing is shown as missing."
-    return f"{text}All of them are finished."
 
 
 def _facts(findings: Findings) -> dict[str, str]:
     study, found = findings.study, findings.found
     facts = {
         "Trainings": f"{len(found)} of {len(findings.planned)}",
-        "Seeds": listed([str(seed) for seed in study.seeds]),
+        "Seeds": listed(list(map(str, study.seeds))),
         "Training": f"{study.kimg:g} kimg each",
         "Scored": f"{study.per_class:,} fakes per class",
     }
@@ -93,53 +86,43 @@ def _facts(findings: Findings) -> dict[str, str]:
 def _rows(findings: Findings) -> Section:
     """What each row is."""
     study = findings.study
-    columns = tuple(Column(title, False) for title in ("row", "the paper's row", "experiment", "changes to it"))
+    columns = [Column(title, False) for title in ("row", "the paper's row", "experiment", "changes to it")]
     from_scratch = {cell.row for cell in findings.planned if cell.experiment.backbone is not None}
     lines = []
     for row in study.rows:
         changes = [*row.set, *([f"self-alignment of {row.align_kimg:g} kimg first"] if row.align_kimg else [])]
         changes += ["from scratch, without the source"] if row.name in from_scratch else []
-        lines.append(Line((row.name, row.paper, row.experiment or "not run here", ", ".join(changes))))
-    given = f"Every row has these settings over those of its experiment: {', '.join(study.set)}." if study.set else ""
-    return Section(
-        "What was compared",
-        text=tuple(text for text in (f"{study.summary}.", given) if text),
-        tables=(Table("Rows", columns, tuple(lines)),),
-    )
+        lines.append(TableRow((row.name, row.paper, row.experiment or "not run here", ", ".join(changes))))
+    text = [f"{study.summary}."]
+    if study.set:
+        text.append(f"Every row has these settings over those of its experiment: {', '.join(study.set)}.")
+    return Section("What was compared", text, [Table("Rows", columns, lines)])
 
 
 def _orderings(findings: Findings) -> Section:
     """Every claim on every target, by the first metric."""
-    study, found = findings.study, findings.found
+    study, found, title = findings.study, findings.found, "Orderings of the paper"
     metrics = scores.metrics(found)
     if not study.claims or not metrics:
-        return Section("Orderings of the paper")
+        return Section(title)
     names = [target.name for target in study.targets]
-    columns = (Column("ordering", False), Column("the paper", False), *(Column(name, False) for name in names))
-    lines = tuple(
-        Line((claim.name, claim.paper, *(tables.verdict(found, claim, name, metrics[0]) for name in names)))
-        for claim in study.claims
-    )
-    return Section(
-        "Orderings of the paper",
-        text=(RULE,),
-        tables=(Table(f"By the mean {metrics[0]} of the classes", columns, lines),),
-        notes=("The figures behind each verdict are with the target's scores below.",),
-    )
+    columns = [Column(name, False) for name in ("ordering", "the paper", *names)]
+    lines = []
+    for claim in study.claims:
+        verdicts = (tables.ordering(found, claim, name, metrics[0])[-1] for name in names)
+        lines.append(TableRow((claim.name, claim.paper, *verdicts)))
+    notes = ["The figures behind each verdict are with the target's scores below."]
+    return Section(title, [RULE], [Table(f"By the mean {metrics[0]} of the classes", columns, lines)], notes)
 
 
 def _across(findings: Findings) -> Section:
     """The layout of the paper's Table 4: one score, a column per target."""
-    study, found = findings.study, findings.found
+    study, found, title = findings.study, findings.found, "Across the targets"
     metrics = scores.metrics(found)
     if len(study.targets) < 2 or not metrics:
-        return Section("Across the targets")
-    return Section(
-        "Across the targets",
-        text=("One column per target, as in the paper's Table 4, with the paper's mFID beside it where it has one.",),
-        tables=(tables.across(study, found, metrics[0]),),
-        notes=(tables.SPREAD,),
-    )
+        return Section(title)
+    text = "One column per target, as in the paper's Table 4, with the paper's mFID beside it where it has one."
+    return Section(title, [text], [tables.across(study, found, metrics[0])], [tables.SPREAD])
 
 
 def _target(findings: Findings, target: Target) -> Section:
@@ -149,9 +132,8 @@ def _target(findings: Findings, target: Target) -> Section:
     if target.paper:
         text.append(f"The paper's columns are of {target.paper}: other images, another size, another metric.")
     given = tables.scores(study, found, target.name)
-    metrics = scores.metrics(found)
-    if study.claims and found:
-        given += [tables.claims(study, found, target.name, metric) for metric in metrics[:2]]
+    if study.claims:
+        given += [tables.claims(study, found, target.name, metric) for metric in scores.metrics(found)[:2]]
     if not found:
         text.append("No training of this target is finished.")
     notes = [tables.SPREAD, tables.COST, *protocols(found)]
@@ -159,27 +141,20 @@ def _target(findings: Findings, target: Target) -> Section:
         given.append(tables.path_lengths(study, found, target.name))
         notes += tables.path_protocols(found)
     pictures = figures.pictures(study, found, target.name, findings.outdir)
-    return Section(f"Target: {target.name}", tuple(text), tuple(given), tuple(notes), tuple(pictures))
+    return Section(f"Target: {target.name}", text, given, notes, pictures)
 
 
 def protocols(found: Sequence[Result]) -> list[str]:
     """How a target's scores were made; a line per extractor."""
-    said = {}
-    for result in found:
-        for line in result.lines:
-            # The first metric's counts: of those after it, some look at fakes alone.
-            if line["class"] == MEAN and "extractor" in line and line["extractor"] not in said:
-                said[line["extractor"]] = (
-                    f"Extractor {line['extractor']}, sha256 of its weights {line['digest'][:DIGEST]}"
-                    f"\N{HORIZONTAL ELLIPSIS}, images resized by {line['resizer']}; {line['n_real']:,} real and "
-                    f"{line['n_fake']:,} generated images over all classes. The mean weighs classes equally."
-                )
+    said: dict[str, str] = {}
+    for line in (line for result in found for line in result.lines if line["class"] == MEAN and "extractor" in line):
+        # The first metric's counts: of those after it, some look at fakes alone.
+        said.setdefault(
+            line["extractor"],
+            f"{extractor_note(Score.of_line(line))}; {line['n_real']:,} real and {line['n_fake']:,} generated images "
+            "over all classes. The mean weighs classes equally.",
+        )
     return list(said.values())
-
-
-def _meaning(found: Sequence[Result]) -> Section:
-    line = next((line for result in found for line in result.lines if line["metric"].startswith("FD-")), None)
-    return meaning_section([] if line is None else [Score.of_line(line)])
 
 
 def _unfinished(findings: Findings) -> Section:
@@ -189,11 +164,10 @@ def _unfinished(findings: Findings) -> Section:
         now = cells.standing(cell.folder(findings.outdir), cell)
         if now.state is not State.DONE:
             kimg = f"{now.kimg:g} of {cell.experiment.train.kimg:g}"
-            lines.append(Line((cell.label, now.state.value, kimg, now.note)))
-    if not lines:
-        return Section("Not finished")
+            lines.append(TableRow((cell.label, now.state.value, kimg, now.note)))
     columns = (Column("cell", False), Column("state", False), Column("kimg"), Column("note", False))
-    return Section("Not finished", tables=(Table("Trainings that are missing above", columns, tuple(lines)),))
+    table = Table("Trainings that are missing above", columns, lines)
+    return Section("Not finished", tables=[table] if lines else [])
 
 
 def _count(number: int, what: str) -> str:

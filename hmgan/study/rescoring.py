@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from hmgan.config.experiment import Experiment
 from hmgan.data.named import open_images, scored_against
@@ -27,16 +26,16 @@ def scored(run: Path, experiment: Experiment, metrics: Sequence[str]) -> str:
     verdict = judge(loaded.generator.to(runtime.device), loaded.classes, settings.per_class, settings.seed)
     assert verdict is not None
     kimg, snapshot = loaded.config["kimg"], newest_snapshot(run).name
-    lines: list[dict[str, Any]] = [judge.line(each, kimg, snapshot, settings.seed) for each in verdict.scores]
+    lines = (judge.line(each, kimg, snapshot, settings.seed) for each in verdict.scores)
     return "".join(f"{json.dumps(line)}\n" for line in lines)
 
 
 def lacks_paths(cell: Cell, folder: Path) -> bool:
-    """Whether a cell is finished and its path lengths are not."""
+    """Whether a cell is finished and its path lengths have not been measured."""
     return cells.is_done(folder, cell) and PATH_LENGTHS not in cell.metrics and not (folder / cells.PATHS).is_file()
 
 
 def measure_paths(cell: Cell, folder: Path) -> None:
-    """Keeps a finished cell's path lengths beside it, and not among the scores that every row has."""
+    """Writes a finished cell's path lengths, to a file apart from the scores that every row has."""
     text = scored(folder / cells.TRAIN, cell.experiment, [PATH_LENGTHS])
     write_atomically(folder / cells.PATHS, lambda part: part.write_text(text))

@@ -1,4 +1,4 @@
-"""`hmgan compare`: the cells of a study, one after the other, each in a process of its own; then the report."""
+"""`hmgan compare`: the cells of a study, each in a process of its own; then the report."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,9 +25,9 @@ from hmgan.study import cells, claims, rescoring
 from hmgan.study.cells import State
 from hmgan.study.plan import Cell, load_study
 from hmgan.study.plan import cells as planned
-from hmgan.study.progress import Progress
+from hmgan.study.progress import StudyProgress
 from hmgan.study.report import study_report
-from hmgan.study.workers import HERE, Limit, Place, places
+from hmgan.study.workers import HERE, Limit, Worker, workers
 from hmgan.train.dryrun import parameters
 
 POLL = 0.2  # seconds
@@ -43,8 +44,8 @@ class CompareOptions:
     seeds: Sequence[int] | None = None
     overrides: Sequence[str] = ()
     paths: bool = False  # measure path lengths, too
-    workers: str | None = None  # cells that run at once, as places() reads it; left out: one
-    minutes: float | None = None  # after which what runs is stopped, to be gone on with
+    workers: str | None = None  # cells that run at once, as workers() reads it; left out: one
+    minutes: float | None = None  # after which what runs is stopped, to be resumed
     report_only: bool = False  # run nothing; report what is finished
     dry_run: bool = False  # say how far each cell is; run nothing
 
@@ -70,129 +71,116 @@ def compare(options: CompareOptions) -> int:
         print_plan(wanted, options.outdir)
         return 0
     failures: dict[str, str] = {}
-    everywhere = places(options.workers) if options.workers else [HERE]
+    everywhere = workers(options.workers) if options.workers else [HERE]
     if not options.report_only:
         # Inside run directories paths are absolute: the study can be resumed from anywhere.
-        outdir = options.outdir.absolute()
-        with Progress(wanted, outdir) as progress:
-            limit = Limit(options.minutes)
-            failures = run_everywhere(wanted, outdir, progress, everywhere, limit)
+        outdir, limit = options.outdir.absolute(), Limit(options.minutes)
+        with StudyProgress(wanted, outdir) as progress:
+            failures = run_everywhere(progress, everywhere, limit)
             for cell in wanted if options.paths and not limit.reached else ():
                 if rescoring.lacks_paths(cell, cell.folder(outdir)):
                     progress.say(f"path lengths of {cell.label}")
                     rescoring.measure_paths(cell, cell.folder(outdir))
     study_report(study, whole, options.outdir, options.line())
-    console = Console()
-    console.print(f"report in {options.outdir / 'report.html'}", highlight=False, soft_wrap=True)
+    print(f"report in {options.outdir / 'report.html'}")
     for label, reason in failures.items():
-        console.print(f"failed: {label}: {reason}", markup=False, highlight=False, soft_wrap=True)
+        print(f"failed: {label}: {reason}")
     return len(failures)
 
 
-def run_everywhere(
-    wanted: Sequence[Cell], outdir: Path, progress: Progress, everywhere: Sequence[Place], limit: Limit
-) -> dict[str, str]:
-    """`run_all` in every place at once, each cell in one of them; label -> reason for those that failed."""
+def run_everywhere(progress: StudyProgress, everywhere: Sequence[Worker], limit: Limit) -> dict[str, str]:
+    """`run_all` by all workers at once, each cell by one of them; label -> reason for those that failed."""
     with ThreadPoolExecutor(len(everywhere)) as pool:
         try:
-            running = [pool.submit(run_all, wanted, outdir, progress, place, limit) for place in everywhere]
-            failed = [each.result() for each in running]
+            failed = list(pool.map(lambda worker: run_all(progress, worker, limit), everywhere))
         except BaseException:  # an interrupt reaches this thread alone; the others end their cells' processes
             limit.stop()
             raise
     failures = {label: reason for each in failed for label, reason in each.items()}
-    rest = [cell for cell in wanted if cell.label not in failures and not cells.is_scored(cell.folder(outdir), cell)]
+    unfinished = [cell for cell in progress.wanted if not cells.is_scored(cell.folder(progress.outdir), cell)]
+    rest = [cell.label for cell in unfinished if cell.label not in failures]
     if limit.reached:
-        progress.say(f"{len(rest)} cells are not finished; the same command goes on with them")
-    else:
-        progress.left_to_others(rest)
+        progress.say(f"{len(rest)} cells are not finished; the same command resumes them")
+    elif rest:
+        progress.say(f"{len(rest)} cells are being run by other processes: {', '.join(rest)}")
     return failures
 
 
-def run_all(
-    wanted: Sequence[Cell], outdir: Path, progress: Progress, place: Place = HERE, limit: Limit | None = None
-) -> dict[str, str]:
+def run_all(progress: StudyProgress, worker: Worker, limit: Limit) -> dict[str, str]:
     """Runs every cell that nobody has finished or holds; label -> reason for those that failed.
 
-    Passes go on while they achieve something: a cell that another process gave up meanwhile is taken up here.
+    Passes are repeated while they achieve something: a cell that another process gave up meanwhile is taken up here.
     """
     failures: dict[str, str] = {}
-    limit = limit or Limit()
-    while True:
+    ran = True
+    while ran and not limit.reached:
         ran = False
-        for cell in wanted:
-            if limit.reached or cell.label in failures or cells.is_scored(cell.folder(outdir), cell):
+        for cell in progress.wanted:
+            folder = cell.folder(progress.outdir)
+            if limit.reached or cell.label in failures or cells.is_scored(folder, cell):
                 continue
-            claim = claims.take(cell.folder(outdir) / cells.CLAIMS)
+            claim = claims.take(folder / cells.CLAIMS)
             if claim is None:
                 continue
             with claim:
-                if cells.is_scored(cell.folder(outdir), cell):  # by whoever held it until now
-                    continue
-                ran = True
-                reason = run_one(cell, outdir, claim, progress, place, limit)
-            if reason is not None:
-                failures[cell.label] = reason
-        if not ran or limit.reached:
-            return failures
+                if not cells.is_scored(folder, cell):  # by whoever held it until now
+                    ran = True
+                    reason = run_one(cell, claim, progress, worker, limit)
+                    if reason is not None:
+                        failures[cell.label] = reason
+    return failures
 
 
-def run_one(
-    cell: Cell, outdir: Path, claim: claims.CellLock, progress: Progress, place: Place, limit: Limit
-) -> str | None:
+def run_one(cell: Cell, claim: claims.CellLock, progress: StudyProgress, worker: Worker, limit: Limit) -> str | None:
     """Runs a cell under its claim; the reason if it failed."""
-    folder = cell.folder(outdir)
+    folder = cell.folder(progress.outdir)
     cells.check_same(folder, cell)  # another process may have begun it since the first look
     cells.begin(folder, cell)
     progress.started(cell)
     with (folder / cells.OUTPUT).open("ab") as output:
         first = output.tell()
-        worker = start(folder, output.fileno(), place.environment)
+        process = start(folder, output.fileno(), worker.environment)
         try:
-            while worker.poll() is None:
+            while process.poll() is None and not limit.reached:
                 time.sleep(POLL)
                 progress.look(cell)
                 if not claim.beat():
-                    stop(worker)
-                    progress.lost(cell)
+                    progress.ended(cell, "taken over by another process while this one was suspended")
                     return None
-                if limit.reached:
-                    stop(worker)
-                    break
         finally:
-            stop(worker)
+            stop(process)
     if cells.is_done(folder, cell):
         progress.finished(cell)
-        return None
-    if limit.reached:
-        progress.stopped(cell)
-        return None
-    reason = why(folder / cells.OUTPUT, first, worker.returncode)
-    cells.fail(folder, reason)
-    progress.failed(cell, reason)
-    return reason
+    elif limit.reached:
+        progress.ended(cell, f"stopped at kimg {cells.progress(folder):g}")
+    else:
+        reason = why(folder / cells.OUTPUT, first, process.returncode)
+        cells.put(folder / cells.FAILED, {"reason": reason})  # until the cell is run again
+        progress.ended(cell, f"failed: {reason}")
+        return reason
+    return None
 
 
 def start(folder: Path, output: int, environment: dict[str, str]) -> subprocess.Popen[bytes]:
     """A cell's process. It ends when its input does: with this process, whatever ends that."""
     command = [sys.executable, "-m", "hmgan.study.worker", str(folder), *map(str, entries.added())]
-    inside = {**os.environ, **environment}
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output, stderr=output, env=inside)
+    whole = {**os.environ, **environment}
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output, stderr=output, env=whole)
 
 
-def stop(worker: subprocess.Popen[bytes]) -> None:
+def stop(process: subprocess.Popen[bytes]) -> None:
     """Ends a cell's process if it still runs, and waits for it."""
-    if worker.poll() is None:
-        worker.terminate()
-    worker.wait()
-    if worker.stdin is not None:
-        worker.stdin.close()
+    if process.poll() is None:
+        process.terminate()
+    process.wait()
+    if process.stdin is not None:
+        process.stdin.close()
 
 
 def why(output: Path, first: int, code: int) -> str:
     """The last line that a failed process said, which is the exception; or the signal that ended it."""
     if code < 0:
-        return f"ended by signal {-code}" + (", as for want of memory" if code == -9 else "")
+        return f"ended by signal {-code}" + (", probably for lack of memory" if code == -9 else "")
     said = output.read_bytes()[first:].decode(errors="replace").strip().splitlines()
     return said[-1].removeprefix("error: ") if said else f"ended with code {code}"
 
@@ -202,22 +190,22 @@ def print_plan(wanted: Sequence[Cell], outdir: Path) -> None:
     table = Table(box=None, pad_edge=False)
     for column, side in (("cell", "left"), ("state", "left"), ("kimg", "right"), ("G trains", "right"), ("", "left")):
         table.add_column(column, justify=side, no_wrap=bool(column))  # type: ignore[arg-type]
-    sizes: dict[tuple[str, str], tuple[str, str]] = {}
-    states = dict.fromkeys(State, 0)
+    alike = {(cell.target, cell.row): cell for cell in wanted}  # of any seed
+    sizes = {key: trained(cell) for key, cell in alike.items()}
+    states: Counter[State] = Counter()
     for cell in wanted:
         now = cells.standing(cell.folder(outdir), cell)
         states[now.state] += 1
-        size, problem = sizes.setdefault((cell.target, cell.row), trained(cell))
+        size, problem = sizes[cell.target, cell.row]
         kimg = f"{now.kimg:g} / {cell.experiment.train.kimg:g}"
         table.add_row(cell.label, now.state.value, kimg, size, escape(now.note or problem))
-    console = Console()
-    console.print(table)
-    counts = ", ".join(f"{count} {state.value}" for state, count in states.items() if count)
-    console.print(f"{len(wanted)} cells: {counts}; dry run: nothing was trained or written", highlight=False)
+    Console().print(table)
+    counts = ", ".join(f"{states[state]} {state.value}" for state in State if states[state])
+    print(f"{len(wanted)} cells: {counts}; dry run: nothing was trained or written")
 
 
 def trained(cell: Cell) -> tuple[str, str]:
-    """How many of G's parameters a cell trains, and why that cannot be told."""
+    """How many of G's parameters a cell trains; "?" and the reason where that cannot be told."""
     try:
         data = open_training(cell.experiment.data, labelled=cell.experiment.conditional)
         source = source_of(cell.experiment)

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from hmgan.config.entry_schemas import schema
+from hmgan.config.settings import Strict
 from hmgan.errors import unknown
 
 # Names become folders.
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
-# What is the study's to say, once for all rows. A row that set one of these would not be comparable.
+# Set by the study, once for all rows: a row that set one of these would not be comparable.
 SHARED = ("data", "source", "aligned", "train.kimg", "train.seed", "evaluation")
 
 
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
 class Row(Strict):
-    """A method. Without an experiment it stands for a row of the paper that is shown and not run."""
+    """A method. Without an experiment it is a row of the paper that is shown and not run."""
 
     name: Name
     experiment: str | None = None
@@ -69,9 +66,9 @@ class Figures(Strict):
 
     @property
     def rows(self) -> dict[str, list[str]]:
-        """figure -> its rows."""
-        one = {name: [row] if row else [] for name, row in (("parts", self.parts), ("styles", self.styles))}
-        return {"parts": one["parts"], "between": self.between, "styles": one["styles"]}
+        """The rows of each figure."""
+        one = {"parts": self.parts, "styles": self.styles}
+        return {"between": self.between, **{figure: [row] for figure, row in one.items() if row}}
 
 
 @schema("study")
@@ -89,14 +86,15 @@ class Study(Strict):
     set: list[str] = Field(default=[], description="a.b=c overrides of every row's experiment")
     targets: list[Target] = Field(min_length=1)
     rows: list[Row] = Field(min_length=1)
-    claims: list[Claim] = []
+    claims: list[Claim] = Field([])
     figures: Figures = Figures()
 
     @model_validator(mode="after")
     def _fits_together(self) -> Study:
         rows, targets = [row.name for row in self.rows], [target.name for target in self.targets]
-        for what, names in (("row", rows), ("target", targets), ("seed", self.seeds)):
-            _once(what, names)
+        _once("row", rows)
+        _once("target", targets)
+        _once("seed", self.seeds)
         for row in self.rows:
             for target in row.numbers:
                 _known("target", target, targets, f"numbers of row {row.name!r}")
@@ -112,12 +110,10 @@ class Study(Strict):
         return self
 
 
-def _once(what: str, names: Iterable[object]) -> None:
-    seen: set[object] = set()
+def _once(what: str, names: Sequence[object]) -> None:
     for name in names:
-        if name in seen:
+        if names.count(name) > 1:
             raise ValueError(f"two {what}s are {name!r}; each must be there once")
-        seen.add(name)
 
 
 def _known(what: str, name: str, known: list[str], where: str) -> None:

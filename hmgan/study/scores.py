@@ -18,6 +18,7 @@ CSV = "scores.csv"
 # What two scores must share to stand in one table.
 PROTOCOL = ("extractor", "digest", "resizer", "data", "seed", "truncation", "n_real", "n_fake", "protocol")
 FIELDS = ("target", "row", "seed", "kimg", "metric", "class", "value", "n_real", "n_fake", "extractor", "resizer")
+COST_FIELDS = ("generator_trained", "discriminator_trained", "minutes")
 
 
 class Result(NamedTuple):
@@ -29,7 +30,7 @@ class Result(NamedTuple):
     run: Path  # its run directory
     lines: tuple[Mapping[str, Any], ...]  # of metrics.jsonl
     facts: Mapping[str, Any]  # done.json
-    paths: tuple[Mapping[str, Any], ...] = ()  # lines of paths.jsonl
+    paths: tuple[Mapping[str, Any], ...]  # lines of paths.jsonl
 
     @property
     def kimg(self) -> float:
@@ -52,19 +53,17 @@ def results(planned: Sequence[Cell], outdir: Path) -> list[Result]:
     Raises: UserError if cells of one target were trained on different inputs or scored in different ways.
     """
     found = [_result(cell, cell.folder(outdir)) for cell in planned if cells.is_done(cell.folder(outdir), cell)]
-    inputs: dict[tuple[str, str], tuple[object, Result]] = {}
+    seen: dict[tuple[str, str], tuple[object, Result]] = {}
     for result in found:
-        kept = cells.read(result.run.parent / cells.INPUTS)
         # Rows may have sources of their own; the images are the target's.
-        places = {"images": result.target, "source": f"{result.target}/{result.row}"}
-        _agree(inputs, {(places[name], name): digest for name, digest in kept.items()}, result, "was trained from")
-    protocols: dict[tuple[str, str], tuple[object, Result]] = {}
-    for result in found:
-        own: dict[tuple[str, str], object] = {
+        owners = {"images": result.target, "source": f"{result.target}/{result.row}"}
+        inputs = cells.read(result.run.parent / cells.INPUTS)
+        _agree(seen, {(owners[name], name): digest for name, digest in inputs.items()}, result, "was trained from")
+        protocols: dict[tuple[str, str], object] = {
             (result.target, f"{line['metric']} of {line['class']}"): [line.get(key) for key in PROTOCOL]
             for line in (*result.lines, *result.paths)
         }
-        _agree(protocols, own, result, "has a score of")
+        _agree(seen, protocols, result, "has a score of")
     return found
 
 
@@ -81,12 +80,11 @@ def _agree(
 
 
 def _result(cell: Cell, folder: Path) -> Result:
-    # A later `hmgan evaluate` adds to the file; what the run itself scored comes first and stays.
+    # `hmgan evaluate` adds to the file afterwards; what the run itself scored comes first and stays.
     lines: dict[tuple[object, ...], Mapping[str, Any]] = {}
     for line in read_lines(folder / cells.TRAIN / "metrics.jsonl"):
         lines.setdefault((line["kimg"], line["metric"], line["class"]), line)
-    facts = cells.read(folder / cells.DONE)
-    paths = tuple(read_lines(folder / cells.PATHS))
+    facts, paths = cells.read(folder / cells.DONE), tuple(read_lines(folder / cells.PATHS))
     return Result(cell.target, cell.row, cell.seed, folder / cells.TRAIN, tuple(lines.values()), facts, paths)
 
 
@@ -107,19 +105,18 @@ def several_classes(found: Sequence[Result]) -> bool:
 
 
 def by_seed(found: Sequence[Result], target: str, row: str, metric: str) -> dict[int, float]:
-    """seed -> the mean over the classes at the end of training."""
+    """Seed -> the mean over the classes at the end of training."""
     own = {result.seed: result.final(metric) for result in found if (result.target, result.row) == (target, row)}
     return {seed: value for seed, value in own.items() if value is not None}
 
 
 def curve(found: Sequence[Result], target: str, row: str, metric: str) -> dict[float, list[float]]:
-    """kimg -> the values of all finished seeds, where all have one."""
+    """Mean over the classes against kimg: kimg -> the values of all finished seeds, where all have one."""
     own = [result for result in found if (result.target, result.row) == (target, row)]
     values: dict[float, list[float]] = {}
-    for result in own:
-        for line in result.lines:
-            if line["metric"] == metric and line["class"] == MEAN:
-                values.setdefault(float(line["kimg"]), []).append(float(line["value"]))
+    for line in (line for result in own for line in result.lines):
+        if line["metric"] == metric and line["class"] == MEAN:
+            values.setdefault(float(line["kimg"]), []).append(float(line["value"]))
     return {kimg: values[kimg] for kimg in sorted(values) if len(values[kimg]) == len(own)}
 
 
@@ -128,14 +125,13 @@ def write_csv(found: Sequence[Result], folder: Path) -> None:
 
     def write(path: Path) -> None:
         with path.open("w", newline="", encoding="utf-8") as file:
-            table = csv.writer(file)
-            table.writerow([*FIELDS, "generator_trained", "discriminator_trained", "minutes"])
+            table = csv.DictWriter(file, (*FIELDS, *COST_FIELDS), extrasaction="ignore")
+            table.writeheader()
             for result in found:
                 sizes = result.facts["trained"]
-                for line in (*result.lines, *result.paths):
-                    # The line's own seed is that of the fakes, one for the whole study.
-                    own = {**line, "target": result.target, "row": result.row, "seed": result.seed}
-                    cost = [sizes["G"], sizes["D"], f"{result.minutes:.2f}"]
-                    table.writerow([*(own.get(field, "") for field in FIELDS), *cost])
+                cost = dict(zip(COST_FIELDS, (sizes["G"], sizes["D"], f"{result.minutes:.2f}"), strict=True))
+                # A line's own seed is that of the fakes, one for the whole study.
+                own = {"target": result.target, "row": result.row, "seed": result.seed, **cost}
+                table.writerows({**line, **own} for line in (*result.lines, *result.paths))
 
     write_atomically(folder / CSV, write)

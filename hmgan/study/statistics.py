@@ -11,7 +11,9 @@ from typing import NamedTuple
 CONFIDENCE = 0.95  # two-sided
 
 
-class Verdict(Enum):
+class Outcome(Enum):
+    """What the seeds say of an ordering."""
+
     HOLDS = "holds"
     FAILS = "does not hold"
     NOISE = "within noise"
@@ -24,7 +26,7 @@ class Comparison(NamedTuple):
     seeds: tuple[int, ...]  # that both rows have
     difference: float  # mean over the seeds; positive where the row said to be better is
     margin: float  # half the width of the interval around it; infinite with one seed
-    verdict: Verdict
+    outcome: Outcome
 
 
 def deviation(values: Sequence[float]) -> float | None:
@@ -45,9 +47,9 @@ def compare(better: Mapping[int, float], worse: Mapping[int, float], *, higher: 
     differences = [sign * (better[seed] - worse[seed]) for seed in seeds]
     centre, spread = fmean(differences), deviation(differences)
     if spread is None:
-        return Comparison(seeds, centre, math.inf, Verdict.OPEN)
+        return Comparison(seeds, centre, math.inf, Outcome.OPEN)
     from scipy.stats import t  # here, because it takes a second and one seed needs none
 
     margin = float(t.ppf((1 + CONFIDENCE) / 2, len(seeds) - 1)) * spread / math.sqrt(len(seeds))
-    verdict = Verdict.HOLDS if centre > margin else Verdict.FAILS if centre < -margin else Verdict.NOISE
-    return Comparison(seeds, centre, margin, verdict)
+    outcome = Outcome.HOLDS if centre > margin else Outcome.FAILS if centre < -margin else Outcome.NOISE
+    return Comparison(seeds, centre, margin, outcome)

@@ -1,6 +1,6 @@
-"""One cell in a process of its own: `python -m hmgan.study.worker FOLDER`. Its memory is gone with it.
+"""One cell in a process of its own: `python -m hmgan.study.worker FOLDER REGISTRY...`. Its memory ends with it.
 
-The cell is resumed from its checkpoints; `run.py` holds the claim.
+A cell that was begun is resumed from its checkpoints; `run.py` holds the claim.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def run_cell(folder: Path) -> None:
         stage(folder, cells.ALIGN, alignment(experiment, align_kimg))
         experiment = experiment.model_copy(update={"aligned": str(folder / cells.ALIGN)})
     at_end = table["scored"] == "end"
-    facts = stage(folder, cells.TRAIN, unscored(experiment) if at_end else experiment)
+    facts = stage(folder, cells.TRAIN, without_scores(experiment) if at_end else experiment)
     have = {*table["have"], *(() if at_end else DEFAULT)}
     more = [name for name in table["metrics"] if name not in have]
     if more:
@@ -56,26 +56,26 @@ def run_cell(folder: Path) -> None:
 
 def alignment(experiment: Experiment, kimg: float) -> Experiment:
     """The self-alignment that an experiment starts from, under the same seed; one snapshot, at its end."""
-    aligned = aligning(unscored(experiment))
+    aligned = aligning(without_scores(experiment))
     length = aligned.train.model_copy(update={"kimg": kimg, "snap": kimg})
     return aligned.model_copy(update={"train": length})
 
 
-def unscored(experiment: Experiment) -> Experiment:
-    """The same, without scores at snapshots."""
+def without_scores(experiment: Experiment) -> Experiment:
+    """The same experiment, without scores at snapshots."""
     none = experiment.evaluation.model_copy(update={"per_class": 0})
     return experiment.model_copy(update={"evaluation": none})
 
 
 def stage(folder: Path, name: str, experiment: Experiment) -> dict[str, Any]:
-    """Runs one of a cell's run directories, or goes on with it; what was trained, and on what."""
+    """Trains in one of a cell's run directories, or resumes there; what was trained, and on what."""
     prepared, run = prepare(experiment), folder / name
     if prepared.data is not None:
         source = None if prepared.source is None else prepared.source.digest
         cells.check_inputs(folder, {"images": prepared.data.indexed("a study").digest, "source": source})
     trained = {side: parameters(network)[1] for side, network in zip("GD", prepared.networks, strict=True)}
     begun = checkpoint.newest(run / CHECKPOINTS) is not None
-    if not begun:  # nothing to go on from, and what was logged would be logged twice
+    if not begun:  # nothing to resume from, and what was logged would be logged twice
         shutil.rmtree(run, ignore_errors=True)
         run.mkdir(parents=True)
     rundir.keep_config(run, experiment)
@@ -91,16 +91,14 @@ def stage(folder: Path, name: str, experiment: Experiment) -> dict[str, Any]:
 
 
 def minutes(folder: Path) -> float:
-    """Time of a run by its own status lines, which hold what was done once, however often it was resumed."""
-    seconds, before = 0.0, 0.0
-    for line in read_lines(folder / "stats.jsonl"):
-        seconds += line["sec_per_kimg"] * (line["kimg"] - before)
-        before = line["kimg"]
-    return seconds / 60
+    """Minutes that a run trained, by its status lines: what was done again after a kill counts once."""
+    lines = read_lines(folder / "stats.jsonl")
+    starts = (0.0, *(line["kimg"] for line in lines))
+    return sum(line["sec_per_kimg"] * (line["kimg"] - start) for start, line in zip(starts, lines, strict=False)) / 60
 
 
 def end_with_parent() -> None:
-    """Ends this process when the one that started it does: its end of the pipe closes, however it died.
+    """Ends this process when the one that started it dies, which closes the pipe to standard input.
 
     Otherwise a killed `hmgan compare` would leave a training behind, while the next one runs the same cell.
     """
@@ -114,16 +112,12 @@ def end_with_parent() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def main(folder: Path, registries: list[Path]) -> None:
-    for registry in registries:
-        entries.add(registry)
+if __name__ == "__main__":
+    end_with_parent()
     try:
-        run_cell(folder)
+        for registry in sys.argv[2:]:
+            entries.add(Path(registry))
+        run_cell(Path(sys.argv[1]))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-
-
-if __name__ == "__main__":
-    end_with_parent()
-    main(Path(sys.argv[1]), [Path(argument) for argument in sys.argv[2:]])

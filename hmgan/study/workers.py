@@ -1,4 +1,4 @@
-"""`--workers`: where a study's cells run at once, on the cores and GPUs of one machine."""
+"""`--workers`: what runs a study's cells at once, on the cores and GPUs of one machine."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import re
 import threading
 import time
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -16,13 +15,13 @@ from hmgan.errors import UserError
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
-class Place(NamedTuple):
-    """One worker's place: what its cells' processes have in their environment beside this process's."""
+class Worker(NamedTuple):
+    """Runs one cell at a time, each in a process with `environment` over this process's own."""
 
     environment: dict[str, str]
 
 
-HERE = Place({})  # as this process itself would run a cell
+HERE = Worker({})  # as this process itself would run a cell
 
 
 class Limit:
@@ -40,16 +39,16 @@ class Limit:
         self._stopped.set()
 
 
-def places(text: str) -> list[Place]:
-    """`4`, `cpu:14` or `cuda:3,cpu:2` -> a place per worker.
+def workers(text: str) -> list[Worker]:
+    """The workers of `4`, `cpu:14` or `cuda:3,cpu:2`. A number alone is of GPUs where there are any.
 
-    Workers on GPUs take them in turn, so that there may be several on each. A number alone is of GPUs where there are
-    any. Workers on the CPU share its cores.
+    Workers on GPUs take them in turn, so that several may share one. Workers on the CPU share its cores, unless the
+    environment says how many threads each has.
 
     Raises: UserError for anything else, or cuda where there is none.
     """
-    found: list[Place] = []
-    gpus = visible_gpus()
+    found: list[Worker] = []
+    gpus = _visible_gpus()
     for part in text.split(","):
         match = re.fullmatch(r"\s*(?:(cpu|cuda):)?([1-9]\d*)\s*", part)
         if not match:
@@ -57,27 +56,21 @@ def places(text: str) -> list[Place]:
         device, count = match[1] or ("cuda" if gpus else "cpu"), int(match[2])
         if device == "cuda" and not gpus:
             raise UserError("--workers names cuda, and no GPU is to be seen here; use cpu:N, or see hmgan doctor")
-        found += _on_gpus(gpus, count) if device == "cuda" else _on_cores(count)
+        if device == "cuda":
+            found += [Worker({VISIBLE: gpus[i % len(gpus)]}) for i in range(count)]
+        else:
+            share = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(max(1, cores() // count))}
+            found += [Worker({VISIBLE: "", **share})] * count
     return found
 
 
-def visible_gpus() -> list[str]:
+def _visible_gpus() -> list[str]:
     """The GPUs of this process, by the names that CUDA_VISIBLE_DEVICES gives them."""
     count = torch.cuda.device_count()
     named = [name for name in os.environ.get(VISIBLE, "").split(",") if name]
     return named[:count] or [str(i) for i in range(count)]
 
 
-def _on_gpus(gpus: Sequence[str], count: int) -> list[Place]:
-    return [Place({VISIBLE: gpus[i % len(gpus)]}) for i in range(count)]
-
-
-def _on_cores(count: int) -> list[Place]:
-    """Each takes its share of the cores, unless the environment says how many."""
-    share = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(max(1, cores() // count))}
-    return [Place({VISIBLE: "", **share})] * count
-
-
 def cores() -> int:
-    """That this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0))

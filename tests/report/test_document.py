@@ -15,9 +15,9 @@ from hmgan.report.document import (
     Command,
     Picture,
     Report,
-    Row,
     Section,
     Table,
+    TableRow,
     html,
     markdown,
     write_report,
@@ -27,7 +27,7 @@ HOSTILE = '<script>alert("x")</script> & *bold* [a](b) `c` | {{ report.title }}'
 TABLE = Table(
     "FD \u2193",
     (Column("class", numeric=False), Column("before"), Column("after")),
-    (Row(("bag", "12.3", "4.5")), Row(("mean", "12.3", "4.5"), strong=True)),
+    (TableRow(("bag", "12.3", "4.5")), TableRow(("mean", "12.3", "4.5"), strong=True)),
 )
 
 
@@ -89,7 +89,7 @@ def test_numbers_are_right_aligned_and_the_strong_row_is_bold(tmp_path):
 
 def test_hostile_text_is_shown_and_never_interpreted(tmp_path):
     picture = Picture(png(tmp_path, "a.png", (4, 4)), HOSTILE, HOSTILE)
-    table = Table(HOSTILE, (Column(HOSTILE), Column("n")), (Row((HOSTILE, "1")),))
+    table = Table(HOSTILE, (Column(HOSTILE), Column("n")), (TableRow((HOSTILE, "1")),))
     section = Section(HOSTILE, (HOSTILE,), (table,), (HOSTILE,), (picture,), (Command(HOSTILE, HOSTILE),))
     whole = report(section, title=HOSTILE, lead=HOSTILE, facts={HOSTILE: HOSTILE})
     page = Reader(html(whole, tmp_path))
@@ -172,6 +172,6 @@ def test_a_failed_report_leaves_the_old_one_and_no_partial_file(tmp_path):
 
 
 def test_a_row_of_the_wrong_length_is_an_error():
-    table = Table("FD", (Column("class"),), (Row(("bag", "1")),))
+    table = Table("FD", (Column("class"),), (TableRow(("bag", "1")),))
     with pytest.raises(ValueError, match="a row of table 'FD' must have 1 cells"):
         markdown(report(Section("S", tables=(table,))))

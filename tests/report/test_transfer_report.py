@@ -9,11 +9,11 @@ from PIL import Image
 
 from hmgan.errors import UserError
 from hmgan.evaluation.score import Score
-from hmgan.report.document import Command
 from hmgan.report.scores import number_format, recorded_scores
-from hmgan.report.transfer import Pictures, Transfer, listed, newest_fakes, transfer_report
+from hmgan.report.transfer import Transfer, listed, newest_fakes, transfer_report
 
 TRANSFER = Transfer(
+    title="T",
     source="fashion-32",
     classes=("sandal", "bag"),
     data="fashion-close",
@@ -22,6 +22,7 @@ TRANSFER = Transfer(
     minutes=3.4,
     command="hmgan demo --outdir demo",
     run="demo/run",
+    facts={},
 )
 
 
@@ -38,8 +39,8 @@ BEFORE = scores({"sandal": (80.0, 0.5), "bag": (120.0, 0.7), "mean": (100.0, 0.6
 AFTER = scores({"sandal": (20.0, 0.05), "bag": (30.0, -0.001), "mean": (25.0, 0.0245)})
 
 
-def write(folder, transfer: Transfer = TRANSFER, before=BEFORE, after=AFTER, **options) -> tuple[str, str]:
-    transfer_report(folder, title="T", transfer=transfer, before=before, after=after, **options)
+def write(folder, transfer: Transfer = TRANSFER, before=BEFORE, after=AFTER) -> tuple[str, str]:
+    transfer_report(folder, transfer, before, after)
     return tuple((folder / name).read_text(encoding="utf-8") for name in ("REPORT.md", "report.html"))
 
 
@@ -61,7 +62,7 @@ def add_logs(folder, classes=("sandal", "mean")) -> None:
 
 
 def test_the_numbers_are_in_both_forms(tmp_path):
-    for text in write(tmp_path, facts={"Seed": "11"}):
+    for text in write(tmp_path, TRANSFER._replace(facts={"Seed": "11"})):
         assert "6 kimg (6,000 real images shown) in 3m 24s" in text
         assert "went from 100.0 to 25.0" in text
         for words in ("sandal and bag", "fashion-close", "Hyper-Mod C", "Seed", "11", "hmgan demo --outdir demo"):
@@ -93,15 +94,15 @@ def test_what_is_not_there_is_left_out(tmp_path):
 
 def test_what_is_there_is_shown_and_the_newest_fakes_are_after(tmp_path):
     add_pictures(tmp_path, "source.png", "reals.png", "fakes_init.png", "fakes000004.000.png", "fakes000006.000.png")
-    add_pictures(tmp_path, "interpolation.png", "own.png")
+    add_pictures(tmp_path, "interpolation.png", "styles.png")
     add_logs(tmp_path)
-    text, page = write(tmp_path, pictures=Pictures(styles="own.png"))
+    text, page = write(tmp_path)
     for name in (
         "source",
         "reals",
         "fakes_init",
         "fakes000006.000",
-        "own",
+        "styles",
         "interpolation",
         "score_curves",
         "loss_curves",
@@ -144,10 +145,12 @@ def test_scores_that_cannot_be_compared_are_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_next_steps_can_be_given(tmp_path):
-    text = write(tmp_path, next_steps=[Command("Only this:", "hmgan doctor")])[0]
-    assert "hmgan doctor" in text
-    assert "tensorboard" not in text
+def test_the_next_steps_are_of_this_run_and_a_walk_needs_two_classes(tmp_path):
+    text = write(tmp_path)[0]
+    assert "hmgan sample --network demo/run --class sandal" in text
+    assert "hmgan interpolate --network demo/run" in text
+    assert "tensorboard --logdir demo/run" in text
+    assert "hmgan interpolate" not in write(tmp_path, TRANSFER._replace(classes=("sandal",)))[0]
 
 
 def test_lists_read_naturally():

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from hmgan.study import cells, run, worker
 from hmgan.study.plan import cells as planned
 from hmgan.study.plan import load_study
-from hmgan.study.progress import Progress
+from hmgan.study.progress import StudyProgress
 from hmgan.study.tables import NONE
 
 LABELS = ["insects/table/seed0", "insects/hyper/seed0", "insects/table/seed1", "insects/hyper/seed1"]
@@ -57,7 +57,7 @@ def test_a_report_holds_what_was_measured_beside_the_papers_numbers(finished, wh
     assert all(name in text for name in names - {"insects-curves-dark.png"})
 
 
-def test_a_longer_study_goes_on_with_what_is_finished_and_ends_as_if_it_had_been_long_at_once(whole, study, in_process):
+def test_a_longer_study_resumes_what_is_finished_and_ends_as_if_it_had_been_long_at_once(whole, study, in_process):
     outdir = whole.parent / "longer"
     study(("kimg = 0.016", "kimg = 0.008"))
     assert compare(outdir, "--seeds", "0") == 0
@@ -134,7 +134,7 @@ def test_a_study_may_be_scored_at_its_end_alone_by_the_same_numbers(whole, study
     assert finals(tmp_path / "s", "hyper")["seed0"] == finals(whole, "hyper")["seed0"]
 
 
-def test_a_cell_whose_marker_is_missing_goes_on_from_its_checkpoint(whole, in_process, monkeypatch):
+def test_a_cell_whose_marker_is_missing_resumes_from_its_checkpoint(whole, in_process, monkeypatch):
     cell = whole / "cells" / "insects" / "hyper" / "seed0"
     lines = (cell / "train" / "stats.jsonl").read_text()
     (cell / "done.json").unlink()
@@ -186,7 +186,7 @@ def test_missing_cells_are_shown_as_missing(study, in_process, tmp_path, capsys)
     assert "insects/hyper/seed1  done   0.016 / 0.016" in said
 
 
-def test_a_failed_cell_is_reported_and_the_rest_go_on(study, in_process, tmp_path, capsys, monkeypatch):
+def test_a_failed_cell_is_reported_and_the_rest_are_run(study, in_process, tmp_path, capsys, monkeypatch):
     study()
     train = worker.stage
 
@@ -306,8 +306,8 @@ def test_two_at_once_run_every_cell_once(study, tmp_path, monkeypatch):
 
     def go():
         gate.wait()
-        with Progress(wanted, tmp_path) as progress:
-            assert run.run_all(wanted, tmp_path, progress) == {}
+        with StudyProgress(wanted, tmp_path) as progress:
+            assert run.run_all(progress, run.HERE, run.Limit()) == {}
 
     monkeypatch.setattr(run, "start", Slow)
     threads = [threading.Thread(target=go) for _ in range(2)]

@@ -1,4 +1,4 @@
-"""A study that is killed, process group and all, goes on and ends as if it had not been."""
+"""A study that is killed, process group and all, resumes and ends as if it had not been."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_a_killed_study_is_resumed_and_nothing_is_redone_or_lost(registry, in_pr
     assert tiny.command("compare", "tiny", "--outdir", tmp_path / "killed", "--seeds", "0") == 0
     said = capsys.readouterr().err
     assert "1 of 2 cells are done already" in said
-    assert "insects/hyper/seed0: goes on at kimg 0." in said
+    assert "insects/hyper/seed0: resumes at kimg 0." in said
     assert in_process == ["insects/hyper/seed0"]
     assert (first / "done.json").read_bytes() == done
     assert "resumed" in (second / "train" / "log.txt").read_text()
@@ -108,7 +108,7 @@ def test_a_killed_study_is_resumed_and_nothing_is_redone_or_lost(registry, in_pr
 def test_a_cell_ends_with_the_command_that_started_it_and_is_taken_over_at_once(registry, tmp_path):
     killed(registry, tmp_path / "killed", subprocess.Popen.kill)
     said = finish(start(registry, tmp_path / "killed", "--seeds", "0"))
-    assert "insects/hyper/seed0: goes on at kimg 0." in said
+    assert "insects/hyper/seed0: resumes at kimg 0." in said
     assert "insects/table/seed0: " not in said
 
 
@@ -137,7 +137,7 @@ def test_the_smoke_study_takes_two_minutes_of_a_core_and_is_killed_and_resumed_o
     process.communicate()
     assert not (second / "done.json").exists()
     said, _ = smoke().communicate(timeout=DEADLINE)
-    assert b"close/hyper-mod-c/seed0: goes on at kimg 0." in said
+    assert b"close/hyper-mod-c/seed0: resumes at kimg 0." in said
     assert b"close/gan-memory/seed0: starts" not in said
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     # Of a core, whatever else the machine has to do meanwhile.

@@ -117,7 +117,7 @@ def test_a_table_that_the_study_cannot_fill_is_refused_in_a_line(study, tmp_path
     study(('metrics = ["fd", "kd", "prdc"]', 'metrics = ["fd"]'), ('between = ["table", "hyper"]\n', ""))
     assert script(5, "--outdir", tmp_path) == 2
     assert capsys.readouterr().err == (
-        "error: table 5 shows prdc, and study 'tiny' has it not in metrics; add it there\n"
+        "error: table 5 shows prdc, and the metrics of study 'tiny' lack it; add it there\n"
     )
     assert script(3, "--outdir", tmp_path) == 2
     assert capsys.readouterr().err == (

@@ -13,7 +13,7 @@ import torch
 
 from hmgan.errors import UserError
 from hmgan.study import cells, run
-from hmgan.study.workers import VISIBLE, cores, places
+from hmgan.study.workers import VISIBLE, cores, workers
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def gpus(monkeypatch):
 
 
 def seen(text):
-    return [place.environment.get(VISIBLE) for place in places(text)]
+    return [worker.environment.get(VISIBLE) for worker in workers(text)]
 
 
 def test_workers_take_the_gpus_in_turn_and_those_on_cores_see_none(gpus):
@@ -46,24 +46,24 @@ def test_workers_take_the_gpus_in_turn_and_those_on_cores_see_none(gpus):
 
 def test_workers_on_cores_share_them_unless_the_environment_says_how_many(gpus, monkeypatch):
     gpus(0)
-    threads = places("cpu:2")[0].environment["OMP_NUM_THREADS"]
+    threads = workers("cpu:2")[0].environment["OMP_NUM_THREADS"]
     assert int(threads) == max(1, cores() // 2)
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    assert "OMP_NUM_THREADS" not in places("cpu:2")[0].environment
+    assert "OMP_NUM_THREADS" not in workers("cpu:2")[0].environment
 
 
 @pytest.mark.parametrize("text", ["0", "many", "cpu:", "gpu:2", "cpu:2;cuda:1"])
 def test_other_texts_are_refused(text, gpus):
     gpus(1)
     with pytest.raises(UserError) as caught:
-        places(text)
+        workers(text)
     assert str(caught.value) == f"--workers wants a number, cpu:N or cuda:N, or both joined by a comma, got {text!r}"
 
 
 def test_gpus_are_refused_where_there_are_none(gpus):
     gpus(0)
     with pytest.raises(UserError, match="--workers names cuda, and no GPU is to be seen here"):
-        places("cuda:1")
+        workers("cuda:1")
 
 
 class Sleeper:
@@ -74,7 +74,7 @@ class Sleeper:
         return subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE)
 
 
-def test_the_time_limit_ends_every_worker_and_leaves_its_cell_to_be_gone_on_with(study, tmp_path, monkeypatch, capsys):
+def test_the_time_limit_ends_every_worker_and_leaves_its_cell_to_be_resumed(study, tmp_path, monkeypatch, capsys):
     study()
     monkeypatch.setattr(run, "start", Sleeper)
     began = time.monotonic()
@@ -83,7 +83,7 @@ def test_the_time_limit_ends_every_worker_and_leaves_its_cell_to_be_gone_on_with
     assert time.monotonic() - began < 30
     said = capsys.readouterr().err
     assert said.count("stopped at kimg 0") == 3
-    assert "4 cells are not finished; the same command goes on with them" in said
+    assert "4 cells are not finished; the same command resumes them" in said
     states = [cells.read(path)["released"] for path in sorted((tmp_path / "s").glob("cells/*/*/*/claims/*.json"))]
     assert states == [True] * 3
     assert "0 of the 4 trainings are finished" in (tmp_path / "s" / "REPORT.md").read_text()
