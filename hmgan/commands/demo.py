@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from rich.console import Console
 
-from hmgan.config import experiment as config
 from hmgan.config.experiment import Experiment
+from hmgan.config.loading import anchored, load_experiment, settings
 from hmgan.data.named import scored_against
 from hmgan.errors import UserError
 from hmgan.evaluation.score import Score
@@ -20,6 +19,7 @@ from hmgan.generators.snapshot import load_generator
 from hmgan.generators.source import load_source
 from hmgan.generators.transfer import TransferGenerator
 from hmgan.generators.unconditional import UnconditionalGenerator
+from hmgan.options import DemoOptions
 from hmgan.pictures.grids import class_grid, fake_rows
 from hmgan.pictures.images import save_png
 from hmgan.pictures.strips import interpolation_strip, style_grid
@@ -31,23 +31,6 @@ from hmgan.train.run import run_training
 from hmgan.types import UNLABELLED
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DemoOptions:
-    """What `hmgan demo` was asked for.
-
-    Args:
-        outdir: that the run directory is made in.
-        experiment: the name of the transfer to show.
-        overrides: A.B=C, in their order.
-        seed: of everything random; None: the experiment's own.
-    """
-
-    outdir: Path
-    experiment: str
-    overrides: Sequence[str]
-    seed: int | None
-
-
 def run_demo(options: DemoOptions) -> Path:
     """Shows the source, transfers it, scores before and after, and leaves a folder with a report.
 
@@ -55,8 +38,7 @@ def run_demo(options: DemoOptions) -> Path:
     """
     began = time.monotonic()
     name, overrides, seed = options.experiment, options.overrides, options.seed
-    extra = {} if seed is None else {"train": {"seed": seed}}
-    experiment = config.anchored(config.load(name, overrides, extra))
+    experiment = anchored(load_experiment(name, overrides, settings(options)))
     if experiment.backbone is not None:
         raise UserError(f"hmgan demo wants a transfer experiment, got {name!r}, a pretraining")
     prepared = prepare(experiment)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -18,35 +17,12 @@ from hmgan.evaluation.score import Score
 from hmgan.evaluation.table import scores_table
 from hmgan.files import cache_folder
 from hmgan.generators.snapshot import Loaded, load_generator, newest_snapshot
+from hmgan.options import EvaluateOptions
 from hmgan.train import rundir
 from hmgan.train.distributed.runtime import Runtime
 from hmgan.types import UNLABELLED
 
 TABLE_COLUMNS = 3  # metrics side by side in a terminal of 80 characters
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EvaluateOptions:
-    """What `hmgan evaluate` was asked for.
-
-    Args:
-        run: a run directory, a snapshot or a source.
-        data: images to score against; None: those of the training.
-        per_class: fakes per class; None: as many as real images.
-        seed: of the fakes.
-        trunc: truncation; 1 is none.
-        extractor, perceptual: names of networks, or NAME:PATH.
-        metrics: names of METRICS.
-    """
-
-    run: Path
-    data: str | None
-    per_class: int | None
-    seed: int
-    trunc: float
-    extractor: str
-    metrics: Sequence[str]
-    perceptual: str
 
 
 def print_scores(options: EvaluateOptions) -> None:
@@ -65,7 +41,7 @@ def print_scores(options: EvaluateOptions) -> None:
                 "give --data with the same classes in the same order"
             )
         features = cache_folder() / "features"
-        judge = Judge(reals, options.extractor, features, runtime, options.metrics, options.perceptual)
+        judge = Judge(reals, options.extractor, features, runtime, options.metrics.split(","), options.perceptual)
         count = options.per_class or min(max(reals.counts), 10_000)
         generator = loaded.generator.to(runtime.device)
         verdict = judge(generator, loaded.classes, count, options.seed, options.trunc)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,29 +20,13 @@ from hmgan.generators import build
 from hmgan.generators.fold import folded
 from hmgan.generators.snapshot import SNAPSHOTS, Loaded, load_generator, newest_snapshot
 from hmgan.generators.source import CONFIG, DISCRIMINATOR, GENERATOR, read_choice, save_source, source_of
+from hmgan.options import ExportOptions
 from hmgan.report.scores import read_lines
 from hmgan.train import checkpoint, rundir
 from hmgan.train.checkpoint import STATE, TENSORS
 from hmgan.train.trainer import CHECKPOINTS
 
 RECIPE = "experiment.json"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ExportOptions:
-    """What `hmgan export` was asked for.
-
-    Args:
-        network: a run directory, whose newest snapshot is taken, or a snapshot.
-        out: a new folder.
-        cls: a class whose edits become part of the weights; None: the whole generator.
-        licence: for the card, as hubs abbreviate it.
-    """
-
-    network: Path
-    out: Path
-    cls: str | None
-    licence: str
 
 
 class Origin(NamedTuple):

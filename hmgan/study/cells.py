@@ -18,7 +18,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hmgan.config import experiment as config
+from hmgan.config.loading import resolve, to_table
 from hmgan.errors import UserError
 from hmgan.files import sha256_of, write_atomically
 from hmgan.report.scores import read_lines
@@ -142,7 +142,7 @@ def check_same(folder: Path, cell: Cell) -> None:
         return
     kept = read(folder / CELL)
     # Read as an experiment: a setting that is new since then has its default in both.
-    then = {"align_kimg": kept["align_kimg"], **config.to_table(config.resolve(kept["experiment"]))}
+    then = {"align_kimg": kept["align_kimg"], **to_table(resolve(kept["experiment"]))}
     table = _table(cell)
     now = {"align_kimg": table["align_kimg"], **table["experiment"]}
     if now["train"]["kimg"] > then["train"]["kimg"]:
@@ -169,7 +169,7 @@ def put(path: Path, content: dict[str, Any]) -> None:
 
 
 def _table(cell: Cell) -> dict[str, Any]:
-    return {"align_kimg": cell.align_kimg, "experiment": config.to_table(cell.experiment)}
+    return {"align_kimg": cell.align_kimg, "experiment": to_table(cell.experiment)}
 
 
 def _flat(table: Mapping[str, Any], above: str = "") -> dict[str, Any]:

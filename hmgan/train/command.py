@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from hmgan.config import experiment as config
 from hmgan.config.experiment import Experiment
+from hmgan.config.loading import anchored, load_experiment, merge, parse_override, resolve, settings, to_table
 from hmgan.errors import UserError
+from hmgan.options import TrainOptions
 from hmgan.train import dryrun, precision, rundir
 from hmgan.train.distributed.rendezvous import excused
 from hmgan.train.prepare import prepare, runtime_of
@@ -20,43 +18,6 @@ from hmgan.train.tasks.alignment import aligning
 AUTO = "auto"
 # What a run may go on under: how it is spread, not what it computes.
 SPREAD = ("compute.engine", "train.accumulate")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Shortcuts:
-    """Options that stand for settings of an experiment, in their units, see `placed`; None: not given."""
-
-    data: list[str] | None = None
-    source: str | None = None
-    kimg: float | None = None
-    batch: int | None = None
-    gamma: float | None = None
-    mirror: bool | None = None
-    aug: str | None = None
-    snap: float | None = None
-    metrics: int | None = None
-    seed: int | None = None
-    workers: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrainOptions(Shortcuts):
-    """What `hmgan pretrain`, `align` or `train` was asked for.
-
-    Args:
-        verb: pretrain, align or train.
-        outdir: that run directories are made in.
-        overrides: A.B=C, in their order.
-        resume: a run directory, "latest" or "auto"; None: a new run.
-        dry_run: say what would be trained, and train nothing.
-    """
-
-    verb: str
-    experiment: str
-    outdir: Path = Path("runs")
-    overrides: Sequence[str] = ()
-    resume: str | None = None
-    dry_run: bool = False
 
 
 def train(options: TrainOptions) -> Path:
@@ -90,7 +51,7 @@ def configured(options: TrainOptions) -> Experiment:
     name, verb = options.experiment, options.verb
     asked = precision.launched()
     before = [] if asked is None else [f"compute.precision={asked}"]  # --set comes after, and wins
-    experiment = config.anchored(config.load(name, [*before, *options.overrides], placed(options)))
+    experiment = anchored(load_experiment(name, [*before, *options.overrides], settings(options)))
     if tasks.verb(experiment) == "train" and verb == "align":  # any transfer's heads can be aligned
         return aligning(experiment)
     if tasks.verb(experiment) != verb:
@@ -119,7 +80,7 @@ def lengthened(options: TrainOptions, run: str) -> tuple[Path, Experiment, Exper
     kept = rundir.read_config(folder)
     if tasks.verb(kept) != options.verb:
         raise UserError(f"{folder} is a run of hmgan {tasks.verb(kept)}, got hmgan {options.verb}")
-    given, spread = placed(options), options.overrides
+    given, spread = settings(options), options.overrides
     changes = {key for key in given if key != "train"} | set(given.get("train", {})) - {"kimg"}
     if changes or not all(is_spread(override) for override in spread):
         raise UserError(
@@ -133,33 +94,13 @@ def lengthened(options: TrainOptions, run: str) -> tuple[Path, Experiment, Exper
         )
     if not given and not spread:
         return folder, kept, kept
-    table = config.to_table(kept)
+    table = to_table(kept)
     for override in spread:
-        config.merge(table, config.parse_override(override))
-    config.merge(table, given)
-    return folder, kept, config.resolve(table)
+        merge(table, parse_override(override))
+    merge(table, given)
+    return folder, kept, resolve(table)
 
 
 def is_spread(override: str) -> bool:
     key = override.partition("=")[0].strip()
     return key in SPREAD or key.startswith("compute.engine.")
-
-
-def placed(options: Shortcuts) -> dict[str, Any]:
-    """The options that were given, where they stand in the table of an experiment."""
-    tables: dict[str, dict[str, object]] = {
-        "data": {"sources": options.data},
-        "train": {
-            "kimg": options.kimg,
-            "batch": options.batch,
-            "snap": options.snap,
-            "seed": options.seed,
-        },
-        "loader": {"mirror": options.mirror, "workers": options.workers},
-        "r1": {"gamma": options.gamma},
-        "augment": {"name": options.aug},
-        "evaluation": {"per_class": options.metrics},
-    }
-    given = {name: {key: value for key, value in keys.items() if value is not None} for name, keys in tables.items()}
-    source = {} if options.source is None else {"source": options.source}
-    return source | {name: keys for name, keys in given.items() if keys}
