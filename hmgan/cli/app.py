@@ -1,4 +1,4 @@
-"""The command line: every verb of it, and what becomes of errors. What verbs run is imported when they are called."""
+"""The command line: its verbs, and how errors are shown. What a verb runs is imported when it is called."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from hmgan import __version__, options
-from hmgan.cli.command import command, later, read
+from hmgan.cli.command import command, lazy, read
 from hmgan.errors import UserError
 
 # What a mistake on the command line itself raises: UsageError, which typer does not export by name.
@@ -107,22 +107,22 @@ def launch(given: options.LaunchOptions) -> None:
 
 
 app.command("list")(list_)
-app.command("show")(command(options.ShowOptions, later("hmgan.commands.show:print_entry")))
-app.command("pack")(command(options.PackOptions, later("hmgan.commands.pack:pack_images")))
+app.command("show")(command(options.ShowOptions, lazy("hmgan.commands.show:print_entry")))
+app.command("pack")(command(options.PackOptions, lazy("hmgan.commands.pack:pack_images")))
 app.command("index")(index)
 app.add_typer(data, name="data")
 app.command("import")(import_)
 for verb, training in options.TRAINING.items():
-    app.command(verb)(command(training, later("hmgan.train.command:train")))
-app.command("evaluate")(command(options.EvaluateOptions, later("hmgan.commands.evaluate:print_scores")))
-app.command("sample")(command(options.SampleOptions, later("hmgan.commands.sample:draw_samples")))
-app.command("interpolate")(command(options.InterpolateOptions, later("hmgan.commands.interpolate:draw_interpolation")))
-app.command("demo")(command(options.DemoOptions, later("hmgan.commands.demo:run_demo")))
-app.command("compare")(command(options.CompareOptions, later("hmgan.study.run:compare", failed=bool)))
-app.command("export")(command(options.ExportOptions, later("hmgan.commands.export:export")))
-app.command("mix")(command(options.MixOptions, later("hmgan.commands.mix:draw_mixes")))
+    app.command(verb)(command(training, lazy("hmgan.train.command:train")))
+app.command("evaluate")(command(options.EvaluateOptions, lazy("hmgan.commands.evaluate:print_scores")))
+app.command("sample")(command(options.SampleOptions, lazy("hmgan.commands.sample:draw_samples")))
+app.command("interpolate")(command(options.InterpolateOptions, lazy("hmgan.commands.interpolate:draw_interpolation")))
+app.command("demo")(command(options.DemoOptions, lazy("hmgan.commands.demo:run_demo")))
+app.command("compare")(command(options.CompareOptions, lazy("hmgan.study.run:compare", failed=bool)))
+app.command("export")(command(options.ExportOptions, lazy("hmgan.commands.export:export")))
+app.command("mix")(command(options.MixOptions, lazy("hmgan.commands.mix:draw_mixes")))
 app.command("launch", context_settings=TRAINS_OPTIONS)(command(options.LaunchOptions, launch))
-app.command("doctor")(command(options.DoctorOptions, later("hmgan.doctor.command:doctor", failed=not_)))
+app.command("doctor")(command(options.DoctorOptions, lazy("hmgan.doctor.command:doctor", failed=not_)))
 
 
 def main() -> None:

@@ -1,9 +1,9 @@
-"""From a dataclass of options to a command of typer."""
+"""Commands of typer, made of the dataclasses that declare their options."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, Field, fields
 from importlib import import_module
 from inspect import Parameter, Signature
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
@@ -17,35 +17,39 @@ T = TypeVar("T", bound="DataclassInstance")
 
 
 def command(options: type[T], run: Callable[[T], object]) -> Callable[..., object]:
-    """A function for `app.command()` that makes the options of its arguments, and runs with them.
+    """A function for `app.command()`: it collects its arguments in the dataclass, and calls `run` with that.
 
-    Its parameters are the fields annotated for typer, in their order, and its help is the dataclass's docstring.
+    Its parameters are the fields that are annotated for typer, in their order; its help is the dataclass's docstring.
     """
 
     def call(**given: Any) -> object:
-        # None is what was not given, for which a field has its own default.
+        # None stands for what was not given: the field has its own default.
         return run(options(**{name: value for name, value in given.items() if value is not None}))
 
     hints = get_type_hints(options, include_extras=True)
-    parameters = []
-    for field in fields(options):
-        if hasattr(hints[field.name], "__metadata__"):
-            required = field.default is MISSING and field.default_factory is MISSING
-            usual = Parameter.empty if required else None if field.default is MISSING else field.default
-            parameters.append(
-                Parameter(field.name, Parameter.KEYWORD_ONLY, default=usual, annotation=hints[field.name])
-            )
+    parameters = [
+        Parameter(field.name, Parameter.KEYWORD_ONLY, default=shown(field), annotation=hints[field.name])
+        for field in fields(options)
+        if hasattr(hints[field.name], "__metadata__")
+    ]
     call.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
     call.__doc__ = options.__doc__
     return call
 
 
-def later(function: str, failed: Callable[[Any], bool] = lambda _: False) -> Callable[[Any], None]:
-    """The function `module:name`, imported when it is called, so that --help answers at once.
+def shown(field: Field[Any]) -> object:
+    """The default that the help shows: none for a list, which is empty."""
+    if field.default is not MISSING:
+        return field.default
+    return Parameter.empty if field.default_factory is MISSING else None
+
+
+def lazy(function: str, failed: Callable[[Any], bool] = lambda _: False) -> Callable[[Any], None]:
+    """The function `module:name` of the options, imported when it is called, so that --help answers at once.
 
     Args:
-        function: takes the options.
-        failed: whether the exit code is 1, by what the function returns.
+        function: where it is.
+        failed: of what it returns, whether the exit code is 1.
     """
 
     def call(options: Any) -> None:

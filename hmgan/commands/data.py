@@ -1,4 +1,4 @@
-"""`hmgan index` and `hmgan data`: the index of others' shards, a look at packed images, a check of every byte."""
+"""`hmgan index` and `hmgan data`: indexing shards that others made, and looking at and checking packed images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def index(place: str, classes: Sequence[str] | None) -> None:
     """Writes the index beside shards, and describes them.
 
     Args:
-        classes: names of the classes 0, 1, ...; None: what the shards say.
+        classes: names of the classes 0, 1, ...; None: those that the shards name.
     """
     print("\n".join(described(ShardSet(make_index(place, classes)))))
 

@@ -1,4 +1,4 @@
-"""`hmgan demo`: the whole main job on the embedded photographs, and a report of it."""
+"""`hmgan demo`: a transfer on the embedded photographs from start to report."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from hmgan.config.experiment import Experiment
 from hmgan.config.loading import anchored, load_experiment, settings
 from hmgan.data.named import scored_against
 from hmgan.errors import UserError
@@ -32,13 +31,13 @@ from hmgan.types import UNLABELLED
 
 
 def run_demo(options: DemoOptions) -> Path:
-    """Shows the source, transfers it, scores before and after, and leaves a folder with a report.
+    """Draws the source, transfers it, scores it before and after, and writes a folder with a report.
 
     Raises: UserError for an experiment that does not fit, or an output folder that cannot be made.
     """
     began = time.monotonic()
-    name, overrides, seed = options.experiment, options.overrides, options.seed
-    experiment = anchored(load_experiment(name, overrides, settings(options)))
+    name = options.experiment
+    experiment = anchored(load_experiment(name, options.overrides, settings(options)))
     if experiment.backbone is not None:
         raise UserError(f"hmgan demo wants a transfer experiment, got {name!r}, a pretraining")
     prepared = prepare(experiment)
@@ -51,10 +50,12 @@ def run_demo(options: DemoOptions) -> Path:
     if loaded.transfer is not None:
         draw(loaded.transfer, loaded.classes, folder)
     before, after = recorded_scores(folder)
-    given = [f"--set {o}" for o in overrides] + ([] if seed is None else [f"--seed {seed}"])
+    aim = f"{len(loaded.classes)} classes" if experiment.conditional else f"{experiment.data}, without labels"
+    given = [f"--set {override}" for override in options.overrides]
+    given += [] if options.seed is None else [f"--seed {options.seed}"]
     transfer_report(
         folder,
-        title=f"From {experiment.source} to {aim(experiment, loaded.classes)}",
+        title=f"From {experiment.source} to {aim}",
         transfer=Transfer(
             source=str(experiment.source),
             classes=loaded.classes,
@@ -76,10 +77,6 @@ def run_demo(options: DemoOptions) -> Path:
     return folder
 
 
-def aim(experiment: Experiment, classes: tuple[str, ...]) -> str:
-    return f"{len(classes)} classes" if experiment.conditional else f"{experiment.data}, without labels"
-
-
 def show_source(name: str, folder: Path) -> None:
     """The source's own images, source.png, before anything is trained."""
     source = UnconditionalGenerator(load_source(name).backbone).eval()
@@ -94,7 +91,7 @@ def draw(generator: TransferGenerator, classes: tuple[str, ...], folder: Path) -
 
 
 def tell(folder: Path, before: Sequence[Score], after: Sequence[Score], minutes: float) -> None:
-    """The scores on the terminal, and where everything is."""
+    """Prints the scores, and where everything is."""
     console = Console()
     if before:
         console.print(scores_table([("before", before), ("after", after)]))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich.console import Console
 
@@ -16,7 +15,7 @@ from hmgan.evaluation.judge import Judge
 from hmgan.evaluation.score import Score
 from hmgan.evaluation.table import scores_table
 from hmgan.files import cache_folder
-from hmgan.generators.snapshot import Loaded, load_generator, newest_snapshot
+from hmgan.generators.snapshot import SNAPSHOTS, Loaded, load_generator, newest_snapshot
 from hmgan.options import EvaluateOptions
 from hmgan.train import rundir
 from hmgan.train.distributed.runtime import Runtime
@@ -58,21 +57,17 @@ def print_scores(options: EvaluateOptions) -> None:
 
 
 def reals_of(loaded: Loaded, options: EvaluateOptions) -> Images:
-    """The images to score against."""
+    """The images to score against: those named, those that the run is scored against, or those of its training."""
     kept = loaded.config.get("data")
     trained_on = None if kept is None else Data.model_validate(kept)
-    wanted = scored_against(trained_on, options.data or evaluation_data(options.run))
-    return open_images(wanted, labelled=loaded.classes != (UNLABELLED,))
-
-
-def evaluation_data(run: Path) -> str | None:
-    """The evaluation data that a run's configuration names."""
-    if not (run / "snapshots").is_dir():
-        return None
-    return rundir.read_config(run).evaluation.data
+    named = options.data
+    if not named and (options.run / SNAPSHOTS).is_dir():
+        named = rundir.read_config(options.run).evaluation.data
+    return open_images(scored_against(trained_on, named), labelled=loaded.classes != (UNLABELLED,))
 
 
 def print_tables(scores: Sequence[Score]) -> None:
+    """The scores as tables that a terminal has room for."""
     columns = list(dict.fromkeys(score.metric for score in scores))
     for first in range(0, len(columns), TABLE_COLUMNS):
         shown = columns[first : first + TABLE_COLUMNS]

@@ -1,4 +1,4 @@
-"""`hmgan pack`: images into shards, as a recipe says or as their kind does."""
+"""`hmgan pack`: images into shards, read by a recipe or as what they are."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hmgan.options import PackOptions
 
 
 def pack_images(options: PackOptions) -> None:
-    """Packs, and says what there is now.
+    """Packs, and prints what was packed.
 
     Raises: UserError for options that do not go together, and whatever `pack` refuses.
     """

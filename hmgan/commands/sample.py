@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import torch
 from PIL import Image
@@ -23,6 +24,11 @@ def parse_grid(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
+def keys(seeds: Sequence[int]) -> list[int]:
+    """Of the images of these seeds."""
+    return [rng.key(seed, "sample", 0) for seed in seeds]
+
+
 @torch.no_grad()
 def draw_samples(options: SampleOptions) -> None:
     """One PNG per class and seed, or one grid per class. An image depends on its class and seed alone.
@@ -37,8 +43,7 @@ def draw_samples(options: SampleOptions) -> None:
     for name in options.classes:
         if name not in loaded.classes:
             raise unknown("class", name, loaded.classes)
-    keys = [rng.key(seed, "sample", 0) for seed in seeds]
-    latents = loaded.generator.latents(keys)
+    latents = loaded.generator.latents(keys(seeds))
     for name in options.classes or loaded.classes:
         images = class_images(loaded.generator, latents, loaded.classes.index(name), options.trunc)
         if options.grid:

@@ -47,8 +47,8 @@ def add(folder: Path) -> None:
 
 
 def added() -> list[Path]:
-    """The folders given to `add`, as another process must add them to see the same entries."""
-    return list(reversed(_extra))
+    """The folders given to `add`, in the order in which another process must add them."""
+    return _extra[::-1]
 
 
 def kind_named(word: str) -> str:
@@ -60,12 +60,9 @@ def kind_named(word: str) -> str:
 
 
 def entries(kind: str) -> dict[str, Path]:
-    """The entries of a kind by name; a user's entry takes the place of the package's."""
-    roots = [
-        *reversed(_extra),
-    ]
+    """The entries of a kind by name; a user's entry replaces the package's."""
     found: dict[str, Path] = {}
-    for root in [Path(str(resources.files("hmgan.registry"))), *roots]:
+    for root in [Path(str(resources.files("hmgan.registry"))), *added()]:
         found |= {path.stem: path for path in sorted((root / FOLDERS[kind]).glob("*.toml"))}
     return found
 

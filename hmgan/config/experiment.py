@@ -1,4 +1,4 @@
-"""An experiment as a strict model, and which components can stand in it together."""
+"""An experiment as a strict model, and which of its components go together."""
 
 from __future__ import annotations
 
@@ -11,27 +11,16 @@ from hmgan import components
 from hmgan.config.settings import R1, Choice, Compute, Data, Ema, Evaluation, Loader, Optimizer, Strict, Train, named
 from hmgan.errors import UserError
 
-# The fields of an experiment that name a component, and the kind each must be of.
-CHOICES = {
-    "task": "task",
-    "backbone": "backbone",
-    "discriminator": "discriminator",
-    "disc_head": "disc-head",
-    "class_net": "class-net",
-    "modulation": "modulation",
-    "adversarial": "adversarial",
-    "contrastive": "contrastive",
-    "regularizer": "regularizer",
-    "augment": "augment",
-    "gen_penalty": "gen-penalty",
-    "players": "players",
-    "feature_net": "feature-net",
-    "compute.engine": "engine",
-}
+_COMPONENTS = (
+    *("task", "backbone", "discriminator", "disc_head", "class_net", "modulation", "adversarial", "contrastive"),
+    *("regularizer", "augment", "gen_penalty", "players", "feature_net", "compute.engine"),
+)
+# The fields of an experiment that name a component, and its kind.
+CHOICES = {path: path.rpartition(".")[2].replace("_", "-") for path in _COMPONENTS}
 
 
 class Experiment(Strict):
-    """One training run, whole. Two runs of one experiment differ in nothing but what is said on the command line."""
+    """Everything that defines a training run, but for what is given on the command line."""
 
     summary: str = Field(description="what it is, in one line")
     provenance: str = Field("", description="where its settings are from")
@@ -117,9 +106,9 @@ def chosen(experiment: Experiment, path: str) -> Choice | None:
 
 
 def check_beside(experiment: Experiment) -> None:
-    """Raises UserError for a component without what it needs beside it, or with what it cannot stand beside.
+    """Raises UserError for a component without a setting that it needs, or with one that it excludes.
 
-    What that is, components say themselves: `needs` and `excludes`, setting -> why. A setting is a path, or path=value.
+    Components declare both: `needs` and `excludes` map a setting, as path or path=value, to the reason.
     """
     for field, kind in CHOICES.items():
         choice = chosen(experiment, field)

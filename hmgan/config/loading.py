@@ -1,4 +1,4 @@
-"""How an experiment is loaded, overridden and stored. A mistake is one line, and nothing is written."""
+"""Experiments from registry entries, overrides and options, and back to tables."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from hmgan.options import Setting
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-# What is meant where a table's place holds a bare value.
+# The key that a bare value stands for, where a table is expected.
 BARE = {**dict.fromkeys((path.rpartition(".")[2] for path in CHOICES), "name"), "data": "sources"}
 
 
@@ -63,7 +63,7 @@ def choose(kind: str, name: str, options: Mapping[str, Any], where: str = "") ->
 
 
 def settings(options: DataclassInstance) -> dict[str, Any]:
-    """The options that were given and stand for settings, where these stand in the table of an experiment."""
+    """The options that were given and stand for settings, as a table to lay over an experiment's."""
     table: dict[str, Any] = {}
     for name, hint in get_type_hints(type(options), include_extras=True).items():
         for setting in getattr(hint, "__metadata__", ()):
@@ -87,9 +87,9 @@ def read_extended(name: str) -> dict[str, Any]:
 
 
 def merge(base: dict[str, Any], top: Mapping[str, Any]) -> None:
-    """Lays `top` over `base`, table by table. A new component name starts from that component's own options.
+    """Lays `top` over `base`, table by table, in place.
 
-    Options that have no name yet are those of the name that comes to them.
+    A new component name drops the options of the old one; options without a name are kept for the name that follows.
     """
     for key, value in top.items():
         below = base.get(key)

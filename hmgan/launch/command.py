@@ -27,7 +27,7 @@ def launch(options: LaunchOptions, read: Read) -> None:
 
     Raises: UserError before anything is started, for whatever is wrong with the options.
     """
-    experiment, rest, nodes = options.experiment, options.rest, options.nodes
+    experiment, rest, nodes = options.experiment, options.context.args, options.nodes
     if options.target not in TARGETS:
         raise unknown("target", options.target, TARGETS)
     way = TARGETS[options.target]

@@ -55,7 +55,7 @@ def test_every_setting_is_shown_with_its_sentence_and_its_default() -> None:
     text = commented.commented(to_table(load_experiment("hyper-mod-c", ["train.batch=7"])))
     lines = re.sub(r"\n {28}#", "", text).splitlines()  # wrapped comments made whole
     for line in (
-        "batch = 7                   # images per step over all ranks and parts (default 32)",
+        "batch = 7                   # images per step over all ranks and microbatches (default 32)",
         "kimg = 1000.0               # thousands of real images shown (default)",
         "epsilon = 1e-05             # added to sigma, in units of the site's gain (default)",
         "[class_net]                 # from a label to the class vector v: `hmgan list class-nets`",
