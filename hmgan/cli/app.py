@@ -99,13 +99,6 @@ def import_(
     import_checkpoint(checkpoint, out, resolution=resolution, stddev_group=stddev_group)
 
 
-def launch(given: options.LaunchOptions) -> None:
-    """Reads what comes after EXPERIMENT as the verb that trains it does."""
-    from hmgan.launch.command import launch
-
-    launch(given, read)
-
-
 app.command("list")(list_)
 app.command("show")(command(options.ShowOptions, lazy("hmgan.commands.show:print_entry")))
 app.command("pack")(command(options.PackOptions, lazy("hmgan.commands.pack:pack_images")))
@@ -121,7 +114,9 @@ app.command("demo")(command(options.DemoOptions, lazy("hmgan.commands.demo:run_d
 app.command("compare")(command(options.CompareOptions, lazy("hmgan.study.run:compare", failed=bool)))
 app.command("export")(command(options.ExportOptions, lazy("hmgan.commands.export:export")))
 app.command("mix")(command(options.MixOptions, lazy("hmgan.commands.mix:draw_mixes")))
-app.command("launch", context_settings=TRAINS_OPTIONS)(command(options.LaunchOptions, launch))
+app.command("launch", context_settings=TRAINS_OPTIONS)(
+    command(options.LaunchOptions, lazy("hmgan.launch.command:launch", read))
+)
 app.command("doctor")(command(options.DoctorOptions, lazy("hmgan.doctor.command:doctor", failed=not_)))
 
 
@@ -129,11 +124,8 @@ def main() -> None:
     """The `hmgan` command. A mistake of the user's is one line and exit code 2."""
     try:
         app(sys.argv[1:] or ["--help"], standalone_mode=False)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except WrongUse as error:
-        print(f"error: {error.format_message()}", file=sys.stderr)
+    except (UserError, WrongUse) as error:
+        print(f"error: {error if isinstance(error, UserError) else error.format_message()}", file=sys.stderr)
         sys.exit(2)
     except typer.Abort:
         print("aborted", file=sys.stderr)

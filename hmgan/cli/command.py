@@ -44,17 +44,17 @@ def shown(field: Field[Any]) -> object:
     return Parameter.empty if field.default_factory is MISSING else None
 
 
-def lazy(function: str, failed: Callable[[Any], bool] = lambda _: False) -> Callable[[Any], None]:
+def lazy(function: str, *more: object, failed: Callable[[Any], bool] = lambda _: False) -> Callable[[Any], None]:
     """The function `module:name` of the options, imported when it is called, so that --help answers at once.
 
     Args:
-        function: where it is.
+        more: what it takes after the options.
         failed: of what it returns, whether the exit code is 1.
     """
 
     def call(options: Any) -> None:
         module, _, name = function.partition(":")
-        if failed(getattr(import_module(module), name)(options)):
+        if failed(getattr(import_module(module), name)(options, *more)):
             raise SystemExit(1)
 
     return call

@@ -15,20 +15,12 @@ from hmgan.pictures.images import save_png
 
 
 def index(place: str, classes: Sequence[str] | None) -> None:
-    """Writes the index beside shards, and describes them.
-
-    Args:
-        classes: names of the classes 0, 1, ...; None: those that the shards name.
-    """
+    """Writes the index beside shards and describes them; the classes have the names given, or those in the shards."""
     print("\n".join(described(ShardSet(make_index(place, classes)))))
 
 
 def inspect(name: str, grid: Path | None) -> None:
-    """Describes a data set.
-
-    Args:
-        grid: a PNG for the first images of each class; None: no picture.
-    """
+    """Describes a data set, and draws the first images of each class into the PNG `grid`, if one is given."""
     images = open_data(name)
     print("\n".join(described(images)))
     if grid is not None:

@@ -8,15 +8,12 @@ from typing import Any
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from hmgan import components
+from hmgan.config import entries
 from hmgan.config.settings import R1, Choice, Compute, Data, Ema, Evaluation, Loader, Optimizer, Strict, Train, named
 from hmgan.errors import UserError
 
-_COMPONENTS = (
-    *("task", "backbone", "discriminator", "disc_head", "class_net", "modulation", "adversarial", "contrastive"),
-    *("regularizer", "augment", "gen_penalty", "players", "feature_net", "compute.engine"),
-)
 # The fields of an experiment that name a component, and its kind.
-CHOICES = {path: path.rpartition(".")[2].replace("_", "-") for path in _COMPONENTS}
+CHOICES = {"compute.engine" if kind == "engine" else kind.replace("-", "_"): kind for kind in entries.COMPONENTS}
 
 
 class Experiment(Strict):

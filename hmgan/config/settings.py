@@ -65,12 +65,9 @@ class Data(Strict):
     @model_validator(mode="before")
     @classmethod
     def _short(cls, value: Any) -> Any:
-        return {"sources": value} if isinstance(value, str | list) else value
-
-    @field_validator("sources", mode="before")
-    @classmethod
-    def _bare_name(cls, value: Any) -> Any:
-        return [value] if isinstance(value, str) else value
+        table = {"sources": value} if isinstance(value, str | list) else value
+        bare = isinstance(table, dict) and isinstance(table.get("sources"), str)
+        return {**table, "sources": [table["sources"]]} if bare else table
 
     @field_validator("sources")
     @classmethod
