@@ -15,40 +15,8 @@ if TYPE_CHECKING:  # pydantic takes longer to import than `hmgan list` to print
 
 T = TypeVar("T")
 ENTRY_POINTS = "hmgan.components"
-# Where the built-in components live: found and described by their source, and imported by `get` alone.
-MODULES = (
-    "hmgan.augment.ada",
-    "hmgan.augment.diffaugment",
-    "hmgan.backbones.biggan",
-    "hmgan.backbones.gan_memory_resnet",
-    "hmgan.backbones.stylegan1",
-    "hmgan.discriminators.biggan",
-    "hmgan.discriminators.gan_memory_resnet",
-    "hmgan.discriminators.heads",
-    "hmgan.discriminators.stylegan1",
-    "hmgan.modulation.adafm",
-    "hmgan.modulation.adain",
-    "hmgan.modulation.cgan_transfer",
-    "hmgan.modulation.cgan_transfer_port",
-    "hmgan.modulation.class_nets",
-    "hmgan.modulation.label_to_z",
-    "hmgan.modulation.scale_shift",
-    "hmgan.losses.adversarial",
-    "hmgan.losses.barlow_twins",
-    "hmgan.losses.cdc",
-    "hmgan.losses.dcl",
-    "hmgan.losses.ewc",
-    "hmgan.losses.feature_nets",
-    "hmgan.losses.lecam",
-    "hmgan.train.engines.fsdp2",
-    "hmgan.train.engines.replicated",
-    "hmgan.train.engines.zero",
-    "hmgan.train.tasks.alignment",
-    "hmgan.train.tasks.anchors",
-    "hmgan.train.tasks.gan",
-    "hmgan.train.tasks.players",
-    "hmgan.train.tasks.reconstruction",
-)
+# Where the built-in components live: they are described by their source, and imported only by `get`.
+FOLDERS = ("augment", "backbones", "discriminators", "modulation", "losses", "train/engines", "train/tasks")
 _REGISTRY: dict[tuple[str, str], type] = {}
 
 
@@ -57,7 +25,8 @@ def register(kind: str, name: str) -> Callable[[type[T]], type[T]]:
 
     def add(component: type[T]) -> type[T]:
         taken = _REGISTRY[kind, name].__module__ if (kind, name) in _REGISTRY else None
-        if component.__module__ not in MODULES and (kind, name) in _builtin():
+        own = component.__module__.split(".")[0] == signatures.PACKAGE
+        if not own and (kind, name) in _builtin():
             taken = _builtin()[kind, name].module
         if taken:
             raise ValueError(f"{kind} {name!r} is registered already, by {taken}")
@@ -69,12 +38,13 @@ def register(kind: str, name: str) -> Callable[[type[T]], type[T]]:
 
 @cache
 def _builtin() -> dict[tuple[str, str], signatures.Registered]:
-    return {(found.kind, found.name): found for module in MODULES for found in signatures.registered(module)}
+    modules = [module for folder in FOLDERS for module in signatures.modules(folder)]
+    return {(found.kind, found.name): found for module in modules for found in signatures.registered(module)}
 
 
 @cache
 def _load() -> None:
-    """What other packages add, which nothing but importing them tells."""
+    """Imports what other packages register: their entry points do not name the components."""
     from importlib.metadata import entry_points
 
     for point in entry_points(group=ENTRY_POINTS):

@@ -1,4 +1,4 @@
-"""The one exception that users see: a single line that says what, got, and what to do; and how such lines are made."""
+"""The exception that users see: one line that says what is wrong, what was got, and what to do."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:  # pydantic takes longer to import than --help to print
 
 
 class UserError(ValueError):
-    """A mistake the user can mend. The command line prints its text and exits with code 2."""
+    """A mistake that the user can correct. The command line prints its text and exits with code 2."""
 
 
 class DamageError(UserError):
-    """Images that are lost or wrong where they lie, whatever is tried; a run may go on without a few of them."""
+    """Images that are lost or damaged in storage, so that no retry helps; a run may leave a few of them out."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -27,18 +27,20 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
+    """The error for a name that no component or entry of a kind has."""
     known = sorted(known)
     return UserError(f"no {kind} named {name!r}{nearest(name, known)} known: {', '.join(known) or 'none'}")
 
 
 def explain(error: ValidationError, model: type[BaseModel], where: str = "") -> str:
-    """The first problem of a validation, as one line with the path, what was got, and what to do."""
+    """The first problem of a validation as one line: the path, what was got, and what to do."""
     problems = error.errors()
     problem = problems[0]
     loc = _without_members(model, problem["loc"])
     path = ".".join(str(part) for part in (where, *loc) if part != "")
     if problem["type"] == "extra_forbidden":
-        known = _known_keys(model, problem["loc"][:-1])
+        table = model_at(model, *problem["loc"][:-1])
+        known = list(table.model_fields) if table else []
         return (
             f"unknown key {path!r}{nearest(str(problem['loc'][-1]), known)} known: {', '.join(sorted(known)) or 'none'}"
         )
@@ -53,7 +55,7 @@ def explain(error: ValidationError, model: type[BaseModel], where: str = "") -> 
 
 
 def _without_members(model: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
-    """A problem's place without the union member's name, which pydantic puts behind the field's."""
+    """A problem's path without the name of a union's member, which pydantic puts after the field's."""
     kept: list[int | str] = []
     inner: type[BaseModel] | None = model
     for part in loc:
@@ -64,21 +66,16 @@ def _without_members(model: type[BaseModel], loc: tuple[int | str, ...]) -> tupl
     return tuple(kept)
 
 
-def _known_keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
-    inner: type[BaseModel] | None = model
-    for part in path:
-        inner = model_at(inner, part)
-    return list(inner.model_fields) if inner else []
-
-
-def model_at(model: type[BaseModel] | None, part: int | str) -> type[BaseModel] | None:
-    """The model that a field holds, bare, as a union's member or in a list; None for any other field."""
+def model_at(model: type[BaseModel] | None, *path: int | str) -> type[BaseModel] | None:
+    """The model that the field at a path holds, bare, as a union's member or in a list; None for any other field."""
     from pydantic import BaseModel
 
-    if isinstance(part, int):
-        return model
-    if model is None or part not in model.model_fields:
-        return None
-    annotation = model.model_fields[part].annotation
-    members = [annotation, *getattr(annotation, "__args__", ())]
-    return next((m for m in members if inspect.isclass(m) and issubclass(m, BaseModel)), None)
+    for part in path:
+        if isinstance(part, int):
+            continue
+        if model is None or part not in model.model_fields:
+            return None
+        annotation = model.model_fields[part].annotation
+        members = [annotation, *getattr(annotation, "__args__", ())]
+        model = next((m for m in members if inspect.isclass(m) and issubclass(m, BaseModel)), None)
+    return model

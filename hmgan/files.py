@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Files that are either complete or not there, and their hashes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def write_folder_atomically(folder: Path, write: Callable[[Path], object]) -> None:
-    """The same for a folder of files. What stood there is replaced only once the new one is whole."""
+    """The same for a folder of files. An existing folder is replaced only once the new one is complete."""
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -60,7 +60,7 @@ def write_folder_atomically(folder: Path, write: Callable[[Path], object]) -> No
 
 @contextmanager
 def named_if_full(folder: Path) -> Iterator[None]:
-    """Raises UserError where a write fails for want of room."""
+    """Raises UserError where a write fails because the disk is full."""
     try:
         yield
     except (OSError, SafetensorError) as error:
@@ -71,12 +71,13 @@ def named_if_full(folder: Path) -> Iterator[None]:
 
 
 def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return sha256_of_open(file.fileno())
 
 
 def sha256_of_open(descriptor: int) -> str:
-    """Of a whole file. Its position stays: others may be reading."""
+    """The same of an open file, whose position stays as it is: others may be reading."""
     digest, offset = hashlib.sha256(), 0
     while chunk := os.pread(descriptor, CHUNK, offset):
         digest.update(chunk)
@@ -94,4 +95,5 @@ def sync(path: Path) -> None:
 
 
 def launch_file(name: str) -> Path:
+    """A file of the package's launch/ folder."""
     return Path(str(resources.files("hmgan.launch_files"))) / name

@@ -1,4 +1,4 @@
-"""What a component says of itself: docstring and options, read from its source where importing it would be slow."""
+"""Docstrings and options of components, read from their source where importing them would be slow."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def inspected(component: type) -> Signature:
 
 
 def read(module: str, cls: str) -> Signature:
-    """The same of a class of this package that is not."""
+    """The signature of a class of this package, without importing it."""
     source = _source(module)
     doc = source.docstring(cls)
     said = _sentences(doc)
@@ -62,6 +62,11 @@ def read(module: str, cls: str) -> Signature:
         value = REQUIRED if default is None else where.value(default)
         options[argument.arg] = Option(where.value(argument.annotation), value, said.get(argument.arg, ""))
     return Signature(doc, options)
+
+
+def modules(folder: str) -> list[str]:
+    """The modules in a folder of this package."""
+    return [".".join((PACKAGE, *folder.split("/"), path.stem)) for path in sorted((HERE / folder).glob("[!_]*.py"))]
 
 
 def registered(module: str) -> Iterator[Registered]:
@@ -75,7 +80,7 @@ def registered(module: str) -> Iterator[Registered]:
 
 
 def declared(module: str, cls: str, attribute: str) -> dict[str, str]:
-    """A table in a class's own body; empty where there is none of that name."""
+    """A dictionary in a class's own body; empty where there is none of that name."""
     source = _source(module)
     node = source.nodes[cls]
     for member in node.body if isinstance(node, ast.ClassDef) else []:
@@ -91,7 +96,7 @@ def first_line(module: str, cls: str) -> str:
 
 
 def _sentences(doc: str) -> dict[str, str]:
-    """What the `Args:` of a docstring say of each, on one line."""
+    """The description of each argument in a docstring's `Args:`, on one line."""
     section = ARGS.search(doc)
     found = ARG.findall(section[1]) if section else []
     return {name: " ".join(text.split()) for names, text in found for name in names.split(", ")}
@@ -136,7 +141,7 @@ class _Source(dict[str, Any]):
         return ast.get_docstring(node) or ""
 
     def options(self, cls: str) -> tuple[_Source, list[tuple[ast.arg, ast.expr | None]]]:
-        """Keyword-only arguments and defaults of a class's constructor, its own or a base's, and where that stands."""
+        """Keyword-only arguments and defaults of a class's constructor, its own or inherited, and its module."""
         if (home := self.home(cls)) is not None:
             return home.options(cls)
         node = self.nodes.get(cls)

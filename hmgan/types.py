@@ -1,4 +1,4 @@
-"""The vocabulary every part shares. B batch, R rows, C channels, O/I out and in, H/W pixels, Z latent, F features."""
+"""The types that all packages share. B batch, R rows, C channels, O/I out and in, H/W pixels, Z latent, F features."""
 
 from __future__ import annotations
 
@@ -31,22 +31,26 @@ class Latents(NamedTuple):
 
 
 class GenOut(NamedTuple):
+    """What G returns."""
+
     image: Tensor  # [B, 3, H, W] in about [-1, 1]
     features: tuple[Tensor, ...]  # one [B, C, H, W] per block, for self-alignment (Eq. 6)
 
 
 class DiscOut(NamedTuple):
+    """What D returns."""
+
     logit: Tensor  # [B], of each sample's own class
     embedding: Tensor  # [B, F], the features before the last layer
     class_logits: Tensor | None = None  # [B, N], where D has an auxiliary classifier
 
 
 class Site(NamedTuple):
-    """A modulatable layer, as it acts: gain applied, kernels laid out [O, I, k, k], a linear layer's weight [O, I]."""
+    """A layer that can be modulated, as it acts: gain applied, a kernel as [O, I, k, k], a linear weight as [O, I]."""
 
     weight: Tensor  # [O, I, k, k] or [O, I]
     bias: Tensor  # [O]
-    gain: float  # the equalised-learning-rate gain inside `weight`; heads speak in units of it
+    gain: float  # of the equalised learning rate, inside `weight`; heads predict in units of it
     axes: tuple[int, ...] = (2, 3)  # of the weight, over which it is normalised: a kernel's taps, or a row's inputs
 
 

@@ -1,4 +1,4 @@
-"""What is a URL, and that none with a secret in it is kept."""
+"""URLs of data, which must carry no secrets: they are kept in every run directory."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from hmgan.errors import UserError
 
 
 def is_url(name: str) -> bool:
+    """Whether a name is a URL, not a path or a registry entry."""
     return "://" in name
 
 

@@ -58,7 +58,7 @@ class Clocked:
 
 def train(data: str, folder: Path) -> None:
     """One rank: the demo's experiment, its trainer, and its stream behind a clock."""
-    from hmgan.config import experiment as config
+    from hmgan.config.loading import load_experiment
     from hmgan.data import indexed
     from hmgan.train import trainer
     from hmgan.train.log import RunLog
@@ -74,7 +74,7 @@ def train(data: str, folder: Path) -> None:
     indexed.batches = clocked  # type: ignore[assignment]
     settings = [f"data={data}", f"train.batch={BATCH}", f"train.kimg={STEPS * BATCH / 1000}", "train.trackers=[]"]
     settings += ["train.snap=1000", "evaluation.per_class=0", "compute.threads=1"]
-    experiment = config.load("demo", settings)
+    experiment = load_experiment("demo", settings)
     prepared = prepare(experiment)
     work = folder / f"rank{prepared.runtime.rank}"
     work.mkdir()

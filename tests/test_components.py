@@ -126,9 +126,9 @@ class Elsewhere(nn.Module):
 """
 ASK = """
 from hmgan import components
-from hmgan.config import experiment
+from hmgan.config.loading import load_experiment
 print(*components.names("contrastive"))
-print(experiment.load("hyper-mod-b", ["contrastive=from-elsewhere"]).contrastive)
+print(load_experiment("hyper-mod-b", ["contrastive=from-elsewhere"]).contrastive)
 """
 
 

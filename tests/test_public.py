@@ -15,7 +15,7 @@ import torch
 import hmgan
 from hmgan import components
 from hmgan.config import entries
-from hmgan.config import experiment as config
+from hmgan.config.loading import load_experiment
 from hmgan.generators.snapshot import load_generator
 
 PAGE = Path(__file__).parents[1] / "docs" / "python.md"
@@ -69,7 +69,7 @@ def test_the_entry_of_the_page_is_an_experiment(tmp_path: Path) -> None:
     (tmp_path / "experiments").mkdir()
     (tmp_path / "experiments" / "gentle.toml").write_text(blocks("toml")[0])
     entries.add(tmp_path)
-    assert config.load("gentle").optimizer.lr == tomllib.loads(blocks("toml")[0])["optimizer"]["lr"]
+    assert load_experiment("gentle").optimizer.lr == tomllib.loads(blocks("toml")[0])["optimizer"]["lr"]
 
 
 def test_a_run_directory_holds_the_files_of_the_page(shards: Path, source: Path, tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from PIL import Image
 
 from hmgan import components
 from hmgan.cli.app import main
-from hmgan.config import experiment as config
 from hmgan.config.experiment import Experiment
+from hmgan.config.loading import load_experiment, merge, parse_override, resolve
 from hmgan.config.settings import Choice
 from hmgan.data.pack.pack import pack
 from hmgan.generators.source import save_source
@@ -70,7 +70,7 @@ def write_source(folder: Path, backbone: str = "stylegan1") -> Path:
 def transfer(shards: Path, source: Path, *overrides: str, name: str = "hyper-mod-b", **extra: object) -> Experiment:
     """A transfer of the tiny source, 4 images a step, without trackers."""
     given = (f"data={shards}", f"source={source}", "train.batch=4", "train.trackers=[]", *overrides)
-    return config.load(name, given, extra)
+    return load_experiment(name, given, extra)
 
 
 def pretraining(shards: Path, *overrides: str, backbone: str = "stylegan1") -> Experiment:
@@ -83,8 +83,8 @@ def pretraining(shards: Path, *overrides: str, backbone: str = "stylegan1") -> E
         "train": {"batch": 4, "trackers": []},
     }
     for override in overrides:
-        config.merge(table, config.parse_override(override))
-    return config.resolve(table)
+        merge(table, parse_override(override))
+    return resolve(table)
 
 
 def no_snapshot(trainer: Trainer, kimg: float) -> None:

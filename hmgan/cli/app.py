@@ -1,20 +1,22 @@
-"""The command line: every verb of it, and what becomes of errors. Heavy imports live inside the verbs."""
+"""The command line: its verbs, and how errors are shown. What a verb runs is imported when it is called."""
 
 from __future__ import annotations
 
 import sys
+from operator import not_
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from hmgan import __version__
-from hmgan.cli import data, models, training
-from hmgan.cli.options import Set
+from hmgan import __version__, options
+from hmgan.cli.command import command, lazy, read
 from hmgan.errors import UserError
 
 # What a mistake on the command line itself raises: UsageError, which typer does not export by name.
 WrongUse: Any = typer.BadParameter.__base__
+# What comes after the EXPERIMENT of `hmgan launch` is for `hmgan train` to read.
+TRAINS_OPTIONS = {"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False}
 
 app = typer.Typer(
     name="hmgan",
@@ -23,6 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+data = typer.Typer(help="Looks at packed images.", no_args_is_help=True)
 
 
 def _version(wanted: bool) -> None:
@@ -46,7 +49,6 @@ def common(
             entries.add(folder)
 
 
-@app.command("list")
 def list_(
     kind: Annotated[str | None, typer.Argument(help="For example experiments; left out: all kinds.")] = None,
 ) -> None:
@@ -56,41 +58,74 @@ def list_(
     print_list(kind)
 
 
-@app.command()
-def show(name: str, set_: Set = None) -> None:
-    """A registry entry; of an experiment or a component every setting, what it means and its default."""
-    from hmgan.commands.show import print_entry
+def index(
+    place: Annotated[str, typer.Argument(help="A folder or URL of WebDataset shards.")],
+    classes: Annotated[str | None, typer.Option(help="Names of the classes 0, 1, ..., joined by commas.")] = None,
+) -> None:
+    """Writes the index beside shards that others made."""
+    from hmgan.commands.data import index
 
-    print_entry(name, set_ or [])
+    index(place, classes.split(",") if classes else None)
 
 
-app.command()(data.pack)
-app.command()(data.index)
-app.add_typer(data.looks, name="data")
-app.command("import")(models.import_)
-app.command()(training.pretrain)
-app.command()(training.align)
-app.command()(training.train)
-app.command()(models.evaluate)
-app.command()(models.sample)
-app.command()(models.interpolate)
-app.command()(training.demo)
-app.command()(training.compare)
-app.command()(models.export)
-app.command()(models.mix)
-app.command(context_settings=training.TRAINS_OPTIONS)(training.launch)
-app.command()(training.doctor)
+@data.command()
+def inspect(
+    data: Annotated[str, typer.Argument(help="A folder, a URL, or a name of `hmgan list datasets`.")],
+    grid: Annotated[Path | None, typer.Option(help="Draw the first images of each class into this PNG.")] = None,
+) -> None:
+    """Counts, sizes, a histogram of the classes and a picture of them."""
+    from hmgan.commands.data import inspect
+
+    inspect(data, grid)
+
+
+@data.command()
+def verify(data: Annotated[str, typer.Argument(help="A folder or URL.")]) -> None:
+    """Reads every byte and decodes every image."""
+    from hmgan.commands.data import verify
+
+    verify(data)
+
+
+def import_(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of the public StyleGAN port.")],
+    out: Annotated[Path, typer.Argument(help="A new folder for the source.")],
+    resolution: Annotated[int | None, typer.Option(help="Output pixels; left out: the highest in the file.")] = None,
+    stddev_group: Annotated[int, typer.Option(help="Of D's minibatch deviation; 0: the batch, as the port has.")] = 0,
+) -> None:
+    """Reads a foreign checkpoint into safetensors, with a report of every tensor."""
+    from hmgan.importers.convert import import_checkpoint
+
+    import_checkpoint(checkpoint, out, resolution=resolution, stddev_group=stddev_group)
+
+
+app.command("list")(list_)
+app.command("show")(command(options.ShowOptions, lazy("hmgan.commands.show:print_entry")))
+app.command("pack")(command(options.PackOptions, lazy("hmgan.commands.pack:pack_images")))
+app.command("index")(index)
+app.add_typer(data, name="data")
+app.command("import")(import_)
+for verb, training in options.TRAINING.items():
+    app.command(verb)(command(training, lazy("hmgan.train.command:train")))
+app.command("evaluate")(command(options.EvaluateOptions, lazy("hmgan.commands.evaluate:print_scores")))
+app.command("sample")(command(options.SampleOptions, lazy("hmgan.commands.sample:draw_samples")))
+app.command("interpolate")(command(options.InterpolateOptions, lazy("hmgan.commands.interpolate:draw_interpolation")))
+app.command("demo")(command(options.DemoOptions, lazy("hmgan.commands.demo:run_demo")))
+app.command("compare")(command(options.CompareOptions, lazy("hmgan.study.run:compare", failed=bool)))
+app.command("export")(command(options.ExportOptions, lazy("hmgan.commands.export:export")))
+app.command("mix")(command(options.MixOptions, lazy("hmgan.commands.mix:draw_mixes")))
+app.command("launch", context_settings=TRAINS_OPTIONS)(
+    command(options.LaunchOptions, lazy("hmgan.launch.command:launch", read))
+)
+app.command("doctor")(command(options.DoctorOptions, lazy("hmgan.doctor.command:doctor", failed=not_)))
 
 
 def main() -> None:
     """The `hmgan` command. A mistake of the user's is one line and exit code 2."""
     try:
         app(sys.argv[1:] or ["--help"], standalone_mode=False)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except WrongUse as error:
-        print(f"error: {error.format_message()}", file=sys.stderr)
+    except (UserError, WrongUse) as error:
+        print(f"error: {error if isinstance(error, UserError) else error.format_message()}", file=sys.stderr)
         sys.exit(2)
     except typer.Abort:
         print("aborted", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""`hmgan index` and `hmgan data`: the index of others' shards, a look at packed images, a check of every byte."""
+"""`hmgan index` and `hmgan data`: indexing shards that others made, and looking at and checking packed images."""
 
 from __future__ import annotations
 
@@ -15,20 +15,12 @@ from hmgan.pictures.images import save_png
 
 
 def index(place: str, classes: Sequence[str] | None) -> None:
-    """Writes the index beside shards, and describes them.
-
-    Args:
-        classes: names of the classes 0, 1, ...; None: what the shards say.
-    """
+    """Writes the index beside shards and describes them; the classes have the names given, or those in the shards."""
     print("\n".join(described(ShardSet(make_index(place, classes)))))
 
 
 def inspect(name: str, grid: Path | None) -> None:
-    """Describes a data set.
-
-    Args:
-        grid: a PNG for the first images of each class; None: no picture.
-    """
+    """Describes a data set, and draws the first images of each class into the PNG `grid`, if one is given."""
     images = open_data(name)
     print("\n".join(described(images)))
     if grid is not None:

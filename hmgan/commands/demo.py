@@ -1,17 +1,15 @@
-"""`hmgan demo`: the whole main job on the embedded photographs, and a report of it."""
+"""`hmgan demo`: a transfer on the embedded photographs from start to report."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from rich.console import Console
 
-from hmgan.config import experiment as config
-from hmgan.config.experiment import Experiment
+from hmgan.config.loading import anchored, load_experiment, settings
 from hmgan.data.named import scored_against
 from hmgan.errors import UserError
 from hmgan.evaluation.score import Score
@@ -20,6 +18,7 @@ from hmgan.generators.snapshot import load_generator
 from hmgan.generators.source import load_source
 from hmgan.generators.transfer import TransferGenerator
 from hmgan.generators.unconditional import UnconditionalGenerator
+from hmgan.options import DemoOptions
 from hmgan.pictures.grids import class_grid, fake_rows
 from hmgan.pictures.images import save_png
 from hmgan.pictures.strips import interpolation_strip, style_grid
@@ -31,32 +30,14 @@ from hmgan.train.run import run_training
 from hmgan.types import UNLABELLED
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DemoOptions:
-    """What `hmgan demo` was asked for.
-
-    Args:
-        outdir: that the run directory is made in.
-        experiment: the name of the transfer to show.
-        overrides: A.B=C, in their order.
-        seed: of everything random; None: the experiment's own.
-    """
-
-    outdir: Path
-    experiment: str
-    overrides: Sequence[str]
-    seed: int | None
-
-
 def run_demo(options: DemoOptions) -> Path:
-    """Shows the source, transfers it, scores before and after, and leaves a folder with a report.
+    """Draws the source, transfers it, scores it before and after, and writes a folder with a report.
 
     Raises: UserError for an experiment that does not fit, or an output folder that cannot be made.
     """
     began = time.monotonic()
-    name, overrides, seed = options.experiment, options.overrides, options.seed
-    extra = {} if seed is None else {"train": {"seed": seed}}
-    experiment = config.anchored(config.load(name, overrides, extra))
+    name = options.experiment
+    experiment = anchored(load_experiment(name, options.overrides, settings(options)))
     if experiment.backbone is not None:
         raise UserError(f"hmgan demo wants a transfer experiment, got {name!r}, a pretraining")
     prepared = prepare(experiment)
@@ -69,9 +50,11 @@ def run_demo(options: DemoOptions) -> Path:
     if loaded.transfer is not None:
         draw(loaded.transfer, loaded.classes, folder)
     before, after = recorded_scores(folder)
-    given = [f"--set {o}" for o in overrides] + ([] if seed is None else [f"--seed {seed}"])
+    aim = f"{len(loaded.classes)} classes" if experiment.conditional else f"{experiment.data}, without labels"
+    given = [f"--set {override}" for override in options.overrides]
+    given += [] if options.seed is None else [f"--seed {options.seed}"]
     transfer = Transfer(
-        title=f"From {experiment.source} to {aim(experiment, loaded.classes)}",
+        title=f"From {experiment.source} to {aim}",
         source=str(experiment.source),
         classes=loaded.classes,
         data=str(experiment.data),
@@ -90,10 +73,6 @@ def run_demo(options: DemoOptions) -> Path:
     return folder
 
 
-def aim(experiment: Experiment, classes: tuple[str, ...]) -> str:
-    return f"{len(classes)} classes" if experiment.conditional else f"{experiment.data}, without labels"
-
-
 def show_source(name: str, folder: Path) -> None:
     """The source's own images, source.png, before anything is trained."""
     source = UnconditionalGenerator(load_source(name).backbone).eval()
@@ -108,7 +87,7 @@ def draw(generator: TransferGenerator, classes: tuple[str, ...], folder: Path) -
 
 
 def tell(folder: Path, before: Sequence[Score], after: Sequence[Score], minutes: float) -> None:
-    """The scores on the terminal, and where everything is."""
+    """Prints the scores, and where everything is."""
     console = Console()
     if before:
         console.print(scores_table([("before", before), ("after", after)]))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 from rich.console import Console
 
@@ -17,36 +15,13 @@ from hmgan.evaluation.judge import Judge
 from hmgan.evaluation.score import Score
 from hmgan.evaluation.table import scores_table
 from hmgan.files import cache_folder
-from hmgan.generators.snapshot import Loaded, load_generator, newest_snapshot
+from hmgan.generators.snapshot import SNAPSHOTS, Loaded, load_generator, newest_snapshot
+from hmgan.options import EvaluateOptions
 from hmgan.train import rundir
 from hmgan.train.distributed.runtime import Runtime
 from hmgan.types import UNLABELLED
 
 TABLE_COLUMNS = 3  # metrics side by side in a terminal of 80 characters
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EvaluateOptions:
-    """What `hmgan evaluate` was asked for.
-
-    Args:
-        run: a run directory, a snapshot or a source.
-        data: images to score against; None: those of the training.
-        per_class: fakes per class; None: as many as real images.
-        seed: of the fakes.
-        trunc: truncation; 1 is none.
-        extractor, perceptual: names of networks, or NAME:PATH.
-        metrics: names of METRICS.
-    """
-
-    run: Path
-    data: str | None
-    per_class: int | None
-    seed: int
-    trunc: float
-    extractor: str
-    metrics: Sequence[str]
-    perceptual: str
 
 
 def print_scores(options: EvaluateOptions) -> None:
@@ -65,7 +40,7 @@ def print_scores(options: EvaluateOptions) -> None:
                 "give --data with the same classes in the same order"
             )
         features = cache_folder() / "features"
-        judge = Judge(reals, options.extractor, features, runtime, options.metrics, options.perceptual)
+        judge = Judge(reals, options.extractor, features, runtime, options.metrics.split(","), options.perceptual)
         count = options.per_class or min(max(reals.counts), 10_000)
         generator = loaded.generator.to(runtime.device)
         verdict = judge(generator, loaded.classes, count, options.seed, options.trunc)
@@ -82,21 +57,17 @@ def print_scores(options: EvaluateOptions) -> None:
 
 
 def reals_of(loaded: Loaded, options: EvaluateOptions) -> Images:
-    """The images to score against."""
+    """The images to score against: those named, those that the run is scored against, or those of its training."""
     kept = loaded.config.get("data")
     trained_on = None if kept is None else Data.model_validate(kept)
-    wanted = scored_against(trained_on, options.data or evaluation_data(options.run))
-    return open_images(wanted, labelled=loaded.classes != (UNLABELLED,))
-
-
-def evaluation_data(run: Path) -> str | None:
-    """The evaluation data that a run's configuration names."""
-    if not (run / "snapshots").is_dir():
-        return None
-    return rundir.read_config(run).evaluation.data
+    named = options.data
+    if not named and (options.run / SNAPSHOTS).is_dir():
+        named = rundir.read_config(options.run).evaluation.data
+    return open_images(scored_against(trained_on, named), labelled=loaded.classes != (UNLABELLED,))
 
 
 def print_tables(scores: Sequence[Score]) -> None:
+    """The scores as tables that a terminal has room for."""
     columns = list(dict.fromkeys(score.metric for score in scores))
     for first in range(0, len(columns), TABLE_COLUMNS):
         shown = columns[first : first + TABLE_COLUMNS]

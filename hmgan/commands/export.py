@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,29 +20,13 @@ from hmgan.generators import build
 from hmgan.generators.fold import folded
 from hmgan.generators.snapshot import SNAPSHOTS, Loaded, load_generator, newest_snapshot
 from hmgan.generators.source import CONFIG, DISCRIMINATOR, GENERATOR, read_choice, save_source, source_of
+from hmgan.options import ExportOptions
 from hmgan.report.scores import read_lines
 from hmgan.train import checkpoint, rundir
 from hmgan.train.checkpoint import STATE, TENSORS
 from hmgan.train.trainer import CHECKPOINTS
 
 RECIPE = "experiment.json"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ExportOptions:
-    """What `hmgan export` was asked for.
-
-    Args:
-        network: a run directory, whose newest snapshot is taken, or a snapshot.
-        out: a new folder.
-        cls: a class whose edits become part of the weights; None: the whole generator.
-        licence: for the card, as hubs abbreviate it.
-    """
-
-    network: Path
-    out: Path
-    cls: str | None
-    licence: str
 
 
 class Origin(NamedTuple):
@@ -57,8 +40,8 @@ class Origin(NamedTuple):
 def export(options: ExportOptions) -> None:
     """Writes model.safetensors, config.json and README.md, the model card, into a new folder.
 
-    Of a whole generator, `hmgan sample --network OUT` draws the same images. Of one class, the folder is a source, for
-    `hmgan train --source OUT` too if the run still has D as it was at that snapshot.
+    Of a whole generator, `hmgan sample --network OUT` draws the same images. Of one class, the folder is a source; also
+    for `hmgan train --source OUT`, if the run still has the D of that snapshot.
 
     Raises: UserError for an existing folder, a network that is not there, or a class that is not there or cannot fold.
     """
@@ -81,8 +64,8 @@ def export(options: ExportOptions) -> None:
         if origin.run is not None:
             shutil.copyfile(origin.run / rundir.CONFIG, partial / RECIPE)
         use = f"hmgan sample --network {out.name} --seeds 0-31 --grid 8x4"
-        whole = cls is None or (partial / DISCRIMINATOR).is_file()
-        use += f"\nhmgan train hyper-mod-b --source {out.name} --data SHARDS" if cls is not None and whole else ""
+        if cls is not None and (partial / DISCRIMINATOR).is_file():
+            use += f"\nhmgan train hyper-mod-b --source {out.name} --data SHARDS"
         write_card(partial, title(origin, cls), facts(origin, cls), scores(origin, cls), use, options.licence)
 
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -101,23 +84,19 @@ def origin_of(network: Path) -> Origin:
 
 
 def save_folded(folder: Path, origin: Origin, cls: str) -> None:
-    """One class as a source, with D's judgement of that class where it is to be had."""
+    """Saves one class as a source, with the D of that class where `discriminator_of` finds it."""
     config = origin.loaded.config
     generator, label = origin.loaded.transfer, origin.loaded.classes.index(cls)
-    assert generator is not None  # `export` has seen to it
+    assert generator is not None  # checked by `export`
     known = ("experiment", "kimg", "data", "source", "source_sha256")
-    notes = {
-        "summary": f"class {cls}, folded",
-        "class": cls,
-        **{name: config[name] for name in known if name in config},
-    }
+    notes = {"summary": f"class {cls}, folded", "class": cls, **{key: config[key] for key in known if key in config}}
     backbone = read_choice(config, "backbone", origin.snapshot)
-    save_source(folder, (backbone, folded(generator, label)), judge_of(origin, label), notes)
+    save_source(folder, (backbone, folded(generator, label)), discriminator_of(origin, label), notes)
 
 
-def judge_of(origin: Origin, label: int) -> tuple[Choice, nn.Module] | None:
-    """D of one logit as it judges a class, from the run's checkpoint of the same moment; None where there is none."""
-    kept = origin.run and same_moment(origin.run, origin.loaded.config.get("kimg"))
+def discriminator_of(origin: Origin, label: int) -> tuple[Choice, nn.Module] | None:
+    """D reduced to the logit of one class, from the run's checkpoint of the same kimg; None where there is none."""
+    kept = origin.run and checkpoint_at(origin.run, origin.loaded.config.get("kimg"))
     if not kept:
         return None
     assert origin.run is not None
@@ -134,8 +113,8 @@ def judge_of(origin: Origin, label: int) -> tuple[Choice, nn.Module] | None:
     return choice, plain
 
 
-def same_moment(run: Path, kimg: float | None) -> Path | None:
-    """The run's whole checkpoint of a kimg."""
+def checkpoint_at(run: Path, kimg: float | None) -> Path | None:
+    """The run's complete checkpoint of a kimg; None where there is none."""
     for path in checkpoint.stored(run / CHECKPOINTS):
         if (path / STATE).is_file() and json.loads((path / STATE).read_text())["kimg"] == kimg:
             return path
@@ -143,6 +122,7 @@ def same_moment(run: Path, kimg: float | None) -> Path | None:
 
 
 def title(origin: Origin, cls: str | None) -> str:
+    """The model card's."""
     what = str(origin.loaded.config.get("experiment") or origin.loaded.config.get("summary") or "A generator")
     return what if cls is None else f"{what}: class {cls} alone"
 
@@ -164,7 +144,7 @@ def facts(origin: Origin, cls: str | None) -> dict[str, str]:
 
 
 def scores(origin: Origin, cls: str | None) -> list[Score]:
-    """The snapshot's in its run's metrics.jsonl, of every class or of one; the first of each, as reports take them."""
+    """The snapshot's first scores in its run's metrics.jsonl, of every class or of one."""
     kept: dict[tuple[str, str], Score] = {}
     for line in read_lines(origin.run / "metrics.jsonl") if origin.run is not None else ():
         if line["snapshot"] == origin.snapshot.name and cls in (None, line["class"]):

@@ -6,16 +6,15 @@ Legend: R rows (seeds), K columns (seeds), H/W pixels.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from hmgan import rng
+from hmgan.commands.sample import keys
 from hmgan.errors import UserError, unknown
 from hmgan.generators.build import Generator
 from hmgan.generators.snapshot import load_generator
+from hmgan.options import MixOptions, parse_seeds
 from hmgan.pictures.class_images import class_images
 from hmgan.pictures.images import enlarged, grid, labelled_grid, save_png
 from hmgan.pictures.strips import CELL
@@ -24,34 +23,14 @@ from hmgan.types import Latents
 CLASSES = "classes.png"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MixOptions:
-    """What `hmgan mix` was asked for.
-
-    Args:
-        outdir: for the pictures.
-        seeds, fine: whose coarse and whose fine style; rows and columns of the pictures. Without `fine`, no mixing.
-        crossover: the first block with the fine style; None: the middle one.
-        classes: their names; none: all.
-        trunc: truncation; 1 is none.
-    """
-
-    network: Path
-    outdir: Path
-    seeds: Sequence[int]
-    fine: Sequence[int] | None
-    crossover: int | None
-    classes: Sequence[str]
-    trunc: float
-
-
 @torch.no_grad()
 def draw_mixes(options: MixOptions) -> None:
-    """Without `fine`, classes.png: a row per class, a column per seed. With it, CLASS.png for every class named.
+    """Without --with, classes.png: a row per class, a column per seed. With it, CLASS.png for every class named.
 
-    Raises: UserError for an unknown class, a generator without what is mixed, or a block that is not there.
+    Raises: UserError for an unknown class, a generator that has nothing to mix, or a block that does not exist.
     """
-    rows, columns, names, truncation = options.seeds, options.fine, options.classes, options.trunc
+    rows, names, truncation = parse_seeds(options.seeds), options.classes, options.trunc
+    columns = None if options.fine is None else parse_seeds(options.fine)
     loaded = load_generator(options.network)
     generator, known = loaded.generator, loaded.classes
     for name in names:
@@ -98,7 +77,7 @@ def mixed_grid(
 
 
 def first_fine_block(generator: Generator, crossover: int | None) -> int:
-    """Raises UserError where there is no such block, or the generator takes one style for all blocks."""
+    """Raises UserError if the block does not exist, or the generator takes one style for all blocks."""
     blocks = int(generator.latents([0]).crossover_B)
     if bool((generator.latents(range(64), mixing=1.0).crossover_B == blocks).all()):
         raise UserError("this generator's blocks take no second style; leave --with out, for classes by styles")
@@ -109,14 +88,9 @@ def first_fine_block(generator: Generator, crossover: int | None) -> int:
     return crossover or max(1, blocks // 2)
 
 
-def keys(seeds: Sequence[int]) -> list[int]:
-    """The images that `hmgan sample` draws of these seeds."""
-    return [rng.key(seed, "sample", 0) for seed in seeds]
-
-
-def chosen(latents: Latents, places: Sequence[int]) -> Latents:
+def chosen(latents: Latents, samples: Sequence[int]) -> Latents:
     """Some of the samples, in any order."""
-    at = list(places)
+    at = list(samples)
     noise = tuple(n[at] for n in latents.noise)
     return Latents(latents.z[at], noise, latents.z_mix[at], latents.crossover_B[at])
 

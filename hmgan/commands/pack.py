@@ -1,10 +1,9 @@
-"""`hmgan pack`: images into shards, as a recipe says or as their kind does."""
+"""`hmgan pack`: images into shards, read by a recipe or as what they are."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -14,47 +13,11 @@ from hmgan.data.pack.kinds import open_source
 from hmgan.data.pack.pack import pack
 from hmgan.data.pack.recipes import Prepared, Recipe
 from hmgan.errors import UserError
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PackOptions:
-    """What `hmgan pack` was asked for.
-
-    Args:
-        src: what holds the images.
-        out: a new folder for shards and index, or a URL.
-        recipe: how to read src; None: as whichever kind it is.
-        split: of the recipe; None: the one it is made for.
-        accept_counts: pack images whose number is not what the recipe expects.
-        resolution: pixels; None: the recipe's, or the images' own.
-        pad: pixels of border on every side, in place of resizing.
-        fit: how images become squares, "crop" or "pad".
-        extension, quality: of the images in the shards.
-        shard_samples: images per shard.
-        name: of the shards; None: the folder's.
-        image_column, label_column: of a table; None: the usual ones.
-        threads: None: one per core.
-    """
-
-    src: Path
-    out: str
-    recipe: str | None
-    split: str | None
-    accept_counts: bool
-    resolution: int | None
-    pad: int
-    fit: str
-    extension: str
-    quality: int
-    shard_samples: int
-    name: str | None
-    image_column: str | None
-    label_column: str | None
-    threads: int | None
+from hmgan.options import PackOptions
 
 
 def pack_images(options: PackOptions) -> None:
-    """Packs, and says what there is now.
+    """Packs, and prints what was packed.
 
     Raises: UserError for options that do not go together, and whatever `pack` refuses.
     """

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from PIL import Image
@@ -13,27 +11,9 @@ from PIL import Image
 from hmgan import rng
 from hmgan.errors import UserError, unknown
 from hmgan.generators.snapshot import load_generator
+from hmgan.options import SampleOptions, parse_seeds
 from hmgan.pictures.class_images import class_images
 from hmgan.pictures.images import grid, save_png
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SampleOptions:
-    """What `hmgan sample` was asked for.
-
-    Args:
-        outdir: for the pictures.
-        classes: their names; none: all.
-        trunc: truncation; 1 is none.
-        grid: columns and rows of one picture per class; None: a picture per class and seed.
-    """
-
-    network: Path
-    outdir: Path
-    seeds: Sequence[int]
-    classes: Sequence[str]
-    trunc: float
-    grid: tuple[int, int] | None
 
 
 def parse_grid(text: str) -> tuple[int, int]:
@@ -44,22 +24,26 @@ def parse_grid(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
+def keys(seeds: Sequence[int]) -> list[int]:
+    """Of the images of these seeds."""
+    return [rng.key(seed, "sample", 0) for seed in seeds]
+
+
 @torch.no_grad()
 def draw_samples(options: SampleOptions) -> None:
     """One PNG per class and seed, or one grid per class. An image depends on its class and seed alone.
 
     Raises: UserError for an unknown class, or seeds and grid that do not match.
     """
-    seeds, outdir = options.seeds, options.outdir
-    columns, rows = options.grid or (1, len(seeds))
+    seeds, outdir = parse_seeds(options.seeds), options.outdir
+    columns, rows = parse_grid(options.grid) if options.grid else (1, len(seeds))
     if columns * rows != len(seeds):
         raise UserError(f"--grid {columns}x{rows} has {columns * rows} places for {len(seeds)} seeds; make them equal")
     loaded = load_generator(options.network)
     for name in options.classes:
         if name not in loaded.classes:
             raise unknown("class", name, loaded.classes)
-    keys = [rng.key(seed, "sample", 0) for seed in seeds]
-    latents = loaded.generator.latents(keys)
+    latents = loaded.generator.latents(keys(seeds))
     for name in options.classes or loaded.classes:
         images = class_images(loaded.generator, latents, loaded.classes.index(name), options.trunc)
         if options.grid:

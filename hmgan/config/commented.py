@@ -1,4 +1,4 @@
-"""An experiment's table as TOML that says beside every setting what it is and its default, in 80 columns."""
+"""An experiment as TOML with a comment beside every setting: what it is, and its default. 80 columns wide."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NBSP = "\N{NO-BREAK SPACE}"
 
 
 def commented(table: Mapping[str, Any]) -> str:
-    """TOML that reads back as this table of an experiment; what has no value stands in it as a comment."""
+    """TOML that reads back as this table of an experiment; a setting without a value becomes a comment."""
     lines = [*_settings(table, Experiment.model_fields)]
     for key, value in table.items():
         if isinstance(value, Mapping):
@@ -47,10 +47,7 @@ def _field(path: str) -> FieldInfo:
 
 def _table(path: str) -> type[BaseModel] | None:
     """The model of a table of an experiment; None for a setting that is none."""
-    table: type[BaseModel] | None = Experiment
-    for key in path.split("."):
-        table = model_at(table, key)
-    return table
+    return model_at(Experiment, *path.split("."))
 
 
 def _sentence(path: str, field: FieldInfo) -> str:

@@ -11,31 +11,14 @@ from typing import Any
 from hmgan import components
 from hmgan.errors import UserError, explain, unknown
 
-# kind -> folder. All but DATA_ONLY are components registered in code, to which an entry gives options and a provenance.
-FOLDERS = {
-    "task": "tasks",
-    "backbone": "backbones",
-    "discriminator": "discriminators",
-    "disc-head": "disc-heads",
-    "class-net": "class-nets",
-    "modulation": "modulations",
-    "adversarial": "adversarials",
-    "contrastive": "contrastives",
-    "regularizer": "regularizers",
-    "augment": "augments",
-    "gen-penalty": "gen-penalties",
-    "players": "players",
-    "feature-net": "feature-nets",
-    "engine": "engines",
-    "dataset": "datasets",
-    "recipe": "recipes",
-    "source": "sources",
-    "extractor": "extractors",
-    "perceptual": "perceptuals",
-    "experiment": "experiments",
-    "study": "studies",
-}
+# Kinds of components, registered in code: an entry gives one of them options and a provenance.
+COMPONENTS = (
+    *("task", "backbone", "discriminator", "disc-head", "class-net", "modulation", "adversarial", "contrastive"),
+    *("regularizer", "augment", "gen-penalty", "players", "feature-net", "engine"),
+)
 DATA_ONLY = ("dataset", "recipe", "source", "extractor", "perceptual", "experiment", "study")
+_PLURALS = {"gen-penalty": "gen-penalties", "players": "players", "study": "studies"}
+FOLDERS = {kind: _PLURALS.get(kind, f"{kind}s") for kind in (*COMPONENTS, *DATA_ONLY)}
 _extra: list[Path] = []
 
 
@@ -47,8 +30,8 @@ def add(folder: Path) -> None:
 
 
 def added() -> list[Path]:
-    """The folders given to `add`, as another process must add them to see the same entries."""
-    return list(reversed(_extra))
+    """The folders given to `add`, in the order in which another process must add them."""
+    return _extra[::-1]
 
 
 def kind_named(word: str) -> str:
@@ -60,12 +43,9 @@ def kind_named(word: str) -> str:
 
 
 def entries(kind: str) -> dict[str, Path]:
-    """The entries of a kind by name; a user's entry takes the place of the package's."""
-    roots = [
-        *reversed(_extra),
-    ]
+    """The entries of a kind by name; a user's entry replaces the package's."""
     found: dict[str, Path] = {}
-    for root in [Path(str(resources.files("hmgan.registry"))), *roots]:
+    for root in [Path(str(resources.files("hmgan.registry"))), *added()]:
         found |= {path.stem: path for path in sorted((root / FOLDERS[kind]).glob("*.toml"))}
     return found
 

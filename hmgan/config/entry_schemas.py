@@ -1,11 +1,11 @@
-"""What an entry of each kind may say, as strict models."""
+"""The entries of each kind as strict models."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
@@ -15,11 +15,18 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class Entry(BaseModel):
-    """What every entry may say of itself. An experiment's keys are those of `config.Experiment`."""
+    """What every entry may have. An experiment's keys are the fields of `Experiment`."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+    one_of: ClassVar[tuple[str, ...]] = ()  # of these keys, a table has exactly one
     summary: str = ""
     provenance: str = ""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Entry:
+        if self.one_of and sum(getattr(self, key) is not None for key in self.one_of) != 1:
+            raise ValueError(f"needs one of {', '.join(self.one_of[:-1])} and {self.one_of[-1]}")
+        return self
 
 
 class ComponentEntry(Entry):
@@ -32,30 +39,20 @@ class ComponentEntry(Entry):
 class DatasetEntry(Entry):
     """Packed images, a set that the package embeds, or other sets mixed. Paths begin at the entry's file."""
 
+    one_of: ClassVar = ("path", "embedded", "mix")
     path: str | None = None
     embedded: str | None = None
     mix: Data | None = None
     pad: int = 0
     heldout: str | None = None
 
-    @model_validator(mode="after")
-    def _one_place(self) -> DatasetEntry:
-        if [self.path, self.embedded, self.mix].count(None) != 2:
-            raise ValueError("needs one of path, embedded and mix")
-        return self
-
 
 class SourceEntry(Entry):
     """A source's folder: anywhere, or among the package's own files."""
 
+    one_of: ClassVar = ("path", "asset")
     path: str | None = None
     asset: str | None = None
-
-    @model_validator(mode="after")
-    def _one_place(self) -> SourceEntry:
-        if (self.path is None) == (self.asset is None):
-            raise ValueError("needs one of path and asset")
-        return self
 
 
 class NetworkEntry(Entry):
@@ -64,15 +61,14 @@ class NetworkEntry(Entry):
     So a file's hash must be here.
     """
 
+    one_of: ClassVar = ("asset", "path", "url")
     asset: str | None = None
     path: str | None = None
     url: str | None = None
     sha256: str | None = None
 
     @model_validator(mode="after")
-    def _one_place(self) -> NetworkEntry:
-        if [self.asset, self.path, self.url].count(None) != 2:
-            raise ValueError("needs one of asset, path and url")
+    def _hashed(self) -> NetworkEntry:
         if self.asset is None and not re.fullmatch("[0-9a-f]{64}", self.sha256 or ""):
             raise ValueError("needs sha256 in 64 hexadecimal digits: the file is code, and only this one is run")
         return self
@@ -90,7 +86,7 @@ class ExtractorEntry(NetworkEntry):
         return self
 
 
-# kind -> what a table of it may say. A kind whose model lies higher up registers it, in the module named here.
+# kind -> the model of its entries. A kind whose model lies in a later package registers it in the module named here.
 _MODELS: dict[str, type[BaseModel]] = {
     "dataset": DatasetEntry,
     "source": SourceEntry,
@@ -111,7 +107,7 @@ def schema(kind: str) -> Callable[[type[M]], type[M]]:
 
 
 def model_of(kind: str) -> type[BaseModel]:
-    """What an entry of this kind may say."""
+    """The model of a kind's entries."""
     if kind in _HOMES:
         import_module(_HOMES[kind])
     return _MODELS.get(kind, ComponentEntry)

@@ -21,6 +21,8 @@ NAMED = 3  # sources in a run directory's name
 
 
 class Strict(BaseModel):
+    """A model that refuses unknown keys, other types and values that are not finite."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
@@ -63,12 +65,9 @@ class Data(Strict):
     @model_validator(mode="before")
     @classmethod
     def _short(cls, value: Any) -> Any:
-        return {"sources": value} if isinstance(value, str | list) else value
-
-    @field_validator("sources", mode="before")
-    @classmethod
-    def _bare_name(cls, value: Any) -> Any:
-        return [value] if isinstance(value, str) else value
+        table = {"sources": value} if isinstance(value, str | list) else value
+        bare = isinstance(table, dict) and isinstance(table.get("sources"), str)
+        return {**table, "sources": [table["sources"]]} if bare else table
 
     @field_validator("sources")
     @classmethod
@@ -165,9 +164,9 @@ class Train(Strict):
 
     kimg: float = Field(1000.0, gt=0, description="thousands of real images shown")
     labels: bool | None = Field(None, description="whether classes are used; left out: where there is a modulation")
-    batch: int = Field(32, ge=1, description="images per step over all ranks and parts")
+    batch: int = Field(32, ge=1, description="images per step over all ranks and microbatches")
     accumulate: int = Field(
-        1, ge=1, description="parts of a rank's batch, one after the other: gradients accumulate, the step is the same"
+        1, ge=1, description="microbatches per rank: gradients accumulate over them, and the step is the same"
     )
     seed: int = Field(0, ge=0, description="of everything random")
     tick: float = Field(1.0, gt=0, description="kimg between status lines")
@@ -203,7 +202,8 @@ class Compute(Strict):
         Choice(name="replicated"), description="how ranks share parameters and Adam's state: `hmgan list engines`"
     )
     precision: Literal["float32", "bf16"] = Field(
-        "float32", description="of the passes; weights, averages, Adam, R1, statistics and losses are float32 always"
+        "float32",
+        description="of the passes; weights, moving averages, Adam, R1, statistics and losses are float32 always",
     )
     tf32: bool = Field(True, description="float32 products on GPUs round their factors to 11 significant bits")
     channels_last: bool = Field(False, description="layout of D's maps in memory; convolutions in bf16 want it")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ from typing import Any
 import torch.distributed as dist
 from rich.console import Console
 
-from hmgan.config import experiment as config
+from hmgan.config.loading import anchored, data_of, load_experiment, settings
 from hmgan.doctor import page
 from hmgan.doctor.devices import devices, place
 from hmgan.doctor.environment import environment
@@ -22,30 +20,11 @@ from hmgan.doctor.network import network
 from hmgan.doctor.section import Section
 from hmgan.doctor.software import software, versions
 from hmgan.doctor.storage import storage
-from hmgan.train.command import Shortcuts, placed
+from hmgan.options import DoctorOptions
 from hmgan.train.distributed.rendezvous import seat
 from hmgan.train.distributed.runtime import Runtime
 
 PATIENCE = 300.0  # seconds for one rank to wait for another
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DoctorOptions:
-    """What `hmgan doctor` was asked for.
-
-    Args:
-        experiment: that has to fit into memory; None: none has to.
-        outdir: that run directories would be made in.
-        data, source, batch: the experiment's, as for `hmgan train`.
-        overrides: A.B=C, in their order.
-    """
-
-    experiment: str | None
-    outdir: Path
-    data: list[str] | None
-    source: str | None
-    batch: int | None
-    overrides: Sequence[str]
 
 
 def doctor(options: DoctorOptions, console: Console | None = None) -> bool:
@@ -56,9 +35,8 @@ def doctor(options: DoctorOptions, console: Console | None = None) -> bool:
     name = options.experiment
     experiment = None
     if name is not None:
-        given = placed(Shortcuts(data=options.data, source=options.source, batch=options.batch))
-        experiment = config.anchored(config.load(name, options.overrides, given))
-    data = experiment.data if experiment is not None else config.data_of(options.data)
+        experiment = anchored(load_experiment(name, options.overrides, settings(options)))
+    data = experiment.data if experiment is not None else data_of(options.data)
     variables = environment()
     try:
         runtime = Runtime(timeout=PATIENCE)

@@ -7,40 +7,19 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from hmgan.config import entries
-from hmgan.config import experiment as config
+from hmgan.config.loading import load_experiment
 from hmgan.errors import UserError, unknown
 from hmgan.launch.targets import TARGETS, Order, Plan, Target
-from hmgan.train.command import AUTO, TrainOptions, configured
+from hmgan.options import TRAINING, LaunchOptions, TrainOptions
+from hmgan.train.command import AUTO, configured
 from hmgan.train.microbatches import microbatch_size
 from hmgan.train.tasks import build as tasks
 
 OWN = ("--target", "--nodes", "--gpus", "--image", "--dry-run", "-n")
-# From a verb and the words after it, to what it would train.
-Read = Callable[[str, Sequence[str]], TrainOptions]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LaunchOptions:
-    """What `hmgan launch` was asked for.
-
-    Args:
-        rest: the options of `hmgan train` (or of `hmgan pretrain`, where the experiment is one).
-        target: a name of TARGETS.
-        nodes, gpus: machines, and ranks on each; gpus None: this machine's GPUs, or 1.
-        image: the container image of Kubernetes pods.
-        dry_run: print what would be run, and run nothing.
-    """
-
-    experiment: str
-    rest: Sequence[str]
-    target: str
-    nodes: int
-    gpus: int | None
-    image: str
-    dry_run: bool
+# From a verb, its options and the words after it, to what it would train.
+Read = Callable[[str, type[TrainOptions], Sequence[str]], TrainOptions]
 
 
 def launch(options: LaunchOptions, read: Read) -> None:
@@ -48,16 +27,16 @@ def launch(options: LaunchOptions, read: Read) -> None:
 
     Raises: UserError before anything is started, for whatever is wrong with the options.
     """
-    experiment, rest, nodes = options.experiment, options.rest, options.nodes
+    experiment, rest, nodes = options.experiment, options.context.args, options.nodes
     if options.target not in TARGETS:
         raise unknown("target", options.target, TARGETS)
     way = TARGETS[options.target]
     for word in rest:
         if word in OWN:
             raise UserError(f"{word} after EXPERIMENT would be the training's own; put it before EXPERIMENT")
-    verb = tasks.verb(config.load(experiment))
+    verb = tasks.verb(load_experiment(experiment))
     gpus = options.gpus or own_gpus()
-    training = read(verb, [experiment, *rest])
+    training = read(verb, TRAINING[verb], [experiment, *rest])
     if training.resume in (None, AUTO):  # any other run has a configuration of its own
         microbatch_size(configured(training).train, nodes * gpus)
     if way.requeues and not training.resume:

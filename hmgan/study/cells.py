@@ -18,7 +18,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hmgan.config import experiment as config
+from hmgan.config.loading import resolve, to_table
+from hmgan.config.moved import renamed
 from hmgan.errors import UserError
 from hmgan.files import sha256_of, write_atomically
 from hmgan.report.scores import read_lines
@@ -102,7 +103,7 @@ def begin(folder: Path, cell: Cell) -> None:
     for name in (FAILED, DONE) if done else (FAILED, DONE, PATHS):
         (folder / name).unlink(missing_ok=True)
     asked = {"metrics": cell.metrics, "have": have, "scored": cell.scored, "align_kimg": cell.align_kimg}
-    put(folder / CELL, {"cell": cell.label, **asked, "experiment": config.to_table(cell.experiment)})
+    put(folder / CELL, {"cell": cell.label, **asked, "experiment": to_table(cell.experiment)})
 
 
 def finish(folder: Path, facts: Mapping[str, Any]) -> None:
@@ -133,8 +134,8 @@ def check_same(folder: Path, cell: Cell) -> None:
         return
     kept = read(folder / CELL)
     # Resolved, so that a setting that is new since then has its default in both.
-    then = {"align_kimg": kept["align_kimg"], **_flat(config.to_table(config.resolve(kept["experiment"])))}
-    now = {"align_kimg": cell.align_kimg, **_flat(config.to_table(cell.experiment))}
+    then = {"align_kimg": kept["align_kimg"], **_flat(to_table(resolve(renamed(kept["experiment"]))))}
+    now = {"align_kimg": cell.align_kimg, **_flat(to_table(cell.experiment))}
     then["train.kimg"] = max(then["train.kimg"], now["train.kimg"])
 
     def said(table: Mapping[str, Any], key: str) -> str:

@@ -12,12 +12,13 @@ import typer
 from hmgan.errors import UserError
 from hmgan.files import write_atomically
 from hmgan.metrics import measures
+from hmgan.options import CompareOptions
 from hmgan.report.document import Report, Section, Table, markdown
 from hmgan.study import scores, tables
 from hmgan.study.plan import cells as planned
 from hmgan.study.plan import load_study
 from hmgan.study.report import Findings, lead, protocols
-from hmgan.study.run import CompareOptions, compare
+from hmgan.study.run import compare
 from hmgan.study.schema import Study
 from hmgan.study.scores import Result
 
@@ -73,7 +74,8 @@ def make(number: int, name: str, outdir: Path, report_only: bool = False) -> int
     rows = study.figures.between if table.paths else None
     if table.paths and not rows:
         raise UserError(f"table {number} shows the rows of figures.between, and study {name!r} has none; name them")
-    failed = compare(CompareOptions(study=name, outdir=outdir, rows=rows, paths=table.paths, report_only=report_only))
+    only = ",".join(rows) if rows else None
+    failed = compare(CompareOptions(study=name, outdir=outdir, rows=only, paths=table.paths, report_only=report_only))
     cells = planned(study, rows=rows)
     study = study.model_copy(update={"rows": [row for row in study.rows if rows is None or row.name in rows]})
     text = markdown(_report(table, Findings(study, cells, scores.results(cells, outdir), outdir)))

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, TypeVar
 
 from hmgan import components
 from hmgan.config import entries
-from hmgan.config import experiment as config
 from hmgan.config.experiment import Experiment
+from hmgan.config.loading import anchored, load_experiment, read_extended
 from hmgan.errors import UserError, unknown
 from hmgan.study.schema import Row, Study, Target
 
@@ -137,9 +137,9 @@ def _cell(study: Study, row: Row, target: Target, seed: int, overrides: Sequence
             raise UserError(f"--set {path} would be one for all cells; targets and seeds of the study say it")
     assert row.experiment is not None
     try:
-        if "backbone" not in config.read_extended(row.experiment):  # which starts from nothing
+        if "backbone" not in read_extended(row.experiment):  # which starts from nothing
             own["source"] = row.source or target.source
-        experiment = config.anchored(config.load(row.experiment, [*study.set, *row.set, *fixed, *overrides], own))
+        experiment = anchored(load_experiment(row.experiment, [*study.set, *row.set, *fixed, *overrides], own))
     except UserError as error:
         raise UserError(f"row {row.name!r}: {error}") from None
     if experiment.backbone is not None and row.align_kimg:

@@ -9,7 +9,6 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -21,6 +20,7 @@ from hmgan.data.named import open_training
 from hmgan.errors import UserError
 from hmgan.generators import build
 from hmgan.generators.source import source_of
+from hmgan.options import CompareOptions, parse_seeds
 from hmgan.study import cells, claims, rescoring
 from hmgan.study.cells import State
 from hmgan.study.plan import Cell, load_study
@@ -33,28 +33,6 @@ from hmgan.train.dryrun import parameters
 POLL = 0.2  # seconds
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CompareOptions:
-    """What `hmgan compare` was asked for."""
-
-    study: str
-    outdir: Path
-    rows: Sequence[str] | None = None
-    targets: Sequence[str] | None = None
-    seeds: Sequence[int] | None = None
-    overrides: Sequence[str] = ()
-    paths: bool = False  # measure path lengths, too
-    workers: str | None = None  # cells that run at once, as workers() reads it; left out: one
-    minutes: float | None = None  # after which what runs is stopped, to be resumed
-    report_only: bool = False  # run nothing; report what is finished
-    dry_run: bool = False  # say how far each cell is; run nothing
-
-    def line(self) -> str:
-        """The command that makes the whole study, as the report quotes it."""
-        given = "".join(f" --set {override}" for override in self.overrides)
-        return f"hmgan compare {self.study} --outdir {self.outdir}{given}"
-
-
 def compare(options: CompareOptions) -> int:
     """Runs what is not finished, reports everything, and returns the number of cells that failed.
 
@@ -64,25 +42,27 @@ def compare(options: CompareOptions) -> int:
         raise UserError("hmgan compare runs one process per cell; start it once per GPU instead, on the same --outdir")
     study = load_study(options.study)
     whole = planned(study, options.overrides)
-    wanted = planned(study, options.overrides, rows=options.rows, targets=options.targets, seeds=options.seeds)
+    rows, targets = (names.split(",") if names else None for names in (options.rows, options.targets))
+    seeds = parse_seeds(options.seeds) if options.seeds else None
+    wanted = planned(study, options.overrides, rows=rows, targets=targets, seeds=seeds)
     for cell in whole:
-        cells.check_same(cell.folder(options.outdir), cell)
+        cells.check_same(cell.folder(options.folder), cell)
     if options.dry_run:
-        print_plan(wanted, options.outdir)
+        print_plan(wanted, options.folder)
         return 0
     failures: dict[str, str] = {}
     everywhere = workers(options.workers) if options.workers else [HERE]
     if not options.report_only:
         # Inside run directories paths are absolute: the study can be resumed from anywhere.
-        outdir, limit = options.outdir.absolute(), Limit(options.minutes)
+        outdir, limit = options.folder.absolute(), Limit(options.minutes)
         with StudyProgress(wanted, outdir) as progress:
             failures = run_everywhere(progress, everywhere, limit)
             for cell in wanted if options.paths and not limit.reached else ():
                 if rescoring.lacks_paths(cell, cell.folder(outdir)):
                     progress.say(f"path lengths of {cell.label}")
                     rescoring.measure_paths(cell, cell.folder(outdir))
-    study_report(study, whole, options.outdir, options.line())
-    print(f"report in {options.outdir / 'report.html'}")
+    study_report(study, whole, options.folder, options.line())
+    print(f"report in {options.folder / 'report.html'}")
     for label, reason in failures.items():
         print(f"failed: {label}: {reason}")
     return len(failures)

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 
 from hmgan.config import entries
-from hmgan.config import experiment as config
 from hmgan.config.experiment import Experiment
+from hmgan.config.loading import resolve
 from hmgan.errors import UserError
 from hmgan.metrics.measures import DEFAULT
 from hmgan.report.scores import read_lines
@@ -37,7 +37,7 @@ def run_cell(folder: Path) -> None:
     Raises: UserError for whatever is wrong with the cell's experiment.
     """
     table = cells.read(folder / cells.CELL)
-    experiment, align_kimg = config.resolve(table["experiment"]), table["align_kimg"]
+    experiment, align_kimg = resolve(table["experiment"]), table["align_kimg"]
     if align_kimg:
         stage(folder, cells.ALIGN, alignment(experiment, align_kimg))
         experiment = experiment.model_copy(update={"aligned": str(folder / cells.ALIGN)})

@@ -9,7 +9,8 @@ from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
-from hmgan.config.experiment import Experiment, read_json, to_table
+from hmgan.config.experiment import Experiment
+from hmgan.config.loading import read_experiment, to_table
 from hmgan.errors import UserError
 from hmgan.files import write_atomically
 
@@ -42,7 +43,7 @@ def read_config(folder: Path) -> Experiment:
     """The configuration of a run. Raises UserError where `folder` is no run directory."""
     if not (folder / CONFIG).is_file():
         raise UserError(f"{folder} is not a run directory: {CONFIG} is not there")
-    return read_json(folder / CONFIG)
+    return read_experiment(folder / CONFIG)
 
 
 def latest(outdir: Path) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import cast
 
-from hmgan.config import experiment as config
+from hmgan.config.loading import to_table
 from hmgan.config.settings import Choice
 from hmgan.evaluation.card import write_card
 from hmgan.evaluation.judge import Judge, Verdict
@@ -72,7 +72,7 @@ class Keeper:
 
     def _keep(self, trainer: Trainer, generator: Generator, folder: Path, kimg: float) -> None:
         experiment, source = self.prepared.experiment, self.prepared.source
-        notes = {"kimg": kimg, "experiment": experiment.summary, "data": config.to_table(experiment).get("data")}
+        notes = {"kimg": kimg, "experiment": experiment.summary, "data": to_table(experiment).get("data")}
         if source is not None:
             notes |= {"source": experiment.source, "source_sha256": source.digest}
         backbone = experiment.backbone if source is None else Choice(**source.config["backbone"])

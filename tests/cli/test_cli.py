@@ -14,6 +14,7 @@ import tiny
 import tomli_w
 from PIL import Image
 
+from hmgan.config.loading import load_experiment, resolve
 from hmgan.data.loader import batches
 
 HEAVY = ("torch", "numpy", "accelerate", "kornia", "matplotlib", "pydantic", "safetensors", "torchmetrics", "PIL")
@@ -119,7 +120,7 @@ def test_show_prints_an_experiment_resolved_to_its_last_setting(capsys):
     assert table["train"]["kimg"] == 7
     assert table["modulation"] == {"name": "adafm", "init": "source", "epsilon": 1e-5, "live": False}
     assert table["contrastive"] == {"name": "barlow-twins", "weight": 0.001, "off_diagonal": 0.005}
-    assert tiny.config.resolve(table) == tiny.config.load("hyper-mod-c", ["train.kimg=7"])
+    assert resolve(table) == load_experiment("hyper-mod-c", ["train.kimg=7"])
 
 
 def test_show_prints_a_component_with_its_defaults_and_data_with_its_provenance(capsys):

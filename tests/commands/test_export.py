@@ -11,7 +11,7 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 from trained import images
 
-from hmgan.config import experiment as config
+from hmgan.config.loading import read_experiment
 from hmgan.discriminators.heads import LogitPerClass
 from hmgan.generators.snapshot import load_generator, newest_snapshot
 from hmgan.generators.source import load_source
@@ -49,7 +49,7 @@ def test_an_export_draws_the_runs_images_and_carries_its_recipe_and_scores(run, 
         "README.md", "config.json", "experiment.json", "model.safetensors",
     ]  # fmt: skip
     assert torch.equal(images(load_generator(out).generator), images(load_generator(run).generator))
-    assert config.read_json(out / "experiment.json") == config.read_json(run / "config.json")
+    assert read_experiment(out / "experiment.json") == read_experiment(run / "config.json")
     card = (out / "README.md").read_text()
     front = ModelCard(card).data
     assert (front.license, front.library_name) == ("mit", "hmgan")
@@ -107,7 +107,7 @@ def test_a_class_becomes_a_source_that_draws_it_and_that_a_transfer_starts_from(
 def test_a_folded_discriminator_judges_as_the_runs_judged_the_class(head, shards, source, tmp_path):
     run = trained(shards, source, tmp_path / "run", f"disc_head={head}")
     assert export(run, tmp_path / "cat", "--class", "cat") == 0
-    trainer = tiny.make_trainer(config.read_json(run / "config.json"), run)
+    trainer = tiny.make_trainer(read_experiment(run / "config.json"), run)
     trainer.resume(checkpoint.newest(run / "checkpoints"))
     pictures = torch.randn(4, 3, 8, 8)
     plain = tiny.make_trainer(tiny.transfer(shards, tmp_path / "cat"), tmp_path).task.discriminator

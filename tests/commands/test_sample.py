@@ -9,8 +9,8 @@ import tiny
 from PIL import Image
 
 from hmgan.commands.sample import parse_grid
-from hmgan.commands.seeds import parse_seeds
 from hmgan.errors import UserError
+from hmgan.options import parse_seeds
 
 
 def test_seeds_are_numbers_and_ranges() -> None:

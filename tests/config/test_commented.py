@@ -8,8 +8,8 @@ import tomllib
 import pytest
 
 from hmgan.config import commented, entries
-from hmgan.config import experiment as config
 from hmgan.config.experiment import CHOICES, Experiment
+from hmgan.config.loading import choose, load_experiment, resolve, to_table
 from hmgan.errors import model_at
 
 COMPONENTS = [(key, name) for key, kind in CHOICES.items() for name in entries.known(kind)]
@@ -25,25 +25,25 @@ def settings():
 
 @pytest.mark.parametrize("name", sorted(entries.entries("experiment")))
 def test_what_is_shown_of_an_experiment_reads_back_as_the_same(name: str) -> None:
-    experiment = config.load(name)
-    assert config.resolve(tomllib.loads(commented.commented(config.to_table(experiment)))) == experiment
+    experiment = load_experiment(name)
+    assert resolve(tomllib.loads(commented.commented(to_table(experiment)))) == experiment
 
 
 @pytest.mark.parametrize(
     "overrides", [["data=['digits', 'digits']"], ["data.sources=['a', 'b']", "data.weights=[1, 2]"]]
 )
 def test_data_as_a_list_and_as_a_table_read_back_too(overrides: list[str]) -> None:
-    experiment = config.load("hyper-mod-c", overrides)
-    assert config.resolve(tomllib.loads(commented.commented(config.to_table(experiment)))) == experiment
+    experiment = load_experiment("hyper-mod-c", overrides)
+    assert resolve(tomllib.loads(commented.commented(to_table(experiment)))) == experiment
 
 
 @pytest.mark.parametrize(("key", "name"), COMPONENTS, ids=[f"{key}-{name}" for key, name in COMPONENTS])
 def test_what_is_shown_of_a_component_is_a_table_that_chooses_it(key: str, name: str) -> None:
-    choice = config.choose(CHOICES[key], name, {})
+    choice = choose(CHOICES[key], name, {})
     table = tomllib.loads(commented.commented_choice(key, choice))
     for part in key.split("."):
         table = table[part]
-    assert config.choose(CHOICES[key], table.pop("name"), table) == choice
+    assert choose(CHOICES[key], table.pop("name"), table) == choice
 
 
 @pytest.mark.parametrize(("path", "key", "field"), [pytest.param(*each, id=each[0]) for each in settings()])
@@ -52,10 +52,10 @@ def test_every_setting_has_a_sentence(path: str, key: str, field) -> None:
 
 
 def test_every_setting_is_shown_with_its_sentence_and_its_default() -> None:
-    text = commented.commented(config.to_table(config.load("hyper-mod-c", ["train.batch=7"])))
+    text = commented.commented(to_table(load_experiment("hyper-mod-c", ["train.batch=7"])))
     lines = re.sub(r"\n {28}#", "", text).splitlines()  # wrapped comments made whole
     for line in (
-        "batch = 7                   # images per step over all ranks and parts (default 32)",
+        "batch = 7                   # images per step over all ranks and microbatches (default 32)",
         "kimg = 1000.0               # thousands of real images shown (default)",
         "epsilon = 1e-05             # added to sigma, in units of the site's gain (default)",
         "[class_net]                 # from a label to the class vector v: `hmgan list class-nets`",
@@ -67,7 +67,7 @@ def test_every_setting_is_shown_with_its_sentence_and_its_default() -> None:
 
 
 def test_lines_fit_eighty_columns_but_for_long_texts_of_the_entry() -> None:
-    text = commented.commented(config.to_table(config.load("hyper-mod-c")))
+    text = commented.commented(to_table(load_experiment("hyper-mod-c")))
     assert max(len(line) for line in text.splitlines()) <= commented.WIDTH
 
 

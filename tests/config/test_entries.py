@@ -9,7 +9,7 @@ import tiny
 
 from hmgan import components
 from hmgan.config import entries
-from hmgan.config import experiment as config
+from hmgan.config.loading import load_experiment
 from hmgan.data.named import held_out, open_data
 from hmgan.errors import UserError
 from hmgan.generators.source import load_source, source_folder
@@ -50,10 +50,10 @@ def test_every_entry_loads_and_says_where_it_is_from(kind, name):
     table = entries.entry(kind, name)
     assert table.get("provenance")
     if kind == "experiment":
-        config.load(name)
+        load_experiment(name)
     elif kind not in entries.DATA_ONLY:
         component, options = entries.component(kind, name, {})
-        config.components.check(kind, component, options)
+        components.check(kind, component, options)
 
 
 def test_every_embedded_set_that_an_entry_names_is_there():
@@ -69,19 +69,19 @@ def test_a_users_entry_stands_beside_the_packages(registry):
     registry("modulation", "gentle", 'summary = "Gentle"\ncomponent = "adafm"\n[options]\nepsilon = 0.1\n')
     assert "gentle" in entries.known("modulation")
     assert "adafm" in entries.known("modulation")
-    chosen = config.load("hyper-mod-b", ["modulation=gentle"]).modulation
+    chosen = load_experiment("hyper-mod-b", ["modulation=gentle"]).modulation
     assert chosen.model_dump() == {"name": "adafm", "init": "source", "epsilon": 0.1, "live": False}
 
 
 def test_an_experiments_options_go_over_the_entrys(registry):
     registry("modulation", "gentle", 'component = "adafm"\n[options]\nepsilon = 0.1\ninit = "align"\n')
-    chosen = config.load("hyper-mod-b", ["modulation.name=gentle", "modulation.epsilon=0.2"]).modulation
+    chosen = load_experiment("hyper-mod-b", ["modulation.name=gentle", "modulation.epsilon=0.2"]).modulation
     assert chosen.model_dump() == {"name": "adafm", "init": "align", "epsilon": 0.2, "live": False}
 
 
 def test_a_users_entry_takes_the_place_of_the_packages(registry):
     registry("experiment", "hyper-mod-c", 'summary = "Ours"\nextends = "hyper-mod-b"\n[train]\nkimg = 5\n')
-    assert config.load("hyper-mod-c").train.kimg == 5
+    assert load_experiment("hyper-mod-c").train.kimg == 5
 
 
 def test_the_registry_given_last_wins(tmp_path):
@@ -90,7 +90,7 @@ def test_the_registry_given_last_wins(tmp_path):
         below.mkdir(parents=True)
         (below / "mine.toml").write_text(f'summary = "{name}"\nextends = "hyper-mod-b"\n')
         entries.add(tmp_path / name)
-    assert config.load("mine").summary == "second"
+    assert load_experiment("mine").summary == "second"
 
 
 def test_a_folder_that_is_no_registry_is_refused(tmp_path):
@@ -124,7 +124,7 @@ def test_an_entry_of_an_unknown_component_names_the_nearest(registry):
     registry("modulation", "mine", 'component = "adafmm"')
     known = ", ".join(components.names("modulation"))
     expected = f"no modulation named 'adafmm'; did you mean 'adafm'? known: {known}"
-    assert refusal(config.load, "hyper-mod-b", ["modulation=mine"]) == expected
+    assert refusal(load_experiment, "hyper-mod-b", ["modulation=mine"]) == expected
 
 
 def test_entries_lead_to_a_users_data_and_source_beside_them(registry, shards, source):

@@ -7,17 +7,19 @@ import json
 import pytest
 
 from hmgan.config import entries
-from hmgan.config import experiment as config
+from hmgan.config.experiment import Experiment
+from hmgan.config.loading import load_experiment, parse_override, read_experiment, resolve, to_table
+from hmgan.config.settings import Train
 from hmgan.errors import UserError
 
 MODULATIONS = ", ".join(entries.known("modulation"))
-TOP = ", ".join(sorted(config.Experiment.model_fields))
-TRAIN = ", ".join(sorted(config.Train.model_fields))
+TOP = ", ".join(sorted(Experiment.model_fields))
+TRAIN = ", ".join(sorted(Train.model_fields))
 
 
 def refusal(*overrides, name="hyper-mod-b"):
     with pytest.raises(UserError) as caught:
-        config.load(name, overrides)
+        load_experiment(name, overrides)
     return str(caught.value)
 
 
@@ -124,27 +126,27 @@ def test_a_wrong_experiment_shows_the_nearest():
     ],
 )
 def test_an_override_is_toml_or_a_bare_string(text, value):
-    assert config.parse_override(f"a.b={text}") == {"a": {"b": value}}
+    assert parse_override(f"a.b={text}") == {"a": {"b": value}}
 
 
 def test_overrides_apply_in_order_and_the_options_of_the_command_line_last():
-    loaded = config.load("hyper-mod-b", ["train.kimg=1", "train.kimg=2", "train.seed=5"], {"train": {"seed": 6}})
+    loaded = load_experiment("hyper-mod-b", ["train.kimg=1", "train.kimg=2", "train.seed=5"], {"train": {"seed": 6}})
     assert (loaded.train.kimg, loaded.train.seed) == (2, 6)
     assert loaded.train.batch == 16  # of the entry: its other settings stay
 
 
 def test_none_takes_a_part_away():
-    assert config.load("hyper-mod-c").contrastive is not None
-    assert config.load("hyper-mod-c", ["contrastive=none"]).contrastive is None
+    assert load_experiment("hyper-mod-c").contrastive is not None
+    assert load_experiment("hyper-mod-c", ["contrastive=none"]).contrastive is None
 
 
 def test_an_override_of_an_option_keeps_the_component_and_its_other_options():
-    loaded = config.load("hyper-mod-c-align", ["modulation.epsilon=0.5"])
+    loaded = load_experiment("hyper-mod-c-align", ["modulation.epsilon=0.5"])
     assert loaded.modulation.model_dump() == {"name": "adafm", "init": "align", "epsilon": 0.5, "live": False}
 
 
 def test_another_component_begins_from_its_own_options():
-    loaded = config.load("hyper-mod-c-align", ["modulation.name=adain"])
+    loaded = load_experiment("hyper-mod-c-align", ["modulation.name=adain"])
     assert loaded.modulation.model_dump() == {"name": "adain", "init": "source"}
 
 
@@ -163,7 +165,7 @@ def write(tmp_path):
 
 def test_an_experiment_extends_another_and_changes_what_it_says(write):
     write("mine", 'summary = "Mine"\nextends = "hyper-mod-b"\nclass_net = "one-hot"\n[train]\nkimg = 7\n')
-    mine, base = config.load("mine"), config.load("hyper-mod-b")
+    mine, base = load_experiment("mine"), load_experiment("hyper-mod-b")
     assert (mine.summary, mine.class_net.name, mine.train.kimg) == ("Mine", "one-hot", 7)
     assert mine.train.batch == base.train.batch == 16
     changed = {"summary": "", "class_net": None, "train": None}
@@ -183,11 +185,11 @@ def test_extending_what_is_not_there_names_the_nearest(write):
 
 @pytest.mark.parametrize("name", entries.entries("experiment"))
 def test_every_experiment_resolves_and_its_table_resolves_to_itself(name, tmp_path):
-    experiment = config.load(name)
-    table = config.to_table(experiment)
-    assert config.resolve(json.loads(json.dumps(table))) == experiment
+    experiment = load_experiment(name)
+    table = to_table(experiment)
+    assert resolve(json.loads(json.dumps(table))) == experiment
     (tmp_path / "config.json").write_text(json.dumps(table))
-    assert config.read_json(tmp_path / "config.json") == experiment
+    assert read_experiment(tmp_path / "config.json") == experiment
     assert experiment.summary
     assert experiment.provenance
 
@@ -203,12 +205,12 @@ def test_the_head_of_every_experiment_says_how_to_run_it(name):
 def test_a_damaged_run_configuration_is_a_clear_error(text, tmp_path):
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(UserError) as caught:
-        config.read_json(tmp_path / "config.json")
+        read_experiment(tmp_path / "config.json")
     assert "\n" not in str(caught.value)
 
 
 def test_options_that_come_before_their_components_name_are_kept():
     for overrides in (["augment.kimg=100.0", "augment.name=ada"], ["augment.name=ada", "augment.kimg=100.0"]):
-        assert config.load("hyper-mod-b", overrides).augment.options["kimg"] == 100
-    kept = config.load("hyper-mod-b", ["augment.kimg=100.0"], {"augment": {"name": "ada"}}).augment
+        assert load_experiment("hyper-mod-b", overrides).augment.options["kimg"] == 100
+    kept = load_experiment("hyper-mod-b", ["augment.kimg=100.0"], {"augment": {"name": "ada"}}).augment
     assert kept.options["kimg"] == 100

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from hmgan.config import experiment as config
+from hmgan.config.loading import load_experiment, read_experiment, to_table
 from hmgan.config.moved import MOVED, refuse, renamed
 from hmgan.errors import UserError
 
@@ -43,7 +43,7 @@ CLASSES = {"class_net": {"name": "mlp"}, "modulation": {"name": "adafm"}}
 
 def read(tmp_path, **more):
     (tmp_path / "config.json").write_text(json.dumps({**OLD, **more}))
-    return config.read_json(tmp_path / "config.json")
+    return read_experiment(tmp_path / "config.json")
 
 
 def test_a_transfer_of_the_version_before_keeps_every_setting(tmp_path):
@@ -103,5 +103,5 @@ def test_an_old_key_is_answered_with_the_new_one(old, new):
 
 
 def test_a_table_of_today_is_read_as_it_is():
-    table = config.to_table(config.load("hyper-mod-c"))
+    table = to_table(load_experiment("hyper-mod-c"))
     assert renamed(table) == table

@@ -8,7 +8,7 @@ import pytest
 import tiny
 
 from hmgan.config import entries
-from hmgan.config import experiment as config
+from hmgan.config.loading import load_experiment, resolve, to_table
 from hmgan.config.settings import Data
 from hmgan.data.mixture import Mixture
 from hmgan.data.named import open_images, scored_against
@@ -53,7 +53,7 @@ def refusal(call, *arguments) -> str:
 
 
 def load(*overrides: str, **extra) -> Data:
-    data = config.load("hyper-mod-b", overrides, extra).data
+    data = load_experiment("hyper-mod-b", overrides, extra).data
     assert data is not None
     return data
 
@@ -71,9 +71,9 @@ def test_a_name_a_list_and_a_table_are_read_and_written_back_as_short_as_they_ca
     assert load("data.per_class=5", "data.balance=true").sources == ["fashion-close"]
     assert load("data.per_class=5", data={"sources": ["x"]}) == Data(sources=["x"], per_class=5)
     for told in ("x", ["x", "y"], {"sources": ["x"], "balance": True}, {"sources": ["x", "y"], "weights": [1.0, 2.0]}):
-        experiment = config.resolve({**config.to_table(config.load("hyper-mod-b")), "data": told})
-        assert config.to_table(experiment)["data"] == told
-        assert config.resolve(config.to_table(experiment)) == experiment
+        experiment = resolve({**to_table(load_experiment("hyper-mod-b")), "data": told})
+        assert to_table(experiment)["data"] == told
+        assert resolve(to_table(experiment)) == experiment
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def refusing():
     def load(*arguments):
         raise UserError("no experiment of this name on this machine")
 
-    command.config.load = load
+    command.load_experiment = load
 
 
 def refusing_0():

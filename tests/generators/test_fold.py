@@ -8,7 +8,7 @@ import torch
 from modulation.naive import stir
 
 from hmgan import components
-from hmgan.config import experiment as config
+from hmgan.config.loading import load_experiment
 from hmgan.errors import UserError
 from hmgan.generators import build
 from hmgan.generators.fold import folded
@@ -33,7 +33,7 @@ def _exact():
 
 def generator_of(source, *overrides):
     """In float64, every trained part away from its start; three classes."""
-    experiment = config.load("hyper-mod-b", (f"source={source}", *overrides))
+    experiment = load_experiment("hyper-mod-b", (f"source={source}", *overrides))
     generator = build.build(experiment, load_source(str(source)), 3).generator.double().eval()
     stir(generator)
     return generator
@@ -77,7 +77,7 @@ def test_a_linear_site_folds(tmp_path):
 def test_a_class_that_is_an_input_of_the_mapping_is_refused():
     torch.manual_seed(0)
     backbone = components.build("backbone", "stylegan1", **tiny.BACKBONE, label_dim=4)
-    experiment = config.load("hyper-mod-s", ())
+    experiment = load_experiment("hyper-mod-s", ())
     generator = build.transfer_generator(experiment, backbone, 3)
     with pytest.raises(UserError, match="the class is an input of this generator's mapping and does not fold"):
         folded(generator, 0)

@@ -13,6 +13,7 @@ from hmgan.errors import UserError
 from hmgan.generators.transfer import TransferGenerator
 from hmgan.layers.equalized import Blur, instance_norm, leaky_relu, leaky_relu_by_sign
 from hmgan.layers.float32 import products, unrounded, widened
+from hmgan.options import TrainOptions
 from hmgan.train import command, precision
 from hmgan.train.log import RunLog
 
@@ -228,7 +229,7 @@ def test_a_bf16_run_goes_on_bit_for_bit(layout, shards, source, tmp_path):
 
 
 def configured(*overrides):
-    options = command.TrainOptions(verb="train", experiment="hyper-mod-b", overrides=overrides)
+    options = TrainOptions(experiment="hyper-mod-b", overrides=overrides)
     return command.configured(options).compute.precision
 
 

@@ -11,7 +11,7 @@ import tiny
 from PIL import Image
 from safetensors import safe_open
 
-from hmgan.config import experiment as config
+from hmgan.config.loading import load_experiment, read_experiment
 from hmgan.metrics.features import load_squeezenet
 from hmgan.train import rundir
 from hmgan.train.log import RunLog
@@ -52,8 +52,8 @@ def test_it_holds_what_users_look_for(run):
 
 
 def test_its_configuration_is_the_resolved_experiment(run, shards, source):
-    kept = config.read_json(run / "config.json")
-    expected = config.load(
+    kept = read_experiment(run / "config.json")
+    expected = load_experiment(
         "hyper-mod-b",
         ["train.tick=0.5", "train.checkpoints=1", "r1.every=2", "train.batch=500", "train.kimg=2", "train.snap=1"],
         {

@@ -9,6 +9,7 @@ import tiny
 import torch
 
 from hmgan import components, rng
+from hmgan.config.settings import Optimizer
 from hmgan.data.loader import batches
 from hmgan.data.pack.pack import pack
 from hmgan.errors import UserError
@@ -221,7 +222,7 @@ def test_each_part_learns_at_its_own_rate(trainer):
 
 def test_a_trained_mapping_network_learns_at_its_own_rate():
     generator = UnconditionalGenerator(components.build("backbone", "stylegan1", **tiny.BACKBONE))
-    settings = tiny.config.Optimizer(lr=0.002, mapping_mult=0.5)
+    settings = Optimizer(lr=0.002, mapping_mult=0.5)
     rates = {id(p): g["lr"] for g in generator_optimizer(generator, settings).param_groups for p in g["params"]}
     for name, parameter in generator.trained.named_parameters():
         assert rates[id(parameter)] == (0.001 if name.startswith("mapping.") else 0.002)
@@ -229,7 +230,7 @@ def test_a_trained_mapping_network_learns_at_its_own_rate():
 
 def test_a_lazy_penalty_lowers_the_rate_and_the_memory_of_the_discriminators_adam():
     discriminator = components.build("discriminator", "stylegan1", 3, **tiny.DISCRIMINATOR)
-    settings = tiny.config.Optimizer(lr=0.002, beta1=0.1, beta2=0.99)
+    settings = Optimizer(lr=0.002, beta1=0.1, beta2=0.99)
     (lazy,) = discriminator_optimizer(discriminator, settings, 16).param_groups
     assert lazy["lr"] == pytest.approx(0.002 * 16 / 17)
     assert lazy["betas"] == pytest.approx((0.1 ** (16 / 17), 0.99 ** (16 / 17)))

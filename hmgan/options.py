@@ -1,0 +1,279 @@
+"""The options of every verb, each declared once: what the command line offers, and what the code behind it is handed.
+
+The docstring of a class is the help of its verb. A field without typer's annotation is not on the command line.
+Nothing heavier than typer is imported here: `--help` reads this file.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, ClassVar, NamedTuple
+
+from typer import Argument, Context, Option
+
+from hmgan.errors import UserError
+
+
+class Setting(NamedTuple):
+    """The setting of an experiment, `table.key`, that an option stands for; the option has its unit."""
+
+    path: str
+
+
+Set = Annotated[list[str], Option("--set", metavar="A.B=C", help="Override any setting; repeatable.")]
+Outdir = Annotated[Path, Option(help="Folder that run directories are made in.")]
+Data = Annotated[
+    list[str] | None,
+    Option(help="Packed images: a folder, a URL, or a name of `hmgan list datasets`; repeatable: as one set."),
+    Setting("data.sources"),
+]
+Source = Annotated[str | None, Option(help="A source folder, or a name of `hmgan list sources`."), Setting("source")]
+Batch = Annotated[int | None, Option(help="Images per step, over all ranks."), Setting("train.batch")]
+Seed = Annotated[int | None, Option(help="Seed of everything random."), Setting("train.seed")]
+Network = Annotated[Path, Option(help="A run directory, a snapshot or a source.")]
+Seeds = Annotated[str, Option(help="For example 0,1,4-6.")]
+Classes = Annotated[list[str], Option("--class", help="A class; repeatable; left out: all.")]
+Trunc = Annotated[float, Option(help="Truncation; 1 is none.")]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShowOptions:
+    """A registry entry; of an experiment or a component every setting, what it means and its default."""
+
+    name: Annotated[str, Argument()]
+    overrides: Set = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PackOptions:
+    """Turns images into WebDataset shards with an index. Killed, it goes on with the same command."""
+
+    src: Annotated[
+        Path,
+        Argument(
+            help="A folder per class, a StyleGAN ZIP, IDX images, a CSV or JSONL of path and label, parquet, shards, "
+            "or the archive of a recipe."
+        ),
+    ]
+    out: Annotated[str, Argument(help="A new folder for shards and index, or a URL such as s3://bucket/name.")]
+    recipe: Annotated[str | None, Option(help="How to read SRC: a name of `hmgan list recipes`.")] = None
+    split: Annotated[str | None, Option(help="Of the recipe; left out: the one it is made for.")] = None
+    accept_counts: Annotated[
+        bool, Option("--accept-counts", help="Pack images whose number is not what the recipe expects.")
+    ] = False
+    resolution: Annotated[
+        int | None, Option(help="Pixels, a power of two; left out: the recipe's, or the images' own.")
+    ] = None
+    pad: Annotated[int, Option(help="Pixels of border on every side, in place of resizing.")] = 0
+    fit: Annotated[str, Option(help="Squares: crop takes the middle, pad adds a border.")] = "crop"
+    extension: Annotated[str, Option("--format", help="Of the images in the shards: png, jpg or webp.")] = "png"
+    quality: Annotated[int, Option(help="Of jpg and webp.")] = 95
+    shard_samples: Annotated[int, Option(help="Images per shard.")] = 1000
+    name: Annotated[str | None, Option(help="Name of the shards; left out: the folder's.")] = None
+    image_column: Annotated[str | None, Option(help="Of a table; left out: path, or image in parquet.")] = None
+    label_column: Annotated[str | None, Option(help="Of a table; left out: label.")] = None
+    threads: Annotated[int | None, Option(help="Left out: one per core.")] = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainOptions:
+    """Transfers a source to the classes of --data."""
+
+    verb: ClassVar[str] = "train"
+    experiment: Annotated[str, Argument(help="A name of `hmgan list experiments`.")]
+    outdir: Outdir = Path("runs")
+    data: Data = None
+    source: Source = None
+    kimg: Annotated[float | None, Option(help="Thousands of real images to train for."), Setting("train.kimg")] = None
+    batch: Batch = None
+    gamma: Annotated[
+        float | None, Option(help="R1 weight; left out: 0.0002 * resolution^2 / batch."), Setting("r1.gamma")
+    ] = None
+    mirror: Annotated[
+        bool | None, Option("--mirror/--no-mirror", help="Flip half of the real images."), Setting("loader.mirror")
+    ] = None
+    aug: Annotated[
+        str | None, Option(help="What D sees images through: a name of `hmgan list augments`."), Setting("augment.name")
+    ] = None
+    snap: Annotated[float | None, Option(help="Kimg between snapshots."), Setting("train.snap")] = None
+    metrics: Annotated[
+        int | None,
+        Option(help="Fakes per class to score at every snapshot; 0: no scores."),
+        Setting("evaluation.per_class"),
+    ] = None
+    seed: Seed = None
+    workers: Annotated[int | None, Option(help="Loader processes per rank."), Setting("loader.workers")] = None
+    resume: Annotated[str | None, Option(help="A run directory, `latest`, or `auto`: this very run if begun.")] = None
+    overrides: Set = field(default_factory=list)
+    dry_run: Annotated[bool, Option("--dry-run", "-n", help="Say what would be trained, and train nothing.")] = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PretrainOptions(TrainOptions):
+    """Trains an unconditional GAN from scratch: a source, or the from-scratch baseline."""
+
+    verb: ClassVar[str] = "pretrain"
+    source: None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AlignOptions(TrainOptions):
+    """Self-alignment (Eq. 6): pulls random heads to the source, without images; only the classes come from --data."""
+
+    verb: ClassVar[str] = "align"
+    experiment: Annotated[str, Argument(help="A transfer experiment whose heads are aligned to its source.")]
+    gamma: None = None
+    mirror: None = None
+    aug: None = None
+    metrics: None = None
+    workers: None = None
+
+
+TRAINING = {options.verb: options for options in (PretrainOptions, AlignOptions, TrainOptions)}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluateOptions:
+    """Scores per class and their means; left to itself, Frechet and kernel distance."""
+
+    run: Annotated[Path, Argument(help="A run directory, a snapshot or a source.")]
+    data: Annotated[str | None, Option(help="Images to score against; left out: those of the training.")] = None
+    per_class: Annotated[int | None, Option(help="Fakes per class; left out: as many as real images.")] = None
+    seed: Annotated[int, Option(help="Seed of the fakes.")] = 1_000_000
+    trunc: Trunc = 1.0
+    extractor: Annotated[str, Option(help="Feature extractor.")] = "squeezenet"
+    metrics: Annotated[str, Option(help="Any of fd,kd,kd-subsets,prdc,diversity,ppl,leakage, joined by commas.")] = (
+        "fd,kd"
+    )
+    perceptual: Annotated[str, Option(help="Network of diversity and ppl.")] = "squeezenet-layers"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SampleOptions:
+    """Draws images."""
+
+    network: Network
+    outdir: Annotated[Path, Option(help="Folder for the pictures.")] = Path("samples")
+    seeds: Seeds = "0-7"
+    classes: Classes = field(default_factory=list)
+    trunc: Trunc = 1.0
+    grid: Annotated[str | None, Option(help="One picture of COLUMNSxROWS instead of single ones.")] = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InterpolateOptions:
+    """Walks from class to class, the style held fixed."""
+
+    network: Network
+    out: Annotated[Path, Option(help="The picture.")] = Path("interpolation.png")
+    seeds: Annotated[str, Option(help="One row each.")] = "0-3"
+    steps: Annotated[int, Option(help="Pictures from one class to the next.")] = 8
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExportOptions:
+    """Writes a trained generator with its model card, or one of its classes as an unconditional source."""
+
+    network: Annotated[Path, Argument(help="A run directory, whose newest snapshot is taken, or a snapshot.")]
+    out: Annotated[Path, Argument(help="A new folder, laid out as model hubs want it.")]
+    cls: Annotated[
+        str | None,
+        Option("--class", help="Fold this class into plain weights, for `train --source` and `sample`."),
+    ] = None
+    licence: Annotated[str, Option(help="For the model card, as hubs abbreviate it.")] = "other"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MixOptions:
+    """Draws classes by styles; with --with, per class the coarse style of one seed and the fine style of another."""
+
+    network: Network
+    outdir: Annotated[Path, Option(help="Folder for the pictures.")] = Path("mixes")
+    seeds: Seeds = "0-7"
+    fine: Annotated[str | None, Option("--with", help="Seeds whose fine style the seeds are drawn with.")] = None
+    crossover: Annotated[int | None, Option(help="First block of the fine style; left out: the middle.")] = None
+    classes: Classes = field(default_factory=list)
+    trunc: Trunc = 1.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DemoOptions:
+    """Transfers the embedded clothing GAN to shoes and bags, and writes a report; minutes on two CPU cores."""
+
+    outdir: Annotated[Path, Option(help="A new folder for the demo.")] = Path("demo")
+    experiment: Annotated[str, Option(help="The transfer to show.")] = "demo"
+    seed: Seed = None
+    overrides: Set = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CompareOptions:
+    """Trains a study's methods on its targets, going on where it was stopped, and reports them side by side.
+
+    Several processes, on one machine or on several, may run the same study in the same folder.
+    """
+
+    study: Annotated[str, Argument(help="A name of `hmgan list studies`.")]
+    outdir: Annotated[Path | None, Option(help="Folder of the study; left out: studies/STUDY.")] = None
+    rows: Annotated[str | None, Option(help="Only these methods, for example hyper-mod-b,adain.")] = None
+    targets: Annotated[str | None, Option(help="Only these targets.")] = None
+    seeds: Annotated[str | None, Option(help="Only these seeds, for example 0,2-4.")] = None
+    workers: Annotated[str | None, Option(help="Cells at once: a number, cpu:N or cuda:N, or both: cuda:3,cpu:2.")] = (
+        None
+    )
+    minutes: Annotated[float | None, Option(help="Stop after so long, to be gone on with.")] = None
+    report_only: Annotated[bool, Option("--report-only", help="Run nothing; report what is finished.")] = False
+    overrides: Set = field(default_factory=list)
+    dry_run: Annotated[bool, Option("--dry-run", "-n", help="Say how far each cell is; run nothing.")] = False
+    paths: bool = False  # measure path lengths, too
+
+    @property
+    def folder(self) -> Path:
+        """The study's."""
+        return self.outdir or Path("studies") / self.study
+
+    def line(self) -> str:
+        """The command that makes the whole study, as the report quotes it."""
+        given = "".join(f" --set {override}" for override in self.overrides)
+        return f"hmgan compare {self.study} --outdir {self.folder}{given}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LaunchOptions:
+    """Trains on many GPUs and machines: accelerate, torchrun, DeepSpeed, SLURM or Kubernetes.
+
+    Its own options come before EXPERIMENT. What comes after is the training's, and is checked before anything starts.
+    """
+
+    context: Annotated[Context, "of the command, which has the words after EXPERIMENT"]
+    experiment: Annotated[str, Argument(metavar="EXPERIMENT [OPTIONS OF hmgan train]")]
+    target: Annotated[str, Option(help="local, torchrun, slurm, k8s or deepspeed.")] = "local"
+    nodes: Annotated[int, Option(min=1, help="Machines.")] = 1
+    gpus: Annotated[int | None, Option(min=1, help="Ranks per machine; left out: this one's GPUs, or 1.")] = None
+    image: Annotated[str, Option(help="Container image of Kubernetes pods.")] = "hmgan:latest"
+    dry_run: Annotated[bool, Option("--dry-run", "-n", help="Print what would be run; run nothing.")] = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DoctorOptions:
+    """Whether machine, ranks and storage are fit to train: one page, exit code 0 if so. Start it as training is."""
+
+    experiment: Annotated[str | None, Argument(help="An experiment that has to fit into memory.")] = None
+    outdir: Outdir = Path("runs")
+    data: Data = None
+    source: Source = None
+    batch: Batch = None
+    overrides: Set = field(default_factory=list)
+
+
+def parse_seeds(text: str) -> list[int]:
+    """`0,1,4-6` -> [0, 1, 4, 5, 6]. Raises UserError for anything else."""
+    seeds: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
+        if not match or int(match[2] or match[1]) < int(match[1]):
+            raise UserError(f"--seeds wants numbers and ranges such as 0,1,4-6, got {text!r}")
+        seeds += range(int(match[1]), int(match[2] or match[1]) + 1)
+    return seeds
