@@ -9,10 +9,12 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
+
 from hmgan.config import entries
 from hmgan.config import experiment as config
 from hmgan.errors import UserError, unknown
-from hmgan.launch.targets import TARGETS, Order, Plan, Target
+from hmgan.launch.targets import TARGETS, Job, LaunchTarget, Plan
 from hmgan.train.command import AUTO, TrainOptions, configured
 from hmgan.train.microbatches import microbatch_size
 from hmgan.train.tasks import build as tasks
@@ -49,36 +51,28 @@ def launch(options: LaunchOptions, read: Read) -> None:
     Raises: UserError before anything is started, for whatever is wrong with the options.
     """
     experiment, rest, nodes = options.experiment, options.rest, options.nodes
-    if options.target not in TARGETS:
+    target = TARGETS.get(options.target)
+    if target is None:
         raise unknown("target", options.target, TARGETS)
-    way = TARGETS[options.target]
     for word in rest:
         if word in OWN:
             raise UserError(f"{word} after EXPERIMENT would be the training's own; put it before EXPERIMENT")
     verb = tasks.verb(config.load(experiment))
-    gpus = options.gpus or own_gpus()
+    gpus = options.gpus or max(1, torch.cuda.device_count())
     training = read(verb, [experiment, *rest])
     if training.resume in (None, AUTO):  # any other run has a configuration of its own
         microbatch_size(configured(training).train, nodes * gpus)
-    if way.requeues and not training.resume:
+    if target.requeues and not training.resume:
         rest = [*rest, "--resume", AUTO]
     common = tuple(word for folder in entries.added() for word in ("--registry", str(folder)))
-    order = Order(common, verb, (experiment, *rest), nodes, gpus, options.image)
-    plan = way.plan(order)
+    plan = target.plan(Job(common, verb, (experiment, *rest), nodes, gpus, options.image))
     validate(plan)
     if not options.dry_run:
-        ready(way, plan, nodes)
+        ready(target, plan, nodes)
     sys.stdout.write(printed(plan, nodes))
     sys.stdout.flush()
     if not options.dry_run:
         run(plan)
-
-
-def own_gpus() -> int:
-    """The GPUs of this machine, or the one rank that its CPU takes."""
-    import torch
-
-    return max(1, torch.cuda.device_count())
 
 
 def validate(plan: Plan) -> None:
@@ -91,9 +85,8 @@ def validate(plan: Plan) -> None:
 
 def printed(plan: Plan, nodes: int) -> str:
     """What can be pasted into a shell, and does the same."""
-    line = " ".join(
-        [*(f"{key}={shlex.quote(value)}" for key, value in plan.environment.items()), shlex.join(plan.command)]
-    )
+    variables = [f"{key}={shlex.quote(value)}" for key, value in plan.environment.items()]
+    line = " ".join([*variables, shlex.join(plan.command)])
     if plan.manifest:
         return f"{line} <<'EOF'\n{plan.manifest}EOF\n"
     if plan.each:
@@ -102,10 +95,10 @@ def printed(plan: Plan, nodes: int) -> str:
     return f"{line}\n"
 
 
-def ready(way: Target, plan: Plan, nodes: int) -> None:
+def ready(target: LaunchTarget, plan: Plan, nodes: int) -> None:
     """Raises UserError for what this machine does not have, or was not told."""
-    if not way.there():
-        raise UserError(way.without)
+    if not target.there():
+        raise UserError(target.without)
     missing = [name for name in ("NODE_RANK", "MASTER_ADDR") if plan.each and name not in os.environ]
     if missing:
         raise UserError(
