@@ -1,4 +1,4 @@
-"""Scores per class and their mean, with the protocol that made them. B batch, N/M samples, F features, H/W pixels."""
+"""Scores in the terminal: a row per class and their mean, with the protocol that made them."""
 
 from __future__ import annotations
 
