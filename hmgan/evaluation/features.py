@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -39,7 +39,9 @@ def real_features(
     """
     if limit < 2:
         raise UserError(f"limit counts real images per class and must be at least 2, got {limit}")
-    path = None if cache is None else cache / _cache_name(data, extractor, limit)
+    on = (data.digest, extractor.digest, extractor.resizer, str(limit))
+    key = hashlib.sha256("\n".join(on).encode()).hexdigest()
+    path = None if cache is None else cache / f"features-{extractor.name}-{key[:32]}.safetensors"
     found = torch.tensor([int(path is not None and path.exists())], device=ranks.device)
     # The first rank decides: another may see another disk, or a file that has come since.
     if bool(ranks.gather(found)[0]):
@@ -56,7 +58,9 @@ def real_features(
         rows_N = torch.nonzero(data.labels == label).flatten()[:limit]
 
         def compute(first: int, size: int, rows_N: Tensor = rows_N) -> Tensor:
-            return extract(_batches(data, rows_N[first : first + size]), extractor, ranks.device)
+            chunks = filter(len, rows_N[first : first + size].split(BATCH))
+            batches = (torch.stack([data[int(i)][0] for i in chunk]) for chunk in chunks)
+            return extract(batches, extractor, ranks.device)
 
         features[cls] = sharded(len(rows_N), ranks, compute)
     if ranks.rank > 0:
@@ -66,15 +70,3 @@ def real_features(
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, lambda part: part.write_bytes(stored))
     return features
-
-
-def _batches(data: Images, rows_N: Tensor) -> Iterator[Tensor]:
-    """[B, 3, H, W] uint8 batches of these images."""
-    for chunk in filter(len, rows_N.split(BATCH)):
-        yield torch.stack([data[int(i)][0] for i in chunk])
-
-
-def _cache_name(data: Images, extractor: Extractor, limit: int) -> str:
-    parts = (data.digest, extractor.digest, extractor.resizer, str(limit))
-    key = hashlib.sha256("\n".join(parts).encode()).hexdigest()
-    return f"features-{extractor.name}-{key[:32]}.safetensors"

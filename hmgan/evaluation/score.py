@@ -4,27 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from hmgan.errors import UserError
-from hmgan.metrics.features import Extractor
+from hmgan.metrics.features import Extractor, Scorer
 from hmgan.metrics.measures import DEFAULT, FEATURE_MEASURES
 
 MEAN = "mean"
-
-
-class Scorer(Protocol):
-    """An extractor, or a perceptual distance."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def digest(self) -> str: ...
-    @property
-    def resizer(self) -> str: ...
 
 
 class Score(NamedTuple):
@@ -61,9 +50,7 @@ def class_scores(
     extractor: Extractor,
     measures: Sequence[str] = DEFAULT,
 ) -> list[Score]:
-    """Every measure for each class, [N, F] against [M, F], and its mean.
-
-    The mean weighs classes equally, as the paper's mFID and mKID do; its row carries the total counts.
+    """Every measure for each class, [N, F] against [M, F], and its mean, as the paper's mFID and mKID.
 
     Args:
         measures: names of FEATURE_MEASURES.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Protocol
 
 import torch
 import torch.nn.functional as fn
@@ -16,6 +17,17 @@ from hmgan.metrics.squeezenet import SqueezeNet
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 CPU_BATCH = 16  # Activations of more images fall out of a core's cache: 64 at once take twice as long per image.
+
+
+class Scorer(Protocol):
+    """A network that scores: an extractor, or a perceptual distance."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def digest(self) -> str: ...  # sha256 of its weights
+    @property
+    def resizer(self) -> str: ...
 
 
 class Extractor(nn.Module):

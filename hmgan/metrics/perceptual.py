@@ -12,24 +12,17 @@ import torch.nn.functional as fn
 from torch import Tensor, nn
 
 from hmgan.errors import UserError
-from hmgan.metrics.features import load_squeezenet
+from hmgan.metrics.features import Scorer, load_squeezenet
 from hmgan.metrics.squeezenet import SqueezeNet
 
 EPSILON = 1e-10
 LARGEST = 256  # pixels of a side that LPIPS is asked about
 
 
-class Perceptual(Protocol):
-    """How different two images look. Its name is part of the metric's."""
-
-    name: str
-    digest: str  # sha256 of its weights
-
-    @property
-    def resizer(self) -> str: ...
+class Perceptual(Scorer, Protocol):
+    """How different two images look."""
 
     def __call__(self, a_B3HW: Tensor, b_B3HW: Tensor, /) -> Tensor: ...
-
     def to(self, device: torch.device, /) -> Perceptual: ...
 
 
