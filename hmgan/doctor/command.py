@@ -36,8 +36,8 @@ class DoctorOptions:
     """What `hmgan doctor` was asked for.
 
     Args:
-        experiment: that has to fit into memory; None: none has to.
-        outdir: that run directories would be made in.
+        experiment: one that has to fit into memory, or None.
+        outdir: where run directories would be made.
         data, source, batch: the experiment's, as for `hmgan train`.
         overrides: A.B=C, in their order.
     """
@@ -65,7 +65,7 @@ def doctor(options: DoctorOptions, console: Console | None = None) -> bool:
         runtime = Runtime(timeout=PATIENCE)
     except Exception as error:  # whatever a backend raises: the page says it
         alone = seat()
-        if alone is None or alone.speaks:  # where ranks cannot be joined, one page per machine
+        if alone is None or alone.speaks:  # one page per machine
             world = 1 if alone is None else alone.world
             page.show(title(world), [software([versions()]), variables, unjoined(error)], console)
         return False
@@ -100,7 +100,7 @@ def gathered(runtime: Runtime, own: T) -> list[T]:
 
 
 def unseen(runtime: Runtime, outdir: Path, hosts: list[str]) -> list[str]:
-    """Ranks resume from what rank 0 has written: on several machines they must all see the same folder."""
+    """Machines that do not see rank 0's folder, from which every rank would resume."""
     if len(set(hosts)) == 1:
         return []
     there = existing(outdir)

@@ -17,7 +17,7 @@ from hmgan.units import size
 
 
 def memory(name: str, experiment: Experiment, runtime: Runtime, ranks: Sequence[RankDevice]) -> ProbeResult:
-    """Called on every rank at once: rank 0 opens the data first."""
+    """An experiment's need against what is free; called on every rank at once, for rank 0 opens the data first."""
     try:
         need = footprint(prepare(experiment, runtime))
     except UserError as error:
@@ -29,7 +29,7 @@ def memory(name: str, experiment: Experiment, runtime: Runtime, ranks: Sequence[
 def fit(
     name: str, need: Footprint, microbatch: int, ranks: Sequence[RankDevice], *, divides: bool = False
 ) -> ProbeResult:
-    """Compares with what is free. Every rank needs the same; ranks on a CPU take it from the same memory.
+    """Compares one rank's need with what is free. Ranks on a CPU take it from the same memory.
 
     Args:
         microbatch: images that pass through the networks at once.

@@ -35,7 +35,7 @@ def seconds_of_reduction(count: int, device: torch.device, rounds: int) -> float
 
 
 def clock_skew(device: torch.device) -> list[float]:
-    """Seconds by which each rank's clock is ahead of rank 0's, to the time that a barrier takes to open."""
+    """Seconds by which each rank's clock is ahead of rank 0's, give or take the time a barrier takes."""
     rounds = []
     for _ in range(5):
         dist.barrier()
@@ -47,7 +47,7 @@ def clock_skew(device: torch.device) -> list[float]:
 
 
 def network(device: torch.device) -> ProbeResult:
-    """Called on every rank at once."""
+    """Reductions and clocks, measured on every rank at once."""
     if not dist.is_initialized() or dist.get_world_size() == 1:
         alone = "one rank; start it as training is, with torchrun, to measure"
         return ProbeResult("network", [("between ranks", alone)])

@@ -21,7 +21,7 @@ LEAST_FREE, SLOW_DISK, SLOW_STORE = 2 * GIB, 10 * MIB, 5 * MIB  # bytes, bytes p
 
 
 def storage(outdir: Path, data: Data | None, probe: int = PROBE) -> ProbeResult:
-    """Called on one rank: several at once would measure each other. `probe`: bytes to write and to read."""
+    """Writes and reads `probe` bytes. For one rank only: several at once would slow each other down."""
     result = ProbeResult("storage")
     disk(result, outdir, probe)
     for name in data.sources if data is not None else ():
@@ -71,7 +71,7 @@ def disk(result: ProbeResult, outdir: Path, probe: int) -> None:
 
 
 def images(data: str, probe: int) -> tuple[str, str]:
-    """What the first shards of a packed set are read at, and what is wrong with it."""
+    """How fast a packed set's first shards are read, and what is wrong with that."""
     found = open_data(data, report=lambda line: None)
     shards = [(index.folder, shard) for index in found.indexes for shard in index.shards]
     count, seconds = read((folder.open(shard) for folder, shard in shards), probe)
@@ -82,13 +82,13 @@ def images(data: str, probe: int) -> tuple[str, str]:
 
 
 def tars(data: str, probe: int) -> tuple[str, str]:
-    """The same of a folder without an index."""
+    """The same for a folder without an index."""
     shards = sorted(Path(data).glob("*.tar"))
     return f"{len(shards):,} shards; reads {rate(*read((os.open(s, os.O_RDONLY) for s in shards), probe))}", ""
 
 
 def store(url: str, probe: int) -> tuple[str, str]:
-    """The same of an object store's prefix, one request after the other: training has several under way."""
+    """The same for an object store, one request after another; training has several under way."""
     count, found = 0, open_store(url)
     names = found.names()
     began = perf_counter()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -14,7 +14,7 @@ from hmgan.errors import unknown
 from hmgan.evaluation.fakes import Fakes
 from hmgan.evaluation.features import extract, real_features
 from hmgan.evaluation.generator_scores import GENERATOR_SCORES, OF_PERCEPTION, Subject, check_classes
-from hmgan.evaluation.score import Score, class_scores, intra_class_distance
+from hmgan.evaluation.score import Line, Score, class_scores, intra_class_distance
 from hmgan.evaluation.sharding import Ranks, sharded
 from hmgan.generators.build import Generator
 from hmgan.layers.float32 import products
@@ -98,7 +98,7 @@ class Judge:
 
         return sharded(fakes.per_class, self.ranks, compute)
 
-    def line(self, score: Score, kimg: float, snapshot: str, seed: int, truncation: float = 1.0) -> dict[str, Any]:
+    def line(self, score: Score, kimg: float, snapshot: str, seed: int, truncation: float = 1.0) -> Line:
         """A line of metrics.jsonl: a score, and all that it depends on."""
-        protocol = {"data": self.data, "seed": seed, "truncation": truncation, "time": time.time()}
+        protocol: Line = {"data": self.data, "seed": seed, "truncation": truncation, "time": time.time()}
         return {"kimg": kimg, "snapshot": snapshot, **protocol, **score.line()}

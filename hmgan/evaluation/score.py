@@ -14,6 +14,7 @@ from hmgan.metrics.features import Extractor, Scorer
 from hmgan.metrics.measures import DEFAULT, FEATURE_MEASURES
 
 MEAN = "mean"
+Line = dict[str, str | int | float]  # of metrics.jsonl
 
 
 class Score(NamedTuple):
@@ -39,7 +40,7 @@ class Score(NamedTuple):
         """What `line` wrote; a line may hold other keys, and an early one lacks some."""
         return cls(cls=line["class"], **{field: line[field] for field in cls._fields if field in line})
 
-    def line(self) -> dict[str, str | int | float]:
+    def line(self) -> Line:
         """As a line of metrics.jsonl."""
         return {"class" if field == "cls" else field: value for field, value in self._asdict().items()}
 
@@ -98,7 +99,7 @@ def _check_classes(real: Mapping[str, Tensor], fake: Mapping[str, Tensor]) -> No
             "sample every class of the data"
         )
     if MEAN in real:
-        raise UserError(f"a class is named '{MEAN}', which is the name of the row of averages; rename the class")
+        raise UserError(f"a class is named '{MEAN}', which is the name of the row of means; rename the class")
     for side, features in (("real", real), ("fake", fake)):
         for cls, rows in features.items():
             if len(rows) < 2:

@@ -1,4 +1,4 @@
-"""Features computed by several ranks, each a run of whole batches, so that any number computes the same. N samples."""
+"""Features computed by several ranks in runs of whole batches, so that any number of ranks computes the same."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Ranks(Protocol):
 
 @torch.no_grad()
 def sharded(count: int, ranks: Ranks, compute: Callable[[int, int], Tensor]) -> Tensor:
-    """[N, F] of samples 0..count - 1, on every rank; F features.
+    """[N, F] of N = `count` samples, on every rank.
 
     Args:
         compute: (first, size) -> [size, F] on the CPU; a function of the samples' positions alone.
@@ -40,5 +40,5 @@ def sharded(count: int, ranks: Ranks, compute: Callable[[int, int], Tensor]) -> 
     # Only equal shapes can be gathered.
     padded = rows.new_zeros(max(sizes), *rows.shape[1:])
     padded[: len(rows)] = rows
-    parts = ranks.gather(padded.to(ranks.device)).cpu().split(max(sizes))
-    return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
+    shares = ranks.gather(padded.to(ranks.device)).cpu().split(max(sizes))
+    return torch.cat([share[:size] for share, size in zip(shares, sizes, strict=True)])

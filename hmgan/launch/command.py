@@ -20,7 +20,7 @@ from hmgan.train.microbatches import microbatch_size
 from hmgan.train.tasks import build as tasks
 
 OWN = ("--target", "--nodes", "--gpus", "--image", "--dry-run", "-n")
-# From a verb and the words after it, to what it would train.
+# From a verb and the words after it to what it would train.
 Read = Callable[[str, Sequence[str]], TrainOptions]
 
 
@@ -46,7 +46,7 @@ class LaunchOptions:
 
 
 def launch(options: LaunchOptions, read: Read) -> None:
-    """Starts an experiment on so many machines. `read` must read as the training itself will.
+    """Starts an experiment on many GPUs and machines. `read` must read options as the training itself will.
 
     Raises: UserError before anything is started, for whatever is wrong with the options.
     """
@@ -76,7 +76,7 @@ def launch(options: LaunchOptions, read: Read) -> None:
 
 
 def validate(plan: Plan) -> None:
-    """Raises UserError where the script is not one that bash can read; a manifest was checked when it was written."""
+    """Raises UserError where bash cannot parse the script; a manifest was checked when it was written."""
     if plan.script is not None:
         check = subprocess.run(["bash", "-n", str(plan.script)], capture_output=True, text=True, check=False)
         if check.returncode:
@@ -84,7 +84,7 @@ def validate(plan: Plan) -> None:
 
 
 def printed(plan: Plan, nodes: int) -> str:
-    """What can be pasted into a shell, and does the same."""
+    """The command as it can be pasted into a shell."""
     variables = [f"{key}={shlex.quote(value)}" for key, value in plan.environment.items()]
     line = " ".join([*variables, shlex.join(plan.command)])
     if plan.manifest:
@@ -96,7 +96,7 @@ def printed(plan: Plan, nodes: int) -> str:
 
 
 def ready(target: LaunchTarget, plan: Plan, nodes: int) -> None:
-    """Raises UserError for what this machine does not have, or was not told."""
+    """Raises UserError for a program or a variable that this machine lacks."""
     if not target.there():
         raise UserError(target.without)
     missing = [name for name in ("NODE_RANK", "MASTER_ADDR") if plan.each and name not in os.environ]
@@ -108,7 +108,7 @@ def ready(target: LaunchTarget, plan: Plan, nodes: int) -> None:
 
 
 def run(plan: Plan) -> None:
-    """Becomes the command; with a manifest, ends as the command does."""
+    """Becomes the command; with a manifest, exits as the command does."""
     if plan.manifest:
         raise SystemExit(subprocess.run(plan.command, input=plan.manifest, text=True, check=False).returncode)
     os.execvpe(plan.command[0], plan.command, {**os.environ, **plan.environment})

@@ -41,7 +41,7 @@ class Job(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """A command, whole.
+    """A complete command.
 
     Args:
         environment: variables that it is given beside those of `hmgan launch`.

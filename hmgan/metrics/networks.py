@@ -37,7 +37,7 @@ def load_perceptual(name: str, dtype: torch.dtype = torch.float32) -> Perceptual
 
 
 def _loaded(kind: str, name: str) -> tuple[str, dict[str, Any], nn.Module | None]:
-    """An entry's name, itself, and the network in its file; no network for the embedded one."""
+    """An entry's name and table, and the network in its file; None for the embedded one."""
     entry_name, _, given = name.partition(":")
     if entry_name not in entries.entries(kind):
         raise unknown(kind, entry_name, entries.known(kind))

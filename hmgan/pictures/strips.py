@@ -20,7 +20,7 @@ from hmgan.pictures.class_images import class_images
 from hmgan.pictures.images import enlarged, grid, labelled_grid, to_uint8, with_row_names
 
 CELL = 64  # screen pixels that a small image is enlarged to
-STRIP_WIDTH = 1800  # screen pixels, at most where that can be
+STRIP_WIDTH = 1800  # screen pixels, unless the images themselves are wider
 MOST_STEPS, COLUMNS = 8, 16  # steps from class to class by default; fewer where they would fill more columns
 PARTS = ("source", "gamma alone", "beta alone", "b alone", "all three")
 PARTS_COLUMNS = 20  # of a sheet of parts, at most, unless there are more classes
