@@ -6,25 +6,27 @@ import os
 import socket
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import torch.distributed as dist
 from rich.console import Console
 
 from hmgan.config.loading import anchored, data_of, load_experiment, settings
 from hmgan.doctor import page
-from hmgan.doctor.devices import devices, place
+from hmgan.doctor.devices import devices, rank_device
 from hmgan.doctor.environment import environment
 from hmgan.doctor.memory import memory
 from hmgan.doctor.network import network
-from hmgan.doctor.section import Section
+from hmgan.doctor.probe import ProbeResult
 from hmgan.doctor.software import software, versions
-from hmgan.doctor.storage import storage
+from hmgan.doctor.storage import existing, storage
 from hmgan.options import DoctorOptions
 from hmgan.train.distributed.rendezvous import seat
 from hmgan.train.distributed.runtime import Runtime
 
 PATIENCE = 300.0  # seconds for one rank to wait for another
+
+T = TypeVar("T")
 
 
 def doctor(options: DoctorOptions, console: Console | None = None) -> bool:
@@ -32,8 +34,7 @@ def doctor(options: DoctorOptions, console: Console | None = None) -> bool:
 
     Raises: UserError for options that do not fit the experiment.
     """
-    name = options.experiment
-    experiment = None
+    name, experiment = options.experiment, None
     if name is not None:
         experiment = anchored(load_experiment(name, options.overrides, settings(options)))
     data = experiment.data if experiment is not None else data_of(options.data)
@@ -42,19 +43,19 @@ def doctor(options: DoctorOptions, console: Console | None = None) -> bool:
         runtime = Runtime(timeout=PATIENCE)
     except Exception as error:  # whatever a backend raises: the page says it
         alone = seat()
-        if alone is None or alone.speaks:  # where ranks cannot be joined, one page per machine
+        if alone is None or alone.speaks:  # one page per machine
             world = 1 if alone is None else alone.world
             page.show(title(world), [software([versions()]), variables, unjoined(error)], console)
         return False
-    places = gathered(runtime, place(runtime.device))
-    variables.problems[:] = dict.fromkeys(line for lines in gathered(runtime, variables.problems) for line in lines)
-    sections = [software(gathered(runtime, versions())), devices(places), network(runtime.device)]
-    found = storage(options.outdir, data) if runtime.main else Section.empty("storage")
+    ranks = gathered(runtime, rank_device(runtime.device))
+    variables.problems = list(dict.fromkeys(line for lines in gathered(runtime, variables.problems) for line in lines))
+    sections = [software(gathered(runtime, versions())), devices(ranks), network(runtime.device)]
+    stored = storage(options.outdir, data) if runtime.main else ProbeResult("storage")
     runtime.wait()
-    found.problems.extend(unseen(runtime, options.outdir, [place.host for place in places]))
-    sections += [found, variables]
+    stored.problems += unseen(runtime, options.outdir, [rank.host for rank in ranks])
+    sections += [stored, variables]
     if name is not None and experiment is not None:
-        sections.append(memory(name, experiment, runtime, places))
+        sections.append(memory(name, experiment, runtime, ranks))
     healthy = bool(runtime.share(not any(section.problems for section in sections)))
     if runtime.main:
         page.show(title(runtime.world), sections, console)
@@ -63,11 +64,12 @@ def doctor(options: DoctorOptions, console: Console | None = None) -> bool:
 
 
 def title(world: int) -> str:
+    """The page's first line."""
     ranks = "1 rank" if world == 1 else f"{world} ranks"
     return f"hmgan doctor  {socket.gethostname()}, {ranks}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
 
 
-def gathered(runtime: Runtime, own: Any) -> list[Any]:
+def gathered(runtime: Runtime, own: T) -> list[T]:
     """Every rank's value, on every rank."""
     everyone = [own] * runtime.world
     if runtime.world > 1:
@@ -76,10 +78,10 @@ def gathered(runtime: Runtime, own: Any) -> list[Any]:
 
 
 def unseen(runtime: Runtime, outdir: Path, hosts: list[str]) -> list[str]:
-    """Ranks resume from what rank 0 has written: on several machines they must all see the same folder."""
+    """Machines that do not see rank 0's folder, from which every rank would resume."""
     if len(set(hosts)) == 1:
         return []
-    there = next(folder for folder in (outdir.absolute(), *outdir.absolute().parents) if folder.is_dir())
+    there = existing(outdir)
     mark = runtime.share(there / f".hmgan-doctor-{socket.gethostname()}-{os.getpid()}")
     try:
         if runtime.main and os.access(there, os.W_OK):
@@ -94,7 +96,8 @@ def unseen(runtime: Runtime, outdir: Path, hosts: list[str]) -> list[str]:
     return [f"--outdir {outdir} of {hosts[0]} is not seen by {host}; give a folder that all share" for host in blind]
 
 
-def unjoined(error: Exception) -> Section:
+def unjoined(error: Exception) -> ProbeResult:
+    """In place of the network's section, where the ranks never met."""
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     problem = f"the ranks cannot be joined: {reason}; look at MASTER_ADDR, MASTER_PORT and GLOO_SOCKET_IFNAME"
-    return Section("network", [], [problem])
+    return ProbeResult("network", problems=[problem])

@@ -1,4 +1,4 @@
-"""The page in the terminal."""
+"""The doctor's page in the terminal."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from hmgan.doctor.section import Section
+from hmgan.doctor.probe import ProbeResult
 
 WIDTH = 100
 MANY, SIDE_BY_SIDE = 6, 3  # more rows than this share lines
 
 
-def show(title: str, sections: Sequence[Section], console: Console | None = None) -> None:
+def show(title: str, sections: Sequence[ProbeResult], console: Console | None = None) -> None:
     """What was found, section by section, and the verdict last, where the eye is."""
     console = console or Console(highlight=False)
     console.width = min(console.width, WIDTH)
@@ -29,14 +29,12 @@ def show(title: str, sections: Sequence[Section], console: Console | None = None
             console.print(Text(f"! {problem}", "red"))
     console.print(Rule(style="dim"))
     count = sum(len(section.problems) for section in sections)
-    if count:
-        console.print(Text(f"not healthy: {count} problem{'s' if count > 1 else ''}, marked with ! above", "bold red"))
-    else:
-        console.print(Text("healthy", "bold green"))
+    bad = f"not healthy: {count} problem{'s' if count > 1 else ''}, marked with ! above"
+    console.print(Text(bad, "bold red") if count else Text("healthy", "bold green"))
 
 
 def lines(rows: Sequence[tuple[str, str]]) -> Table:
-    """Pairs below each other; many of them, as of versions, in three columns."""
+    """One pair a line; where there are many, as of versions, three."""
     columns = SIDE_BY_SIDE if len(rows) > MANY else 1
     table = Table.grid(padding=(0, 2))
     for _ in range(columns):

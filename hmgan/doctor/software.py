@@ -1,4 +1,4 @@
-"""Versions, and the same ones on every rank."""
+"""Versions, which must be the same on every rank."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import torch
 import torch.distributed as dist
 
 from hmgan import __version__
-from hmgan.doctor.section import Section
+from hmgan.doctor.probe import ProbeResult
 
 PACKAGES = ("accelerate", "deepspeed", "webdataset", "safetensors", "fsspec")
 
 
 def versions() -> dict[str, str]:
-    """Of this rank."""
+    """This rank's, by name."""
     found = {"hmgan": __version__, "python": platform.python_version(), "torch": torch.__version__}
     for name in PACKAGES:
         try:
@@ -24,22 +24,16 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             found[name] = "not installed"
     nccl = ".".join(map(str, torch.cuda.nccl.version())) if dist.is_nccl_available() else "none"
-    return found | {"CUDA": str(torch.version.cuda or "none"), "NCCL": nccl, "gloo": yes(dist.is_gloo_available())}
+    gloo = "yes" if dist.is_gloo_available() else "no"
+    return found | {"CUDA": str(torch.version.cuda or "none"), "NCCL": nccl, "gloo": gloo}
 
 
-def yes(there: bool) -> str:
-    return "yes" if there else "no"
-
-
-def software(of_ranks: Sequence[dict[str, str]]) -> Section:
-    """`of_ranks`: the versions of every rank."""
-    first, section = of_ranks[0], Section.empty("versions")
-    section.rows.extend(first.items())
-    for name, version in first.items():
-        for rank, other in enumerate(of_ranks):
-            if other[name] != version:
-                section.problems.append(
-                    f"{name} is {version} on rank 0 and {other[name]} on rank {rank}; install the same everywhere"
-                )
-                break
-    return section
+def software(ranks: Sequence[dict[str, str]]) -> ProbeResult:
+    """Rank 0's versions, and each that differs on another rank; `ranks` are the versions of all."""
+    result = ProbeResult("versions", list(ranks[0].items()))
+    for name, version in result.rows:
+        other = next((i for i, its in enumerate(ranks) if its[name] != version), None)
+        if other is not None:
+            differ = f"{name} is {version} on rank 0 and {ranks[other][name]} on rank {other}"
+            result.problems.append(f"{differ}; install the same everywhere")
+    return result

@@ -6,11 +6,12 @@ import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from time import perf_counter
 
 from hmgan.config.settings import Data
 from hmgan.data.named import open_data
 from hmgan.data.store.stores import MissingError, open_store
-from hmgan.doctor.section import Section, rate, watch
+from hmgan.doctor.probe import ProbeResult, rate
 from hmgan.errors import UserError
 from hmgan.units import GIB, MIB, size
 from hmgan.urls import is_url
@@ -19,106 +20,99 @@ PROBE, CHUNK = 64 * MIB, 4 * MIB  # bytes
 LEAST_FREE, SLOW_DISK, SLOW_STORE = 2 * GIB, 10 * MIB, 5 * MIB  # bytes, bytes per second
 
 
-def storage(outdir: Path, data: Data | None, probe: int = PROBE) -> Section:
-    """Called on one rank: others at the same time would measure each other."""
-    section = Section.empty("storage")
-    disk(section, outdir, probe)
-    for name in [] if data is None else data.sources:
-        if is_url(name):
-            store(section, name, probe)
-        elif data is not None and data.reader != "index":
-            tars(section, name, probe)
-        else:
-            images(section, name, probe)
-    return section
+def storage(outdir: Path, data: Data | None, probe: int = PROBE) -> ProbeResult:
+    """Writes and reads `probe` bytes. For one rank only: several at once would slow each other down."""
+    result = ProbeResult("storage")
+    disk(result, outdir, probe)
+    for name in data.sources if data is not None else ():
+        remote = is_url(name)
+        reads = store if remote else images if data is not None and data.reader == "index" else tars
+        try:
+            text, problem = reads(name, probe)
+        except (UserError, MissingError, OSError) as error:
+            reason = f" cannot be read: {str(error) or 'nothing is there'}" if remote else f": {error}"
+            result.problems.append(f"--data {name}{reason}")
+            continue
+        result.rows += [("--data", name), ("", text)]
+        if problem:
+            result.problems.append(f"--data {name} {problem}")
+    return result
 
 
-def disk(section: Section, outdir: Path, probe: int) -> None:
-    """Writes a file, flushes it, forgets it, reads it."""
-    there = next(folder for folder in (outdir.absolute(), *outdir.absolute().parents) if folder.is_dir())
+def existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that is there."""
+    return next(each for each in (folder.absolute(), *folder.absolute().parents) if each.is_dir())
+
+
+def disk(result: ProbeResult, outdir: Path, probe: int) -> None:
+    """Writes a file, flushes it, and reads it back from the disk."""
+    there = existing(outdir)
     path, chunk = there / f".hmgan-doctor-{os.getpid()}", os.urandom(min(CHUNK, probe))
     free = shutil.disk_usage(there).free
+    text = f"{size(free)} free"
     try:
-        with watch() as writing, open(path, "wb", buffering=0) as file:
+        start = perf_counter()
+        with open(path, "wb", buffering=0) as file:
             for _ in range(probe // len(chunk)):
                 file.write(chunk)
             os.fsync(file.fileno())
-        count, reading = read([os.open(path, os.O_RDONLY)], probe)
+        written = probe / (perf_counter() - start)
+        text = f"writes {size(written)}/s, reads {rate(*read([os.open(path, os.O_RDONLY)], probe))}, {text}"
+        if free < LEAST_FREE:
+            result.problems.append(f"--outdir {outdir} has {size(free)} left; free some, or give another one")
+        if written < SLOW_DISK:
+            slow = f"--outdir {outdir} writes only {size(written)}/s"
+            result.problems.append(f"{slow}, and checkpoints wait for it; give another one")
     except OSError as error:
-        section.rows.extend([("--outdir", str(outdir)), ("", f"{size(free)} free")])
-        section.problems.append(f"--outdir {outdir} cannot be written: {error.strerror}; give another one")
-        return
+        result.problems.append(f"--outdir {outdir} cannot be written: {error.strerror}; give another one")
     finally:
         path.unlink(missing_ok=True)
-    written = rate(probe, writing.seconds)
-    text = f"writes {written}, reads {rate(count, reading)}, {size(free)} free"
-    section.rows.extend([("--outdir", str(outdir)), ("", text)])
-    if free < LEAST_FREE:
-        section.problems.append(f"--outdir {outdir} has {size(free)} left; free some, or give another one")
-    if probe / writing.seconds < SLOW_DISK:
-        section.problems.append(
-            f"--outdir {outdir} writes only {written}, and checkpoints wait for it; give another one"
-        )
+    result.rows += [("--outdir", str(outdir)), ("", text)]
 
 
-def images(section: Section, data: str, probe: int) -> None:
-    """The first shards of a packed set."""
-    try:
-        found = open_data(data, report=lambda line: None)
-        shards = [(index.folder, shard) for index in found.indexes for shard in index.shards]
-        count, seconds = read((folder.open(shard) for folder, shard in shards), probe)
-    except (UserError, OSError) as error:
-        section.problems.append(f"--data {data}: {error}")
-        return
+def images(data: str, probe: int) -> tuple[str, str]:
+    """How fast a packed set's first shards are read, and what is wrong with that."""
+    found = open_data(data, report=lambda line: None)
+    shards = [(index.folder, shard) for index in found.indexes for shard in index.shards]
+    count, seconds = read((folder.open(shard) for folder, shard in shards), probe)
     per_second = len(found) / sum(shard.bytes for _, shard in shards) * count / max(seconds, 1e-9)
     text = f"{len(found):,} images of {found.resolution} px; reads {rate(count, seconds)}, {per_second:,.0f} images/s"
-    section.rows.extend([("--data", data), ("", text)])
-    if count >= MIB and count / seconds < SLOW_DISK:
-        section.problems.append(f"--data {data} reads only {rate(count, seconds)}; copy it to a local disk")
+    slow = count >= MIB and count / seconds < SLOW_DISK
+    return text, f"reads only {rate(count, seconds)}; copy it to a local disk" if slow else ""
 
 
-def tars(section: Section, data: str, probe: int) -> None:
-    """The first shards of a folder without an index."""
-    try:
-        shards = sorted(Path(data).glob("*.tar"))
-        count, seconds = read((os.open(shard, os.O_RDONLY) for shard in shards), probe)
-    except OSError as error:
-        section.problems.append(f"--data {data}: {error}")
-        return
-    section.rows.extend([("--data", data), ("", f"{len(shards):,} shards; reads {rate(count, seconds)}")])
+def tars(data: str, probe: int) -> tuple[str, str]:
+    """The same for a folder without an index."""
+    shards = sorted(Path(data).glob("*.tar"))
+    return f"{len(shards):,} shards; reads {rate(*read((os.open(s, os.O_RDONLY) for s in shards), probe))}", ""
 
 
-def store(section: Section, url: str, probe: int) -> None:
-    """The first objects of a prefix, one request after the other: training has several under way."""
-    count = 0
-    try:
-        found = open_store(url)
-        names = found.names()
-        with watch() as reading:
-            for name in names:
-                end, start = found.size(name), 0
-                while start < end and count < probe:
-                    part = found.get(name, start, min(start + CHUNK, end))
-                    start, count = start + len(part), count + len(part)
-    except (UserError, MissingError) as error:
-        section.problems.append(f"--data {url} cannot be read: {str(error) or 'nothing is there'}")
-        return
-    section.rows.extend([("--data", url), ("", f"{len(names):,} objects; reads {rate(count, reading.seconds)}")])
+def store(url: str, probe: int) -> tuple[str, str]:
+    """The same for an object store, one request after another; training has several under way."""
+    count, found = 0, open_store(url)
+    names = found.names()
+    began = perf_counter()
+    for name in names:
+        end, start = found.size(name), 0
+        while start < end and count < probe:
+            part = found.get(name, start, min(start + CHUNK, end))
+            start, count = start + len(part), count + len(part)
+    seconds = perf_counter() - began
+    slow = count >= MIB and count / seconds < SLOW_STORE
+    problem = f"reads only {rate(count, seconds)}; copy it nearer" if slow else ""
     if not names:
-        section.problems.append(f"--data {url} holds no objects; give the folder that the index lies in")
-    if count >= MIB and count / reading.seconds < SLOW_STORE:
-        section.problems.append(f"--data {url} reads only {rate(count, reading.seconds)}; copy it nearer")
+        problem = "holds no objects; give the folder that the index lies in"
+    return f"{len(names):,} objects; reads {rate(count, seconds)}", problem
 
 
 def read(descriptors: Iterable[int], limit: int) -> tuple[int, float]:
-    """Bytes read and seconds taken, from the disk and not from the memory that it was kept in. Closes what it reads."""
-    count = 0
-    with watch() as reading:
-        for descriptor in descriptors:
-            with open(descriptor, "rb", buffering=0) as file:
-                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-                while count < limit and (chunk := file.read(CHUNK)):
-                    count += len(chunk)
-            if count >= limit:
-                break
-    return count, reading.seconds
+    """Bytes read, up to `limit`, and seconds taken: from the disk, past the page cache. Closes what it reads."""
+    count, start = 0, perf_counter()
+    for descriptor in descriptors:
+        with open(descriptor, "rb", buffering=0) as file:
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            while count < limit and (chunk := file.read(CHUNK)):
+                count += len(chunk)
+        if count >= limit:
+            break
+    return count, perf_counter() - start

@@ -1,4 +1,4 @@
-"""The model card of a snapshot: what it is, from what it was made, and how it scored."""
+"""The model card of a snapshot: what it is, what it was made from, and how it scored."""
 
 from __future__ import annotations
 

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from hmgan import rng
+from hmgan.data.images import Images
 from hmgan.errors import UserError
-from hmgan.evaluation.fakes import fakes, fakes_of_shared_style
-from hmgan.evaluation.features import LabelledImages, extract
+from hmgan.evaluation.fakes import Fakes
+from hmgan.evaluation.features import extract
 from hmgan.evaluation.paths import EPSILON, path_lengths, trimmed_mean
 from hmgan.evaluation.score import MEAN, Score, with_mean
-from hmgan.generators.build import Generator
 from hmgan.generators.transfer import TransferGenerator
 from hmgan.metrics.features import Extractor
 from hmgan.metrics.leakage import RIDGE, class_kept, class_kept_of_reals, style_kept
@@ -31,18 +31,14 @@ PAIR_BATCH = 16
 
 
 class Subject(NamedTuple):
-    """A generator, what it is compared with, and how it is drawn from."""
+    """A generator's fakes, what they are compared with, and by which networks."""
 
-    generator: Generator
-    classes: tuple[str, ...]
-    reals: LabelledImages
-    real_features: Mapping[str, Tensor]
+    fakes: Fakes
     fake_features: Mapping[str, Tensor]
+    reals: Images
+    real_features: Mapping[str, Tensor]
     extractor: Extractor
     perceptual: str  # a name of `load_perceptual`
-    per_class: int
-    seed: int
-    truncation: float
     device: torch.device
 
 
@@ -52,7 +48,7 @@ def diversity(subject: Subject) -> list[Score]:
     scores = []
     for name, images_of in (("diversity", _fake_images), ("diversity-reals", _real_images)):
         rows = []
-        for label, cls in enumerate(subject.classes):
+        for label, cls in enumerate(subject.fakes.classes):
             values_P = pair_distances(images_of(subject, label), distance, subject.device)
             count = 2 * len(values_P)
             counts = (0, count) if name == "diversity" else (count, 0)
@@ -63,7 +59,7 @@ def diversity(subject: Subject) -> list[Score]:
 
 
 def pair_distances(batches: Iterable[Tensor], distance: Perceptual, device: torch.device) -> Tensor:
-    """[P], of the first and second image, the third and fourth, and so on; a last image without a partner is left."""
+    """[P]: of the first and second image, the third and fourth, and so on; a last one without a partner is left out."""
     images_B3HW = torch.cat(list(batches))
     last = len(images_B3HW) // 2 * 2
     pairs = zip(images_B3HW[:last:2].split(PAIR_BATCH), images_B3HW[1:last:2].split(PAIR_BATCH), strict=True)
@@ -74,61 +70,49 @@ def pair_distances(batches: Iterable[Tensor], distance: Perceptual, device: torc
 def path_length(subject: Subject) -> list[Score]:
     """Perceptual path length from class to class, full and end: one number each, over all pairs of classes."""
     distance = load_perceptual(subject.perceptual, torch.float64).to(subject.device)
-    count = min(PATHS, subject.per_class * len(subject.classes))
-    generator = cast(TransferGenerator, subject.generator)  # as `check_classes` has it: nothing else has several
+    fakes, classes = subject.fakes, len(subject.fakes.classes)
+    pairs = min(PATHS, fakes.per_class * classes)
+    generator = cast(TransferGenerator, fakes.generator)  # `check_classes` has seen to it: no other has several classes
     scores = []
-    for mode in ("full", "end"):
+    for mode, t in (("full", "U(0,1)"), ("end", "0")):
         lengths_P = path_lengths(
-            generator,
-            distance,
-            len(subject.classes),
-            mode=mode,
-            pairs=count,
-            seed=subject.seed,
-            truncation=subject.truncation,
+            generator, distance, classes, end=mode == "end", pairs=pairs, seed=fakes.seed, truncation=fakes.truncation
         )
-        at = "0" if mode == "end" else "U(0,1)"
         protocol = (
-            f"{count} pairs, epsilon {EPSILON:g}, t = {at}, class vectors linear, same z and noise, [1%, 99%], "
+            f"{pairs} pairs, epsilon {EPSILON:g}, t = {t}, class vectors linear, same z and noise, [1%, 99%], "
             "generator in float64"
         )
         metric = f"path-{mode}-{distance.name}"
-        scores.append(Score.by(distance, metric, MEAN, trimmed_mean(lengths_P), (0, 2 * count), protocol))
+        scores.append(Score.by(distance, metric, MEAN, trimmed_mean(lengths_P), (0, 2 * pairs), protocol))
     return scores
 
 
 def leakage(subject: Subject) -> list[Score]:
     """Whether z keeps the class and the class keeps the style, in 0..1."""
-    count = min(STYLES, subject.per_class)
-    styles = {}
-    for label, cls in enumerate(subject.classes):
-        drawn = fakes_of_shared_style(subject.generator, label, count, subject.seed, subject.truncation)
-        styles[cls] = extract(drawn, subject.extractor, subject.device)
+    extractor, reals, fakes = subject.extractor, subject.real_features, subject.fake_features
+    drawn = range(min(STYLES, subject.fakes.per_class))
+    styles = {
+        cls: extract(subject.fakes.batches(label, drawn, shared_style=True), extractor, subject.device)
+        for label, cls in enumerate(subject.fakes.classes)
+    }
+    nothing: dict[str, Tensor] = dict.fromkeys(styles, torch.empty(0))
     fitted = f"linear discriminants of real features, ridge {RIDGE:g}"
-    reals, fake_features = subject.real_features, subject.fake_features
-    values: list[tuple[str, dict[str, float], Mapping[str, Tensor], Mapping[str, Tensor], str]] = [
-        ("class-kept", class_kept(reals, fake_features), reals, fake_features, fitted),
-        ("class-kept-reals", class_kept_of_reals(reals), reals, {}, f"{fitted}, two halves"),
-        ("style-kept", style_kept(styles), {}, styles, "correlation over shared z, standardised within classes"),
-    ]
+    shared = "correlation over shared z, standardised within classes"
     scores = []
-    for name, value_of, real_rows, fake_rows, protocol in values:
-        rows = [
-            Score.by(
-                subject.extractor,
-                subject.extractor.metric(name),
-                cls,
-                value,
-                (len(real_rows.get(cls, ())), len(fake_rows.get(cls, ()))),
-                protocol,
-            )
-            for cls, value in value_of.items()
-        ]
+    for name, values, real_rows, fake_rows, protocol in (
+        ("class-kept", class_kept(reals, fakes), reals, fakes, fitted),
+        ("class-kept-reals", class_kept_of_reals(reals), reals, nothing, f"{fitted}, two halves"),
+        ("style-kept", style_kept(styles), nothing, styles, shared),
+    ):
+        rows = []
+        for cls, value in values.items():
+            counts = len(real_rows[cls]), len(fake_rows[cls])
+            rows.append(Score.by(extractor, extractor.metric(name), cls, value, counts, protocol))
         scores += with_mean(rows)
     return scores
 
 
-BEHAVIOURS: dict[str, Callable[[Subject], list[Score]]] = {
+GENERATOR_SCORES: dict[str, Callable[[Subject], list[Score]]] = {
     "diversity": diversity,
     "ppl": path_length,
     "leakage": leakage,
@@ -145,13 +129,12 @@ def check_classes(metrics: Iterable[str], classes: int) -> None:
 
 
 def _fake_images(subject: Subject, label: int) -> Iterator[Tensor]:
-    count = min(2 * PAIRS, subject.per_class)
-    return fakes(subject.generator, label, count, subject.seed, subject.truncation)
+    return subject.fakes.batches(label, range(min(2 * PAIRS, subject.fakes.per_class)))
 
 
 def _real_images(subject: Subject, label: int) -> Iterator[Tensor]:
-    """Neighbours in a data set may be frames of one film, so they are shuffled."""
-    places = torch.nonzero(subject.reals.labels == label).flatten()
-    order = torch.randperm(len(places), generator=rng.generator(rng.key(subject.seed, f"diversity/{label}", 0)))
-    for place in places[order[: 2 * PAIRS]].tolist():
-        yield subject.reals[place][0][None]
+    """Shuffled: neighbours in a data set may be frames of one film."""
+    images = torch.nonzero(subject.reals.labels == label).flatten()
+    order = torch.randperm(len(images), generator=rng.generator(rng.key(subject.fakes.seed, f"diversity/{label}", 0)))
+    for i in images[order[: 2 * PAIRS]].tolist():
+        yield subject.reals[i][0][None]

@@ -1,14 +1,13 @@
-"""Perceptual path length from class to class, the style held fixed. P pairs, B batch, E class-vector width.
+"""Perceptual path length from class to class, the style held fixed. P pairs, B batch, C classes, E class-vector width.
 
-How far the image moves, perceptually, for a step in the class space: the path is straight between two class vectors.
-Both ends of a step share z and noise; ends of different styles would measure the styles (the released code does).
+How far the image moves, perceptually, for a step on the straight line between two class vectors. Both ends of a step
+share z and noise; ends of different styles would measure the styles (the released code does).
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -29,22 +28,22 @@ def path_lengths(
     distance: Callable[[Tensor, Tensor], Tensor],
     classes: int,
     *,
-    mode: Literal["full", "end"],
+    end: bool,
     pairs: int,
     seed: int,
     truncation: float = 1.0,
 ) -> Tensor:
     """[P] float64, d(G(z, v(t)), G(z, v(t + epsilon))) / epsilon^2 of every pair (Karras et al. 2019, Eq. 2).
 
-    v(t) is linear from one class's vector to another's; t is uniform on [0, 1) in "full" mode and 0 in "end" mode.
-    Pair i depends on (seed, i) and the number of classes alone.
+    v(t) is linear from one class's vector to another's. Pair i depends on (seed, i) and the number of classes alone.
 
-    The generator is copied to float64: at this epsilon, rounding in float32 is a part in a thousand of the difference
-    before any network enlarges it. Images are neither clamped nor quantised, which would hide small steps.
+    The generator is copied to float64: at this epsilon, rounding in float32 is a thousandth of the difference before
+    any network enlarges it. Images are neither clamped nor quantised, which would hide small steps.
 
     Args:
         distance: two of [B, 3, H, W] float64 in about 0..255 -> [B], quadratic in small differences.
-        pairs: pairs of images.
+        end: t is 0, not uniform on [0, 1).
+        pairs: of images.
     Raises: UserError with fewer than 2 classes or 1 pair.
     """
     if classes < 2:
@@ -53,23 +52,21 @@ def path_lengths(
         raise UserError(f"a path length needs 1 pair of images or more, got {pairs}")
     device = next(generator.parameters()).device
     from_P, to_P, t_P = (x.to(device) for x in draws(classes, pairs, seed))
-    if mode == "end":
+    if end:
         t_P = torch.zeros_like(t_P)
     generator = copy.deepcopy(generator).double().eval()
     vectors_CE = generator.trained["class_net"](torch.arange(classes, device=device)).double()
     lengths = []
     for first in range(0, pairs, BATCH):
-        batch = slice(first, min(first + BATCH, pairs))
-        latents = generator.latents(rng.keys(seed, "paths/latents", first, batch.stop - first))
-        latents = Latents(
-            latents.z.double(), tuple(n.double() for n in latents.noise), latents.z_mix.double(), latents.crossover_B
-        )
-        row_B = torch.arange(batch.stop - first, device=device)
-        ends = []
+        batch = slice(first, first + BATCH)
+        row_B = torch.arange(len(t_P[batch]), device=device)
+        z, noise, z_mix, crossover_B = generator.latents(rng.keys(seed, "paths/latents", first, len(row_B)))
+        latents = Latents(z.double(), tuple(n.double() for n in noise), z_mix.double(), crossover_B)
+        images = []
         for step in (0.0, EPSILON):
             v_BE = torch.lerp(vectors_CE[from_P[batch]], vectors_CE[to_P[batch]], (t_P[batch] + step)[:, None])
-            ends.append(generator.render(latents, generator.edits_of(v_BE), row_B, truncation).image * 127.5 + 127.5)
-        lengths.append(distance(*ends).double() / EPSILON**2)
+            images.append(generator.render(latents, generator.edits_of(v_BE), row_B, truncation).image * 127.5 + 127.5)
+        lengths.append(distance(*images).double() / EPSILON**2)
     return torch.cat(lengths).cpu()
 
 
@@ -78,16 +75,16 @@ def draws(classes: int, pairs: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
 
     Ordered pairs of classes take turns, so that each is as frequent as any other, give or take one.
     """
-    place_P = torch.arange(pairs)
-    from_P = place_P % classes
-    # The other class is 1..classes-1 places further round.
-    to_P = (from_P + 1 + (place_P // classes) % (classes - 1)) % classes
+    i_P = torch.arange(pairs)
+    from_P = i_P % classes
+    # The other class comes 1..classes-1 later, in a circle.
+    to_P = (from_P + 1 + (i_P // classes) % (classes - 1)) % classes
     t_P1 = rng.uniform_rows(rng.keys(seed, "paths/t", 0, pairs), 1)
     return from_P, to_P, t_P1[:, 0].double()
 
 
 def trimmed_mean(x_P: Tensor) -> float:
-    """The mean of the values from the 1st to the 99th percentile, each rounded to the value outside of it."""
+    """The mean of the values from the 1st to the 99th percentile, each rounded outwards to a value."""
     low = x_P.quantile(KEPT[0], interpolation="lower")
     high = x_P.quantile(KEPT[1], interpolation="higher")
     return float(x_P[(x_P >= low) & (x_P <= high)].mean())

@@ -1,29 +1,20 @@
-"""Scores per class and their mean, with the protocol that made them. N/M samples, F features."""
+"""Scores per class and their mean, each with the protocol that made it. N/M samples, F features."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from hmgan.errors import UserError
-from hmgan.metrics.features import Extractor
+from hmgan.metrics.features import Extractor, Scorer
 from hmgan.metrics.measures import DEFAULT, FEATURE_MEASURES
 
 MEAN = "mean"
-
-
-class Named(Protocol):
-    """A network that scores: an extractor, or a perceptual distance."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def digest(self) -> str: ...
-    @property
-    def resizer(self) -> str: ...
+Line = dict[str, str | int | float]  # of metrics.jsonl
 
 
 class Score(NamedTuple):
@@ -40,16 +31,16 @@ class Score(NamedTuple):
     protocol: str = ""  # the metric's own settings, in words
 
     @classmethod
-    def by(cls, judge: Named, metric: str, of: str, value: float, counts: tuple[int, int], protocol: str) -> Score:
-        """A value for the class `of`, from (real, fake) counts of images, by the network that `judge` is."""
-        return cls(metric, of, value, *counts, judge.name, judge.digest, judge.resizer, protocol)
+    def by(cls, scorer: Scorer, metric: str, of: str, value: float, counts: tuple[int, int], protocol: str) -> Score:
+        """A value for the class `of`, from (real, fake) counts of images."""
+        return cls(metric, of, value, *counts, scorer.name, scorer.digest, scorer.resizer, protocol)
 
     @classmethod
     def of_line(cls, line: Mapping[str, Any]) -> Score:
-        """What `line` wrote; a line may say more, and an early one says less."""
+        """What `line` wrote; a line may hold other keys, and an early one lacks some."""
         return cls(cls=line["class"], **{field: line[field] for field in cls._fields if field in line})
 
-    def line(self) -> dict[str, str | int | float]:
+    def line(self) -> Line:
         """As a line of metrics.jsonl."""
         return {"class" if field == "cls" else field: value for field, value in self._asdict().items()}
 
@@ -60,52 +51,39 @@ def class_scores(
     extractor: Extractor,
     measures: Sequence[str] = DEFAULT,
 ) -> list[Score]:
-    """Every measure for each class, [N, F] against [M, F], and its mean.
-
-    The mean weighs classes equally, as the paper's mFID and mKID do; its row carries the total counts.
+    """Every measure for each class, [N, F] against [M, F], and its mean, as the paper's mFID and mKID.
 
     Args:
         measures: names of FEATURE_MEASURES.
     Raises: UserError when the classes differ, when one is called "mean", or when one has too few samples.
     """
     _check_classes(real_features, fake_features)
-    scores = []
+    rows = defaultdict(list)  # of each metric
     for name in measures:
-        rows = [
-            Score.by(
-                extractor,
-                extractor.metric(found.metric),
-                cls,
-                found.value,
-                (len(real_NF), len(fake_features[cls])),
-                found.protocol,
-            )
-            for cls, real_NF in real_features.items()
-            for found in FEATURE_MEASURES[name](real_NF, fake_features[cls])
-        ]
-        for metric in dict.fromkeys(row.metric for row in rows):
-            scores += with_mean([row for row in rows if row.metric == metric])
-    return scores
+        for cls, real_NF in real_features.items():
+            counts = len(real_NF), len(fake_features[cls])
+            for found in FEATURE_MEASURES[name](real_NF, fake_features[cls]):
+                metric = extractor.metric(found.metric)
+                rows[metric].append(Score.by(extractor, metric, cls, found.value, counts, found.protocol))
+    return [score for of_metric in rows.values() for score in with_mean(of_metric)]
 
 
 def with_mean(rows: Sequence[Score]) -> list[Score]:
     """One metric's rows of all classes, and their mean: classes weigh the same, counts are totals."""
-    return [
-        *rows,
-        rows[0]._replace(
-            cls=MEAN,
-            value=sum(row.value for row in rows) / len(rows),
-            n_real=sum(row.n_real for row in rows),
-            n_fake=sum(row.n_fake for row in rows),
-            protocol=" | ".join(dict.fromkeys(row.protocol for row in rows)),
-        ),
-    ]
+    mean = rows[0]._replace(
+        cls=MEAN,
+        value=sum(row.value for row in rows) / len(rows),
+        n_real=sum(row.n_real for row in rows),
+        n_fake=sum(row.n_fake for row in rows),
+        protocol=" | ".join(dict.fromkeys(row.protocol for row in rows)),
+    )
+    return [*rows, mean]
 
 
 def intra_class_distance(features_NF: Tensor) -> float:
-    """Mean Euclidean distance over all pairs of one class: a diversity figure. fake / real near 0 is a collapse.
+    """Mean Euclidean distance over all pairs of one class: a figure of diversity. fake / real near 0 is a collapse.
 
-    Time and memory grow with N^2: a few hundred samples tell enough.
+    Time and memory grow with N^2; a few hundred samples are enough.
 
     Raises: UserError with fewer than 2 samples.
     """
@@ -121,7 +99,7 @@ def _check_classes(real: Mapping[str, Tensor], fake: Mapping[str, Tensor]) -> No
             "sample every class of the data"
         )
     if MEAN in real:
-        raise UserError(f"a class is named '{MEAN}', which is the name of the row of averages; rename the class")
+        raise UserError(f"a class is named '{MEAN}', which is the name of the row of means; rename the class")
     for side, features in (("real", real), ("fake", fake)):
         for cls, rows in features.items():
             if len(rows) < 2:

@@ -1,12 +1,8 @@
-"""Features computed by several ranks. Shares are runs of whole batches, so any number of ranks computes the same ones.
-
-N samples, F features.
-"""
+"""Features computed by several ranks in runs of whole batches, so that any number of ranks computes the same."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Protocol
 
@@ -17,7 +13,7 @@ BATCH = 64
 
 
 class Ranks(Protocol):
-    """What of `hmgan.train.distributed.runtime.Runtime` is needed here."""
+    """What evaluation needs of `hmgan.train.distributed.runtime.Runtime`."""
 
     @property
     def rank(self) -> int: ...
@@ -28,21 +24,9 @@ class Ranks(Protocol):
     def gather(self, x: Tensor, /) -> Tensor: ...  # [B, ...] of all ranks, in rank order
 
 
-@dataclass(frozen=True)
-class Alone:
-    """One process that does all of the work."""
-
-    rank: int = 0
-    world: int = 1
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-
-    def gather(self, x: Tensor) -> Tensor:
-        return x
-
-
 @torch.no_grad()
 def sharded(count: int, ranks: Ranks, compute: Callable[[int, int], Tensor]) -> Tensor:
-    """[N, F] of samples 0..count - 1, on every rank.
+    """[N, F] of N = `count` samples, on every rank.
 
     Args:
         compute: (first, size) -> [size, F] on the CPU; a function of the samples' positions alone.
@@ -56,5 +40,5 @@ def sharded(count: int, ranks: Ranks, compute: Callable[[int, int], Tensor]) -> 
     # Only equal shapes can be gathered.
     padded = rows.new_zeros(max(sizes), *rows.shape[1:])
     padded[: len(rows)] = rows
-    parts = ranks.gather(padded.to(ranks.device)).cpu().split(max(sizes))
-    return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
+    shares = ranks.gather(padded.to(ranks.device)).cpu().split(max(sizes))
+    return torch.cat([share[:size] for share, size in zip(shares, sizes, strict=True)])

@@ -1,4 +1,4 @@
-"""Scores per class and their mean, with the protocol that made them. B batch, N/M samples, F features, H/W pixels."""
+"""Scores in the terminal: a row per class and their mean, with the protocol that made them."""
 
 from __future__ import annotations
 
@@ -25,15 +25,17 @@ def scores_table(labelled: Sequence[tuple[str, Sequence[Score]]]) -> Table:
         raise UserError("no scores to show; evaluate first")
     table = Table(caption=_protocol(scores))
     table.add_column("class")
-    columns = _columns(labelled)
-    for title, _ in columns:
-        # Text, because names may hold rich's own [markup].
-        table.add_column(Text(title), justify="right")
+    columns = []
+    for metric in dict.fromkeys(score.metric for score in scores):
+        for label, group in labelled:
+            columns.append({score.cls: score for score in group if score.metric == metric})
+            # Text, because names may hold rich's own [markup].
+            table.add_column(Text(f"{metric} {arrow(metric)}\n{label}"), justify="right")
     table.add_column("real", justify="right")
     table.add_column("fake", justify="right")
     classes = dict.fromkeys(score.cls for score in scores if score.cls != MEAN)
     for cls in (*classes, MEAN):
-        table.add_row(Text(cls), *_cells(cls, [its for _, its in columns]), style="bold" if cls == MEAN else None)
+        table.add_row(Text(cls), *_cells(cls, columns), style="bold" if cls == MEAN else None)
     return table
 
 
@@ -45,16 +47,6 @@ def _protocol(scores: Sequence[Score]) -> str:
         named = ", ".join(f"{name} {digest[:8]} {resizer}" for name, digest, resizer in sorted(extractors))
         raise UserError(f"scores of different protocols cannot share a table: {named}; evaluate all with one")
     return "\n".join(f"extractor {name} {digest[:8]}, resized {resizer}" for name, digest, resizer in extractors)
-
-
-def _columns(labelled: Sequence[tuple[str, Sequence[Score]]]) -> list[tuple[str, dict[str, Score]]]:
-    """Title, and class -> score, of every metric under every label."""
-    columns = []
-    for metric in dict.fromkeys(score.metric for _, group in labelled for score in group):
-        for label, group in labelled:
-            its = {score.cls: score for score in group if score.metric == metric}
-            columns.append((f"{metric} {arrow(metric)}\n{label}", its))
-    return columns
 
 
 def _cells(cls: str, columns: Sequence[Mapping[str, Score]]) -> list[str]:

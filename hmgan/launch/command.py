@@ -8,10 +8,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 
+import torch
+
 from hmgan.config import entries
 from hmgan.config.loading import load_experiment
 from hmgan.errors import UserError, unknown
-from hmgan.launch.targets import TARGETS, Order, Plan, Target
+from hmgan.launch.targets import TARGETS, Job, LaunchTarget, Plan
 from hmgan.options import TRAINING, LaunchOptions, TrainOptions
 from hmgan.train.command import AUTO, configured
 from hmgan.train.microbatches import microbatch_size
@@ -23,45 +25,37 @@ Read = Callable[[str, type[TrainOptions], Sequence[str]], TrainOptions]
 
 
 def launch(options: LaunchOptions, read: Read) -> None:
-    """Starts an experiment on so many machines. `read` must read as the training itself will.
+    """Starts an experiment on many GPUs and machines. `read` must read options as the training itself will.
 
     Raises: UserError before anything is started, for whatever is wrong with the options.
     """
     experiment, rest, nodes = options.experiment, options.context.args, options.nodes
-    if options.target not in TARGETS:
+    target = TARGETS.get(options.target)
+    if target is None:
         raise unknown("target", options.target, TARGETS)
-    way = TARGETS[options.target]
     for word in rest:
         if word in OWN:
             raise UserError(f"{word} after EXPERIMENT would be the training's own; put it before EXPERIMENT")
     verb = tasks.verb(load_experiment(experiment))
-    gpus = options.gpus or own_gpus()
+    gpus = options.gpus or max(1, torch.cuda.device_count())
     training = read(verb, TRAINING[verb], [experiment, *rest])
     if training.resume in (None, AUTO):  # any other run has a configuration of its own
         microbatch_size(configured(training).train, nodes * gpus)
-    if way.requeues and not training.resume:
+    if target.requeues and not training.resume:
         rest = [*rest, "--resume", AUTO]
     common = tuple(word for folder in entries.added() for word in ("--registry", str(folder)))
-    order = Order(common, verb, (experiment, *rest), nodes, gpus, options.image)
-    plan = way.plan(order)
+    plan = target.plan(Job(common, verb, (experiment, *rest), nodes, gpus, options.image))
     validate(plan)
     if not options.dry_run:
-        ready(way, plan, nodes)
+        ready(target, plan, nodes)
     sys.stdout.write(printed(plan, nodes))
     sys.stdout.flush()
     if not options.dry_run:
         run(plan)
 
 
-def own_gpus() -> int:
-    """The GPUs of this machine, or the one rank that its CPU takes."""
-    import torch
-
-    return max(1, torch.cuda.device_count())
-
-
 def validate(plan: Plan) -> None:
-    """Raises UserError where the script is not one that bash can read; a manifest was checked when it was written."""
+    """Raises UserError where bash cannot parse the script; a manifest was checked when it was written."""
     if plan.script is not None:
         check = subprocess.run(["bash", "-n", str(plan.script)], capture_output=True, text=True, check=False)
         if check.returncode:
@@ -69,10 +63,9 @@ def validate(plan: Plan) -> None:
 
 
 def printed(plan: Plan, nodes: int) -> str:
-    """What can be pasted into a shell, and does the same."""
-    line = " ".join(
-        [*(f"{key}={shlex.quote(value)}" for key, value in plan.environment.items()), shlex.join(plan.command)]
-    )
+    """The command as it can be pasted into a shell."""
+    variables = [f"{key}={shlex.quote(value)}" for key, value in plan.environment.items()]
+    line = " ".join([*variables, shlex.join(plan.command)])
     if plan.manifest:
         return f"{line} <<'EOF'\n{plan.manifest}EOF\n"
     if plan.each:
@@ -81,10 +74,10 @@ def printed(plan: Plan, nodes: int) -> str:
     return f"{line}\n"
 
 
-def ready(way: Target, plan: Plan, nodes: int) -> None:
-    """Raises UserError for what this machine does not have, or was not told."""
-    if not way.there():
-        raise UserError(way.without)
+def ready(target: LaunchTarget, plan: Plan, nodes: int) -> None:
+    """Raises UserError for a program or a variable that this machine lacks."""
+    if not target.there():
+        raise UserError(target.without)
     missing = [name for name in ("NODE_RANK", "MASTER_ADDR") if plan.each and name not in os.environ]
     if missing:
         raise UserError(
@@ -94,7 +87,7 @@ def ready(way: Target, plan: Plan, nodes: int) -> None:
 
 
 def run(plan: Plan) -> None:
-    """Becomes the command; with a manifest, ends as the command does."""
+    """Becomes the command; with a manifest, exits as the command does."""
     if plan.manifest:
         raise SystemExit(subprocess.run(plan.command, input=plan.manifest, text=True, check=False).returncode)
     os.execvpe(plan.command[0], plan.command, {**os.environ, **plan.environment})

@@ -1,16 +1,15 @@
-"""launch/kubernetes.yaml with an order's own values. Filled as data, never as text: nothing in it can break out."""
+"""launch/kubernetes.yaml with a job's own values. Filled as data, never as text: no value can break out."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
 
 import yaml
 
 from hmgan.files import launch_file
 
-LONGEST = 50  # of 63, which the pods' own names have
+LONGEST = 50  # of the 63 characters that the pods' own, longer, names may have
 
 
 def filled(name: str, nodes: int, gpus: int, image: str, command: Sequence[str], arguments: Sequence[str]) -> str:
@@ -29,10 +28,6 @@ def filled(name: str, nodes: int, gpus: int, image: str, command: Sequence[str],
     container["resources"]["limits"]["nvidia.com/gpu"] = gpus
     (first,) = (variable for variable in container["env"] if variable["name"] == "MASTER_ADDR")
     first["value"] = f"{name}-0.{name}"
-    return dumped([service, job])
-
-
-def dumped(documents: list[dict[str, Any]]) -> str:
-    text = yaml.safe_dump_all(documents, sort_keys=False, width=120)
-    assert list(yaml.safe_load_all(text)) == documents, "what was written reads back as something else"
+    text = yaml.safe_dump_all([service, job], sort_keys=False, width=120)
+    assert list(yaml.safe_load_all(text)) == [service, job], "what was written reads back as something else"
     return text

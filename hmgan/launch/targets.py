@@ -1,20 +1,20 @@
-"""From an order to the command that carries it out, one function per target. Nothing is started here."""
+"""From a job to the command that carries it out, one function per target. Nothing is started here."""
 
 from __future__ import annotations
 
 import shutil
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 from hmgan.files import launch_file
 from hmgan.launch import kubernetes
-from hmgan.launch.files import shown
 
 
-class Order(NamedTuple):
+class Job(NamedTuple):
     """What to run where.
 
     Args:
@@ -41,10 +41,10 @@ class Order(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """A command, whole.
+    """A complete command.
 
     Args:
-        environment: what it is given beside the environment of `hmgan launch`.
+        environment: variables that it is given beside those of `hmgan launch`.
         script: the shell script in it, to be checked.
         manifest: what it reads from its standard input.
         each: it has to be run on each machine.
@@ -57,44 +57,46 @@ class Plan(NamedTuple):
     each: bool = False
 
 
-class Target(NamedTuple):
+class LaunchTarget(NamedTuple):
     """A way to launch.
 
     Args:
         there: whether what it needs is installed, and `without`: what to say where it is not.
-        requeues: a scheduler starts the same command again, so that it has to go on by itself.
+        requeues: a scheduler starts the same command again, so that the run must resume by itself.
     """
 
-    plan: Callable[[Order], Plan]
-    there: Callable[[], object]
-    without: str
+    plan: Callable[[Job], Plan]
+    there: Callable[[], object] = lambda: shutil.which("bash")
+    without: str = "bash is not there; install it"
     requeues: bool = False
 
 
-def by_script(name: str) -> Callable[[Order], Plan]:
-    """A script that starts this machine's ranks, and is told how many by its environment."""
-
-    def plan(order: Order) -> Plan:
-        script = launch_file(name)
-        size = {"NODES": str(order.nodes), "GPUS": str(order.gpus)} | own_python()
-        return Plan(("bash", shown(script), *order.words), size, script, each=order.nodes > 1)
-
-    return plan
+def by_script(name: str, job: Job) -> Plan:
+    """A script that starts this machine's ranks, and is told by its environment how many."""
+    script = launch_file(name)
+    size = {"NODES": str(job.nodes), "GPUS": str(job.gpus)} | own_python()
+    return Plan(("bash", shown(script), *job.words), size, script, each=job.nodes > 1)
 
 
-def slurm(order: Order) -> Plan:
+def slurm(job: Job) -> Plan:
+    """A batch job with a task for each rank."""
     script = launch_file("slurm.sbatch")
-    size = (f"--nodes={order.nodes}", f"--ntasks-per-node={order.gpus}", f"--gpus-per-node={order.gpus}")
-    command = ("sbatch", f"--job-name={order.name}", *size, shown(script), *order.words)
-    return Plan(command, own_python(), script)
+    size = (f"--nodes={job.nodes}", f"--ntasks-per-node={job.gpus}", f"--gpus-per-node={job.gpus}")
+    return Plan(("sbatch", f"--job-name={job.name}", *size, shown(script), *job.words), own_python(), script)
 
 
-def k8s(order: Order) -> Plan:
-    # Inside a pod the machine's ranks are started as on any other machine.
-    size = ("--nodes", str(order.nodes), "--gpus", str(order.gpus))
-    command = ("hmgan", *order.common, "launch", "--target", "torchrun", *size)
-    manifest = kubernetes.filled(order.name, order.nodes, order.gpus, order.image, command, order.rest)
+def k8s(job: Job) -> Plan:
+    """A pod for each machine, which starts the machine's ranks as on any other one."""
+    size = ("--nodes", str(job.nodes), "--gpus", str(job.gpus))
+    command = ("hmgan", *job.common, "launch", "--target", "torchrun", *size)
+    manifest = kubernetes.filled(job.name, job.nodes, job.gpus, job.image, command, job.rest)
     return Plan(("kubectl", "apply", "-f", "-"), manifest=manifest)
+
+
+def shown(path: Path) -> str:
+    """The path, shorter where it lies below the working directory."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
 def own_python() -> dict[str, str]:
@@ -104,20 +106,20 @@ def own_python() -> dict[str, str]:
 
 
 TARGETS = {
-    "local": Target(by_script("accelerate.sh"), lambda: shutil.which("bash"), "bash is not there; install it"),
-    "torchrun": Target(by_script("torchrun.sh"), lambda: shutil.which("bash"), "bash is not there; install it"),
-    "deepspeed": Target(
-        by_script("deepspeed.sh"),
+    "local": LaunchTarget(partial(by_script, "accelerate.sh")),
+    "torchrun": LaunchTarget(partial(by_script, "torchrun.sh")),
+    "deepspeed": LaunchTarget(
+        partial(by_script, "deepspeed.sh"),
         lambda: find_spec("deepspeed"),
         "deepspeed is not installed; pip install 'hmgan[deepspeed]', or take --target torchrun",
     ),
-    "slurm": Target(
+    "slurm": LaunchTarget(
         slurm,
         lambda: shutil.which("sbatch"),
         "sbatch is not there; run this where SLURM jobs are submitted, or print it with --dry-run",
         requeues=True,
     ),
-    "k8s": Target(
+    "k8s": LaunchTarget(
         k8s,
         lambda: shutil.which("kubectl"),
         "kubectl is not there; install it, or hand on what --dry-run prints",

@@ -1,7 +1,7 @@
 """torchrun that ends as its ranks do: `python -m hmgan.launch.torchrun` takes torchrun's arguments.
 
-torchrun itself ends with 1 whatever the ranks end with, so that a scheduler cannot tell a run that has saved and wants
-to go on from one that failed.
+torchrun itself ends with 1 whatever the ranks end with, so that a scheduler cannot tell a run that has saved and is to
+be resumed from one that failed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ STOPS = (signal.SIGTERM, signal.SIGUSR1)  # a scheduler's; Ctrl-C is the user's 
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the ranks. Returns the exit code of the one that failed first; after a scheduler's signal, REQUEUE."""
+    """Runs the ranks and returns the exit code of the first to fail; after a scheduler's signal, REQUEUE."""
     try:
         run.main(arguments)
     except ChildFailedError as error:

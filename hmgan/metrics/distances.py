@@ -1,8 +1,4 @@
-"""Distances between two sets of features, in float64. N real, M fake, F features.
-
-The Frechet distance is torchmetrics'. It brings its own Inception unless it is given a module; ours hands features
-through, so that neither torch-fidelity nor torchvision is needed and any extractor will do.
-"""
+"""Distances between two sets of features, in float64. N real, M fake, F features."""
 
 from __future__ import annotations
 
@@ -19,7 +15,7 @@ TILE = 2048
 
 
 class _Identity(nn.Module):
-    """Features in, features out. `num_features` is what torchmetrics looks for."""
+    """In place of torchmetrics' own Inception, which would need torch-fidelity; `num_features` is what it looks for."""
 
     def __init__(self, num_features: int) -> None:
         super().__init__()
@@ -36,10 +32,10 @@ def frechet_distance(real_NF: Tensor, fake_MF: Tensor) -> float:
 
     Raises: UserError with fewer than 2 samples in a set, or features of two sizes.
     """
-    # Here, where it is used: with what it imports in its turn it would double the time in which a training starts.
+    # Here, where it is used: with what it imports it would double the time that a training takes to start.
     from torchmetrics.image.fid import FrechetInceptionDistance
 
-    _check(real_NF, fake_MF)
+    check_sets(real_NF, fake_MF, 2, "a distance")
     # torchmetrics subtracts n mu mu^T from the sum of squares. The distance ignores a common shift; the rounding of
     # that subtraction does not.
     shift_F = real_NF.double().mean(dim=0)
@@ -53,6 +49,8 @@ def frechet_distance(real_NF: Tensor, fake_MF: Tensor) -> float:
 
 
 class KernelSubsets(NamedTuple):
+    """The estimate over subsets."""
+
     mean: float
     std: float  # over the subsets, with their number as the divisor
     size: int  # samples of each side in a subset
@@ -61,17 +59,17 @@ class KernelSubsets(NamedTuple):
 def kernel_distance(real_NF: Tensor, fake_MF: Tensor) -> float:
     """Unbiased MMD^2 under (x.y / F + 1)^3 over the full sets (Binkowski et al. 2018, Eq. 4): no subsets, no spread.
 
-    Every sample counts, also where N and M differ. It may be slightly negative, being unbiased. Tiles of the sets are
-    multiplied, never whole ones: 50,000 x 2048 features take 100 MB beside themselves.
+    Every sample counts, also where N and M differ. It may be slightly negative, being unbiased. Sets are multiplied
+    tile by tile, never whole: 50,000 x 2048 features take 100 MB beside themselves.
 
     Raises: UserError with fewer than 2 samples in a set, or features of two sizes.
     """
-    _check(real_NF, fake_MF)
-    n, m = len(real_NF), len(fake_MF)
-    # The sum over pairs of one set without the samples' pairs with themselves.
-    real = (_kernel_sum(real_NF, real_NF) - _kernel(real_NF.double().square().sum(dim=1), real_NF)) / (n * (n - 1))
-    fake = (_kernel_sum(fake_MF, fake_MF) - _kernel(fake_MF.double().square().sum(dim=1), fake_MF)) / (m * (m - 1))
-    return real + fake - 2 * _kernel_sum(real_NF, fake_MF) / (n * m)
+    check_sets(real_NF, fake_MF, 2, "a distance")
+    within = 0.0
+    for x_NF in (real_NF, fake_MF):
+        itself = _kernel(x_NF.double().square().sum(dim=1), x_NF)  # each sample with itself does not count
+        within += (_kernel_sum(x_NF, x_NF) - itself) / (len(x_NF) * (len(x_NF) - 1))
+    return within - 2 * _kernel_sum(real_NF, fake_MF) / (len(real_NF) * len(fake_MF))
 
 
 def kernel_distance_subsets(
@@ -83,15 +81,13 @@ def kernel_distance_subsets(
 
     Raises: UserError with fewer than 2 samples in a set, or features of two sizes.
     """
-    _check(real_NF, fake_MF)
+    check_sets(real_NF, fake_MF, 2, "a distance")
     size = min(size, len(real_NF), len(fake_MF))
-    values = torch.tensor(
-        [
-            kernel_distance(_drawn(real_NF, size, seed, f"real/{i}"), _drawn(fake_MF, size, seed, f"fake/{i}"))
-            for i in range(subsets)
-        ],
-        dtype=torch.float64,
-    )
+    estimates = [
+        kernel_distance(_drawn(real_NF, size, seed, f"real/{i}"), _drawn(fake_MF, size, seed, f"fake/{i}"))
+        for i in range(subsets)
+    ]
+    values = torch.tensor(estimates, dtype=torch.float64)
     return KernelSubsets(float(values.mean()), float(values.std(correction=0)), size)
 
 
@@ -111,10 +107,11 @@ def _kernel(products: Tensor, x_NF: Tensor) -> float:
     return float((products / x_NF.shape[1] + 1).pow_(3).sum())
 
 
-def _check(real_NF: Tensor, fake_MF: Tensor) -> None:
+def check_sets(real_NF: Tensor, fake_MF: Tensor, least: int, what: str) -> None:
+    """Raises UserError where `what` has fewer samples than it needs, or features of two sizes."""
     for side, features in (("real", real_NF), ("fake", fake_MF)):
-        if len(features) < 2:
-            raise UserError(f"a distance needs 2 {side} samples or more, got {len(features)}; add images")
+        if len(features) < least:
+            raise UserError(f"{what} needs {least} {side} samples or more, got {len(features)}; add images")
     if real_NF.shape[1] != fake_MF.shape[1]:
         sizes = f"{real_NF.shape[1]} real, {fake_MF.shape[1]} fake"
         raise UserError(f"real and fake features must have one size, got {sizes}; use one extractor for both")

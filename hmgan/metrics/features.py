@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Protocol
 
 import torch
 import torch.nn.functional as fn
@@ -18,6 +19,17 @@ ASSETS = Path(__file__).resolve().parents[1] / "assets"
 CPU_BATCH = 16  # Activations of more images fall out of a core's cache: 64 at once take twice as long per image.
 
 
+class Scorer(Protocol):
+    """A network that scores: an extractor, or a perceptual distance."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def digest(self) -> str: ...  # sha256 of its weights
+    @property
+    def resizer(self) -> str: ...
+
+
 class Extractor(nn.Module):
     """A frozen trunk behind one resizer, so that a score names everything it depends on.
 
@@ -26,7 +38,7 @@ class Extractor(nn.Module):
         name: goes into the metric's name, as in "FD-squeezenet".
         digest: sha256 of the weight file.
         dim: F.
-        side: pixels of the square that images are resized to, whatever their shape.
+        side: pixels of the square that images are resized to, whatever their shape; 0 where the trunk does that.
 
     Shapes: [B, 3, H, W] uint8 -> [B, F] float64.
     Raises: ValueError for other dtypes or shapes: a float image would be scored in the wrong range.
@@ -34,20 +46,17 @@ class Extractor(nn.Module):
 
     def __init__(self, trunk: nn.Module, *, name: str, digest: str, dim: int, side: int) -> None:
         super().__init__()
-        self.trunk = trunk.requires_grad_(False)
-        self.name = name
-        self.digest = digest
-        self.dim = dim
-        self.side = side
-        self.eval()
+        self.trunk = trunk
+        self.name, self.digest, self.dim, self.side = name, digest, dim, side
+        self.requires_grad_(False).eval()
 
     def metric(self, measure: str) -> str:
-        """A measure's full name under this extractor: scores of two extractors cannot be compared."""
+        """A measure's full name: scores of two extractors cannot be compared."""
         return f"{measure}-{self.name}"
 
     @property
     def resizer(self) -> str:
-        """How images are resized: scores under two resizers cannot be compared."""
+        """How images are resized, for the protocol."""
         return f"bicubic-antialias-{self.side}"
 
     @torch.no_grad()
@@ -59,7 +68,11 @@ class Extractor(nn.Module):
         exact = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
         with torch.autocast(images_B3HW.device.type, enabled=False), exact:
             size = CPU_BATCH if images_B3HW.device.type == "cpu" else max(1, len(images_B3HW))
-            return torch.cat([self.trunk(self.resize(part)) for part in images_B3HW.split(size)]).double()
+            return torch.cat([self.features(chunk) for chunk in images_B3HW.split(size)]).double()
+
+    def features(self, images_B3HW: Tensor) -> Tensor:
+        """[B, 3, H, W] uint8 -> [B, F] in the trunk's precision."""
+        return self.trunk(self.resize(images_B3HW))
 
     def resize(self, images_B3HW: Tensor) -> Tensor:
         """[B, 3, H, W] uint8 -> [B, 3, side, side] float32 in 0..255. Bicubic overshoots, hence the clamp."""
@@ -71,11 +84,11 @@ class Extractor(nn.Module):
 def load_squeezenet() -> Extractor:
     """SqueezeNet v1.1 from the package's own assets: small, offline, and never to be called FID."""
     folder = ASSETS / "squeezenet"
-    config = json.loads((folder / "config.json").read_text())
-    raw = (folder / "model.safetensors").read_bytes()
+    config, path = json.loads((folder / "config.json").read_text()), folder / "model.safetensors"
+    raw = path.read_bytes()
     digest = hashlib.sha256(raw).hexdigest()
     if digest != config["weights_sha256"]:
-        raise UserError(f"{folder / 'model.safetensors'} hashes to {digest[:12]}, not as released; reinstall hmgan")
+        raise UserError(f"{path} hashes to {digest[:12]}, not as released; reinstall hmgan")
     trunk = SqueezeNet(mean=config["mean"])
     # Channels last: the same numbers to rounding, at twice the speed on a CPU.
     form = torch.channels_last

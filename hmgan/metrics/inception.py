@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from hmgan.errors import UserError
 from hmgan.metrics.features import Extractor
@@ -12,31 +12,11 @@ OFFICIAL = "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4"
 BORROWED = {"FD": "FID", "KD": "KID", "KD-subsets": "KID-subsets", "KD-subsets-std": "KID-subsets-std"}
 
 
-class Scripted(nn.Module):
-    """The file's network, asked for features in place of class scores. It resizes and normalises by itself."""
-
-    def __init__(self, script: nn.Module, dim: int) -> None:
-        super().__init__()
-        self.script = script
-        self.dim = dim
-
-    def forward(self, images_B3HW: Tensor) -> Tensor:
-        features_BF = self.script(images_B3HW, return_features=True)
-        if features_BF.shape != (len(images_B3HW), self.dim):
-            raise UserError(f"the extractor gave features {list(features_BF.shape)}, its entry says dim = {self.dim}")
-        return features_BF
-
-
 class TorchScriptExtractor(Extractor):
-    """An extractor that brings its own resizer. Only the official file's scores take the names FID and KID.
+    """A trunk that resizes and normalises by itself. Only the official file's scores take the names FID and KID.
 
-    Args:
-        script: a TorchScript network with the interface [B, 3, H, W] in 0..255, return_features=True -> [B, F].
-        name: goes into the metrics' names, unless those are FID and KID.
+    Its interface: [B, 3, H, W] in 0..255, return_features=True (class scores otherwise) -> [B, F].
     """
-
-    def __init__(self, script: nn.Module, *, name: str, digest: str, dim: int) -> None:
-        super().__init__(Scripted(script, dim), name=name, digest=digest, dim=dim, side=0)
 
     @property
     def resizer(self) -> str:
@@ -46,5 +26,8 @@ class TorchScriptExtractor(Extractor):
         official = self.digest == OFFICIAL and measure in BORROWED
         return BORROWED[measure] if official else super().metric(measure)
 
-    def resize(self, images_B3HW: Tensor) -> Tensor:
-        return images_B3HW.float()
+    def features(self, images_B3HW: Tensor) -> Tensor:
+        features_BF = self.trunk(images_B3HW.float(), return_features=True)
+        if features_BF.shape != (len(images_B3HW), self.dim):
+            raise UserError(f"the extractor gave features {list(features_BF.shape)}, its entry says dim = {self.dim}")
+        return features_BF

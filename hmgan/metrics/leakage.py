@@ -1,7 +1,7 @@
 """Leakage between class and style, as two numbers in 0..1. C classes, N samples, F features, Z draws of the latents.
 
 Does changing z keep the class? A linear classifier, fitted on real features, names the class of fakes. Does changing
-the class keep the style? The same latents are rendered in every class, and their features are correlated.
+the class keep the style? The features of the same latents in every class are correlated.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Classifier(NamedTuple):
 def fit_classifier(features: Mapping[str, Tensor]) -> Classifier:
     """Linear discriminants in closed form: class means under one covariance, RIDGE of its mean variance added.
 
-    Every class weighs the same, whatever its number of samples. There is nothing random and nothing iterated in it.
+    Every class weighs the same, whatever its number of samples. Nothing is random or iterated.
 
     Raises: UserError with fewer than 2 classes, or 2 samples in a class.
     """
@@ -47,7 +47,7 @@ def fit_classifier(features: Mapping[str, Tensor]) -> Classifier:
     centre_F = means_CF.mean(dim=0)
     within_FF = torch.stack([rows.double().T.cov(correction=0) for rows in features.values()]).mean(dim=0)
     unit = within_FF.diagonal().mean()
-    # Classes of no variance at all would leave nothing to invert; any unit will do for them.
+    # Classes without any variance would leave nothing to invert; any unit will do for them.
     within_FF.diagonal().add_(RIDGE * torch.where(unit > 0, unit, 1.0))
     gaps_CF = means_CF - centre_F
     weight_FC = torch.linalg.solve(within_FF, gaps_CF.T)
@@ -55,12 +55,10 @@ def fit_classifier(features: Mapping[str, Tensor]) -> Classifier:
 
 
 def class_kept(reals: Mapping[str, Tensor], fakes: Mapping[str, Tensor]) -> dict[str, float]:
-    """Class -> the share of its fakes that the classifier of the reals takes for it. 1: z never changes the class.
+    """Class -> the share of its fakes, [N, F], that the classifier of the reals takes for it.
 
-    Chance is 1 / C, and a perfect generator reaches what unseen reals do: `class_kept_of_reals`.
+    1: z never changes the class. Chance is 1 / C, and a perfect generator reaches `class_kept_of_reals`.
 
-    Args:
-        reals, fakes: class -> [N, F], the same classes.
     Raises: UserError as `fit_classifier`.
     """
     classifier = fit_classifier(reals)
@@ -68,15 +66,16 @@ def class_kept(reals: Mapping[str, Tensor], fakes: Mapping[str, Tensor]) -> dict
 
 
 def class_kept_of_reals(reals: Mapping[str, Tensor]) -> dict[str, float]:
-    """Class -> the same share of reals that the classifier has not seen: fitted on every other sample, and the reverse.
+    """Class -> the same share of unseen reals: fitted on every other sample, tested on the rest, and the reverse.
 
     Raises: UserError with fewer than 2 classes, or 4 samples in a class.
     """
-    small = {cls: len(rows) for cls, rows in reals.items() if len(rows) < 4}
-    for cls, count in small.items():
-        raise UserError(f"class '{cls}' has {count} real samples, two halves for leakage need 4 or more; add images")
-    halves = [{cls: rows[half::2] for cls, rows in reals.items()} for half in (0, 1)]
-    pairs = [(fit_classifier(halves[i]), halves[1 - i]) for i in (0, 1)]
+    for cls, rows in reals.items():
+        if len(rows) < 4:
+            needed = "two halves for leakage need 4 or more"
+            raise UserError(f"class '{cls}' has {len(rows)} real samples, {needed}; add images")
+    even, odd = ({cls: rows[half::2] for cls, rows in reals.items()} for half in (0, 1))
+    pairs = [(fit_classifier(even), odd), (fit_classifier(odd), even)]
     # Samples count the same in both halves, which differ by one where their number is odd.
     return {
         cls: sum(fit.accuracy(held[cls], cls) * len(held[cls]) for fit, held in pairs) / len(reals[cls])
@@ -87,21 +86,18 @@ def class_kept_of_reals(reals: Mapping[str, Tensor]) -> dict[str, float]:
 def style_kept(fakes: Mapping[str, Tensor]) -> dict[str, float]:
     """Class -> how much of the variation over z it shares with the other classes.
 
-    Row i of every class has the same z and the same noise. A feature is standardised within each class, so that what is
-    left of it is style; its correlation over z is then averaged over the other classes and over the features that vary
-    in both. 1: the class only recolours what z draws (up to a gain and a shift per feature). 0: z means something
-    unrelated in each class, as it would for independent latents; below 0, which only opposed styles reach, counts as 0.
+    Row i of every class's [Z, F] has the same z and noise. Features are standardised within each class, which leaves
+    style; their correlations over z are averaged over the other classes and over the features that vary in both.
+    1: the class only recolours what z draws (up to a gain and a shift per feature). 0: z means something unrelated in
+    each class; below 0, which only opposed styles reach, counts as 0.
 
-    Args:
-        fakes: class -> [Z, F].
     Raises: UserError with fewer than 2 classes or 3 draws, or classes of unequal numbers of draws.
     """
     if len(fakes) < 2:
         raise UserError(f"leakage needs 2 classes or more, got {len(fakes)}; leave it out of --metrics")
-    draws = {len(rows) for rows in fakes.values()}
-    if len(draws) > 1 or min(draws) < 3:
-        needed = "leakage needs 3 shared draws of z or more in every class"
-        raise UserError(f"{needed}, got {sorted(draws)}; draw more fakes")
+    draws = sorted({len(rows) for rows in fakes.values()})
+    if len(draws) > 1 or draws[0] < 3:
+        raise UserError(f"leakage needs 3 shared draws of z or more in every class, got {draws}; draw more fakes")
     unit = {cls: _standardised(rows) for cls, rows in fakes.items()}
     kept = {}
     for cls, (rows_ZF, varies_F) in unit.items():
@@ -117,7 +113,8 @@ def style_kept(fakes: Mapping[str, Tensor]) -> dict[str, float]:
 
 def _standardised(rows_ZF: Tensor) -> tuple[Tensor, Tensor]:
     """[Z, F] at mean 0 and variance 1 over z, and which of the F vary at all beyond rounding."""
-    centred_ZF = rows_ZF.double() - rows_ZF.double().mean(dim=0)
+    rows_ZF = rows_ZF.double()
+    centred_ZF = rows_ZF - rows_ZF.mean(dim=0)
     std_F = centred_ZF.square().mean(dim=0).sqrt()
-    varies_F = std_F > 1e-6 * rows_ZF.double().abs().amax(dim=0)
+    varies_F = std_F > 1e-6 * rows_ZF.abs().amax(dim=0)
     return centred_ZF / torch.where(varies_F, std_F, torch.ones_like(std_F)), varies_F

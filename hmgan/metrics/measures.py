@@ -25,37 +25,32 @@ class Measured(NamedTuple):
     protocol: str
 
 
-def frechet(real_NF: Tensor, fake_MF: Tensor) -> list[Measured]:
+def _frechet(real_NF: Tensor, fake_MF: Tensor) -> list[Measured]:
     return [Measured("FD", frechet_distance(real_NF, fake_MF), "full sets")]
 
 
-def kernel(real_NF: Tensor, fake_MF: Tensor) -> list[Measured]:
+def _kernel(real_NF: Tensor, fake_MF: Tensor) -> list[Measured]:
     return [Measured("KD", kernel_distance(real_NF, fake_MF), f"{KERNEL}; full sets")]
 
 
-def kernel_subsets(real_NF: Tensor, fake_MF: Tensor) -> list[Measured]:
+def _kernel_subsets(real_NF: Tensor, fake_MF: Tensor) -> list[Measured]:
     found = kernel_distance_subsets(real_NF, fake_MF, SUBSETS, SUBSET_SIZE)
     protocol = f"{KERNEL}; {SUBSETS} subsets of {found.size}, seed {SUBSET_SEED}"
     return [Measured("KD-subsets", found.mean, protocol), Measured("KD-subsets-std", found.std, protocol)]
 
 
-def neighbours(real_NF: Tensor, fake_MF: Tensor) -> list[Measured]:
+def _neighbours(real_NF: Tensor, fake_MF: Tensor) -> list[Measured]:
     """Precision and recall for each k, density and coverage for k = 5 alone, as their authors define them."""
     found = neighbour_scores(real_NF, fake_MF, KS)
-    rows = [
-        Measured(f"{name}-k{k}", value, f"k = {k}, {COMPARISON}")
-        for k in KS
-        for name, value in (("precision", found[k].precision), ("recall", found[k].recall))
-    ]
-    five = (("density-k5", found[5].density), ("coverage-k5", found[5].coverage))
-    return rows + [Measured(name, value, f"k = 5, {COMPARISON}") for name, value in five]
+    wanted = [(name, k) for k in KS for name in ("precision", "recall")] + [("density", 5), ("coverage", 5)]
+    return [Measured(f"{name}-k{k}", found[k]._asdict()[name], f"k = {k}, {COMPARISON}") for name, k in wanted]
 
 
 FEATURE_MEASURES: dict[str, Callable[[Tensor, Tensor], list[Measured]]] = {
-    "fd": frechet,
-    "kd": kernel,
-    "kd-subsets": kernel_subsets,
-    "prdc": neighbours,
+    "fd": _frechet,
+    "kd": _kernel,
+    "kd-subsets": _kernel_subsets,
+    "prdc": _neighbours,
 }
 DEFAULT = ("fd", "kd")
 
@@ -66,5 +61,5 @@ def better(metric: str) -> str:
 
 
 def arrow(metric: str) -> str:
-    """The same as a sign."""
+    """An arrow that points to the better side."""
     return {"higher": "\N{UPWARDS ARROW}", "lower": "\N{DOWNWARDS ARROW}"}[better(metric)]

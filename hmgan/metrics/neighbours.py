@@ -1,6 +1,6 @@
-"""Precision, recall, density, coverage: who lies in whose k-th-neighbour balls. N real, M fake, F features, K counts k.
+"""Precision, recall, density, coverage: who lies in whose k-th-neighbour balls. N real, M fake, F features, K ks.
 
-Tiles of both sets are compared, never a whole [N, M] matrix: 50,000 x 2048 features take 200 MB beside themselves.
+Sets are compared tile by tile, never as a whole [N, M] matrix: 50,000 x 2048 features take 200 MB beside themselves.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from hmgan.errors import UserError
+from hmgan.metrics.distances import check_sets
 
 ROWS, COLUMNS = 1024, 4096
 # float64 products of 2048 features err by about 1e-14 of the squared norms: ties within this count as ties.
@@ -33,25 +34,27 @@ def neighbour_scores(real_NF: Tensor, fake_MF: Tensor, ks: Sequence[int]) -> dic
 
     A set's manifold is the union of balls around its samples, each reaching to its sample's k-th nearest neighbour in
     the same set, the sample itself not counted; a point on the border is inside (Kynkaanniemi et al. 2019, Eq. 1).
-    precision: the share of fakes inside the reals' manifold; recall: the share of reals inside the fakes' (Eq. 2; the
-    paper's k is 3). density: how many balls of reals a fake lies in, on average, over k; coverage: the share of reals
-    whose own ball holds a fake (Naeem et al. 2020, Eq. 3 and 4; k is 5). Swapping the sets swaps precision and recall.
+    precision: the share of fakes inside the reals' manifold; recall: the share of reals inside the fakes' (Eq. 2, k = 3
+    there). density: how many balls of reals a fake lies in, on average, over k; coverage: the share of reals whose own
+    ball holds a fake (Naeem et al. 2020, Eq. 3 and 4, k = 5 there).
 
     Raises: UserError unless both sets have more than k samples of one size.
     """
-    _check(real_NF, fake_MF, ks)
+    if not ks or min(ks) < 1:
+        raise UserError(f"k counts neighbours and must be at least 1, got {list(ks)}")
+    check_sets(real_NF, fake_MF, max(ks) + 1, f"k = {max(ks)}")
     ks_K = torch.tensor(ks, device=real_NF.device)
     # Distances ignore a common shift; the rounding of products does not.
     centre_F = real_NF.double().mean(dim=0)
     real_radius_NK = nearest_squares(real_NF, max(ks), centre_F)[:, ks_K - 1]
     fake_radius_MK = nearest_squares(fake_MF, max(ks), centre_F)[:, ks_K - 1]
-    zeros = torch.zeros(2, len(ks), dtype=torch.long, device=real_NF.device)
-    (recalled_K, covered_K), held_MK = zeros, zeros.new_zeros(len(fake_MF), len(ks))
+    recalled_K, covered_K = torch.zeros(2, len(ks), dtype=torch.long, device=real_NF.device)
+    held_MK = recalled_K.new_zeros(len(fake_MF), len(ks))
     for rows in _spans(len(real_NF), ROWS):
-        recalled_RK = zeros.new_zeros(rows.stop - rows.start, len(ks), dtype=torch.bool)
+        recalled_RK = torch.zeros_like(real_radius_NK[rows], dtype=torch.bool)
         covered_RK = recalled_RK.clone()
         for columns in _spans(len(fake_MF), COLUMNS):
-            # Without the allowance for ties: it is taken off the distance once, not added to every radius.
+            # The allowance for ties is taken off the distance once, not added to every radius.
             lower_RC = _squares(real_NF[rows], fake_MF[columns], centre_F, TIE)
             for j in range(len(ks)):
                 in_real_RC = lower_RC <= real_radius_NK[rows, None, j]
@@ -76,10 +79,10 @@ def nearest_squares(points_NF: Tensor, k: int, centre_F: Tensor) -> Tensor:
     """[N, k] squared distances of every point to its k nearest others, ascending."""
     found = []
     for rows in _spans(len(points_NF), ROWS):
-        # k + 1, for the point itself is among them, at 0.
-        best_Rk = torch.empty(rows.stop - rows.start, 0, dtype=torch.float64, device=points_NF.device)
+        best_Rk = torch.empty(len(points_NF[rows]), 0, dtype=torch.float64, device=points_NF.device)
         for columns in _spans(len(points_NF), COLUMNS):
             best_Rk = torch.cat([best_Rk, _squares(points_NF[rows], points_NF[columns], centre_F)], dim=1)
+            # k + 1, for the point itself is among them, at 0.
             best_Rk = best_Rk.topk(min(k + 1, best_Rk.shape[1]), largest=False).values
         found.append(best_Rk[:, 1:])
     return torch.cat(found)
@@ -93,16 +96,4 @@ def _squares(a_RF: Tensor, b_CF: Tensor, centre_F: Tensor, allowance: float = 0.
 
 
 def _spans(count: int, size: int) -> list[slice]:
-    return [slice(first, min(first + size, count)) for first in range(0, count, size)]
-
-
-def _check(real_NF: Tensor, fake_MF: Tensor, ks: Sequence[int]) -> None:
-    if not ks or min(ks) < 1:
-        raise UserError(f"k counts neighbours and must be at least 1, got {list(ks)}")
-    for side, features in (("real", real_NF), ("fake", fake_MF)):
-        if len(features) <= max(ks):
-            needed = f"k = {max(ks)} needs {max(ks) + 1} {side} samples or more"
-            raise UserError(f"{needed}, got {len(features)}; add images")
-    if real_NF.shape[1] != fake_MF.shape[1]:
-        sizes = f"{real_NF.shape[1]} real, {fake_MF.shape[1]} fake"
-        raise UserError(f"real and fake features must have one size, got {sizes}; use one extractor for both")
+    return [slice(first, first + size) for first in range(0, count, size)]

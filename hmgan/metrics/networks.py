@@ -1,4 +1,4 @@
-"""The networks that score, by name: a registry entry, or NAME:PATH for an entry's network in a file that is there."""
+"""The networks that score, by name: a registry entry, or NAME:PATH for an entry whose file is at hand."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from hmgan.config import entries
 from hmgan.errors import UserError, unknown
@@ -21,24 +22,22 @@ def load_extractor(name: str) -> Extractor:
 
     Raises: UserError for an unknown name, or a file that is missing or has another hash than its entry says.
     """
-    entry_name, entry, path = _located("extractor", name)
-    if path is None:
+    entry_name, entry, script = _loaded("extractor", name)
+    if script is None:
         return load_squeezenet()
-    script = load_torchscript(path, f"extractor {entry_name}", entry["sha256"])
-    return TorchScriptExtractor(script, name=entry_name, digest=entry["sha256"], dim=entry["dim"])
+    return TorchScriptExtractor(script, name=entry_name, digest=entry["sha256"], dim=entry["dim"], side=0)
 
 
 def load_perceptual(name: str, dtype: torch.dtype = torch.float32) -> Perceptual:
     """The perceptual distance of that name, on the CPU; the embedded one in `dtype`. Raises UserError as above."""
-    entry_name, entry, path = _located("perceptual", name)
-    if path is None:
+    entry_name, entry, script = _loaded("perceptual", name)
+    if script is None:
         return load_squeeze_layers(dtype)
-    script = load_torchscript(path, f"perceptual {entry_name}", entry["sha256"])
     return ScriptedLPIPS(script, name=entry_name, digest=entry["sha256"])
 
 
-def _located(kind: str, name: str) -> tuple[str, dict[str, Any], Path | None]:
-    """An entry and its network's file; no file for the embedded one."""
+def _loaded(kind: str, name: str) -> tuple[str, dict[str, Any], nn.Module | None]:
+    """An entry's name and table, and the network in its file; None for the embedded one."""
     entry_name, _, given = name.partition(":")
     if entry_name not in entries.entries(kind):
         raise unknown(kind, entry_name, entries.known(kind))
@@ -48,7 +47,9 @@ def _located(kind: str, name: str) -> tuple[str, dict[str, Any], Path | None]:
             raise UserError(f"{kind} {entry_name} is embedded and takes no file, got {name!r}; leave the path out")
         return entry_name, entry, None
     if given:
-        return entry_name, entry, Path(given)
-    if "path" in entry:
-        return entry_name, entry, entries.place(kind, entry_name).parent / entry["path"]
-    return entry_name, entry, download(entry["url"], entry["sha256"], cache_folder() / f"{kind}s")
+        path = Path(given)
+    elif "path" in entry:
+        path = entries.place(kind, entry_name).parent / entry["path"]
+    else:
+        path = download(entry["url"], entry["sha256"], cache_folder() / f"{kind}s")
+    return entry_name, entry, load_torchscript(path, f"{kind} {entry_name}", entry["sha256"])

@@ -12,24 +12,17 @@ import torch.nn.functional as fn
 from torch import Tensor, nn
 
 from hmgan.errors import UserError
-from hmgan.metrics.features import load_squeezenet
+from hmgan.metrics.features import Scorer, load_squeezenet
 from hmgan.metrics.squeezenet import SqueezeNet
 
 EPSILON = 1e-10
 LARGEST = 256  # pixels of a side that LPIPS is asked about
 
 
-class Perceptual(Protocol):
-    """How different two images look. Its name is part of the metric's."""
-
-    name: str
-    digest: str  # sha256 of its weights
-
-    @property
-    def resizer(self) -> str: ...
+class Perceptual(Scorer, Protocol):
+    """How different two images look."""
 
     def __call__(self, a_B3HW: Tensor, b_B3HW: Tensor, /) -> Tensor: ...
-
     def to(self, device: torch.device, /) -> Perceptual: ...
 
 
@@ -37,12 +30,11 @@ class SqueezeLayers(nn.Module):
     """Squared differences of unit-length features, summed over SqueezeNet's conv1, fire3, fire5, fire7 and fire9.
 
     d(a, b) = sum over layers of the mean over pixels of |u(a) - u(b)|^2, u scaling each pixel's channels to length 1:
-    the form of Zhang et al. 2018, Eq. 1, with every channel's weight 1, on images resized to one side. Each layer is in
-    0..4, and for ReLU features, none of them negative, in 0..2.
+    the form of Zhang et al. 2018, Eq. 1, with every channel's weight 1. Each layer adds 0..2, ReLU's features being 0
+    or more.
 
     Args:
-        trunk: SqueezeNet, which normalises its input itself. It is computed in the precision of the images, so that
-            differences of 1e-4 can be told from rounding in float64.
+        trunk: computes in the precision of the images: in float64, differences of 1e-4 can be told from rounding.
         digest: sha256 of its weights.
         side: pixels of the square that images are resized to.
 
@@ -54,8 +46,7 @@ class SqueezeLayers(nn.Module):
     def __init__(self, trunk: SqueezeNet, *, digest: str, side: int) -> None:
         super().__init__()
         self.trunk = trunk.requires_grad_(False)
-        self.digest = digest
-        self.side = side
+        self.digest, self.side = digest, side
         self.eval()
 
     @property

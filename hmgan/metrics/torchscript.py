@@ -1,7 +1,7 @@
 """TorchScript networks by path and URL.
 
-A TorchScript archive is code: loading one runs what its author wrote. So the file's hash is first compared with the one
-in the registry entry, and the bytes that were hashed are the bytes that are loaded.
+A TorchScript archive is code: loading one runs what its author wrote. So its hash is first compared with the registry
+entry's, and the bytes that were hashed are the bytes that are loaded.
 """
 
 from __future__ import annotations
@@ -22,10 +22,8 @@ TIMEOUT = 30  # seconds without a byte
 
 
 def load_torchscript(path: Path, what: str, sha256: str) -> nn.Module:
-    """The network in a file, on the CPU, if it is the very file that `sha256` says.
+    """The network in the file with this hash, on the CPU; `what` it is goes into the errors.
 
-    Args:
-        what: kind and name of its entry, for the errors.
     Raises: UserError where the file is missing, another one, or no TorchScript.
     """
     try:
@@ -40,17 +38,16 @@ def load_torchscript(path: Path, what: str, sha256: str) -> nn.Module:
         )
     try:
         with warnings.catch_warnings():
-            # The file's format is given; that newer ones are advised helps nobody here.
+            # It advises newer formats, but the file's is given.
             warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)
-            script: nn.Module = torch.jit.load(io.BytesIO(raw), map_location="cpu")
+            return torch.jit.load(io.BytesIO(raw), map_location="cpu")
     except RuntimeError as error:
         reason = str(error).strip().split("\n")[0]
         raise UserError(f"{what}: {path} is no TorchScript file ({reason})") from None
-    return script
 
 
 def download(url: str, sha256: str, folder: Path) -> Path:
-    """The file behind an HTTP `url`, kept in `folder` under its hash. What has another hash is not kept.
+    """The file behind an HTTP `url`, kept in `folder` under its hash, unless it has another one.
 
     Raises: UserError where it cannot be had, or is another file.
     """

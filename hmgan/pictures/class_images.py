@@ -1,4 +1,4 @@
-"""Images of one class as a generator draws them, and as people and extractors see them."""
+"""Images of a class, drawn by a generator, as people and extractors see them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The grids of a run: rows of a class, or a square."""
+"""The grids of a run: a row per class, or a square."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ GRID_COLUMNS, GRID_SEED = 8, 2_000_000
 
 
 def fake_rows(generator: Generator, classes: tuple[str, ...], columns: int = GRID_COLUMNS) -> dict[str, torch.Tensor]:
-    """class -> [columns, 3, H, W] uint8; column j has the same latents in every row."""
+    """Class -> [columns, 3, H, W] uint8; column j has the same latents in every row. Of one class, columns^2 images."""
     count = columns if len(classes) > 1 else columns * columns
     latents = generator.latents(range(GRID_SEED, GRID_SEED + count))
     return {name: class_images(generator, latents, label).cpu() for label, name in enumerate(classes)}

@@ -1,4 +1,4 @@
-"""Image grids with Pillow and einops: no torchvision. N images, H/W pixels, R/K grid rows and columns."""
+"""Image grids with Pillow and einops: no torchvision. N images, C channels, H/W pixels, R/K grid rows and columns."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from einops import rearrange
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn.functional import pad as pad_edges
+from torch.nn.utils.rnn import pad_sequence
 
 from hmgan.files import write_atomically
 
@@ -35,10 +36,8 @@ def grid(images_NCHW: Tensor, columns: int, pad: int = 2) -> Image.Image:
     _check(images_NCHW)
     if columns < 1:
         raise ValueError(f"columns must be at least 1, got {columns}")
-    count = len(images_NCHW)
-    rows = math.ceil(count / columns)
     # Every cell brings its left and upper margin, the sheet the other two. Missing cells are white by the same fill.
-    cells = pad_edges(images_NCHW.cpu(), (pad, 0, pad, 0, 0, 0, 0, rows * columns - count), value=WHITE)
+    cells = pad_edges(images_NCHW.cpu(), (pad, 0, pad, 0, 0, 0, 0, -len(images_NCHW) % columns), value=WHITE)
     sheet_HWC = rearrange(cells, "(r k) c h w -> (r h) (k w) c", k=columns)
     sheet_HWC = pad_edges(sheet_HWC, (0, 0, 0, pad, 0, pad), value=WHITE)
     return Image.fromarray(sheet_HWC.contiguous().numpy())
@@ -48,8 +47,8 @@ def labelled_grid(rows: Mapping[str, Tensor], scale: int = 1) -> Image.Image:
     """One row of images per class, its name in the left margin, on white.
 
     Args:
-        rows: class -> [n, 3, H, W] uint8; rows may differ in n, not in H and W.
-        scale: whole number of screen pixels per image pixel, by nearest neighbour, so that pixels stay pixels.
+        rows: class -> [N, 3, H, W] uint8; rows may differ in N, not in H and W.
+        scale: screen pixels per image pixel.
 
     Raises: ValueError for no rows, images of two sizes, or a scale below 1.
     """
@@ -60,10 +59,9 @@ def labelled_grid(rows: Mapping[str, Tensor], scale: int = 1) -> Image.Image:
     sizes = {tuple(images_NCHW.shape[2:]) for images_NCHW in rows.values()}
     if len(sizes) > 1:
         raise ValueError(f"all rows must share one image size, got {sorted(sizes)}")
-    columns = max(len(images_NCHW) for images_NCHW in rows.values())
     pad = 2 * scale
-    images = torch.cat([_fill(images, columns) for images in rows.values()])
-    sheet = grid(enlarged(images, scale), columns, pad)
+    images_RKCHW = pad_sequence([images.cpu() for images in rows.values()], batch_first=True, padding_value=WHITE)
+    sheet = grid(enlarged(images_RKCHW.flatten(0, 1), scale), images_RKCHW.shape[1], pad)
     pitch = (sheet.height - pad) // len(rows)
     middles = [i * pitch + (pitch + pad) // 2 for i in range(len(rows))]
     return with_row_names(sheet, list(rows), middles, max(12, min(28, pitch // 4)))
@@ -83,14 +81,9 @@ def with_row_names(sheet: Image.Image, names: Sequence[str], middles: Sequence[i
 
 
 def save_png(image: Image.Image, path: Path) -> None:
-    """Write a PNG, all or nothing: a viewer never meets half a file. Makes the folder."""
+    """Writes a PNG whole or not at all, so that no viewer opens half a file. Makes the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, lambda part: image.save(part, format="PNG"))
-
-
-def _fill(images_NCHW: Tensor, count: int) -> Tensor:
-    """White images to make up `count`."""
-    return pad_edges(images_NCHW.cpu(), (0, 0, 0, 0, 0, 0, 0, count - len(images_NCHW)), value=WHITE)
 
 
 def _check(images_NCHW: Tensor) -> None:

@@ -14,14 +14,15 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from hmgan.generators.transfer import TransferGenerator
-from hmgan.layers.edits import SOURCE, Edits
+from hmgan.layers.edits import SOURCE
 from hmgan.modulation.parts_alone import partly
 from hmgan.pictures.class_images import class_images
 from hmgan.pictures.images import enlarged, grid, labelled_grid, to_uint8, with_row_names
 
 CELL = 64  # screen pixels that a small image is enlarged to
-STRIP_WIDTH = 1800  # screen pixels that a strip should not pass
-MOST_STEPS, COLUMNS = 8, 16  # steps from class to class unless asked for, fewer where they fill so many columns
+STRIP_WIDTH = 1800  # screen pixels, unless the images themselves are wider
+MOST_STEPS, COLUMNS = 8, 16  # steps from class to class by default; fewer where they would fill more columns
+PARTS = ("source", "gamma alone", "beta alone", "b alone", "all three")
 PARTS_COLUMNS = 20  # of a sheet of parts, at most, unless there are more classes
 AT_ONCE = 8  # class vectors whose edits are in memory together
 INK, FAINT = "#1c1e21", "#8a9099"
@@ -40,7 +41,7 @@ def interpolation_strip(
 
     Args:
         classes: all names, in the order of the labels; each stands above the column that is its class alone.
-        steps: columns from one class to the next; left out: 8, or fewer where there are many classes.
+        steps: columns from one class to the next; None: 8, or fewer where there are many classes.
 
     Raises: ValueError for fewer than 2 classes, no seeds, or fewer than 1 step.
     """
@@ -52,20 +53,18 @@ def interpolation_strip(
         raise ValueError(f"steps must be at least 1, got {steps}")
     device = next(generator.parameters()).device
     vectors_KE = chain(generator.trained["class_net"](torch.arange(len(classes), device=device)), steps)
-    rows: list[list[Tensor]] = [[] for _ in seeds]
+    chunks = []
     for chunk_KE in vectors_KE.split(AT_ONCE):
-        edits = generator.edits_of(chunk_KE)
-        for row, seed in zip(rows, seeds, strict=True):
-            latents = generator.latents([seed] * len(chunk_KE))
-            row_K = torch.arange(len(chunk_KE), device=device)
-            row.append(to_uint8(generator.render(latents, edits, row_K, truncation).image).cpu())
-    images = torch.cat([image for row in rows for image in row])
+        edits, row_K = generator.edits_of(chunk_KE), torch.arange(len(chunk_KE), device=device)
+        latents = (generator.latents([seed] * len(row_K)) for seed in seeds)
+        rows = [to_uint8(generator.render(each, edits, row_K, truncation).image).cpu() for each in latents]
+        chunks.append(torch.stack(rows))
+    images = torch.cat(chunks, dim=1).flatten(0, 1)
     columns, size = len(vectors_KE), images.shape[-1]
     scale = max(1, min(CELL // size, STRIP_WIDTH // (columns * size)))
-    pad = scale
-    sheet = grid(enlarged(images, scale), columns, pad)
-    pitch = size * scale + pad
-    centres = [pad + i * steps * pitch + size * scale // 2 for i in range(len(classes))]
+    sheet = grid(enlarged(images, scale), columns, pad=scale)
+    pitch = (size + 1) * scale
+    centres = [scale + i * steps * pitch + size * scale // 2 for i in range(len(classes))]
     return _with_headings(sheet, classes, centres, steps * pitch)
 
 
@@ -77,7 +76,7 @@ def style_grid(
     seeds: Sequence[int] = tuple(range(8)),
     truncation: float = 1.0,
 ) -> Image.Image:
-    """A row per class, a column per seed; the images of a column share all latents and differ in their class alone.
+    """A row per class, a column per seed; the images of a column have the same latents.
 
     Raises: ValueError without classes or seeds.
     """
@@ -94,7 +93,7 @@ def parts_sheet(
 ) -> Image.Image:
     """A block per class, a column per seed: the source, gamma, beta and b of the class each alone, and all three.
 
-    All blocks and rows share their latents. Where there are many classes, only the first of the seeds are drawn.
+    All blocks and rows share their latents. Where there are many classes, only the first seeds are drawn.
 
     Raises: ValueError without classes or seeds.
     """
@@ -105,32 +104,20 @@ def parts_sheet(
     row_B = torch.zeros_like(latents.crossover_B)
     size = generator.resolution
     scale = max(1, min(CELL // size, STRIP_WIDTH // (count * len(classes) * size)))
-    blocks, names = [], []
+    sites, blocks = generator.source.sites(), []
     for label in range(len(classes)):
-        variants = _variants(generator, generator.edits(row_B.new_tensor([label])))
-        images = [to_uint8(generator.render(latents, each, row_B).image) for each in variants.values()]
+        edits = generator.edits(row_B.new_tensor([label]))
+        alone = (partly(edits, sites, gamma=True), partly(edits, sites, beta=True), partly(edits, sites, b=True))
+        images = [to_uint8(generator.render(latents, each, row_B).image) for each in (SOURCE, *alone, edits)]
         blocks.append(grid(enlarged(torch.cat(images), scale), count, pad=scale))
-        names = list(variants)
     width, gap = blocks[0].width, size * scale // 4
     sheet = Image.new("RGB", ((width + gap) * len(blocks) - gap, blocks[0].height), "white")
     for i, block in enumerate(blocks):
         sheet.paste(block, (i * (width + gap), 0))
     headed = _with_headings(sheet, classes, [i * (width + gap) + width // 2 for i in range(len(blocks))], width)
     pitch = (size + 1) * scale
-    middles = [headed.height - sheet.height + i * pitch + (pitch + scale) // 2 for i in range(len(names))]
-    return with_row_names(headed, names, middles, max(12, min(20, pitch // 3)))
-
-
-def _variants(generator: TransferGenerator, edits: Edits) -> dict[str, Edits]:
-    """What each row of a sheet of parts is drawn under."""
-    sites = generator.source.sites()
-    return {
-        "source": SOURCE,
-        "gamma alone": partly(edits, sites, gamma=True),
-        "beta alone": partly(edits, sites, beta=True),
-        "b alone": partly(edits, sites, b=True),
-        "all three": edits,
-    }
+    middles = [headed.height - sheet.height + i * pitch + (pitch + scale) // 2 for i in range(len(PARTS))]
+    return with_row_names(headed, PARTS, middles, max(12, min(20, pitch // 3)))
 
 
 def chain(vectors_CE: Tensor, steps: int) -> Tensor:
@@ -152,7 +139,7 @@ def _with_headings(sheet: Image.Image, names: Sequence[str], centres: Sequence[i
     for name, centre in zip(names, centres, strict=True):
         text = _fitted(" ".join(name.split()), font, room)
         half = font.getlength(text) / 2
-        # The first and the last name may be wider than their column: they stay on the sheet.
+        # The first and the last name stay on the sheet, even if wider than their columns.
         x = min(max(centre, half + 2), max(half + 2, sheet.width - half - 2))
         draw.text((x, top - tick - size * 0.25), text, fill=INK, font=font, anchor="ms")
         draw.line([(centre, top - tick + 1), (centre, top - 1)], fill=FAINT, width=max(1, size // 12))
@@ -161,8 +148,5 @@ def _with_headings(sheet: Image.Image, names: Sequence[str], centres: Sequence[i
 
 def _fitted(name: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, room: float) -> str:
     """The name, cut off with an ellipsis where it is wider than `room`."""
-    if font.getlength(name) <= room:
-        return name
-    while name and font.getlength(f"{name}...") > room:
-        name = name[:-1]
-    return f"{name}..."
+    shorter = (f"{name[:end]}..." for end in range(len(name), 0, -1))
+    return next((text for text in (name, *shorter) if font.getlength(text) <= room), "...")

@@ -13,16 +13,16 @@ from rich.console import Console
 
 from hmgan.config.settings import Data
 from hmgan.doctor import network, page, storage
-from hmgan.doctor.devices import Place, devices
+from hmgan.doctor.devices import RankDevice, devices
 from hmgan.doctor.environment import environment
-from hmgan.doctor.memory import judge
-from hmgan.doctor.section import Section, rate
+from hmgan.doctor.memory import fit
+from hmgan.doctor.probe import ProbeResult, rate
 from hmgan.doctor.software import software
 from hmgan.train.dryrun import Footprint
 from hmgan.units import GIB, MIB
 
-HOST = Place("a", "cpu", "CPU", 8 * GIB, 16 * GIB, gpus=0, cores=8, threads=8, shared=4 * GIB)
-GPU = Place("a", "cuda:0", "H100", 70 * GIB, 80 * GIB, gpus=2, cores=16, threads=8, shared=4 * GIB)
+HOST = RankDevice("a", "CPU", 8 * GIB, 16 * GIB, gpus=0, cores=8, threads=8, shared=4 * GIB)
+GPU = RankDevice("a", "H100", 70 * GIB, 80 * GIB, gpus=2, cores=16, threads=8, shared=4 * GIB)
 
 
 def test_a_page_of_a_healthy_machine(shards, source, tmp_path, capsys, monkeypatch):
@@ -85,7 +85,7 @@ def by_an_absent_interface():
     os.environ["GLOO_SOCKET_IFNAME"] = "nowhere0"
 
 
-def test_two_ranks_measure_the_way_between_them(two_ranks):
+def test_two_ranks_measure_the_network_between_them(two_ranks):
     _, first, second = two_ranks(wide)
     assert second == ""
     assert ", 2 ranks, " in first.splitlines()[0]
@@ -108,7 +108,7 @@ def test_versions_that_differ_between_ranks_are_named():
 
 
 @pytest.mark.parametrize(
-    ("places", "problem"),
+    ("ranks", "problem"),
     [
         ([GPU, GPU, GPU], "3 ranks share 2 GPUs of a; start one rank per GPU"),
         ([HOST, HOST], "2 ranks with 8 threads each share 8 cores of a; set OMP_NUM_THREADS=4"),
@@ -123,18 +123,18 @@ def test_versions_that_differ_between_ranks_are_named():
         ),
     ],
 )
-def test_ranks_that_stand_in_each_others_way(places, problem):
-    assert devices(places).problems == [problem]
+def test_ranks_that_stand_in_each_others_way(ranks, problem):
+    assert devices(ranks).problems == [problem]
 
 
-def test_ranks_in_their_places_are_no_problem():
+def test_ranks_with_enough_of_everything_are_no_problem():
     assert devices([GPU, GPU]).problems == []
     assert devices([HOST]).problems == []
     assert devices([HOST, HOST._replace(host="b")]).problems == []
 
 
 @pytest.mark.parametrize(
-    ("state", "place", "end"),
+    ("state", "rank", "end"),
     [
         (
             4 * GIB,
@@ -146,11 +146,10 @@ def test_ranks_in_their_places_are_no_problem():
         (4 * GIB, GPU, ""),
     ],
 )
-def test_what_does_not_fit_says_how_much_is_missing(state, place, end):
-    section = Section.empty("memory")
-    judge(section, "mine", Footprint(state, 4 * GIB), 8, [place, place])
-    assert len(section.problems) == bool(end)
-    assert not end or section.problems[0].startswith(f"mine {end}")
+def test_what_does_not_fit_says_how_much_is_missing(state, rank, end):
+    result = fit("mine", Footprint(state, 4 * GIB), 8, [rank, rank])
+    assert len(result.problems) == bool(end)
+    assert not end or result.problems[0].startswith(f"mine {end}")
 
 
 def test_an_interface_that_is_not_there_is_named_before_gloo_times_out(tmp_path):
@@ -206,7 +205,7 @@ def test_rates_read_well():
 
 def test_nothing_of_the_page_is_lost_in_a_narrow_terminal():
     file = io.StringIO()
-    sections = [Section("storage", [("--data x", "word " * 20)], ["one two " * 20])]
+    sections = [ProbeResult("storage", [("--data x", "word " * 20)], ["one two " * 20])]
     page.show("title", sections, Console(width=40, file=file))
     words = file.getvalue().split()
     assert (words.count("word"), words.count("one"), words.count("two")) == (20, 20, 20)

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from alone import Alone
 
 from hmgan.data.named import open_data
 from hmgan.errors import UserError
-from hmgan.evaluation.fakes import fakes, fakes_of_shared_style
+from hmgan.evaluation.fakes import Fakes
 from hmgan.evaluation.generator_scores import pair_distances
 from hmgan.evaluation.judge import METRICS, Judge
 from hmgan.evaluation.score import Score
-from hmgan.evaluation.sharding import Alone
 from hmgan.metrics.perceptual import load_squeeze_layers
 from hmgan.train.prepare import prepare
 
@@ -71,7 +71,7 @@ def test_all_metrics_together_have_a_mean_each_and_their_protocol(shards, genera
 def test_diversity_is_over_disjoint_pairs_of_one_class(shards, generator) -> None:
     scores = scores_of(shards, generator, "diversity", per_class=7)
     distance = load_squeeze_layers()
-    images = torch.cat(list(fakes(generator, 1, 7, 0))).float()
+    images = torch.cat(list(Fakes(generator, tiny.CLASSES, 7, 0).batches(1, range(7)))).float()
     expected = sum(float(distance(images[i, None], images[i + 1, None])) for i in (0, 2, 4)) / 3
     one = scores[f"diversity-{LAYERS}", "bee"]
     assert one.value == pytest.approx(expected, rel=1e-4)
@@ -86,9 +86,10 @@ def test_diversity_is_over_disjoint_pairs_of_one_class(shards, generator) -> Non
 def test_style_is_kept_whole_by_a_transfer_that_is_still_its_source(shards, source) -> None:
     """Every class renders the same image from the same z; other scores' fakes share no z."""
     unmoved = prepare(tiny.transfer(shards, source)).networks.generator.eval()
-    same = [torch.cat(list(fakes_of_shared_style(unmoved, label, 5, 0))) for label in range(3)]
+    drawn = Fakes(unmoved, tiny.CLASSES, 5, 0)
+    same = [torch.cat(list(drawn.batches(label, range(5), shared_style=True))) for label in range(3)]
     assert torch.equal(same[0], same[1])
-    assert not torch.equal(*(torch.cat(list(fakes(unmoved, label, 5, 0))) for label in (0, 1)))
+    assert not torch.equal(*(torch.cat(list(drawn.batches(label, range(5)))) for label in (0, 1)))
     assert scores_of(shards, unmoved, "leakage")["style-kept-squeezenet", "mean"].value == pytest.approx(1)
 
 

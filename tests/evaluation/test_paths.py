@@ -43,7 +43,7 @@ def squared(a: Tensor, b: Tensor) -> Tensor:
 
 
 def lengths(generator: Any, mode: Any, pairs: int = 30, seed: int = 0, classes: int = CLASSES) -> Tensor:
-    return path_lengths(generator, squared, classes, mode=mode, pairs=pairs, seed=seed)
+    return path_lengths(generator, squared, classes, end=mode == "end", pairs=pairs, seed=seed)
 
 
 def ends(generator: Toy, pairs: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from alone import Alone
 from rich.console import Console
 from torch import Tensor, nn
 
@@ -121,7 +122,7 @@ def test_extract_joins_batches_in_order() -> None:
 
 def test_real_features_are_the_first_of_each_class_in_order(tmp_path: Path) -> None:
     data = Images()
-    features = real_features(data, extractor(), cache=None, limit=30)
+    features = real_features(data, extractor(), cache=None, ranks=Alone(), limit=30)
     assert list(features) == ["cat", "dog"]
     for label, cls in enumerate(data.classes):
         expected = data.images[data.labels == label][:30].double().mean(dim=(2, 3))
@@ -132,9 +133,9 @@ def test_real_features_are_the_first_of_each_class_in_order(tmp_path: Path) -> N
 
 def test_a_cache_hit_equals_a_recompute_and_reads_no_image(tmp_path: Path) -> None:
     data = Images()
-    first = real_features(data, extractor(), cache=tmp_path / "new" / "folder")
+    first = real_features(data, extractor(), cache=tmp_path / "new" / "folder", ranks=Alone())
     reads = data.reads
-    again = real_features(data, extractor(), cache=tmp_path / "new" / "folder")
+    again = real_features(data, extractor(), cache=tmp_path / "new" / "folder", ranks=Alone())
     assert data.reads == reads == 150
     assert list(first) == list(again)
     assert all(torch.equal(first[cls], again[cls]) for cls in first)
@@ -145,18 +146,18 @@ def test_a_cache_is_not_reused_for_other_data_extractors_resizers_or_limits(tmp_
     calls = [(Images(), extractor(), 50), (Images(1), extractor(), 50), (Images(), extractor("e" * 64), 50)]
     calls += [(Images(), extractor(side=4), 50), (Images(), extractor(), 40)]
     for i, (data, net, limit) in enumerate(calls):
-        real_features(data, net, cache=tmp_path, limit=limit)
+        real_features(data, net, cache=tmp_path, ranks=Alone(), limit=limit)
         assert data.reads > 0
         assert len(list(tmp_path.iterdir())) == i + 1
 
 
 def test_a_broken_cache_and_a_useless_limit_are_user_errors(tmp_path: Path) -> None:
-    real_features(Images(), extractor(), cache=tmp_path)
+    real_features(Images(), extractor(), cache=tmp_path, ranks=Alone())
     next(tmp_path.iterdir()).write_bytes(b"half a fi")
     with pytest.raises(UserError, match=r"the feature cache .* cannot be read .*; delete it"):
-        real_features(Images(), extractor(), cache=tmp_path)
+        real_features(Images(), extractor(), cache=tmp_path, ranks=Alone())
     with pytest.raises(UserError, match="limit counts real images per class and must be at least 2, got 1"):
-        real_features(Images(), extractor(), cache=None, limit=1)
+        real_features(Images(), extractor(), cache=None, ranks=Alone(), limit=1)
 
 
 def test_diversity_is_the_mean_distance_over_pairs() -> None:

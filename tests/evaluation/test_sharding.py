@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from alone import Alone
 from torch import Tensor, nn
 
 from hmgan.evaluation.features import real_features
-from hmgan.evaluation.sharding import BATCH, Alone, sharded
+from hmgan.evaluation.sharding import BATCH, sharded
 from hmgan.metrics.features import Extractor
 
 
-class Meeting:
+class Rendezvous:
     """Where the ranks of one test gather."""
 
     def __init__(self, world: int) -> None:
@@ -32,23 +33,23 @@ class Meeting:
 @dataclass
 class Rank:
     rank: int
-    meeting: Meeting
+    rendezvous: Rendezvous
     device: torch.device = torch.device("cpu")  # noqa: RUF009
 
     @property
     def world(self) -> int:
-        return self.meeting.world
+        return self.rendezvous.world
 
     def gather(self, x: Tensor) -> Tensor:
-        return self.meeting.gather(self.rank, x)
+        return self.rendezvous.gather(self.rank, x)
 
 
 def on_ranks(world: int, work) -> list:
     """work(ranks) of every rank, side by side."""
-    meeting, results = Meeting(world), {}
+    rendezvous, results = Rendezvous(world), {}
 
     def run(rank: int) -> None:
-        results[rank] = work(Rank(rank, meeting))
+        results[rank] = work(Rank(rank, rendezvous))
 
     threads = [threading.Thread(target=run, args=(rank,)) for rank in range(world)]
     for thread in threads:
@@ -99,7 +100,7 @@ class Images:
 def test_real_features_are_read_once_by_all_ranks_together_and_held_and_kept_by_the_first(tmp_path: Path) -> None:
     data, alone = Images(), Images()
     made = Extractor(MeanColour(), name="toy", digest="d" * 64, dim=3, side=8)
-    expected = real_features(alone, made, cache=None)
+    expected = real_features(alone, made, cache=None, ranks=Alone())
     first, second = on_ranks(2, lambda ranks: real_features(data, made, cache=tmp_path, ranks=ranks))
     assert second == {}
     assert all(torch.equal(first[cls], expected[cls]) for cls in data.classes)

@@ -88,7 +88,7 @@ def test_several_machines_are_told_what_each_of_them_must_set(capsys):
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_a_scheduler_that_starts_the_command_again_makes_the_run_go_on(target, capsys):
+def test_a_scheduler_that_starts_the_command_again_resumes_the_run(target, capsys):
     assert ("auto" in dry_run(capsys, "--target", target, "hyper-mod-b")) == (target in ("slurm", "k8s"))
     assert "auto" not in dry_run(capsys, "--target", target, "hyper-mod-b", "--resume", "runs/00000-x")
 
