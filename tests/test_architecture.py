@@ -138,11 +138,12 @@ def test_the_documents_task_trains_without_a_discriminator_and_its_loss_falls(
 
 
 def test_the_documents_experiment_is_an_entry(moments, shards, source, tmp_path):
-    from hmgan.config import entries, experiment
+    from hmgan.config import entries
+    from hmgan.config.loading import load_experiment
 
     (tmp_path / "experiments").mkdir()
     (block,) = re.findall(r"```toml\n(.*?moment-matching.*?)```", TEXT, re.DOTALL)
     (tmp_path / "experiments" / "moments.toml").write_text(block)
     entries.add(tmp_path)
-    loaded = experiment.load("moments", [f"data={shards}", f"source={source}"])
+    loaded = load_experiment("moments", [f"data={shards}", f"source={source}"])
     assert loaded.task.model_dump() == {"name": "moment-matching"}
