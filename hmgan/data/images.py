@@ -12,26 +12,39 @@ from torch import Tensor
 
 from hmgan.data.index import Index
 from hmgan.data.order import WINDOW, Ordered
+from hmgan.errors import UserError
 from hmgan.types import Batch
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tolerance:
-    """How many images of the set may be damaged before a run stops; 0 stops it at the first.
-
-    The image that follows in the order is shown in the place of a damaged one, so that every other place stays as it
-    is: the order needs no memory of what was damaged.
+class Reading:
+    """How one rank reads a set for training.
 
     Args:
-        share: of the images of the set, for each rank.
-        report: takes a line for everything damaged, the first time that it is met.
+        start_step: steps already taken; the first batch is that of this step.
+        workers: processes that decode ahead; 0 decodes in this one.
+        tolerated: share of the set's images that may be damaged before this rank stops. The image that follows in the
+            order is shown in place of a damaged one, so every other position keeps its image.
+        report: takes a line for each damaged image, the first time that it is met.
+
+    Raises: UserError or ValueError for counts out of range.
     """
 
-    share: float = 0.0
+    batch_per_rank: int
+    rank: int = 0
+    world: int = 1
+    seed: int
+    start_step: int = 0
+    workers: int = 0
+    tolerated: float = 0.0
     report: Callable[[str], None] = print
 
-
-STRICT = Tolerance()
+    def __post_init__(self) -> None:
+        for name, least in (("batch_per_rank", 1), ("workers", 0), ("start_step", 0)):
+            if (value := getattr(self, name)) < least:
+                raise UserError(f"{name} must be at least {least}, got {value}; raise it")
+        if not 0 <= self.rank < self.world:
+            raise ValueError(f"rank must lie in 0..{self.world - 1}, got {self.rank}")
 
 
 class Shown(Protocol):
@@ -45,17 +58,7 @@ class Shown(Protocol):
     def unlabelled(self) -> Shown:
         """The same images in the same order, all of one class."""
 
-    def batches(
-        self,
-        *,
-        batch_per_rank: int,
-        rank: int,
-        world: int,
-        seed: int,
-        start_step: int = 0,
-        workers: int = 0,
-        tolerance: Tolerance = STRICT,
-    ) -> Iterator[Batch]:
+    def batches(self, reading: Reading, /) -> Iterator[Batch]:
         """Training batches without end; see `loader.batches`."""
 
     def check_readers(self, world: int, workers: int) -> None:

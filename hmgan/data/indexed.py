@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from hmgan.data.images import STRICT, Images, Tolerance
+from hmgan.data.images import Images, Reading
 from hmgan.data.loader import batches
 from hmgan.data.order import indices
 from hmgan.types import Batch
@@ -19,27 +19,8 @@ class Indexed:
     def indexed(self: Images, what: str) -> Images:
         return self
 
-    def batches(
-        self: Images,
-        *,
-        batch_per_rank: int,
-        rank: int,
-        world: int,
-        seed: int,
-        start_step: int = 0,
-        workers: int = 0,
-        tolerance: Tolerance = STRICT,
-    ) -> Iterator[Batch]:
-        return batches(
-            self,
-            batch_per_rank=batch_per_rank,
-            rank=rank,
-            world=world,
-            seed=seed,
-            start_step=start_step,
-            workers=workers,
-            tolerance=tolerance,
-        )
+    def batches(self: Images, reading: Reading) -> Iterator[Batch]:
+        return batches(self, reading)
 
     def check_readers(self, world: int, workers: int) -> None:
         """Any number will do."""

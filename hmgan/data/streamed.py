@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from hmgan.data.decode import SizeError, decode_into
-from hmgan.data.images import STRICT, Images, Tolerance
-from hmgan.data.loader import as_read, check_counts
+from hmgan.data.images import Images, Reading
+from hmgan.data.loader import as_read
 from hmgan.data.tarstream import Sample, samples, shards_in
 from hmgan.errors import UserError
 from hmgan.types import UNLABELLED, Batch
@@ -90,34 +90,23 @@ class Streamed:
                 f"got {len(self.shards)} for {streams}; lower loader.workers, or {INDEX_IT}"
             )
 
-    def batches(
-        self,
-        *,
-        batch_per_rank: int,
-        rank: int,
-        world: int,
-        seed: int,
-        start_step: int = 0,
-        workers: int = 0,
-        tolerance: Tolerance = STRICT,
-    ) -> Iterator[Batch]:
+    def batches(self, reading: Reading) -> Iterator[Batch]:
         """Batches without end, as `loader.batches`, within the limits above."""
-        check_counts(batch_per_rank, rank, world, start_step, workers)
-        self.check_readers(world, workers)
-        if start_step:
-            tolerance.report(
+        self.check_readers(reading.world, reading.workers)
+        if reading.start_step:
+            reading.report(
                 'data.reader = "webdataset" has no place to go on from: the images after this are drawn anew, and are '
                 "not those that an uninterrupted run would show"
             )
-        stream = _Stream(self, batch_per_rank, rank, world, f"{seed}/{start_step}")
-        if not workers:
+        stream = _Stream(self, reading)
+        if not reading.workers:
             return stream.batches()
         # Spawned, where a store is read: a forked worker has neither the client's threads nor its connections.
         context = "spawn" if any(map(is_url, self.shards)) else "fork"
         loader: DataLoader[_Found] = DataLoader(
             stream,
             batch_size=None,
-            num_workers=workers,
+            num_workers=reading.workers,
             collate_fn=as_read,
             multiprocessing_context=context,
             pin_memory=torch.cuda.is_available(),
@@ -159,8 +148,9 @@ class _Found(NamedTuple):
 class _Stream(IterableDataset[_Found]):
     """The batches of one rank; of one worker of it, inside a worker."""
 
-    def __init__(self, data: Streamed, batch: int, rank: int, world: int, seed: str) -> None:
-        self.data, self.batch, self.rank, self.world, self.seed = data, batch, rank, world, seed
+    def __init__(self, data: Streamed, reading: Reading) -> None:
+        self.data, self.batch, self.rank, self.world = data, reading.batch_per_rank, reading.rank, reading.world
+        self.seed = f"{reading.seed}/{reading.start_step}"
 
     def __iter__(self) -> Iterator[_Found]:
         try:
