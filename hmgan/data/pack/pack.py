@@ -25,7 +25,7 @@ from webdataset import TarWriter
 from hmgan.data.index import Index, Shard, joined
 from hmgan.data.pack import encode
 from hmgan.data.pack.destinations import Destination, Journal, open_destination
-from hmgan.data.pack.image_folders import Item, Source
+from hmgan.data.pack.image_folders import ImageSource, Item
 from hmgan.data.pack.kinds import open_source
 from hmgan.data.pack.progress import busy, counting
 from hmgan.errors import UserError
@@ -77,7 +77,7 @@ def pack(
     *,
     resolution: int | None = None,
     name: str | None = None,
-    opens: Callable[[Path], Source] = open_source,
+    opens: Callable[[Path], ImageSource] = open_source,
     threads: int | None = None,
     report: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
     pad: int = 0,
@@ -91,7 +91,7 @@ def pack(
     A packing that was killed goes on with the next call of the same arguments; what is finished is verified and kept.
 
     Args:
-        src: any kind that `kinds.SOURCES` and `kinds.TABLES` list.
+        src: any kind that `kinds.KINDS` and `kinds.TABLES` list.
         resolution: pixels; a power of two. Left out: the size that all the images share.
         name: the shards are called NAME-000000.tar and so on; left out: OUT's own name.
         opens: SRC; left out: as whichever kind it is.
@@ -112,7 +112,7 @@ def pack(
     with busy(f"looking through {src.name}"):
         source = opens(src)
     with closing(source), open_destination(out) as (target, journal_file):
-        items = _interleaved(list(source))
+        items = _interleaved(source.items)
         size = _power_of_two(_common_size(src, items, options) if resolution is None else resolution)
         plan = json.dumps([[key, item.label] for key, item in items]) + repr((JOURNAL, name, size, options))
         with busy(f"checking what is finished in {out}"):
@@ -231,7 +231,7 @@ def _places(content: bytes, options: Options) -> list[tuple[int, int]]:
         return [(member.offset_data, member.size) for member in tar if member.name.endswith(ending)]
 
 
-def _interleaved(items: list[Item]) -> list[tuple[str, Item]]:
+def _interleaved(items: Sequence[Item]) -> list[tuple[str, Item]]:
     """Items with their shard keys, in an order that mixes the classes.
 
     Sorted by a hash and not shuffled by a library's generator, whose stream may change with its version.

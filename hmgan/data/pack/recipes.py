@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Annotated
@@ -17,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hmgan.config.entry_schemas import schema
 from hmgan.data.pack.archives import Archive, open_archive
-from hmgan.data.pack.image_folders import Item, class_order, is_image
+from hmgan.data.pack.image_folders import ImageSource, Item, class_order, is_image
 from hmgan.data.pack.label_files import attribute_column, matlab_vector
 from hmgan.errors import UserError, nearest
 
@@ -160,8 +161,15 @@ class Recipe(_Model):
         return self
 
 
-class Prepared:
-    """A source: the images of one split in an archive.
+def recipe_source(
+    path: Path,
+    *,
+    name: str,
+    recipe: Recipe,
+    split: str | None = None,
+    accept: Callable[[str], None] | None = None,
+) -> ImageSource:
+    """Opens the images of one split in an archive.
 
     Args:
         path: the archive, or the folder that it was unpacked into.
@@ -172,47 +180,28 @@ class Prepared:
     Raises: UserError for an unknown split, an archive that cannot be read, a file with labels that is missing, or
         counts that differ.
     """
-
-    def __init__(
-        self,
-        path: Path,
-        *,
-        name: str,
-        recipe: Recipe,
-        split: str | None = None,
-        accept: Callable[[str], None] | None = None,
-    ) -> None:
-        split = split or recipe.split
-        if split not in recipe.splits:
-            known = recipe.splits
-            raise UserError(f"{name} has no split {split!r}{nearest(split, known)} its splits: {', '.join(known)}")
-        chosen = recipe.splits[split]
-        regex = _regex([*chosen.images, *chosen.files])
-        self._archive = open_archive(path, lambda file: regex.search(file) is not None)
-        try:
-            label_of = chosen.label_of(partial(_beside, path, self._archive))
-            self._items = [
-                Item(f"{label}/{PurePosixPath(file).name}", label, partial(self._archive.read, file))
-                for file in self._archive.names
-                if is_image(file) and (label := label_of(file)) is not None
-            ]
-            if not self._items:
-                raise UserError(
-                    f"{path} holds no images of {name}, split {split}, which are called "
-                    f"{' or '.join(chosen.images[:SHOWN])}; give {recipe.archive}"
-                )
-            differences = chosen.expected.differences(Counter(item.label for item in self._items))
-            _judge(differences, f"{path} by the recipe {name}, split {split}", accept)
-        except BaseException:
-            self.close()
-            raise
-        self.classes = class_order(item.label for item in self._items)
-
-    def __iter__(self) -> Iterator[Item]:
-        return iter(self._items)
-
-    def close(self) -> None:
-        self._archive.close()
+    split = split or recipe.split
+    if split not in recipe.splits:
+        known = recipe.splits
+        raise UserError(f"{name} has no split {split!r}{nearest(split, known)} its splits: {', '.join(known)}")
+    chosen = recipe.splits[split]
+    regex = _regex([*chosen.images, *chosen.files])
+    with ExitStack() as opened:
+        archive = opened.enter_context(closing(open_archive(path, lambda file: regex.search(file) is not None)))
+        label_of = chosen.label_of(partial(_beside, path, archive))
+        items = [
+            Item(f"{label}/{PurePosixPath(file).name}", label, partial(archive.read, file))
+            for file in archive.names
+            if is_image(file) and (label := label_of(file)) is not None
+        ]
+        if not items:
+            raise UserError(
+                f"{path} holds no images of {name}, split {split}, which are called "
+                f"{' or '.join(chosen.images[:SHOWN])}; give {recipe.archive}"
+            )
+        counts = Counter(item.label for item in items)
+        _judge(chosen.expected.differences(counts), f"{path} by the recipe {name}, split {split}", accept)
+        return ImageSource(items, class_order(counts), opened.pop_all().close)
 
 
 def _judge(differences: Sequence[str], what: str, accept: Callable[[str], None] | None) -> None:
