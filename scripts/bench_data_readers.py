@@ -27,8 +27,8 @@ from hmgan.data.images import Reading
 from hmgan.data.index import Index
 from hmgan.data.shards import ShardSet
 from hmgan.data.store.cache import DiskCache
-from hmgan.data.store.folders import BLOCK, THREADS, RemoteFolder
-from hmgan.data.store.stores import open_store
+from hmgan.data.store.folders import THREADS, RemoteFolder
+from hmgan.data.store.stores import BLOCK, open_store
 
 BATCH, WINDOWS = 64, 6
 Decode = Callable[[bytes], NDArray[np.uint8]]

@@ -35,7 +35,7 @@ def warped(x_BCHH: Tensor, source_B33: Tensor) -> Tensor:
     across = source_B33[:, None, None, :2, 0] * at_M[:, None]
     along = (source_B33[:, None, :2, 1] * at_M[:, None])[:, :, None]
     grid_BMM2 = across + along + source_B33[:, None, None, :2, 2] / half
-    return down @ _Sample.apply(up @ x_BCHH @ up.T, grid_BMM2) @ down.T
+    return down @ _Bilinear.apply(up @ x_BCHH @ up.T, grid_BMM2) @ down.T
 
 
 @cache
@@ -57,7 +57,7 @@ def filters(size: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor
     return up.to(device, dtype), down.to(device, dtype)
 
 
-class _Sample(torch.autograd.Function):
+class _Bilinear(torch.autograd.Function):
     """Bilinear sampling is linear in the image, so its gradient is its transpose, to any order.
 
     PyTorch's own can be differentiated once, and R1 differentiates twice.
@@ -74,10 +74,10 @@ class _Sample(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return _SampleTransposed.apply(grad, *ctx.saved_tensors, ctx.shape), None
+        return _BilinearTransposed.apply(grad, *ctx.saved_tensors, ctx.shape), None
 
 
-class _SampleTransposed(torch.autograd.Function):
+class _BilinearTransposed(torch.autograd.Function):
     @staticmethod
     def forward(grad: Tensor, grid: Tensor, shape: torch.Size) -> Tensor:
         image = grad.new_empty(shape)
@@ -90,4 +90,4 @@ class _SampleTransposed(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        return _Sample.apply(grad, *ctx.saved_tensors), None, None
+        return _Bilinear.apply(grad, *ctx.saved_tensors), None, None

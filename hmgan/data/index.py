@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import pairwise
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from hmgan.data.store.folders import AGAIN, File, Folder, open_folder
+from hmgan.data.store.stores import Store
 from hmgan.errors import UserError
 from hmgan.files import sha256_of_open, write_atomically
 
@@ -75,22 +77,49 @@ class Index:
         return digest.hexdigest()
 
 
-def joined(keys: Iterable[str]) -> dict[str, NDArray[Any]]:
-    """The fields `key` and `key_end` of samples with these keys."""
+def new_index(
+    *,
+    folder: Folder,
+    resolution: int,
+    classes: Sequence[str],
+    shards: Sequence[Shard],
+    rows: Sequence[Sequence[int]],
+    keys: Iterable[str],
+    skipped: int = 0,
+) -> Index:
+    """The index of samples in the order of the shards; `rows` has offset, length and label of each."""
+    rows_N3 = np.array(rows, np.int64).reshape(-1, 3)
     encoded = [key.encode() for key in keys]
-    ends = np.cumsum([len(key) for key in encoded], dtype=np.int64)
-    return {"key": np.frombuffer(b"".join(encoded), np.uint8), "key_end": ends}
+    return Index(
+        folder=folder,
+        resolution=resolution,
+        classes=tuple(classes),
+        counts=tuple(np.bincount(rows_N3[:, 2], minlength=len(classes)).tolist()),
+        skipped=skipped,
+        shards=tuple(shards),
+        shard=np.repeat(np.arange(len(shards), dtype=np.int32), [shard.samples for shard in shards]),
+        offset=rows_N3[:, 0],
+        length=rows_N3[:, 1].astype(np.int32),
+        label=rows_N3[:, 2].astype(np.int32),
+        key=np.frombuffer(b"".join(encoded), np.uint8),
+        key_end=np.cumsum([len(key) for key in encoded], dtype=np.int64),
+    )
 
 
 def write_index(index: Index, folder: Path) -> None:
-    """Write both files; the JSON comes last, so its presence says that all is there."""
-    arrays, head = index_files(index)
-    write_atomically(folder / ARRAYS, lambda path: path.write_bytes(arrays))
-    write_atomically(folder / JSON, lambda path: path.write_bytes(head))
+    """Writes the index's files into a folder of this machine."""
+    for name, content in _files(index).items():
+        write_atomically(folder / name, methodcaller("write_bytes", content))
 
 
-def index_files(index: Index) -> tuple[bytes, bytes]:
-    """The contents of index.safetensors and of index.json."""
+def upload_index(index: Index, store: Store) -> None:
+    """Uploads the index's files."""
+    for name, content in _files(index).items():
+        store.put(name, content)
+
+
+def _files(index: Index) -> dict[str, bytes]:
+    """The files' contents. The JSON comes last, so its presence says that all is there."""
     named = index.arrays() | ({name: getattr(index, name) for name in KEYS} if len(index.key_end) else {})
     dtypes = DTYPES | KEYS
     arrays = safetensors.numpy.save({k: np.ascontiguousarray(v, dtypes[k]) for k, v in named.items()})
@@ -103,7 +132,7 @@ def index_files(index: Index) -> tuple[bytes, bytes]:
         "arrays_sha256": hashlib.sha256(arrays).hexdigest(),
         "shards": [asdict(shard) for shard in index.shards],
     }
-    return arrays, (json.dumps(head, indent=1) + "\n").encode()
+    return {ARRAYS: arrays, JSON: (json.dumps(head, indent=1) + "\n").encode()}
 
 
 def read_index(place: str | Path) -> Index:

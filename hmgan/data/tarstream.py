@@ -11,8 +11,7 @@ from typing import Any, BinaryIO, cast
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from hmgan.data.pack.image_folders import EXTENSIONS
-from hmgan.data.store.folders import BLOCK
-from hmgan.data.store.stores import MissingError, Store, open_store
+from hmgan.data.store.stores import BLOCK, MissingError, Store, open_store
 from hmgan.errors import UserError
 from hmgan.urls import is_url
 
@@ -40,8 +39,7 @@ class Sample:
 
 def shards_in(place: str) -> list[str]:
     """Paths or URLs of the shards in a folder, sorted. Raises UserError if there are none."""
-    if place.startswith("file://"):
-        place = place.removeprefix("file://")
+    place = place.removeprefix("file://")
     if is_url(place):
         store = open_store(place)
         found = [f"{store.url}/{name}" for name in store.names() if name.endswith(".tar")]
@@ -120,10 +118,8 @@ class _Remote(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        content = self._store.get(self._name, self._at, end) if (end := self._end(len(buffer))) > self._at else b""
+        end = min(self._at + len(buffer), self._size)
+        content = self._store.get(self._name, self._at, end) if end > self._at else b""
         buffer[: len(content)] = content
         self._at += len(content)
         return len(content)
-
-    def _end(self, length: int) -> int:
-        return min(self._at + length, self._size)

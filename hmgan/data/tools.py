@@ -10,23 +10,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 from hmgan.data.images import Images
-from hmgan.data.index import ARRAYS, JSON, Index, Shard, index_files, index_in, joined, read_index, write_index
+from hmgan.data.index import Index, Shard, index_in, new_index, read_index, upload_index, write_index
 from hmgan.data.pack.image_folders import class_order
-from hmgan.data.pack.tables import tar_samples
+from hmgan.data.pack.tables import TarSample, tar_samples
 from hmgan.data.shards import ShardSet
 from hmgan.data.store.cache import DiskCache
-from hmgan.data.store.folders import BLOCK, File, Folder, LocalFolder, RemoteFolder, cache_limit, open_folder
+from hmgan.data.store.folders import File, Folder, LocalFolder, RemoteFolder, cache_limit, open_folder
 from hmgan.data.store.stores import open_store
 from hmgan.errors import DamageError, UserError
 from hmgan.files import cache_folder, sha256_of, sha256_of_open
 from hmgan.units import size
 from hmgan.urls import is_url
-
-Sample = tuple[str, str, int, int]  # key, label, and the image's offset and length in its shard
 
 
 def make_index(place: str, classes: Sequence[str] | None = None, report: Callable[[str], None] = print) -> Index:
@@ -38,7 +35,7 @@ def make_index(place: str, classes: Sequence[str] | None = None, report: Callabl
     Raises: UserError if there are no shards, a sample is not whole, or images differ in size.
     """
     shards: list[Shard] = []
-    samples: list[Sample] = []
+    samples: list[TarSample] = []
     sizes: dict[tuple[int, int], str] = {}  # of images, and the key of the first one of each
     for name, tar in _tars(place):
         its = _samples(tar, f"{place}/{name}")
@@ -51,28 +48,24 @@ def make_index(place: str, classes: Sequence[str] | None = None, report: Callabl
     if not samples:
         raise UserError(f"{place} holds no .tar shards with images; give the folder that they lie in")
     _check_square(place, sizes)
-    keys, labels, offsets, lengths = zip(*samples, strict=True)
-    found = _checked_classes(labels, classes)
+    found = _checked_classes([sample.label for sample in samples], classes)
     number = {name: i for i, name in enumerate(found)}
-    label = np.array([number[name] for name in labels], np.int32)
-    index = Index(
+    index = new_index(
         folder=LocalFolder(Path(place)),
         resolution=next(iter(sizes))[0],
-        classes=found if classes is None else tuple(classes),
-        counts=tuple(np.bincount(label, minlength=len(found)).tolist()),
-        skipped=0,
-        shards=tuple(shards),
-        shard=np.repeat(np.arange(len(shards)), [shard.samples for shard in shards]).astype(np.int32),
-        offset=np.array(offsets, np.int64),
-        length=np.array(lengths, np.int32),
-        label=label,
-        **joined(keys),
+        classes=found if classes is None else classes,
+        shards=shards,
+        rows=[(sample.offset, sample.length, number[sample.label]) for sample in samples],
+        keys=[sample.key for sample in samples],
     )
-    _write(place, index)
+    if is_url(place):
+        upload_index(index, open_store(place))
+    else:
+        write_index(index, Path(place))
     return read_index(place)
 
 
-def _samples(tar: Path, what: str) -> list[Sample]:
+def _samples(tar: Path, what: str) -> list[TarSample]:
     try:
         return tar_samples(tar)
     except (tarfile.TarError, ValueError) as error:
@@ -95,16 +88,6 @@ def _checked_classes(labels: Sequence[str], given: Sequence[str] | None) -> tupl
     return names
 
 
-def _write(place: str, index: Index) -> None:
-    if not is_url(place):
-        write_index(index, Path(place))
-        return
-    arrays, head = index_files(index)
-    store = open_store(place)
-    store.put(ARRAYS, arrays)
-    store.put(JSON, head)
-
-
 def _tars(place: str) -> Iterator[tuple[str, Path]]:
     """Name of every shard, and the file while it is looked at."""
     if not is_url(place):
@@ -114,9 +97,7 @@ def _tars(place: str) -> Iterator[tuple[str, Path]]:
     for name in store.names():
         if name.endswith(".tar"):
             with tempfile.NamedTemporaryFile() as file:
-                end = store.size(name)
-                for start in range(0, end, BLOCK):
-                    file.write(store.get(name, start, min(start + BLOCK, end)))
+                file.writelines(store.blocks(name, store.size(name)))
                 file.flush()
                 yield name, Path(file.name)
 
@@ -168,11 +149,8 @@ def _wrong(place: str, data: ShardSet, report: Callable[[str], None]) -> list[st
 
 
 def _sha256(data: ShardSet, file: File) -> str:
-    descriptor = data.index.folder.open(file)
-    try:
-        return sha256_of_open(descriptor)
-    finally:
-        os.close(descriptor)
+    with os.fdopen(data.index.folder.open(file), "rb") as opened:
+        return sha256_of_open(opened.fileno())
 
 
 def described(data: Images) -> Iterator[str]:

@@ -34,7 +34,7 @@ IMAGES = 24
 @pytest.fixture
 def local(folder, tmp_path, monkeypatch):
     """24 images in 5 shards; blocks and windows small enough that there are several."""
-    monkeypatch.setattr(folders, "BLOCK", 1500)
+    monkeypatch.setattr(stores, "BLOCK", 1500)
     pack(folder(cat=12, dog=12), tmp_path / "out", shard_samples=5, name="pets")
     return tmp_path / "out"
 

@@ -13,8 +13,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-from hmgan.data.index import ARRAYS, JSON, Index, Shard, index_files, write_index
-from hmgan.data.store.folders import BLOCK, Folder, LocalFolder, open_folder
+from hmgan.data.index import ARRAYS, JSON, Index, Shard, upload_index, write_index
+from hmgan.data.store.folders import Folder, LocalFolder, open_folder
 from hmgan.data.store.stores import MissingError, Store, open_store
 from hmgan.errors import UserError
 from hmgan.files import cache_folder, sha256_of, sync
@@ -93,16 +93,14 @@ class RemoteDestination:
             if self._store.size(shard.name) != shard.bytes:
                 return False
             digest = hashlib.sha256()
-            for start in range(0, shard.bytes, BLOCK):
-                digest.update(self._store.get(shard.name, start, min(start + BLOCK, shard.bytes)))
+            for block in self._store.blocks(shard.name, shard.bytes):
+                digest.update(block)
         except MissingError:
             return False
         return digest.hexdigest() == shard.sha256
 
     def finish(self, index: Index) -> None:
-        arrays, head = index_files(index)
-        self._store.put(ARRAYS, arrays)
-        self._store.put(JSON, head)
+        upload_index(index, self._store)
         shutil.rmtree(self.work)
 
     def give_up(self) -> None:

@@ -18,11 +18,10 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 from PIL import Image
 from webdataset import TarWriter
 
-from hmgan.data.index import Index, Shard, joined
+from hmgan.data.index import Index, Shard, new_index
 from hmgan.data.pack import encode
 from hmgan.data.pack.destinations import Destination, Journal, open_destination
 from hmgan.data.pack.image_folders import ImageSource, Item
@@ -60,7 +59,7 @@ class Options:
             raise UserError(f"--quality must lie in 1..100, got {self.quality}")
 
 
-class _Sample(NamedTuple):
+class _Encoded(NamedTuple):
     """An encoded image, or why there is none."""
 
     position: int  # of the item
@@ -135,23 +134,23 @@ def pack(
 
 def _encode(
     src: Path, label_of: dict[str, int], size: int, options: Options, position: int, key: str, item: Item
-) -> _Sample:
+) -> _Encoded:
     try:
         image = encode.decode(item.read())
     except Exception as error:  # on damaged bytes, decoders raise nearly anything
-        return _Sample(position, key, item.key, 0, b"", str(error) or type(error).__name__)
+        return _Encoded(position, key, item.key, 0, b"", str(error) or type(error).__name__)
     square = encode.FITS[options.fit](image)
     content = encode.encode(
         encode.fitted(square, size, options.pad, f"{item.key} in {src}"), options.extension, options.quality
     )
-    return _Sample(position, key, item.key, label_of[item.label], content, "")
+    return _Encoded(position, key, item.key, label_of[item.label], content, "")
 
 
 def _encoded(
-    items: Sequence[tuple[str, Item]], begin: int, encode: Callable[..., _Sample], threads: int, what: str
-) -> Iterator[_Sample]:
+    items: Sequence[tuple[str, Item]], begin: int, encode: Callable[..., _Encoded], threads: int, what: str
+) -> Iterator[_Encoded]:
     """In the order of the items, whatever the number of threads."""
-    coming: deque[Future[_Sample]] = deque()
+    coming: deque[Future[_Encoded]] = deque()
     with ThreadPoolExecutor(threads) as pool, counting(what, begin + len(items), begin) as advance:
         for position, (key, item) in enumerate(items, begin):
             coming.append(pool.submit(encode, position, key, item))
@@ -164,7 +163,7 @@ def _encoded(
 
 
 def _write(
-    samples: Iterator[_Sample],
+    samples: Iterator[_Encoded],
     target: Destination,
     journal: Journal,
     options: Options,
@@ -207,20 +206,14 @@ def _write(
 
 
 def _index(journal: Journal, target: Destination, classes: Sequence[str], resolution: int) -> Index:
-    shards = [Shard(**line["shard"]) for line in journal.lines]
-    rows = np.array([row for line in journal.lines for row in line["rows"]], np.int64).reshape(-1, 3)
-    return Index(
+    return new_index(
         folder=target.folder,
         resolution=resolution,
-        classes=tuple(classes),
-        counts=tuple(np.bincount(rows[:, 2], minlength=len(classes)).tolist()),
+        classes=classes,
+        shards=[Shard(**line["shard"]) for line in journal.lines],
+        rows=[row for line in journal.lines for row in line["rows"]],
+        keys=[key for line in journal.lines for key in line["keys"]],
         skipped=sum(len(line["damaged"]) for line in journal.lines),
-        shards=tuple(shards),
-        shard=np.repeat(np.arange(len(shards)), [shard.samples for shard in shards]).astype(np.int32),
-        offset=rows[:, 0],
-        length=rows[:, 1].astype(np.int32),
-        label=rows[:, 2].astype(np.int32),
-        **joined(key for line in journal.lines for key in line["keys"]),
     )
 
 

@@ -154,7 +154,7 @@ def _parquets(folder: Path) -> list[Path]:
 
 
 def _class_names(file: Path, schema: Any, image: str, label: str) -> list[str]:
-    """The names of the label numbers, in order, where Hugging Face wrote them. Raises UserError for a missing column."""
+    """The names of the label numbers, in order, where Hugging Face wrote them. Refuses a table without the columns."""
     if missing := {image, label}.difference(schema.names):
         raise UserError(
             f"{file} has no column {min(missing)!r}, but {', '.join(schema.names)}; "

@@ -20,7 +20,6 @@ from hmgan.errors import DamageError, UserError
 from hmgan.files import cache_folder
 from hmgan.urls import is_url
 
-BLOCK = 1 << 22  # bytes per Range request: what a broken transfer costs at most
 DOWNLOADS = 3  # of a file whose checksum is wrong
 THREADS = 6  # that read ahead
 CACHE_GIB = 32.0
@@ -217,13 +216,13 @@ class RemoteFolder:
         """Downloads block by block; a block that breaks is asked for again, those before it are kept."""
         digest = hashlib.sha256()
         target.seek(0)
-        for start in range(0, file.bytes, BLOCK):
-            try:
-                block = self._store.get(file.name, start, min(start + BLOCK, file.bytes))
-            except MissingError:
-                raise DamageError(f"{self}/{file.name} vanished at byte {start}; upload that shard again") from None
-            digest.update(block)
-            target.write(block)
+        try:
+            for block in self._store.blocks(file.name, file.bytes):
+                digest.update(block)
+                target.write(block)
+        except MissingError:
+            at = target.tell()
+            raise DamageError(f"{self}/{file.name} vanished at byte {at}; upload that shard again") from None
         return digest.hexdigest()
 
 
@@ -232,9 +231,7 @@ def open_folder(place: str | Path) -> Folder:
 
     Raises: UserError for a path that is no folder, or a URL that cannot be read here.
     """
-    name = str(place)
-    if name.startswith("file://"):
-        name = name.removeprefix("file://")
+    name = str(place).removeprefix("file://")
     if is_url(name):
         return RemoteFolder(open_store(name), DiskCache(cache_folder() / "shards", cache_limit()))
     if not Path(name).is_dir():

@@ -18,6 +18,7 @@ from hmgan.errors import UserError
 from hmgan.urls import checked
 
 NATIVE = ("s3", "s3a", "gs", "az", "azure", "abfs", "abfss", "http", "https")  # what obstore reads
+BLOCK = 1 << 22  # bytes per Range request: what a broken transfer costs at most
 TIMEOUT, CONNECT_TIMEOUT = 30.0, 5.0  # seconds for a whole request, and for its connection
 GIVE_UP = 120.0  # seconds without a success
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 10.0
@@ -61,6 +62,11 @@ class Store:
     def get(self, name: str, start: int, stop: int) -> bytes:
         """Exactly the bytes from `start` to `stop`."""
         return self._tried(partial(self._whole, name, start, stop), f"{name} at byte {start}")
+
+    def blocks(self, name: str, size: int) -> Iterator[bytes]:
+        """All `size` bytes of an object, a BLOCK at a time."""
+        for start in range(0, size, BLOCK):
+            yield self.get(name, start, min(start + BLOCK, size))
 
     def put(self, name: str, content: bytes) -> None:
         self._tried(lambda: self._client.put(name, content), name)
