@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,6 +16,11 @@ from hmgan.types import Batch
 
 class Indexed:
     """For sets of images to inherit from; see the protocol for what each is."""
+
+    def __getitem__(self: Images, i: int) -> tuple[Tensor, int]:
+        pixels_HW3 = np.empty((self.resolution, self.resolution, 3), np.uint8)
+        label = self.read_into(i, pixels_HW3)
+        return torch.from_numpy(pixels_HW3).permute(2, 0, 1).contiguous(), label
 
     def indexed(self: Images, what: str) -> Images:
         return self

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import count, repeat
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +16,8 @@ from hmgan.data.images import Images, Reading
 from hmgan.data.order import WINDOW
 from hmgan.errors import DamageError, UserError
 from hmgan.types import Batch
+
+T = TypeVar("T")
 
 
 def batches(data: Images, reading: Reading) -> Iterator[Batch]:
@@ -49,13 +51,13 @@ def batches(data: Images, reading: Reading) -> Iterator[Batch]:
     for step, batch in zip(count(reading.start_step), decoded, strict=False):
         if not reading.workers:
             steps.read_ahead(step)
-        yield _read(data, steps.positions(step), read) if batch is None else batch
+        yield read_batch(data.resolution, steps.positions(step), read) if batch is None else batch
 
 
-def _read(data: Images, items: Sequence[int], read: Callable[[int, NDArray[np.uint8]], int]) -> Batch:
-    """Reads one item after the other, each decoded in its place in the batch."""
+def read_batch(size: int, items: Sequence[T], read: Callable[[T, NDArray[np.uint8]], int]) -> Batch:
+    """Reads images of `size` pixels one after the other, each decoded in its place in the batch."""
     # numpy's memory and not torch's: the kernel backs large batches of it with large pages, and faults far less often.
-    pixels_BHW3 = np.empty((len(items), data.resolution, data.resolution, 3), np.uint8)
+    pixels_BHW3 = np.empty((len(items), size, size, 3), np.uint8)
     labels = [read(item, out_HW3) for item, out_HW3 in zip(items, pixels_BHW3, strict=True)]
     return Batch(torch.from_numpy(pixels_BHW3).permute(0, 3, 1, 2), torch.tensor(labels))
 
@@ -94,7 +96,7 @@ class _Reader:
 
     def __getitems__(self, images: list[int]) -> Batch | None:
         try:
-            return _read(self._data, images, self._data.read_into)
+            return read_batch(self._data.resolution, images, self._data.read_into)
         except UserError:
             return None
 

@@ -110,11 +110,6 @@ class Mixture(Indexed, Dataset[tuple[Tensor, int]]):
     def __len__(self) -> int:
         return self._images[-1]
 
-    def __getitem__(self, i: int) -> tuple[Tensor, int]:
-        m, item = self._at(i)
-        image, label = self._sets[m][item]
-        return image, int(self._label_of[m][label])
-
     def read_into(self, i: int, out_HW3: NDArray[np.uint8]) -> int:
         m, item = self._at(i)
         return int(self._label_of[m][self._sets[m].read_into(item, out_HW3)])
@@ -136,11 +131,8 @@ class Mixture(Indexed, Dataset[tuple[Tensor, int]]):
             each.read_ahead(part, beside=sum(sizes) - size)
 
     def fetch(self, items: Iterable[int]) -> None:
-        of_set: dict[int, list[int]] = {}
-        for m, item in map(self._at, items):
-            of_set.setdefault(m, []).append(item)
-        for m, some in of_set.items():
-            self._sets[m].fetch(some)
+        for m, item in map(self._at, sorted(items)):
+            self._sets[m].fetch([item])
 
     def close(self) -> None:
         for each in self._sets:

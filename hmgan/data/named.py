@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from hmgan.config import entries
 from hmgan.config.settings import Data
@@ -80,9 +81,12 @@ def scored_against(data: Data | None, instead: str | None = None) -> Data | None
 
 def held_out(name: str) -> str:
     """The images that a registry entry sets apart for scores, or these."""
-    if name in entries.entries("dataset"):
-        return str(entries.entry("dataset", name).get("heldout", name))
-    return name
+    return str(_entry(name).get("heldout", name))
+
+
+def _entry(name: str) -> Mapping[str, Any]:
+    """The data set's entry in the registry; empty for a path or URL."""
+    return entries.entry("dataset", name) if name in entries.entries("dataset") else {}
 
 
 def _mixed(data: Data, labelled: bool, report: Report) -> Images:
@@ -126,10 +130,7 @@ def _part(whole: ShardSet, classes: Sequence[str], per_class: int) -> ShardSet:
 
 def _mix(name: str) -> Data | None:
     """What a registry entry mixes, its paths made whole."""
-    if name not in entries.entries("dataset"):
-        return None
-    table = entries.entry("dataset", name).get("mix")
-    if table is None:
+    if (table := _entry(name).get("mix")) is None:
         return None
     mix, folder = Data.model_validate(table), entries.place("dataset", name).parent
     known = entries.entries("dataset")
@@ -138,8 +139,7 @@ def _mix(name: str) -> Data | None:
 
 
 def _opened(name: str, report: Report) -> ShardSet:
-    if name in entries.entries("dataset"):
-        table = entries.entry("dataset", name)
+    if table := _entry(name):
         if "mix" in table:
             raise UserError(
                 f"data set {name!r} is a mixture, with settings of its own; give it alone and without others, "
@@ -157,7 +157,7 @@ def _opened(name: str, report: Report) -> ShardSet:
 
 def _packed(name: str, report: Report) -> Path:
     """Packs an embedded set once per machine; the folder is named after what goes in."""
-    table = entries.entry("dataset", name)
+    table = _entry(name)
     images = embedded(table["embedded"])
     digest = hashlib.sha256(repr(sorted(table.items())).encode())
     for path in sorted(images.iterdir()):

@@ -111,11 +111,6 @@ class ShardSet(Indexed, Dataset[tuple[Tensor, int]]):
     def __len__(self) -> int:
         return self._length
 
-    def __getitem__(self, i: int) -> tuple[Tensor, int]:
-        pixels_HW3 = np.empty((self.resolution, self.resolution, 3), np.uint8)
-        label = self.read_into(i, pixels_HW3)
-        return torch.from_numpy(pixels_HW3).permute(2, 0, 1).contiguous(), label
-
     def read_into(self, i: int, out_HW3: NDArray[np.uint8]) -> int:
         row = self._row(i)
         content = self._read(row)
@@ -147,8 +142,7 @@ class ShardSet(Indexed, Dataset[tuple[Tensor, int]]):
     def fetch(self, items: Iterable[int]) -> None:
         """Have the shards of these images at hand, for processes that cannot fetch them themselves."""
         for shard in sorted(set(map(self.shard_of, items))):
-            if shard not in self._files:
-                self._open(shard)
+            self._opened(shard)
 
     def __getstate__(self) -> dict[str, Any]:
         # A spawned worker opens its own files: descriptors are numbers that mean nothing there.
@@ -183,7 +177,7 @@ class ShardSet(Indexed, Dataset[tuple[Tensor, int]]):
         return place
 
     def _keep_first(self, per_class: int) -> None:
-        labels = self._label_of[self.index.label if self._rows is None else self.index.label[self._rows]]
+        labels = self.labels.numpy()
         kept = []
         for label, (name, count) in enumerate(zip(self.classes, self.counts, strict=True)):
             if count < per_class:
@@ -226,13 +220,12 @@ class ShardSet(Indexed, Dataset[tuple[Tensor, int]]):
         return content
 
     def _pread(self, row: int, offset: int, length: int) -> bytes:
-        shard = int(self.index.shard[row])
-        if shard not in self._files:
-            self._open(shard)
-        self._files.move_to_end(shard)
-        return os.pread(self._files[shard], length, offset)
+        return os.pread(self._opened(int(self.index.shard[row])), length, offset)
 
-    def _open(self, shard: int) -> None:
-        self._files[shard] = self.index.folder.open(self.index.shards[shard])
-        if len(self._files) > max(1, OPEN_FILES // self.sharing):
-            os.close(self._files.popitem(last=False)[1])
+    def _opened(self, shard: int) -> int:
+        if shard not in self._files:
+            self._files[shard] = self.index.folder.open(self.index.shards[shard])
+            if len(self._files) > max(1, OPEN_FILES // self.sharing):
+                os.close(self._files.popitem(last=False)[1])
+        self._files.move_to_end(shard)
+        return self._files[shard]

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from hmgan.data.decode import SizeError, decode_into
 from hmgan.data.images import Images, Reading
-from hmgan.data.loader import as_read
+from hmgan.data.loader import as_read, read_batch
 from hmgan.data.tarstream import Sample, samples, shards_in
 from hmgan.errors import UserError
 from hmgan.types import UNLABELLED, Batch
@@ -167,7 +167,7 @@ class _Stream(IterableDataset[_Found]):
         own = random.Random(f"samples/{self.seed}/{self.rank}/{worker}").getrandbits(32)
         shuffled = wds.detshuffle(self.data._buffer, seed=own).run(found)
         while True:
-            yield self._batch(islice(shuffled, self.batch))
+            yield read_batch(self.data.resolution, list(islice(shuffled, self.batch)), self.data.read_into)
 
     def _shards(self, part: int, parts: int) -> Iterator[str]:
         """Pass by pass in an order of its own, which all workers of all ranks share out."""
@@ -175,12 +175,6 @@ class _Stream(IterableDataset[_Found]):
             shards = list(self.data.shards)
             random.Random(f"shards/{self.seed}/{number}").shuffle(shards)
             yield from shards[part::parts]
-
-    def _batch(self, some: Iterator[Sample]) -> Batch:
-        size = self.data.resolution
-        pixels_BHW3 = torch.empty(self.batch, size, size, 3, dtype=torch.uint8)
-        labels = [self.data.read_into(each, out) for each, out in zip(some, pixels_BHW3.numpy(), strict=True)]
-        return Batch(pixels_BHW3.permute(0, 3, 1, 2), torch.tensor(labels))
 
 
 def _side(sample: Sample) -> int:

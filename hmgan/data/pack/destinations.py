@@ -49,11 +49,8 @@ class LocalDestination:
         sync(self.work / shard.name)
 
     def has(self, shard: Shard) -> bool:
-        try:
-            path = self.work / shard.name
-            return path.stat().st_size == shard.bytes and sha256_of(path) == shard.sha256
-        except FileNotFoundError:
-            return False
+        path = self.work / shard.name
+        return path.is_file() and sha256_of(path) == shard.sha256
 
     def finish(self, index: Index) -> None:
         write_index(index, self.work)
@@ -104,11 +101,11 @@ class RemoteDestination:
         shutil.rmtree(self.work)
 
     def give_up(self) -> None:
-        """What is uploaded stays, and the journal of it: the next try goes on from there."""
+        """What is uploaded stays, and its journal: the next try is resumed from there."""
 
 
 class Journal:
-    """What is finished, a line per shard, so that a packing that was killed goes on.
+    """What is finished, a line per shard, so that a packing that was killed can be resumed.
 
     Args:
         plan: identifies the images and options; a journal of another plan is dropped.
@@ -129,7 +126,7 @@ class Journal:
             self._write(line)
 
     def add(self, shard: Shard, **facts: Any) -> None:
-        """A finished shard, and what is needed to go on behind it."""
+        """Adds a finished shard, and what is needed to resume after it."""
         self._destination.keep(shard)
         self.lines.append({"shard": asdict(shard), **facts})
         self._write(self.lines[-1])
@@ -143,9 +140,9 @@ class Journal:
 
 @contextmanager
 def open_destination(out: str | Path) -> Iterator[tuple[Destination, BinaryIO]]:
-    """The destination, and its journal's file, this process's alone.
+    """The destination and its journal's file, locked for this process.
 
-    An error drops what is in a local folder; a kill or Ctrl-C leaves it, to go on with.
+    An error drops what is in a local folder; a kill or Ctrl-C leaves it, to be resumed.
     """
     name = str(out).removeprefix("file://")
     target: Destination = RemoteDestination(checked(name)) if is_url(name) else LocalDestination(Path(name))

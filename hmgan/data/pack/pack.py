@@ -11,10 +11,11 @@ import sys
 import tarfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,15 +45,12 @@ class Options:
     quality: int = 95
     shard_samples: int = 1000
 
-    def check(self) -> None:
+    def __post_init__(self) -> None:
         if self.shard_samples < 1:
             raise UserError(f"shard_samples counts images and must be at least 1, got {self.shard_samples}")
         if self.pad < 0:
             raise UserError(f"--pad counts pixels on each side and must be at least 0, got {self.pad}")
-        for name, value, known in (
-            ("--fit", self.fit, encode.FITS),
-            ("--format", self.extension, encode.ENCODERS),
-        ):
+        for name, value, known in ("--fit", self.fit, encode.FITS), ("--format", self.extension, encode.ENCODERS):
             if value not in known:
                 raise UserError(f"{name} must be one of {', '.join(known)}, got {value!r}")
         if not 1 <= self.quality <= 100:
@@ -87,7 +85,7 @@ def pack(
 ) -> Index:
     """Write the images of SRC as shards into the new folder OUT, or to a URL.
 
-    A packing that was killed goes on with the next call of the same arguments; what is finished is verified and kept.
+    A packing that was killed is resumed by the next call with the same arguments; finished shards are verified and kept.
 
     Args:
         src: any kind that `kinds.KINDS` and `kinds.TABLES` list.
@@ -106,7 +104,6 @@ def pack(
     """
     src = Path(src)
     options = Options(pad=pad, fit=fit, extension=extension, quality=quality, shard_samples=shard_samples)
-    options.check()
     name = _shard_name(name, out)
     with busy(f"looking through {src.name}"):
         source = opens(src)
@@ -120,7 +117,15 @@ def pack(
         encode = partial(_encode, src, {label: i for i, label in enumerate(source.classes)}, size, options)
         samples = _encoded(items[begin:], begin, encode, threads or os.cpu_count() or 1, f"packing {src.name}")
         _write(samples, target, journal, options, name, lambda line: report(f"{line} in {src}"))
-        index = _index(journal, target, source.classes, size)
+        index = new_index(
+            folder=target.folder,
+            resolution=size,
+            classes=source.classes,
+            shards=[Shard(**line["shard"]) for line in journal.lines],
+            rows=[row for line in journal.lines for row in line["rows"]],
+            keys=[key for line in journal.lines for key in line["keys"]],
+            skipped=sum(len(line["damaged"]) for line in journal.lines),
+        )
         for label, count in zip(index.classes, index.counts, strict=True):
             if not count:
                 damaged = [key for line in journal.lines for key in line["damaged"]]
@@ -150,16 +155,13 @@ def _encoded(
     items: Sequence[tuple[str, Item]], begin: int, encode: Callable[..., _Encoded], threads: int, what: str
 ) -> Iterator[_Encoded]:
     """In the order of the items, whatever the number of threads."""
-    coming: deque[Future[_Encoded]] = deque()
     with ThreadPoolExecutor(threads) as pool, counting(what, begin + len(items), begin) as advance:
-        for position, (key, item) in enumerate(items, begin):
-            coming.append(pool.submit(encode, position, key, item))
-            if len(coming) == AHEAD * threads:
-                yield coming.popleft().result()
-                advance()
+        futures = (pool.submit(encode, position, key, item) for position, (key, item) in enumerate(items, begin))
+        coming = deque(islice(futures, AHEAD * threads))
         while coming:
             yield coming.popleft().result()
             advance()
+            coming.extend(islice(futures, 1))
 
 
 def _write(
@@ -203,18 +205,6 @@ def _write(
         shard = Shard(name=path.name, bytes=len(content), sha256=sha256, samples=len(labels))
         rows = [(*place, label) for place, label in zip(_places(content, options), labels, strict=True)]
         journal.add(shard, rows=rows, keys=keys, damaged=damaged, seen=seen, next=position)
-
-
-def _index(journal: Journal, target: Destination, classes: Sequence[str], resolution: int) -> Index:
-    return new_index(
-        folder=target.folder,
-        resolution=resolution,
-        classes=classes,
-        shards=[Shard(**line["shard"]) for line in journal.lines],
-        rows=[row for line in journal.lines for row in line["rows"]],
-        keys=[key for line in journal.lines for key in line["keys"]],
-        skipped=sum(len(line["damaged"]) for line in journal.lines),
-    )
 
 
 def _places(content: bytes, options: Options) -> list[tuple[int, int]]:

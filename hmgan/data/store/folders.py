@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Protocol
 import psutil
 
 from hmgan.data.store.cache import DiskCache
-from hmgan.data.store.prefetch import Ahead
+from hmgan.data.store.prefetch import Prefetch
 from hmgan.data.store.stores import MissingError, Store, open_store
 from hmgan.errors import DamageError, UserError
 from hmgan.files import cache_folder
@@ -67,7 +67,7 @@ class LocalFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._ahead: Ahead[File] = Ahead(self._into_memory, 1)
+        self._prefetch: Prefetch[File] = Prefetch(self._into_memory, 1)
 
     def __str__(self) -> str:
         return str(self.path)
@@ -107,7 +107,7 @@ class LocalFolder:
             if room < 0:
                 break
             wanted.append(file)
-        self._ahead.want(wanted)
+        self._prefetch.want(wanted)
 
     def _into_memory(self, file: File) -> None:
         descriptor = self.open(file)
@@ -132,7 +132,7 @@ class RemoteFolder:
         self._store, self._cache = store, cache
         self._owner = os.getpid()
         self._damaged: dict[str, DamageError] = {}  # so that each is found out once
-        self._ahead: Ahead[File] = Ahead(self._have, THREADS)
+        self._prefetch: Prefetch[File] = Prefetch(self._have, THREADS)
 
     def __str__(self) -> str:
         return self._store.url
@@ -175,7 +175,7 @@ class RemoteFolder:
                     )
                 break
             wanted += window
-        self._ahead.want(wanted)
+        self._prefetch.want(wanted)
 
     def fetch(self, file: File) -> None:
         if os.getpid() != self._owner:
@@ -185,23 +185,13 @@ class RemoteFolder:
         self._have(file)
 
     def _have(self, file: File) -> None:
-        self._cache.fetch(file.sha256, file.bytes, partial(self._download, file))
-
-    def _download(self, file: File, target: BinaryIO) -> None:
         try:
-            self._compare_size(file)
-            for _ in range(DOWNLOADS):
-                if self._copy(file, target) == file.sha256:
-                    return
-            raise DamageError(
-                f"{self}/{file.name} has not the sha256 that the index says, {DOWNLOADS} times over; "
-                "upload that shard again, or the index that belongs to it"
-            )
+            self._cache.fetch(file.sha256, file.bytes, partial(self._download, file))
         except DamageError as error:
             self._damaged[file.name] = error
             raise
 
-    def _compare_size(self, file: File) -> None:
+    def _download(self, file: File, target: BinaryIO) -> None:
         try:
             size = self._store.size(file.name)
         except MissingError:
@@ -210,6 +200,11 @@ class RemoteFolder:
             raise DamageError(
                 f"{self}/{file.name} must be {file.bytes} bytes, got {size}: it ends at byte {size}; "
                 f"upload that shard again, or {AGAIN}"
+            )
+        if all(self._copy(file, target) != file.sha256 for _ in range(DOWNLOADS)):
+            raise DamageError(
+                f"{self}/{file.name} has not the sha256 that the index says, {DOWNLOADS} times over; "
+                "upload that shard again, or the index that belongs to it"
             )
 
     def _copy(self, file: File, target: BinaryIO) -> str:

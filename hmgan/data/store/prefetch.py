@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Ahead(Generic[T]):
+class Prefetch(Generic[T]):
     """Calls `action` on the items wanted, in order, `threads` at a time.
 
     What fails in advance is left alone: it is tried again, and told, where it is needed. The threads end with the work,
