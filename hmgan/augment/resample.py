@@ -1,6 +1,6 @@
 """Affine warps of images without aliasing: up by a wavelet, bilinear, down by the same wavelet.
 
-Legend: B batch, C channels, H = W pixels, M upsampled places.
+Legend: B batch, C channels, H = W pixels, M upsampled positions.
 """
 
 from __future__ import annotations
@@ -24,13 +24,12 @@ BILINEAR, REFLECTION = 0, 2  # the operator's numbers for its modes
 
 
 def warped(x_BCHH: Tensor, source_B33: Tensor) -> Tensor:
-    """Moves the images: what is at q, in pixels from the centre, was at `source` q. The border is reflected."""
+    """Warps the images: what is at q, in pixels from the centre, was at `source` q. The border is reflected."""
     size = x_BCHH.shape[-1]
     up, down = filters(size, x_BCHH.device, x_BCHH.dtype)
-    # Where the down filter looks, in half pixels, as a part of the way from the centre to the outermost pixels.
+    # Where the down filter looks, every half pixel; -1 and 1 are the outermost pixels.
     half = (size - 1) / 2
-    first = -MIDDLE
-    at_M = torch.arange(first, first + down.shape[1], device=up.device, dtype=up.dtype) / 2 / half - 1
+    at_M = torch.arange(-MIDDLE, down.shape[1] - MIDDLE, device=up.device, dtype=up.dtype) / 2 / half - 1
     source_B33 = source_B33.to(up.dtype)
     across = source_B33[:, None, None, :2, 0] * at_M[:, None]
     along = (source_B33[:, None, :2, 1] * at_M[:, None])[:, :, None]
@@ -40,9 +39,9 @@ def warped(x_BCHH: Tensor, source_B33: Tensor) -> Tensor:
 
 @cache
 def filters(size: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """The two filters along one axis, as matrices: H pixels -> 2 H - 1 places, and 2 H + 10 places -> H pixels.
+    """The two filters along one axis, as matrices: H pixels -> 2 H - 1 positions, and 2 H + 10 positions -> H pixels.
 
-    Pixel i is at place 2 i; the images' border is reflected. Without a warp between, one undoes the other.
+    Pixel i is at position 2 i; the border is reflected. Without a warp between them, one undoes the other.
     """
     up = torch.zeros(2 * size - 1, size, dtype=torch.float64)
     down = torch.zeros(size, 2 * size + len(SYM6) - 2, dtype=torch.float64)
@@ -58,9 +57,9 @@ def filters(size: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor
 
 
 class _Bilinear(torch.autograd.Function):
-    """Bilinear sampling is linear in the image, so its gradient is its transpose, to any order.
+    """Bilinear sampling, differentiable to any order: it is linear in the image, so its gradient is its transpose.
 
-    PyTorch's own can be differentiated once, and R1 differentiates twice.
+    PyTorch's own can be differentiated only once, and R1 differentiates twice.
     """
 
     @staticmethod

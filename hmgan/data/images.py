@@ -1,4 +1,4 @@
-"""What training and evaluation need of a data set, be it one packed set or several as one."""
+"""What training and evaluation need of a data set, whether one packed set or several as one."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Reading:
 
 
 class Shown(Protocol):
-    """Square images of one size that a training shows, with their labels. A mistake in the data is a UserError."""
+    """Square images of one size to train on, with labels. A mistake in the data is a UserError."""
 
     @property
     def classes(self) -> tuple[str, ...]: ...
@@ -62,16 +62,16 @@ class Shown(Protocol):
         """Training batches without end; see `loader.batches`."""
 
     def check_readers(self, world: int, workers: int) -> None:
-        """Raises UserError if it cannot be shared out among so many ranks with so many workers each."""
+        """Raises UserError if there is too little to share among so many ranks with so many workers each."""
 
     def examples(self, columns: int) -> dict[str, Tensor]:
-        """class -> its first images, uint8 [<= columns, 3, H, W]; of a class alone, columns times as many."""
+        """Class -> its first images, uint8 [<= columns, 3, H, W]; columns times as many of a single class."""
 
     def places(self, step: int, batch: int, seed: int) -> Sequence[tuple[str, str]]:
-        """The shard and the key of each of a step's images, over all ranks; none where that is not known."""
+        """Shard and key of each of a step's images, over all ranks; nothing where that is not known."""
 
     def indexed(self, what: str) -> Images:
-        """These images, each to be had at once. Raises UserError, which says what needs that, if it cannot be."""
+        """These images with random access. Raises UserError, naming what needs it, where there is none."""
 
 
 class Images(Shown, Protocol):
@@ -90,12 +90,12 @@ class Images(Shown, Protocol):
     def __getitem__(self, i: int, /) -> tuple[Tensor, int]: ...  # uint8 [3, H, W], label
 
     def read_into(self, i: int, out_HW3: NDArray[np.uint8], /) -> int:
-        """Writes an image's pixels where they are wanted, and returns its label."""
+        """Decodes an image into `out_HW3`, and returns its label."""
 
     def unlabelled(self) -> Images: ...
 
     def order(self, *, seed: int, window: int = WINDOW) -> Ordered:
-        """In which they are shown; `window` images are mixed with each other."""
+        """The order in which they are shown; `window` images are shuffled together."""
 
     def shard_of(self, i: int, /) -> int:
         """The number of the shard that an image lies in."""
@@ -104,10 +104,10 @@ class Images(Shown, Protocol):
         """The shard that holds an image, and its key in there."""
 
     def read_ahead(self, windows: Sequence[Sequence[int]], /) -> None:
-        """Have shards at hand soon: those of the first window, then those of the next."""
+        """Prefetches shards: those of the first window, then those of the next."""
 
     def fetch(self, items: Iterable[int], /) -> None:
-        """Have the shards of these images at hand, for processes that cannot fetch them themselves."""
+        """Fetches the shards of these images, for processes that cannot do it themselves."""
 
     def close(self) -> None:
-        """Close the shards; a later read opens them again."""
+        """Closes the shards; a later read opens them again."""

@@ -26,8 +26,8 @@ FORMAT = "hmgan-shards/1"
 JSON, ARRAYS = "index.json", "index.safetensors"
 DTYPES = {"shard": np.int32, "offset": np.int64, "length": np.int32, "label": np.int32}
 CODES = {np.uint8: "U8", np.int32: "I32", np.int64: "I64"}  # of safetensors
-KEYS = {"key": np.uint8, "key_end": np.int64}  # indexes of before there were any have none
-CHUNK = 1 << 20  # samples looked at together: an index may be larger than memory
+KEYS = {"key": np.uint8, "key_end": np.int64}  # older indexes have none
+CHUNK = 1 << 20  # samples checked at a time: an index may be larger than memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +42,7 @@ class Index:
     """A packed data set.
 
     Shapes: shard, offset, length, label and key_end are [N], in the order of the shards; they may be views of a file on
-    the disk. offset and length speak of the image's bytes inside its tar; key holds all the samples' keys one after the
-    other, and key_end where each ends.
+    the disk. offset and length are of the image's bytes in its tar; key holds the keys end to end, key_end their ends.
     """
 
     folder: Folder
@@ -67,7 +66,7 @@ class Index:
 
     @cached_property
     def digest(self) -> str:
-        """sha256 over the content. Names of files and samples are left out: a renamed copy is the same data set."""
+        """The sha256 of the content, without names of files and samples: a renamed copy is the same data set."""
         head = [FORMAT, self.resolution, self.classes, [(s.bytes, s.sha256, s.samples) for s in self.shards]]
         digest = hashlib.sha256(json.dumps(head).encode())
         for name, array in self.arrays().items():
@@ -136,7 +135,7 @@ def _files(index: Index) -> dict[str, bytes]:
 
 
 def read_index(place: str | Path) -> Index:
-    """Read the index in the folder at a path or URL, and check that its parts and the shards' sizes agree.
+    """Reads the index in the folder at a path or URL, and checks that its parts and the shards' sizes agree.
 
     Raises: UserError if a file is missing, damaged, of another format, or does not fit the others.
     """
@@ -144,9 +143,21 @@ def read_index(place: str | Path) -> Index:
 
 
 def index_in(folder: Folder) -> Index:
-    """The same in a folder that is opened already."""
+    """Reads the index in a folder that is open already, as `read_index` does."""
     head = _read_head(folder)
-    index = _assemble(folder, head, _map_arrays(folder, head))
+    arrays = _map_arrays(folder, head)
+    try:
+        index = Index(
+            folder=folder,
+            resolution=int(head["resolution"]),
+            classes=tuple(head["classes"]),
+            counts=tuple(head["counts"]),
+            skipped=int(head["skipped"]),
+            shards=tuple(Shard(**shard) for shard in head["shards"]),
+            **arrays,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{folder}/{JSON} is incomplete: {type(error).__name__} {error}; {AGAIN}") from error
     _check(index)
     folder.check(index.shards)
     return index
@@ -168,7 +179,7 @@ def _read_head(folder: Folder) -> Mapping[str, Any]:
 
 
 def _map_arrays(folder: Folder, head: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
-    """The arrays as views of their file, which is read where it is looked at."""
+    """The arrays as views of their file, read lazily."""
     sha256 = str(head.get("arrays_sha256"))
     try:
         size = folder.size(ARRAYS)
@@ -190,21 +201,6 @@ def _map_arrays(folder: Folder, head: Mapping[str, Any]) -> dict[str, NDArray[An
             )
             for name, dtype in dtypes.items()
         }
-
-
-def _assemble(folder: Folder, head: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Index:
-    try:
-        return Index(
-            folder=folder,
-            resolution=int(head["resolution"]),
-            classes=tuple(head["classes"]),
-            counts=tuple(head["counts"]),
-            skipped=int(head["skipped"]),
-            shards=tuple(Shard(**shard) for shard in head["shards"]),
-            **arrays,
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{folder}/{JSON} is incomplete: {type(error).__name__} {error}; {AGAIN}") from error
 
 
 def _check(index: Index) -> None:

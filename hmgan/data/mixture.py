@@ -1,4 +1,4 @@
-"""Several packed sets as one, in shares, with classes equally often where that is wanted. N images, S shards."""
+"""Several packed sets as one, in given shares, with balanced classes on request. N images, S shards."""
 
 from __future__ import annotations
 
@@ -30,11 +30,10 @@ LONGEST_ROUND = 10_000  # positions, after which the shares are exact
 class Mixture(Indexed, Dataset[tuple[Tensor, int]]):
     """The images of all sets, numbered one set after the other. A class is the same class in every set by its name.
 
-    Without weights the sets are one set, whose images are shown once in an epoch. With weights each set goes through
-    its own images again and again, none of them twice before all of them once, in its share of the positions; so a
-    small set with a large weight is repeated more often. Balanced, the classes of a set (of all, without weights) take
-    their turns in the same way, in equal shares. Balancing keeps 8 bytes an image in memory, and a window a class,
-    which is as many times smaller as there are classes.
+    Without weights the sets are one set, and an epoch shows each image once. With weights each set has epochs of its
+    own and its share of the positions, so a small set with a large weight is repeated more often. With `balance` the
+    classes of a set (of all sets, without weights) have equal shares in the same way. Balancing keeps 8 bytes per image
+    in memory, and a window per class, which is as many times smaller as there are classes.
 
     Args:
         sets: their images must be of one size.
@@ -42,8 +41,8 @@ class Mixture(Indexed, Dataset[tuple[Tensor, int]]):
         weights: of each set, relative to each other; none: the sets are one.
         balance: show the classes equally often.
 
-    Raises: UserError for sets of several sizes, a class of a set that is not in `classes`, or weights that are no ratio
-        of small whole numbers.
+    Raises: UserError for sets of several sizes, a class that is not in `classes`, or weights that are no ratio of
+        small whole numbers.
     """
 
     def __init__(
@@ -71,7 +70,10 @@ class Mixture(Indexed, Dataset[tuple[Tensor, int]]):
         self._true_label_of = self._label_of
         self._images = list(accumulate(map(len, self._sets), initial=0))  # set m's are from [m] to [m + 1]
         self._shards = list(accumulate((len(each.index.shards) for each in self._sets), initial=0))
-        self.counts = self._counted()
+        counts = np.zeros(len(self.classes), np.int64)
+        for each, table in zip(self._sets, self._label_of, strict=True):
+            counts[table] += each.counts
+        self.counts = tuple(counts.tolist())
 
     @property
     def labels(self) -> Tensor:
@@ -80,7 +82,7 @@ class Mixture(Indexed, Dataset[tuple[Tensor, int]]):
 
     @property
     def digest(self) -> str:
-        """Identifies the images, the labels and their numbers, and not the order in which they are shown."""
+        """Leaves out the order in which the images are shown."""
         tables = [table.tolist() for table in self._label_of]
         parts = [str(tables), *self.classes, *(each.digest for each in self._sets)]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
@@ -124,7 +126,7 @@ class Mixture(Indexed, Dataset[tuple[Tensor, int]]):
         return f"{self._sets[m].index.folder}/{shard}", key
 
     def read_ahead(self, windows: Sequence[Sequence[int]]) -> None:
-        """The sets share one cache: what it must hold of the others counts for each."""
+        """As the sets share one cache, what it must hold of the others counts for each."""
         parts = [[self._of_set(m, window) for window in windows] for m in range(len(self._sets))]
         sizes = [each.cached_bytes(part[0]) for each, part in zip(self._sets, parts, strict=True)]
         for each, part, size in zip(self._sets, parts, sizes, strict=True):
@@ -157,12 +159,6 @@ class Mixture(Indexed, Dataset[tuple[Tensor, int]]):
                 f"{', '.join(self.classes)}; name all that are wanted in data.classes"
             )
         return np.array([self.classes.index(name) for name in one.classes], np.int64)
-
-    def _counted(self) -> tuple[int, ...]:
-        counts = np.zeros(len(self.classes), np.int64)
-        for each, table in zip(self._sets, self._label_of, strict=True):
-            counts[table] += each.counts
-        return tuple(counts.tolist())
 
     def _labels(self, tables: Sequence[NDArray[np.int64]], first: int = 0, end: int | None = None) -> NDArray[np.int64]:
         """Of the sets from `first` up to `end`."""

@@ -1,4 +1,4 @@
-"""Images by name: a registry entry, which is packed on first use, folders and URLs of shards, or several of them."""
+"""Images by name: registry entries, which are packed on first use, and folders or URLs of shards."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def open_images(data: Data | None, *, labelled: bool = True, report: Report = pr
 
 
 def open_training(data: Data | None, *, labelled: bool, report: Report = print) -> Shown:
-    """As `open_images`; shards without an index are told by `data.reader`."""
+    """As `open_images`, and shards without an index where `data.reader` says so."""
     if data is None or data.reader == "index":
         return open_images(data, labelled=labelled, report=report)
     from hmgan.data.streamed import Streamed  # here, because webdataset takes a while to import
@@ -61,8 +61,8 @@ def open_data(name: str | None, report: Report = print) -> Images:
 def scored_against(data: Data | None, instead: str | None = None) -> Data | None:
     """The images that scores of a training on `data` are against.
 
-    They are those of `instead`, or else those that a registry entry sets apart, or else the training images. All of
-    those of the classes that it trains on: neither in shares nor so many per class.
+    These are `instead`, or else what a registry entry sets apart, or else the training images: all of those of the
+    classes trained on, without shares or limits per class.
     """
     if data is None:
         return None if instead is None else Data(sources=[instead])
@@ -104,7 +104,7 @@ def _mixed(data: Data, labelled: bool, report: Report) -> Images:
 
 
 def _all_classes(sets: Sequence[ShardSet], labelled: bool) -> Sequence[str]:
-    """Those of the first set, which all must have if labels are used; else those of any."""
+    """The first set's, which all must have if labels are used; without labels, those of any set."""
     if not labelled:
         return list(dict.fromkeys(name for each in sets for name in each.classes))
     first = sets[0]
@@ -118,7 +118,7 @@ def _all_classes(sets: Sequence[ShardSet], labelled: bool) -> Sequence[str]:
 
 
 def _part(whole: ShardSet, classes: Sequence[str], per_class: int) -> ShardSet:
-    """Of one set, the classes that it has of those wanted."""
+    """A set reduced to those of the wanted classes that it has."""
     own = [name for name in classes if name in whole.classes]
     if not own:
         raise UserError(
@@ -129,7 +129,7 @@ def _part(whole: ShardSet, classes: Sequence[str], per_class: int) -> ShardSet:
 
 
 def _mix(name: str) -> Data | None:
-    """What a registry entry mixes, its paths made whole."""
+    """What a registry entry mixes, with paths relative to the entry resolved."""
     if (table := _entry(name).get("mix")) is None:
         return None
     mix, folder = Data.model_validate(table), entries.place("dataset", name).parent

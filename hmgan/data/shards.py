@@ -1,4 +1,4 @@
-"""Packed images as a map-style data set: an index, and reads at known places in the tar files."""
+"""Packed images as a map-style data set: an index, and reads at known offsets in the tar files."""
 
 from __future__ import annotations
 
@@ -36,11 +36,10 @@ class ShardSet(Indexed, Dataset[tuple[Tensor, int]]):
         source: the path or URL of a folder that `pack` wrote, or its index.
         resolution: pixels that the images must have; left out: any.
         classes: use these only, relabelled 0, 1, ... in this order; left out: all.
-        per_class: use the first so many images of each class; 0: all. (Packing shuffles, so they are a random choice.)
+        per_class: use the first so many images of each class, a random choice since packing shuffles; 0: all.
 
     Shapes: item i is (uint8 [3, H, W], int); labels is int64 [N].
-    Raises: UserError if the set does not fit the arguments, or when an image cannot be read; DamageError if it never
-        can.
+    Raises: UserError if the set does not fit the arguments or an image cannot be read; DamageError if it never can.
 
     Reads are `os.pread`, which moves no shared position: forked and spawned workers can read at once. Not for threads.
     """
@@ -53,9 +52,9 @@ class ShardSet(Indexed, Dataset[tuple[Tensor, int]]):
         classes: Sequence[str] | None = None,
         per_class: int = 0,
     ) -> None:
+        self._files: OrderedDict[int, int] = OrderedDict()  # first: `close` runs even if the rest fails
         self.index = source if isinstance(source, Index) else read_index(source)
-        self._files: OrderedDict[int, int] = OrderedDict()
-        self.sharing = 1  # sets of one process that read in turns: so many times fewer files stay open of each
+        self.sharing = 1  # sets that one process reads in turns, which share OPEN_FILES
         if resolution not in (None, self.index.resolution):
             raise UserError(
                 f"the data in {self.index.folder} is {self.index.resolution} px, the network wants {resolution} px; "
@@ -93,13 +92,11 @@ class ShardSet(Indexed, Dataset[tuple[Tensor, int]]):
 
     @property
     def digest(self) -> str:
-        """Identifies the images, the labels and their order."""
         if not self._chosen:
             return self.index.digest
         return hashlib.sha256("\n".join((self.index.digest, *self._chosen)).encode()).hexdigest()
 
     def unlabelled(self) -> ShardSet:
-        """The same images in the same order, all of one class."""
         if self.classes == (UNLABELLED,):
             return self
         view = copy.copy(self)
@@ -124,15 +121,10 @@ class ShardSet(Indexed, Dataset[tuple[Tensor, int]]):
         return int(self._label_of[self.index.label[row]])
 
     def shard_of(self, i: int) -> int:
-        """The number of the shard that an image lies in."""
         return int(self.index.shard[self._row(i)])
 
     def read_ahead(self, windows: Sequence[Sequence[int]], beside: int = 0) -> None:
-        """Have shards at hand soon: those of the first window, then those of the next.
-
-        Args:
-            beside: bytes that other sets keep in the same cache.
-        """
+        """Prefetches shards; `beside` are the bytes that other sets keep in the same cache."""
         self.index.folder.read_ahead([[self.index.shards[shard] for shard in window] for window in windows], beside)
 
     def cached_bytes(self, shards: Iterable[int]) -> int:
@@ -140,7 +132,6 @@ class ShardSet(Indexed, Dataset[tuple[Tensor, int]]):
         return sum(self.index.shards[shard].bytes for shard in shards) if self.index.folder.cached else 0
 
     def fetch(self, items: Iterable[int]) -> None:
-        """Have the shards of these images at hand, for processes that cannot fetch them themselves."""
         for shard in sorted(set(map(self.shard_of, items))):
             self._opened(shard)
 
@@ -152,15 +143,13 @@ class ShardSet(Indexed, Dataset[tuple[Tensor, int]]):
         self.close()
 
     def place(self, i: int) -> tuple[str, str]:
-        """The shard that holds an image, and its key in there; where it starts, if its tar header is damaged."""
+        """The image's shard and key; the byte it starts at, if its tar header is damaged."""
         row = self._row(i)
         return self.index.shards[self.index.shard[row]].name, self._key(row) or f"byte {self.index.offset[row]}"
 
     def close(self) -> None:
-        """Close the shards; a later read opens them again."""
-        files: OrderedDict[int, int] = self.__dict__.get("_files", OrderedDict())
-        while files:
-            os.close(files.popitem()[1])
+        while self._files:
+            os.close(self._files.popitem()[1])
 
     def _relabelled(self) -> NDArray[np.int64]:
         """[classes of the index] positions in `self.classes`; -1 where a class is not in use."""

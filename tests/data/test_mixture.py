@@ -135,7 +135,7 @@ def test_what_is_balanced_stays_so_without_labels(pair):
 
 
 @pytest.mark.parametrize("settings", [{}, {"weights": [3, 1]}, {"weights": [1, 1], "balance": True}])
-def test_the_order_is_one_for_all_ranks_and_workers_and_goes_on_where_it_was(pair, settings, monkeypatch):
+def test_the_order_is_one_for_all_ranks_and_workers_and_resumes_where_it_was(pair, settings, monkeypatch):
     monkeypatch.setattr(loader, "WINDOW", 7)
     data = Mixture(pair, **settings)
     whole = shown(data, 72)

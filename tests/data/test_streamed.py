@@ -147,7 +147,7 @@ def test_a_resume_says_that_it_is_not_exact(shards):
     said: list[str] = []
     shown(streamed(shards), 2, start_step=5, report=said.append)
     assert len(said) == 1
-    assert "has no place to go on from: the images after this are drawn anew" in said[0]
+    assert "cannot resume where it was: the images from here on are drawn anew" in said[0]
     shown(streamed(shards), 2, report=said.append)
     assert len(said) == 1
 

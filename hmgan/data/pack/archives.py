@@ -1,6 +1,6 @@
 """Archives, read where they lie: ZIP and tar member by member, a compressed tar through one temporary file.
 
-Nothing is unpacked under a name of the archive's own. Links, and names that lead out of the archive, are refused.
+Nothing is unpacked under the archive's own names. Links, and names that lead out of the archive, are refused.
 """
 
 from __future__ import annotations
@@ -40,20 +40,23 @@ def open_archive(path: Path, wanted: Wanted) -> Archive:
     if not path.exists():
         raise UserError(f"{path} does not exist; give the archive, or the folder that it was unpacked into")
     if path.is_dir():
-        names = (file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
-        return Archive(sorted(filter(wanted, names)), lambda name: (path / name).read_bytes())
+        return Archive(files_below(path, wanted), lambda name: (path / name).read_bytes())
     if zipfile.is_zipfile(path):
         return _zip(path, wanted)
     return _tar(path, wanted) if _is_plain_tar(path) else _compressed_tar(path, wanted)
 
 
+def files_below(folder: Path, wanted: Wanted) -> list[str]:
+    """Names of the wanted files below a folder, relative to it, sorted."""
+    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return sorted(filter(wanted, names))
+
+
 def _zip(path: Path, wanted: Wanted) -> Archive:
     """A ZIP; zipfile itself keeps threads apart."""
     with ExitStack() as opened:
-        try:
+        with _readable(path):
             file = opened.enter_context(zipfile.ZipFile(path))
-        except (OSError, zipfile.BadZipFile) as error:
-            raise UserError(f"{path} is not a readable ZIP: {error}; download it again") from error
         found = [info for info in file.infolist() if not info.is_dir() and wanted(info.filename)]
         for info in found:
             _check(path, info.filename, not stat.S_ISLNK(info.external_attr >> 16))
@@ -126,7 +129,7 @@ def _members(tar: tarfile.TarFile, path: Path, wanted: Wanted) -> Iterator[tarfi
 def _readable(path: Path) -> Iterator[None]:
     try:
         yield
-    except (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+    except (zipfile.BadZipFile, tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise UserError(
             f"{path} cannot be read: {error}; it must be a ZIP, a tar or a compressed tar: download it again"
         ) from error

@@ -1,4 +1,4 @@
-"""Where packed shards go: a folder of this machine that is whole or not there, or an object store."""
+"""Where packed shards go: a folder of this machine that is whole or absent, or an object store."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -24,10 +24,10 @@ JOURNAL = "journal.jsonl"
 
 
 class Destination(Protocol):
-    """`work` is a folder of this machine; shards are written there, and stay or go with `keep`."""
+    """Shards are written into `work`, a folder of this machine; `keep` leaves them there or uploads them."""
 
     work: Path
-    folder: Folder  # once all is finished
+    folder: Folder  # of the finished set
 
     def keep(self, shard: Shard, /) -> None: ...
     def has(self, shard: Shard, /) -> bool: ...
@@ -72,11 +72,8 @@ class RemoteDestination:
     def __init__(self, url: str) -> None:
         self._store: Store = open_store(url)
         self.work = cache_folder() / "packing" / hashlib.sha256(url.encode()).hexdigest()[:16]
-        try:
+        with suppress(MissingError):
             self._store.size(JSON)
-        except MissingError:
-            pass
-        else:
             raise UserError(f"{url} holds a packed data set already; choose another URL or remove it")
         self.folder = open_folder(url)
 

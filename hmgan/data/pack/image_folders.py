@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
+from hmgan.data.pack.archives import files_below
 from hmgan.errors import UserError
 from hmgan.types import UNLABELLED
 
@@ -51,12 +52,6 @@ def is_image(name: str) -> bool:
     return path.suffix.lower() in EXTENSIONS and not any(part.startswith(".") for part in path.parts)
 
 
-def _images(folder: Path) -> list[str]:
-    """Names of all images below `folder`, relative to it, sorted."""
-    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    return sorted(filter(is_image, names))
-
-
 def _folders(path: Path) -> list[Path]:
     return sorted(d for d in path.iterdir() if d.is_dir() and not d.name.startswith("."))
 
@@ -68,7 +63,7 @@ def has_folders(path: Path) -> bool:
 
 def class_folders(path: Path) -> ImageSource:
     """Opens a folder per class, searched to any depth; the folders' names are the classes."""
-    names = {folder.name: _images(folder) for folder in _folders(path)}
+    names = {folder.name: files_below(folder, is_image) for folder in _folders(path)}
     for label, found in names.items():
         if not found:
             raise UserError(f"class folder {path / label} holds no images; put images in it or remove it")
@@ -82,7 +77,7 @@ def class_folders(path: Path) -> ImageSource:
 
 def loose_images(path: Path) -> ImageSource:
     """Opens a folder of images without class folders: one class, "all"."""
-    names = _images(path)
+    names = files_below(path, is_image)
     if not names:
         raise UserError(
             f"{path} holds no images ({' '.join(EXTENSIONS)}) and no class folders; "
@@ -93,7 +88,7 @@ def loose_images(path: Path) -> ImageSource:
 
 def stylegan_folder(path: Path) -> ImageSource:
     """Opens an unpacked StyleGAN data set: a folder with a dataset.json."""
-    return _stylegan(path, _images(path), lambda name: (path / name).read_bytes(), lambda: None)
+    return _stylegan(path, files_below(path, is_image), lambda name: (path / name).read_bytes(), lambda: None)
 
 
 def stylegan_zip(path: Path) -> ImageSource:

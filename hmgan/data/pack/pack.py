@@ -1,4 +1,4 @@
-"""Pack images into WebDataset shards with an index. The same source gives the same bytes."""
+"""Packs images into WebDataset shards with an index. The same source gives the same bytes."""
 
 from __future__ import annotations
 
@@ -29,10 +29,11 @@ from hmgan.data.pack.image_folders import ImageSource, Item
 from hmgan.data.pack.kinds import open_source
 from hmgan.data.pack.progress import busy, counting
 from hmgan.errors import UserError
+from hmgan.files import sha256_of
 
 SEED = 0  # of the order of the samples over the shards
-JOURNAL = 2  # what its lines hold: one of another version is begun anew
-AHEAD = 8  # images of each thread that are encoded or waiting for it
+JOURNAL = 2  # version of the journal's lines: one of another version is begun anew
+AHEAD = 8  # images per thread that are encoded or waiting for it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,24 +84,23 @@ def pack(
     quality: int = 95,
     shard_samples: int = 1000,
 ) -> Index:
-    """Write the images of SRC as shards into the new folder OUT, or to a URL.
+    """Writes the images of SRC as shards into the new folder OUT, or to a URL.
 
-    A packing that was killed is resumed by the next call with the same arguments; finished shards are verified and kept.
+    A packing that was killed is resumed by a call with the same arguments, which verifies and keeps what is finished.
 
     Args:
         src: any kind that `kinds.KINDS` and `kinds.TABLES` list.
         resolution: pixels; a power of two. Left out: the size that all the images share.
         name: the shards are called NAME-000000.tar and so on; left out: OUT's own name.
-        opens: SRC; left out: as whichever kind it is.
+        opens: what opens SRC; left out: as whichever kind it is.
         threads: that decode and encode; left out: one per core. They change no byte.
-        report: takes one line for every image that is left out because it cannot be read, or is there twice.
+        report: takes a line for every image that is left out because it cannot be read, or that is there twice.
         pad: pixels added on every side in the border's colour, in place of resizing (28 -> 32: 2).
         fit: how images become squares: "crop" takes the middle, "pad" adds a border.
-        extension: "png", "jpg" or "webp".
-        quality: of JPEG and WebP.
+        extension, quality: "png", "jpg" or "webp"; the quality of the latter two.
         shard_samples: images per shard.
 
-    Raises: UserError if SRC, an option, or OUT does not do; a folder OUT is then not there.
+    Raises: UserError if SRC, OUT or an option is refused; no folder OUT is left then.
     """
     src = Path(src)
     options = Options(pad=pad, fit=fit, extension=extension, quality=quality, shard_samples=shard_samples)
@@ -154,7 +154,7 @@ def _encode(
 def _encoded(
     items: Sequence[tuple[str, Item]], begin: int, encode: Callable[..., _Encoded], threads: int, what: str
 ) -> Iterator[_Encoded]:
-    """In the order of the items, whatever the number of threads."""
+    """The encoded images in the order of the items, whatever the number of threads."""
     with ThreadPoolExecutor(threads) as pool, counting(what, begin + len(items), begin) as advance:
         futures = (pool.submit(encode, position, key, item) for position, (key, item) in enumerate(items, begin))
         coming = deque(islice(futures, AHEAD * threads))
@@ -172,7 +172,7 @@ def _write(
     name: str,
     report: Callable[[str], None],
 ) -> None:
-    """Fill tar after tar."""
+    """Fills shard after shard."""
     first_of = {digest: key for line in journal.lines for digest, key in line["seen"].items()}
     following = next(samples, None)
     while following is not None:
@@ -200,16 +200,14 @@ def _write(
                     report(f"the same image twice: {first_of[digest]} and {sample.name}")
                 else:
                     seen[digest] = first_of[digest] = sample.name
-        content = path.read_bytes()
-        sha256 = hashlib.sha256(content).hexdigest()
-        shard = Shard(name=path.name, bytes=len(content), sha256=sha256, samples=len(labels))
-        rows = [(*place, label) for place, label in zip(_places(content, options), labels, strict=True)]
+        shard = Shard(name=path.name, bytes=path.stat().st_size, sha256=sha256_of(path), samples=len(labels))
+        rows = [(*place, label) for place, label in zip(_places(path, options), labels, strict=True)]
         journal.add(shard, rows=rows, keys=keys, damaged=damaged, seen=seen, next=position)
 
 
-def _places(content: bytes, options: Options) -> list[tuple[int, int]]:
+def _places(path: Path, options: Options) -> list[tuple[int, int]]:
     """Offset and length of every image in a tar, in order."""
-    with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+    with tarfile.open(path) as tar:
         ending = f".{options.extension}"
         return [(member.offset_data, member.size) for member in tar if member.name.endswith(ending)]
 
@@ -272,7 +270,7 @@ def _common_size(src: Path, items: Sequence[tuple[str, Item]], options: Options)
 
 
 def _side(item: Item, fit: str) -> int | None:
-    """The side of the square that it becomes, from the image's header only; None if it cannot be read."""
+    """The side of the square it will become, from the image's header alone; None if it cannot be read."""
     try:
         with Image.open(io.BytesIO(item.read())) as image:
             return max(image.size) if fit == "pad" else min(image.size)

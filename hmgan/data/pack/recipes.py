@@ -1,6 +1,6 @@
-"""Recipes: from a data set's archive, as its owner distributes it, to images with labels, counted.
+"""Recipes: from a data set's archive, as its owner distributes it, to labelled images, counted.
 
-A recipe is a registry entry. It has splits; a split says which files are its images, where their classes stand, and how
+A recipe is a registry entry. Each of its splits says which files are its images, where their classes are found, and how
 many there must be.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -49,7 +49,7 @@ class Expected(_Model):
     counts: dict[str, int] = {}
 
     def differences(self, found: Mapping[str, int]) -> list[str]:
-        """What is not as expected, as "what: expected ..., got ..."."""
+        """Lists what is not as expected, as "what: expected ..., got ..."."""
         told = []
         if self.total not in (None, sum(found.values())):
             told.append(f"images: expected {self.total}, got {sum(found.values())}")
@@ -65,7 +65,9 @@ class Expected(_Model):
 
 
 class ByPath(_Model):
-    """The class stands in the path of an image."""
+    """The class is in the path of an image."""
+
+    files: ClassVar[Sequence[str]] = ()
 
     paths: dict[str, Patterns]
     expected: Expected
@@ -74,22 +76,18 @@ class ByPath(_Model):
     def images(self) -> Patterns:
         return [pattern for patterns in self.paths.values() for pattern in patterns]
 
-    @property
-    def files(self) -> list[str]:
-        return []
-
     def label_of(self, read: ReadFile) -> LabelOf:
         patterns = {label: _regex(patterns) for label, patterns in self.paths.items()}
         return lambda path: next((label for label, regex in patterns.items() if regex.search(path)), None)
 
 
 class ByAttribute(_Model):
-    """The class stands in a column of CelebA's attribute list, a row per file name.
+    """The class is in a column of CelebA's attribute list, a row per file name.
 
     Args:
         attributes: name of the list.
         column: of the list.
-        values: what stands in the column -> the class.
+        values: value in the column -> class.
     """
 
     images: Patterns
@@ -108,11 +106,11 @@ class ByAttribute(_Model):
 
 
 class ByNumber(_Model):
-    """The class stands in a vector of a MATLAB file; the number in an image's name, from 1, is its place there.
+    """The class is in a vector of a MATLAB file, at the number in the image's name, counted from 1.
 
     Args:
         labels: file and variable of the classes' numbers.
-        chosen: files and variables with the numbers of the split's images; left out: all images are of it.
+        chosen: file and variable of the split's image numbers; left out: all images belong to it.
     """
 
     images: Patterns

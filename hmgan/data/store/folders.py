@@ -1,4 +1,4 @@
-"""Where the files of a packed set lie: on a disk, or in an object store with a cache on the disk."""
+"""Where the files of a packed set are: on a disk, or in an object store with a cache on the disk."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class File:
 class Folder(Protocol):
     """The files of one packed set. `str(folder)` is how a user knows it."""
 
-    cached: bool  # whether the files are read in the cache, and take room there
+    cached: bool  # whether the files take room in the cache
 
     def size(self, name: str) -> int: ...  # raises FileNotFoundError
     def read(self, name: str) -> bytes: ...  # raises FileNotFoundError
@@ -47,17 +47,13 @@ class Folder(Protocol):
         """A descriptor for `os.pread`, the caller's to close. Raises DamageError."""
 
     def check(self, files: Iterable[File], /) -> None:
-        """Sees that the files are there, as far as that is cheap. Raises DamageError."""
+        """Checks that the files are there, as far as that is cheap. Raises DamageError."""
 
     def read_ahead(self, windows: Sequence[Sequence[File]], beside: int = 0, /) -> None:
-        """Has the files at hand soon: those of the first window, then those of the others.
-
-        Args:
-            beside: bytes that others keep in the same cache.
-        """
+        """Prefetches files, window by window; `beside` are the bytes that others keep in the same cache."""
 
     def fetch(self, file: File, /) -> None:
-        """Has the file at hand, for processes that cannot fetch it themselves."""
+        """Fetches the file, for processes that cannot do it themselves."""
 
 
 class LocalFolder:
@@ -96,9 +92,9 @@ class LocalFolder:
                 raise DamageError(f"shard {path} must be {file.bytes} bytes, got {size}; copy it again, or {AGAIN}")
 
     def read_ahead(self, windows: Sequence[Sequence[File]], beside: int = 0) -> None:
-        """Has the kernel read this window's shards and the next one's from end to end, as far as memory is free.
+        """Has the kernel read the shards of two windows from end to end, as far as memory is free.
 
-        Images are asked for in a mixed order, for which a disk that nobody has read yet is slow.
+        Images are read in a shuffled order, which is slow on a cold disk.
         """
         room = psutil.virtual_memory().available // 2
         wanted = []
@@ -120,10 +116,10 @@ class LocalFolder:
 
 
 class RemoteFolder:
-    """A folder in an object store. Its files are downloaded whole, into the cache, and read there.
+    """A folder in an object store. Its files are downloaded whole into the cache, and read there.
 
-    Only the process that made it downloads: a forked worker has neither the client's threads nor its connections, and
-    reads what is in the cache.
+    Only the process that made it downloads: a forked worker, without the client's threads and connections, reads what
+    is in the cache.
     """
 
     cached = True
@@ -131,7 +127,7 @@ class RemoteFolder:
     def __init__(self, store: Store, cache: DiskCache) -> None:
         self._store, self._cache = store, cache
         self._owner = os.getpid()
-        self._damaged: dict[str, DamageError] = {}  # so that each is found out once
+        self._damaged: dict[str, DamageError] = {}  # so that none is downloaded again
         self._prefetch: Prefetch[File] = Prefetch(self._have, THREADS)
 
     def __str__(self) -> str:
@@ -150,8 +146,7 @@ class RemoteFolder:
         return self._store.get(name, 0, self.size(name))
 
     def open(self, file: File) -> int:
-        # A worker is given images of shards that its owner has open: reading all of them again would cost each worker
-        # as much as a download.
+        # A worker reads shards that its owner has verified; hashing them again would cost as much as a download.
         checked = os.getpid() != self._owner
         for _ in range(DOWNLOADS):
             if (descriptor := self._cache.open(file.sha256, file.bytes, checked=checked)) is not None:
@@ -160,10 +155,10 @@ class RemoteFolder:
         raise UserError(f"{self}/{file.name} does not stay whole in the cache {self._cache.folder}; check that disk")
 
     def check(self, files: Iterable[File]) -> None:
-        """Nothing: a request for every shard would take long and cost money. They are checked when they are read."""
+        """Does nothing: a request per shard takes long and costs money. They are checked when they are read."""
 
     def read_ahead(self, windows: Sequence[Sequence[File]], beside: int = 0) -> None:
-        """The first window must fit into the cache; the others are read ahead as far as they fit whole."""
+        """The first window must fit into the cache; the others are prefetched as far as they fit whole."""
         wanted: list[File] = []
         for number, window in enumerate(windows):
             total = beside + sum(file.bytes for file in {file.name: file for file in (*wanted, *window)}.values())

@@ -1,4 +1,4 @@
-"""Object stores behind URLs. Requests that fail are tried again here, and nowhere below or above."""
+"""Object stores behind URLs. Failed requests are retried here, and nowhere below or above."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ class Client(Protocol):
 class Store:
     """A folder in an object store, by its URL.
 
-    Raises, in every method: MissingError; UserError, without a secret in it, once the store fails for `give_up` seconds
-    or refuses the credentials.
+    Raises, in every method: MissingError; UserError, without secrets, once the store fails for `give_up` seconds or
+        refuses the credentials.
     """
 
     def __init__(self, url: str, client: Client, give_up: float) -> None:
@@ -111,7 +111,7 @@ def _announce(what: str, state: tenacity.RetryCallState) -> None:
 def _sorted_out() -> Iterator[None]:
     """Turns what clients raise into MissingError, _RefusedError or ConnectionError, in words of its own.
 
-    Theirs hold the request and the server's answer, and with them names of keys, and signatures.
+    The clients' words hold the request and the server's answer, and with them key names and signatures.
     """
     try:
         yield
