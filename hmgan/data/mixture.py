@@ -55,13 +55,12 @@ class Mixture(Indexed, Dataset[tuple[Tensor, int]]):
     ) -> None:
         self._sets, self._balance = list(sets), balance
         first = self._sets[0]
-        for other in self._sets:
-            if other.resolution != first.resolution:
+        for each in self._sets:
+            if each.resolution != first.resolution:
                 raise UserError(
                     f"images that are mixed must be of one size, got {first.resolution} px in {first.index.folder} and "
-                    f"{other.resolution} px in {other.index.folder}; pack one again with --resolution"
+                    f"{each.resolution} px in {each.index.folder}; pack one again with --resolution"
                 )
-        for each in self._sets:
             each.sharing = len(self._sets)
         self.resolution = first.resolution
         self.classes = tuple(classes) if classes is not None else first.classes

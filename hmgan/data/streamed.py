@@ -90,7 +90,6 @@ class Streamed:
             )
 
     def batches(self, reading: Reading) -> Iterator[Batch]:
-        """Batches without end, as `loader.batches`, within the limits above."""
         self.check_readers(reading.world, reading.workers)
         if reading.start_step:
             reading.report(

@@ -52,18 +52,14 @@ def is_image(name: str) -> bool:
     return path.suffix.lower() in EXTENSIONS and not any(part.startswith(".") for part in path.parts)
 
 
-def _folders(path: Path) -> list[Path]:
+def folders(path: Path) -> list[Path]:
+    """The folders in a folder, sorted, without hidden ones."""
     return sorted(d for d in path.iterdir() if d.is_dir() and not d.name.startswith("."))
-
-
-def has_folders(path: Path) -> bool:
-    """Whether there are folders in the folder at `path`."""
-    return path.is_dir() and bool(_folders(path))
 
 
 def class_folders(path: Path) -> ImageSource:
     """Opens a folder per class, searched to any depth; the folders' names are the classes."""
-    names = {folder.name: files_below(folder, is_image) for folder in _folders(path)}
+    names = {folder.name: files_below(folder, is_image) for folder in folders(path)}
     for label, found in names.items():
         if not found:
             raise UserError(f"class folder {path / label} holds no images; put images in it or remove it")

@@ -11,12 +11,12 @@ from hmgan.data.pack.image_folders import (
     ImageSource,
     class_folders,
     contact_sheets,
-    has_folders,
+    folders,
     loose_images,
     stylegan_folder,
     stylegan_zip,
 )
-from hmgan.data.pack.tables import idx, is_idx, is_listing, is_parquet, is_shards, listing, parquet_files, shards
+from hmgan.data.pack.tables import idx, listing, parquet_files, parquets, shards
 from hmgan.errors import UserError
 
 Columns = tuple[str, str]  # of the image and of the label
@@ -24,16 +24,16 @@ Matches = Callable[[Path], bool]
 
 # The first match wins.
 TABLES: Sequence[tuple[Matches, Callable[[Path, Columns | None], ImageSource]]] = [
-    (is_listing, listing),
-    (is_parquet, parquet_files),
+    (lambda path: path.suffix in (".csv", ".jsonl") and path.is_file(), listing),
+    (lambda path: path.suffix == ".parquet" or bool(parquets(path)), parquet_files),
 ]
 KINDS: Sequence[tuple[Matches, Callable[[Path], ImageSource]]] = [
-    (is_idx, idx),
-    (is_shards, shards),
+    (lambda path: path.is_file() and "images" in path.name and "idx3" in path.name, idx),
+    (lambda path: path.suffix == ".tar" or any(path.glob("*.tar")), shards),
     (Path.is_file, stylegan_zip),
     (lambda path: (path / SHEETS).is_file(), contact_sheets),
     (lambda path: (path / LABELS).is_file(), stylegan_folder),
-    (has_folders, class_folders),
+    (lambda path: path.is_dir() and bool(folders(path)), class_folders),
     (Path.is_dir, loose_images),
 ]
 

@@ -144,10 +144,8 @@ def _encode(
         image = encode.decode(item.read())
     except Exception as error:  # on damaged bytes, decoders raise nearly anything
         return _Encoded(position, key, item.key, 0, b"", str(error) or type(error).__name__)
-    square = encode.FITS[options.fit](image)
-    content = encode.encode(
-        encode.fitted(square, size, options.pad, f"{item.key} in {src}"), options.extension, options.quality
-    )
+    square = encode.fitted(encode.FITS[options.fit](image), size, options.pad, f"{item.key} in {src}")
+    content = encode.encode(square, options.extension, options.quality)
     return _Encoded(position, key, item.key, label_of[item.label], content, "")
 
 

@@ -51,11 +51,6 @@ def _listed(items: Sequence[Item]) -> ImageSource:
     return ImageSource(items, class_order(item.label for item in items))
 
 
-def is_idx(path: Path) -> bool:
-    """Whether this is the file of images of an IDX pair."""
-    return path.is_file() and "images" in path.name and "idx3" in path.name
-
-
 def _idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
     try:
         content = path.read_bytes()
@@ -90,11 +85,6 @@ def listing(path: Path, columns: tuple[str, str] | None) -> ImageSource:
     return _listed(items)
 
 
-def is_listing(path: Path) -> bool:
-    """Whether this is a CSV or a JSONL."""
-    return path.is_file() and path.suffix in (".csv", ".jsonl")
-
-
 def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
     with open(path, encoding="utf-8", newline="") as file:
         if path.suffix == ".csv":
@@ -126,7 +116,7 @@ def parquet_files(path: Path, columns: tuple[str, str] | None) -> ImageSource:
     with ExitStack() as opened:
         spool = opened.enter_context(tempfile.TemporaryFile())
         try:
-            for file in [path] if path.is_file() else _parquets(path):
+            for file in [path] if path.is_file() else parquets(path):
                 with parquet.ParquetFile(file) as table:
                     names = _class_names(file, table.schema_arrow, image, label)
                     batches = table.iter_batches(ROWS, columns=[image, label])
@@ -144,12 +134,8 @@ def parquet_files(path: Path, columns: tuple[str, str] | None) -> ImageSource:
         return ImageSource(items, classes, opened.pop_all().close)
 
 
-def is_parquet(path: Path) -> bool:
-    """Whether this is a parquet file, or a folder with some."""
-    return path.suffix == ".parquet" or (path.is_dir() and bool(_parquets(path)))
-
-
-def _parquets(folder: Path) -> list[Path]:
+def parquets(folder: Path) -> list[Path]:
+    """The parquet files in a folder, or in its folder `data`."""
     return sorted([*folder.glob("*.parquet"), *folder.glob("data/*.parquet")])
 
 
@@ -178,11 +164,6 @@ def shards(path: Path) -> ImageSource:
             except (tarfile.TarError, ValueError, IndexError) as error:
                 raise UserError(f"{tar} cannot be packed anew: {error}; copy it again") from error
         return ImageSource(items, tuple(names or class_order(item.label for item in items)), opened.pop_all().close)
-
-
-def is_shards(path: Path) -> bool:
-    """Whether this is a tar, or a folder with some."""
-    return path.suffix == ".tar" or (path.is_dir() and any(path.glob("*.tar")))
 
 
 def tar_samples(tar: Path) -> list[TarSample]:
