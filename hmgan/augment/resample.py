@@ -47,10 +47,10 @@ def filters(size: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor
     down = torch.zeros(size, 2 * size + len(SYM6) - 2, dtype=torch.float64)
     period = 2 * size - 2
     for tap, value in enumerate(SYM6):
-        for place in range(2 * size - 1):
-            pixel, odd = divmod(place + MIDDLE - tap, 2)
+        for position in range(2 * size - 1):
+            pixel, odd = divmod(position + MIDDLE - tap, 2)
             if not odd:
-                up[place, min(pixel % period, -pixel % period)] += math.sqrt(2) * value
+                up[position, min(pixel % period, -pixel % period)] += math.sqrt(2) * value
         for pixel in range(size):
             down[pixel, 2 * pixel + tap] = value / math.sqrt(2)
     return up.to(device, dtype), down.to(device, dtype)

@@ -103,7 +103,7 @@ class Images(Shown, Protocol):
     def place(self, i: int, /) -> tuple[str, str]:
         """The shard that holds an image, and its key in there."""
 
-    def read_ahead(self, windows: Sequence[Sequence[int]], /) -> None:
+    def prefetch(self, windows: Sequence[Sequence[int]], /) -> None:
         """Prefetches shards: those of the first window, then those of the next."""
 
     def fetch(self, items: Iterable[int], /) -> None:

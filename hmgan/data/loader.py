@@ -34,8 +34,7 @@ def batches(data: Images, reading: Reading) -> Iterator[Batch]:
 
     def read(position: int, out_HW3: NDArray[np.uint8]) -> int:
         """Reads the image at a position of the order, or at the next one that is whole."""
-        for place in count(position):
-            image = steps.order[place]
+        for image in map(steps.order.__getitem__, count(position)):
             try:
                 return data.read_into(image, out_HW3)
             except DamageError as error:
@@ -50,7 +49,7 @@ def batches(data: Images, reading: Reading) -> Iterator[Batch]:
     decoded = _decoded_ahead(steps, reading) if reading.workers else repeat(None)
     for step, batch in zip(count(reading.start_step), decoded, strict=False):
         if not reading.workers:
-            steps.read_ahead(step)
+            steps.prefetch(step)
         yield read_batch(data.resolution, steps.positions(step), read) if batch is None else batch
 
 
@@ -74,13 +73,13 @@ class _Steps:
         first = (step * self._reading.world + self._reading.rank) * self._reading.batch_per_rank
         return range(first, first + self._reading.batch_per_rank)
 
-    def read_ahead(self, step: int) -> None:
-        """Reads ahead as far as the images of a step need."""
+    def prefetch(self, step: int) -> None:
+        """Prefetches the shards that the images of a step need."""
         last = self.positions(step)[-1]
         if last >= self._ahead_until:
             self._ahead_until, shards = self.order.window(last)
             _, following = self.order.window(self._ahead_until)
-            self.data.read_ahead([self._rotated(shards), self._rotated(following)])
+            self.data.prefetch([self._rotated(shards), self._rotated(following)])
 
     def _rotated(self, shards: list[int]) -> list[int]:
         """Ranks of one machine share a cache: each begins elsewhere, and finds there what the others have fetched."""
@@ -109,7 +108,7 @@ def as_read(result: Any) -> Any:
 def _decoded_ahead(steps: _Steps, reading: Reading) -> Iterator[Batch | None]:
     def at_hand() -> Iterator[list[int]]:
         for step in count(reading.start_step):
-            steps.read_ahead(step)
+            steps.prefetch(step)
             images = [steps.order[c] for c in steps.positions(step)]
             with suppress(DamageError):  # told when its turn comes
                 steps.data.fetch(images)

@@ -76,7 +76,6 @@ class Mixture(Indexed, Dataset[tuple[Tensor, int]]):
 
     @property
     def labels(self) -> Tensor:
-        """Made anew each time: they are not kept for a large set."""
         return torch.from_numpy(self._labels(self._label_of))
 
     @property
@@ -91,7 +90,7 @@ class Mixture(Indexed, Dataset[tuple[Tensor, int]]):
         return tuple(each.index for each in self._sets)
 
     def unlabelled(self) -> Mixture:
-        """The same images in the same order, all of one class. What is balanced stays balanced."""
+        """What is balanced stays balanced."""
         view = copy.copy(self)
         view._sets = [copy.copy(each) for each in self._sets]  # with open files of their own
         view.classes, view.counts = (UNLABELLED,), (len(self),)
@@ -124,12 +123,12 @@ class Mixture(Indexed, Dataset[tuple[Tensor, int]]):
         shard, key = self._sets[m].place(item)
         return f"{self._sets[m].index.folder}/{shard}", key
 
-    def read_ahead(self, windows: Sequence[Sequence[int]]) -> None:
+    def prefetch(self, windows: Sequence[Sequence[int]]) -> None:
         """As the sets share one cache, what it must hold of the others counts for each."""
         parts = [[self._of_set(m, window) for window in windows] for m in range(len(self._sets))]
         sizes = [each.cached_bytes(part[0]) for each, part in zip(self._sets, parts, strict=True)]
         for each, part, size in zip(self._sets, parts, sizes, strict=True):
-            each.read_ahead(part, beside=sum(sizes) - size)
+            each.prefetch(part, beside=sum(sizes) - size)
 
     def fetch(self, items: Iterable[int]) -> None:
         for m, item in map(self._at, sorted(items)):
@@ -161,8 +160,7 @@ class Mixture(Indexed, Dataset[tuple[Tensor, int]]):
 
     def _labels(self, tables: Sequence[NDArray[np.int64]], first: int = 0, end: int | None = None) -> NDArray[np.int64]:
         """Of the sets from `first` up to `end`."""
-        sets = zip(self._sets[first:end], tables[first:end], strict=True)
-        return np.concatenate([table[each.labels.numpy()] for each, table in sets])
+        return np.concatenate([tables[m][self._sets[m].labels.numpy()] for m in range(len(self._sets))[first:end]])
 
     def _order(self, first: int, end: int, name: str, seed: int, window: int) -> Ordered:
         """Of the sets from `first` up to `end` as one."""

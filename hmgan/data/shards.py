@@ -123,9 +123,9 @@ class ShardSet(Indexed, Dataset[tuple[Tensor, int]]):
     def shard_of(self, i: int) -> int:
         return int(self.index.shard[self._row(i)])
 
-    def read_ahead(self, windows: Sequence[Sequence[int]], beside: int = 0) -> None:
+    def prefetch(self, windows: Sequence[Sequence[int]], beside: int = 0) -> None:
         """Prefetches shards; `beside` are the bytes that other sets keep in the same cache."""
-        self.index.folder.read_ahead([[self.index.shards[shard] for shard in window] for window in windows], beside)
+        self.index.folder.prefetch([[self.index.shards[shard] for shard in window] for window in windows], beside)
 
     def cached_bytes(self, shards: Iterable[int]) -> int:
         """What shards take up in the cache; nothing where they are read in place."""
@@ -161,9 +161,9 @@ class ShardSet(Indexed, Dataset[tuple[Tensor, int]]):
             raise UserError(f"no class {unknown[0]!r} in {index.folder}; its classes: {known}")
         if not self.classes:
             raise UserError(f"classes must name at least one class, got none; its classes: {', '.join(index.classes)}")
-        place = np.full(len(index.classes), -1, np.int64)
-        place[[index.classes.index(name) for name in self.classes]] = np.arange(len(self.classes))
-        return place
+        labels = np.full(len(index.classes), -1, np.int64)
+        labels[[index.classes.index(name) for name in self.classes]] = np.arange(len(self.classes))
+        return labels
 
     def _keep_first(self, per_class: int) -> None:
         labels = self.labels.numpy()

@@ -52,8 +52,7 @@ class Streamed:
     def __init__(self, sources: Sequence[str], *, classes: Sequence[str], buffer: int) -> None:
         self.shards = [shard for place in sources for shard in shards_in(place)]
         self.classes, self._buffer = tuple(classes) or (UNLABELLED,), buffer
-        self._label_of = {str(label): label for label in range(len(classes))}
-        self._label_of |= {name: label for label, name in enumerate(classes)}
+        self._label_of = {str(i): i for i in range(len(classes))} | {name: i for i, name in enumerate(classes)}
         self.resolution = _side(next(samples(self.shards[:1], labelled=False)))
 
     def unlabelled(self) -> Streamed:

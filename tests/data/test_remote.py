@@ -144,7 +144,7 @@ def test_a_resumed_run_asks_for_no_shard_that_it_does_not_need(url, proxied, mon
     if ahead:  # of the window that it is in, and of the next
         wanted = [*wanted, *order.window(end)[1]]
     else:
-        monkeypatch.setattr(ShardSet, "read_ahead", lambda *_, **__: None)
+        monkeypatch.setattr(ShardSet, "prefetch", lambda *_, **__: None)
     list(shown(data, 2, start=10))
     asked = {path.rpartition("/")[2] for _, path, _ in proxied.asked if path.endswith(".tar")}
     assert asked <= {shards[shard].name for shard in wanted}

@@ -16,7 +16,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from hmgan.config.entry_schemas import schema
+from hmgan.config.entry_schemas import Entry, schema
 from hmgan.data.pack.archives import Archive, open_archive
 from hmgan.data.pack.image_folders import ImageSource, Item, class_order, is_image
 from hmgan.data.pack.label_files import attribute_column, matlab_vector
@@ -136,7 +136,7 @@ class ByNumber(_Model):
 
 
 @schema("recipe")
-class Recipe(_Model):
+class Recipe(Entry):
     """A registry entry.
 
     Args:
@@ -145,8 +145,6 @@ class Recipe(_Model):
         resolution: pixels, those of the paper's experiments.
     """
 
-    summary: str = ""
-    provenance: str = ""
     archive: str
     split: str
     resolution: int = 256

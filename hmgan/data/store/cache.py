@@ -6,7 +6,7 @@ import fcntl
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -60,12 +60,10 @@ class DiskCache:
         self.folder.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(path.name + PARTIAL)
         with locked(partial) as file:
-            try:
+            with suppress(FileNotFoundError):
                 os.utime(path)  # another process was faster; the file is in use again
                 partial.unlink()
                 return
-            except FileNotFoundError:
-                pass
             try:
                 self._make_room(file, size)
                 download(file)
@@ -103,15 +101,12 @@ class DiskCache:
 
 
 def _files(folder: Path) -> Iterator[tuple[float, int, Path]]:
-    """Time of the last use, bytes and path of each."""
-    for entry in os.scandir(folder):
-        if entry.name == ROOM:
-            continue
-        try:
-            status = entry.stat()
-        except FileNotFoundError:
-            continue
-        yield status.st_mtime, status.st_size, Path(entry.path)
+    """Time of last use, bytes and path of each file."""
+    for path in folder.iterdir():
+        if path.name != ROOM:
+            with suppress(FileNotFoundError):
+                status = path.stat()
+                yield status.st_mtime, status.st_size, path
 
 
 def _abandoned(partial: Path) -> bool:

@@ -49,7 +49,7 @@ class Folder(Protocol):
     def check(self, files: Iterable[File], /) -> None:
         """Checks that the files are there, as far as that is cheap. Raises DamageError."""
 
-    def read_ahead(self, windows: Sequence[Sequence[File]], beside: int = 0, /) -> None:
+    def prefetch(self, windows: Sequence[Sequence[File]], beside: int = 0, /) -> None:
         """Prefetches files, window by window; `beside` are the bytes that others keep in the same cache."""
 
     def fetch(self, file: File, /) -> None:
@@ -91,7 +91,7 @@ class LocalFolder:
             if (size := path.stat().st_size) != file.bytes:
                 raise DamageError(f"shard {path} must be {file.bytes} bytes, got {size}; copy it again, or {AGAIN}")
 
-    def read_ahead(self, windows: Sequence[Sequence[File]], beside: int = 0) -> None:
+    def prefetch(self, windows: Sequence[Sequence[File]], beside: int = 0) -> None:
         """Has the kernel read the shards of two windows from end to end, as far as memory is free.
 
         Images are read in a shuffled order, which is slow on a cold disk.
@@ -157,7 +157,7 @@ class RemoteFolder:
     def check(self, files: Iterable[File]) -> None:
         """Does nothing: a request per shard takes long and costs money. They are checked when they are read."""
 
-    def read_ahead(self, windows: Sequence[Sequence[File]], beside: int = 0) -> None:
+    def prefetch(self, windows: Sequence[Sequence[File]], beside: int = 0) -> None:
         """The first window must fit into the cache; the others are prefetched as far as they fit whole."""
         wanted: list[File] = []
         for number, window in enumerate(windows):
