@@ -23,11 +23,12 @@ from PIL import Image
 from torch import Tensor
 
 from hmgan.data import loader
+from hmgan.data.images import Reading
 from hmgan.data.index import Index
 from hmgan.data.shards import ShardSet
 from hmgan.data.store.cache import DiskCache
-from hmgan.data.store.folders import BLOCK, THREADS, RemoteFolder
-from hmgan.data.store.stores import open_store
+from hmgan.data.store.folders import THREADS, RemoteFolder
+from hmgan.data.store.stores import BLOCK, open_store
 
 BATCH, WINDOWS = 64, 6
 Decode = Callable[[bytes], NDArray[np.uint8]]
@@ -92,7 +93,7 @@ def ours(sets: Sets) -> Reader:
     data = ShardSet(sets.shards)
 
     def epoch() -> int:
-        return _counted(loader.batches(data, batch_per_rank=BATCH, rank=0, world=1, seed=0), len(data))
+        return _counted(loader.batches(data, Reading(batch_per_rank=BATCH, seed=0)), len(data))
 
     return Reader("hmgan, local", epoch, [sets.shards])
 
@@ -110,7 +111,7 @@ def ours_from_store(url: str, cache: Path) -> tuple[Reader, Reader]:
         data = ShardSet(url)
         state["length"] = len(data)
         with patch.object(loader, "WINDOW", -(-len(data) // WINDOWS)):
-            state["stream"] = loader.batches(data, batch_per_rank=BATCH, rank=0, world=1, seed=0)
+            state["stream"] = loader.batches(data, Reading(batch_per_rank=BATCH, seed=0))
 
     def epoch() -> int:
         return _counted(state["stream"], state["length"])

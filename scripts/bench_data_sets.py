@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hmgan.data.index import Index, read_index
-from hmgan.data.pack.image_folders import Item
+from hmgan.data.pack.image_folders import ImageSource, Item
 from hmgan.data.pack.pack import pack
 from hmgan.data.store.stores import open_store
 
@@ -38,35 +38,28 @@ class Sets(NamedTuple):
         return read_index(self.shards)
 
 
-class Photographs:
+def photographs(_: Path, *, size: int, count: int) -> ImageSource:
     """Noise whose spectrum falls with the frequency, as that of photographs does.
 
     At 256 px and quality 95 they are JPEG images of 34 KiB; a photograph (matplotlib's sample) is one of 33 KiB.
     """
+    return ImageSource(
+        [Item(f"{i:06d}", CLASSES[i % len(CLASSES)], partial(_photograph, size, i)) for i in range(count)], CLASSES
+    )
 
-    classes = CLASSES
 
-    def __init__(self, _: Path, *, size: int, count: int) -> None:
-        self._size, self._count = size, count
-
-    def __iter__(self) -> Iterator[Item]:
-        for i in range(self._count):
-            yield Item(f"{i:06d}", CLASSES[i % len(CLASSES)], partial(self._png, i))
-
-    def _png(self, i: int) -> bytes:
-        random = np.random.default_rng(i)
-        frequency = np.hypot(np.fft.fftfreq(self._size)[:, None], np.fft.rfftfreq(self._size)[None])
-        frequency[0, 0] = np.inf  # no mean
-        noise_3HW = random.standard_normal((3, self._size, self._size))
-        image_3HW = np.fft.irfft2(np.fft.rfft2(noise_3HW) / frequency**FALL, s=(self._size, self._size))
-        colours_33 = np.full((3, 3), 0.6) + 0.4 * np.eye(3)  # the channels of a photograph are much alike
-        image_HW3 = np.tensordot(image_3HW / image_3HW.std(), colours_33, ((0,), (0,)))
-        pixels = np.clip(128 + 40 * image_HW3, 0, 255).astype(np.uint8)
-        file = io.BytesIO()
-        Image.fromarray(pixels).save(file, "PNG", compress_level=0)
-        return file.getvalue()
-
-    def close(self) -> None: ...
+def _photograph(size: int, seed: int) -> bytes:
+    random = np.random.default_rng(seed)
+    frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None])
+    frequency[0, 0] = np.inf  # no mean
+    noise_3HW = random.standard_normal((3, size, size))
+    image_3HW = np.fft.irfft2(np.fft.rfft2(noise_3HW) / frequency**FALL, s=(size, size))
+    colours_33 = np.full((3, 3), 0.6) + 0.4 * np.eye(3)  # the channels of a photograph are much alike
+    image_HW3 = np.tensordot(image_3HW / image_3HW.std(), colours_33, ((0,), (0,)))
+    pixels = np.clip(128 + 40 * image_HW3, 0, 255).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG", compress_level=0)
+    return file.getvalue()
 
 
 def make(folder: Path, size: int, count: int, url: str | None) -> Sets:
@@ -77,7 +70,7 @@ def make(folder: Path, size: int, count: int, url: str | None) -> Sets:
     index = pack(
         folder,
         sets.shards,
-        opens=partial(Photographs, size=size, count=count),
+        opens=partial(photographs, size=size, count=count),
         resolution=size,
         name="bench",
         extension="jpg",

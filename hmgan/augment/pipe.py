@@ -1,6 +1,6 @@
-"""The pipe of ADA (Karras et al. 2020, appendix B): pixel blitting, geometric and colour transformations.
+"""ADA's pipeline (Karras et al. 2020, appendix B): pixel blitting, geometric and colour transformations.
 
-Each happens to an image with probability p, and all together are one affine map of the plane and one of the colours.
+Each is applied to an image with probability p; together they are one affine map of the plane and one of the colours.
 Legend: B batch, D uniform numbers per image.
 """
 
@@ -15,13 +15,10 @@ GEOMETRY, COLOUR = 18, 10  # uniform numbers that each takes
 
 
 class _Draws:
-    """Hands out an image's numbers one after the other; [B] each."""
+    """Hands out each image's uniform numbers one after the other; [B] each."""
 
     def __init__(self, u_BD: Tensor, p: Tensor) -> None:
         self.columns, self.p = iter(u_BD.unbind(1)), p
-
-    def uniform(self) -> Tensor:
-        return next(self.columns)
 
     def signed(self) -> Tensor:
         """Uniform on -1 .. 1."""
@@ -31,7 +28,7 @@ class _Draws:
         return (count * next(self.columns)).floor()
 
     def normal(self) -> Tensor:
-        # Off the ends, which are infinitely far out.
+        # Clamped: 0 and 1 would be infinitely far out.
         return torch.special.ndtri(next(self.columns).clamp(1e-6, 1 - 1e-6))
 
     def happens(self, p: Tensor | None = None) -> Tensor:
@@ -41,12 +38,12 @@ class _Draws:
 def geometry(u_BD: Tensor, p: Tensor, size: int) -> Tensor:
     """[B, 3, 3]: where an output pixel comes from, in pixels from the centre.
 
-    In this order, and all drawn symmetrically, so that a draw and its inverse are alike: flip; quarter turns; whole
-    pixels up to 1/8 of the size; zoom 2^N(0, 0.2); turn; stretch 2^N(0, 0.2) one way and shrink the other; turn; shift
-    by N(0, 1/8) of the size.
+    In this order, each drawn symmetrically, so that a draw and its inverse are equally likely: flip; quarter turns;
+    shift by whole pixels, up to 1/8 of the size; zoom 2^N(0, 0.2); rotation; stretch 2^N(0, 0.2) along one axis and
+    shrink along the other; rotation; shift by N(0, 1/8) of the size.
     """
     draw = _Draws(u_BD, p)
-    either = 1 - torch.sqrt(1 - p)  # a turn before the stretch or after it has probability p
+    either = 1 - torch.sqrt(1 - p)  # so that a rotation before or after the stretch has probability p
     flip = torch.where(draw.happens(), 1 - 2 * draw.whole(2), 1)
     source = _scaled(flip, torch.ones_like(flip))
     source = source @ _turned(torch.where(draw.happens(), math.pi / 2 * draw.whole(4), 0))
@@ -65,8 +62,8 @@ def geometry(u_BD: Tensor, p: Tensor, size: int) -> Tensor:
 def colour(u_BD: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
     """[B, 3, 3] and [B, 3]: what a colour is multiplied by, and what is added to it.
 
-    In this order: brightness + N(0, 0.2); contrast x 2^N(0, 0.5); light and dark exchanged; hue turned by any angle;
-    saturation x 2^N(0, 1).
+    In this order: brightness + N(0, 0.2); contrast x 2^N(0, 0.5); luma flip; hue rotated by any angle; saturation x
+    2^N(0, 1).
     """
     draw = _Draws(u_BD, p)
     bright = torch.where(draw.happens(), 0.2 * draw.normal(), 0)

@@ -1,6 +1,6 @@
 """Affine warps of images without aliasing: up by a wavelet, bilinear, down by the same wavelet.
 
-Legend: B batch, C channels, H = W pixels, M upsampled places.
+Legend: B batch, C channels, H = W pixels, M upsampled positions.
 """
 
 from __future__ import annotations
@@ -24,43 +24,42 @@ BILINEAR, REFLECTION = 0, 2  # the operator's numbers for its modes
 
 
 def warped(x_BCHH: Tensor, source_B33: Tensor) -> Tensor:
-    """Moves the images: what is at q, in pixels from the centre, was at `source` q. The border is reflected."""
+    """Warps the images: what is at q, in pixels from the centre, was at `source` q. The border is reflected."""
     size = x_BCHH.shape[-1]
     up, down = filters(size, x_BCHH.device, x_BCHH.dtype)
-    # Where the down filter looks, in half pixels, as a part of the way from the centre to the outermost pixels.
+    # Where the down filter looks, every half pixel; -1 and 1 are the outermost pixels.
     half = (size - 1) / 2
-    first = -MIDDLE
-    at_M = torch.arange(first, first + down.shape[1], device=up.device, dtype=up.dtype) / 2 / half - 1
+    at_M = torch.arange(-MIDDLE, down.shape[1] - MIDDLE, device=up.device, dtype=up.dtype) / 2 / half - 1
     source_B33 = source_B33.to(up.dtype)
     across = source_B33[:, None, None, :2, 0] * at_M[:, None]
     along = (source_B33[:, None, :2, 1] * at_M[:, None])[:, :, None]
     grid_BMM2 = across + along + source_B33[:, None, None, :2, 2] / half
-    return down @ _Sample.apply(up @ x_BCHH @ up.T, grid_BMM2) @ down.T
+    return down @ _Bilinear.apply(up @ x_BCHH @ up.T, grid_BMM2) @ down.T
 
 
 @cache
 def filters(size: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """The two filters along one axis, as matrices: H pixels -> 2 H - 1 places, and 2 H + 10 places -> H pixels.
+    """The two filters along one axis, as matrices: H pixels -> 2 H - 1 positions, and 2 H + 10 positions -> H pixels.
 
-    Pixel i is at place 2 i; the images' border is reflected. Without a warp between, one undoes the other.
+    Pixel i is at position 2 i; the border is reflected. Without a warp between them, one undoes the other.
     """
     up = torch.zeros(2 * size - 1, size, dtype=torch.float64)
     down = torch.zeros(size, 2 * size + len(SYM6) - 2, dtype=torch.float64)
     period = 2 * size - 2
     for tap, value in enumerate(SYM6):
-        for place in range(2 * size - 1):
-            pixel, odd = divmod(place + MIDDLE - tap, 2)
+        for position in range(2 * size - 1):
+            pixel, odd = divmod(position + MIDDLE - tap, 2)
             if not odd:
-                up[place, min(pixel % period, -pixel % period)] += math.sqrt(2) * value
+                up[position, min(pixel % period, -pixel % period)] += math.sqrt(2) * value
         for pixel in range(size):
             down[pixel, 2 * pixel + tap] = value / math.sqrt(2)
     return up.to(device, dtype), down.to(device, dtype)
 
 
-class _Sample(torch.autograd.Function):
-    """Bilinear sampling is linear in the image, so its gradient is its transpose, to any order.
+class _Bilinear(torch.autograd.Function):
+    """Bilinear sampling, differentiable to any order: it is linear in the image, so its gradient is its transpose.
 
-    PyTorch's own can be differentiated once, and R1 differentiates twice.
+    PyTorch's own can be differentiated only once, and R1 differentiates twice.
     """
 
     @staticmethod
@@ -74,10 +73,10 @@ class _Sample(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return _SampleTransposed.apply(grad, *ctx.saved_tensors, ctx.shape), None
+        return _BilinearTransposed.apply(grad, *ctx.saved_tensors, ctx.shape), None
 
 
-class _SampleTransposed(torch.autograd.Function):
+class _BilinearTransposed(torch.autograd.Function):
     @staticmethod
     def forward(grad: Tensor, grid: Tensor, shape: torch.Size) -> Tensor:
         image = grad.new_empty(shape)
@@ -90,4 +89,4 @@ class _SampleTransposed(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        return _Sample.apply(grad, *ctx.saved_tensors), None, None
+        return _Bilinear.apply(grad, *ctx.saved_tensors), None, None

@@ -45,18 +45,15 @@ class ViewParams(NamedTuple):
 class Views(nn.Module):
     """Random crop and flip, colour jitter, grayscale, blur and solarisation, in this order.
 
-    The library does the pixels: crop, resize and flip are one `kornia.geometry.transform.warp_affine` (bicubic, pixels
-    as areas, the border repeated); the jitter is, in this fixed order, `kornia.enhance.adjust_brightness_accumulative`,
-    `adjust_contrast_with_mean_subtraction`, `adjust_saturation_with_gray_subtraction` and `adjust_hue`, which follow
-    PIL's definitions; grayscale is `kornia.color.rgb_to_grayscale`, blur `kornia.filters.gaussian_blur2d` (border
-    reflected), solarisation `kornia.enhance.solarize`. The numbers are ours: drawn on the CPU from one generator per
-    sample, so a sample's views depend on its key alone, whatever batch, rank or device it is on.
+    kornia does the pixels: crop, resize and flip are one bicubic warp (pixels as areas, the border repeated), and the
+    jitter's four steps follow PIL's definitions. The parameters are drawn on the CPU from one generator per sample, so
+    a sample's views depend on its key alone, whatever its batch, rank or device.
 
     Shapes: x_BCHW in [-1, 1], keys [B] -> two of [B, 3, H, W] in [-1, 1]. Values outside are clipped.
     Raises: ValueError if the images are not square RGB images, or keys and images differ in number.
     """
 
-    crop_scale = (0.08, 1.0)  # least and greatest part of the image's area in a crop; uniform
+    crop_scale = (0.08, 1.0)  # least and greatest share of the image's area in a crop; uniform
     crop_ratio = (3 / 4, 4 / 3)  # least and greatest width / height of a crop; uniform in the logarithm
     flip = 0.5  # probability of a horizontal flip
     # Brightness, contrast and saturation are multiplied by 1 +- these; hue turns by +- the last, in circles.
@@ -66,7 +63,7 @@ class Views(nn.Module):
     blur = (0.5, 0.1)  # probability in the first and in the second view
     blur_kernel, blur_sigma = 3, 1.05  # pixels
     solarize = (0.0, 0.2)  # probability in the first and in the second view
-    solarize_thresholds = (0.0, 0.5)  # least and greatest brightness, of 1, from which on pixels are inverted; uniform
+    solarize_thresholds = (0.0, 0.5)  # least and greatest brightness above which pixels are inverted; uniform
 
     def forward(self, x_BCHW: Tensor, keys: Sequence[int]) -> tuple[Tensor, Tensor]:
         batch, channels, height, width = x_BCHW.shape
@@ -126,7 +123,7 @@ class Views(nn.Module):
         return chosen(w), chosen(h)
 
     def apply_params(self, x_NCHW: Tensor, params: ViewParams) -> Tensor:
-        """Change images in [0, 1] as `params` say."""
+        """Changes images in [0, 1] as `params` say."""
         conditions = (params.is_jittered, params.is_gray, params.is_blurred, params.is_solarized)
         is_jittered, is_gray, is_blurred, is_solarized = (c[:, None, None, None] > 0.5 for c in conditions)
         x = _crop(x_NCHW, params).clamp(0, 1)  # bicubic overshoots at edges
@@ -151,8 +148,9 @@ def _crop(x: Tensor, p: ViewParams) -> Tensor:
     zero = torch.zeros_like(p.scale_x)
     rows = (p.scale_x, zero, p.shift_x, zero, p.scale_y, p.shift_y)
     matrix_N23 = torch.stack(rows, -1).view(-1, 2, 3)
-    size = (x.shape[2], x.shape[3])
-    return warp_affine(x, matrix_N23, size, mode="bicubic", padding_mode="border", align_corners=True)
+    return warp_affine(
+        x, matrix_N23, (x.shape[2], x.shape[3]), mode="bicubic", padding_mode="border", align_corners=True
+    )
 
 
 def _jitter(x: Tensor, p: ViewParams) -> Tensor:

@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 
 from hmgan.config import entries
-from hmgan.data.pack.image_folders import Source
+from hmgan.data.pack.image_folders import ImageSource
 from hmgan.data.pack.kinds import open_source
 from hmgan.data.pack.pack import pack
-from hmgan.data.pack.recipes import Prepared, Recipe
+from hmgan.data.pack.recipes import Recipe, recipe_source
 from hmgan.errors import UserError
 from hmgan.options import PackOptions
 
@@ -42,7 +42,7 @@ def pack_images(options: PackOptions) -> None:
         print(f"left out because they cannot be read, and named above: {index.skipped}", file=sys.stderr)
 
 
-def reader(options: PackOptions) -> tuple[Callable[[Path], Source], int | None]:
+def reader(options: PackOptions) -> tuple[Callable[[Path], ImageSource], int | None]:
     """What opens the source, and the resolution."""
     image, label = options.image_column, options.label_column
     if (image is None) != (label is None):
@@ -57,9 +57,9 @@ def reader(options: PackOptions) -> tuple[Callable[[Path], Source], int | None]:
     return partial(open_source, columns=columns), options.resolution
 
 
-def followed(options: PackOptions, name: str) -> tuple[Callable[[Path], Source], int]:
+def followed(options: PackOptions, name: str) -> tuple[Callable[[Path], ImageSource], int]:
     """What opens the archive of a recipe, and the resolution."""
     recipe = Recipe.model_validate(entries.entry("recipe", name))
     accept = partial(print, file=sys.stderr) if options.accept_counts else None
-    opens = partial(Prepared, name=name, recipe=recipe, split=options.split, accept=accept)
+    opens = partial(recipe_source, name=name, recipe=recipe, split=options.split, accept=accept)
     return opens, options.resolution or recipe.resolution

@@ -1,4 +1,4 @@
-"""From the bytes of an image to its pixels, in the place that they are wanted in."""
+"""Decodes the bytes of an image into a buffer of pixels."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ JPEG = b"\xff\xd8"
 
 
 class SizeError(ValueError):
-    """An image is not of the size that is wanted; its text is the size."""
+    """An image is of another size than wanted; its text is the size."""
 
 
 def decode_into(content: bytes, out_HW3: NDArray[np.uint8]) -> None:

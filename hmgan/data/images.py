@@ -1,4 +1,4 @@
-"""What training and evaluation need of a data set, be it one packed set or several as one."""
+"""What training and evaluation need of a data set, whether one packed set or several as one."""
 
 from __future__ import annotations
 
@@ -12,30 +12,43 @@ from torch import Tensor
 
 from hmgan.data.index import Index
 from hmgan.data.order import WINDOW, Ordered
+from hmgan.errors import UserError
 from hmgan.types import Batch
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tolerance:
-    """How many images of the set may be damaged before a run stops; 0 stops it at the first.
-
-    The image that follows in the order is shown in the place of a damaged one, so that every other place stays as it
-    is: the order needs no memory of what was damaged.
+class Reading:
+    """How one rank reads a set for training.
 
     Args:
-        share: of the images of the set, for each rank.
-        report: takes a line for everything damaged, the first time that it is met.
+        start_step: steps already taken; the first batch is that of this step.
+        workers: processes that decode ahead; 0 decodes in this one.
+        tolerated: share of the set's images that may be damaged before this rank stops. The image that follows in the
+            order is shown in place of a damaged one, so every other position keeps its image.
+        report: takes a line for each damaged image, the first time that it is met.
+
+    Raises: UserError or ValueError for counts out of range.
     """
 
-    share: float = 0.0
+    batch_per_rank: int
+    rank: int = 0
+    world: int = 1
+    seed: int
+    start_step: int = 0
+    workers: int = 0
+    tolerated: float = 0.0
     report: Callable[[str], None] = print
 
-
-STRICT = Tolerance()
+    def __post_init__(self) -> None:
+        for name, least in (("batch_per_rank", 1), ("workers", 0), ("start_step", 0)):
+            if (value := getattr(self, name)) < least:
+                raise UserError(f"{name} must be at least {least}, got {value}; raise it")
+        if not 0 <= self.rank < self.world:
+            raise ValueError(f"rank must lie in 0..{self.world - 1}, got {self.rank}")
 
 
 class Shown(Protocol):
-    """Square images of one size that a training shows, with their labels. A mistake in the data is a UserError."""
+    """Square images of one size to train on, with labels. A mistake in the data is a UserError."""
 
     @property
     def classes(self) -> tuple[str, ...]: ...
@@ -45,30 +58,20 @@ class Shown(Protocol):
     def unlabelled(self) -> Shown:
         """The same images in the same order, all of one class."""
 
-    def batches(
-        self,
-        *,
-        batch_per_rank: int,
-        rank: int,
-        world: int,
-        seed: int,
-        start_step: int = 0,
-        workers: int = 0,
-        tolerance: Tolerance = STRICT,
-    ) -> Iterator[Batch]:
+    def batches(self, reading: Reading, /) -> Iterator[Batch]:
         """Training batches without end; see `loader.batches`."""
 
     def check_readers(self, world: int, workers: int) -> None:
-        """Raises UserError if it cannot be shared out among so many ranks with so many workers each."""
+        """Raises UserError if there is too little to share among so many ranks with so many workers each."""
 
     def examples(self, columns: int) -> dict[str, Tensor]:
-        """class -> its first images, uint8 [<= columns, 3, H, W]; of a class alone, columns times as many."""
+        """Class -> its first images, uint8 [<= columns, 3, H, W]; columns times as many of a single class."""
 
     def places(self, step: int, batch: int, seed: int) -> Sequence[tuple[str, str]]:
-        """The shard and the key of each of a step's images, over all ranks; none where that is not known."""
+        """Shard and key of each of a step's images, over all ranks; nothing where that is not known."""
 
     def indexed(self, what: str) -> Images:
-        """These images, each to be had at once. Raises UserError, which says what needs that, if it cannot be."""
+        """These images with random access. Raises UserError, naming what needs it, where there is none."""
 
 
 class Images(Shown, Protocol):
@@ -87,12 +90,12 @@ class Images(Shown, Protocol):
     def __getitem__(self, i: int, /) -> tuple[Tensor, int]: ...  # uint8 [3, H, W], label
 
     def read_into(self, i: int, out_HW3: NDArray[np.uint8], /) -> int:
-        """Writes an image's pixels where they are wanted, and returns its label."""
+        """Decodes an image into `out_HW3`, and returns its label."""
 
     def unlabelled(self) -> Images: ...
 
     def order(self, *, seed: int, window: int = WINDOW) -> Ordered:
-        """In which they are shown; `window` images are mixed with each other."""
+        """The order in which they are shown; `window` images are shuffled together."""
 
     def shard_of(self, i: int, /) -> int:
         """The number of the shard that an image lies in."""
@@ -100,11 +103,11 @@ class Images(Shown, Protocol):
     def place(self, i: int, /) -> tuple[str, str]:
         """The shard that holds an image, and its key in there."""
 
-    def read_ahead(self, windows: Sequence[Sequence[int]], /) -> None:
-        """Have shards at hand soon: those of the first window, then those of the next."""
+    def prefetch(self, windows: Sequence[Sequence[int]], /) -> None:
+        """Prefetches shards: those of the first window, then those of the next."""
 
     def fetch(self, items: Iterable[int], /) -> None:
-        """Have the shards of these images at hand, for processes that cannot fetch them themselves."""
+        """Fetches the shards of these images, for processes that cannot do it themselves."""
 
     def close(self) -> None:
-        """Close the shards; a later read opens them again."""
+        """Closes the shards; a later read opens them again."""

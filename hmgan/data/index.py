@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import pairwise
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from hmgan.data.store.folders import AGAIN, File, Folder, open_folder
+from hmgan.data.store.stores import Store
 from hmgan.errors import UserError
 from hmgan.files import sha256_of_open, write_atomically
 
@@ -24,8 +26,8 @@ FORMAT = "hmgan-shards/1"
 JSON, ARRAYS = "index.json", "index.safetensors"
 DTYPES = {"shard": np.int32, "offset": np.int64, "length": np.int32, "label": np.int32}
 CODES = {np.uint8: "U8", np.int32: "I32", np.int64: "I64"}  # of safetensors
-KEYS = {"key": np.uint8, "key_end": np.int64}  # indexes of before there were any have none
-CHUNK = 1 << 20  # samples looked at together: an index may be larger than memory
+KEYS = {"key": np.uint8, "key_end": np.int64}  # older indexes have none
+CHUNK = 1 << 20  # samples checked at a time: an index may be larger than memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +42,7 @@ class Index:
     """A packed data set.
 
     Shapes: shard, offset, length, label and key_end are [N], in the order of the shards; they may be views of a file on
-    the disk. offset and length speak of the image's bytes inside its tar; key holds all the samples' keys one after the
-    other, and key_end where each ends.
+    the disk. offset and length are of the image's bytes in its tar; key holds the keys end to end, key_end their ends.
     """
 
     folder: Folder
@@ -65,7 +66,7 @@ class Index:
 
     @cached_property
     def digest(self) -> str:
-        """sha256 over the content. Names of files and samples are left out: a renamed copy is the same data set."""
+        """The sha256 of the content, without names of files and samples: a renamed copy is the same data set."""
         head = [FORMAT, self.resolution, self.classes, [(s.bytes, s.sha256, s.samples) for s in self.shards]]
         digest = hashlib.sha256(json.dumps(head).encode())
         for name, array in self.arrays().items():
@@ -75,22 +76,49 @@ class Index:
         return digest.hexdigest()
 
 
-def joined(keys: Iterable[str]) -> dict[str, NDArray[Any]]:
-    """The fields `key` and `key_end` of samples with these keys."""
+def new_index(
+    *,
+    folder: Folder,
+    resolution: int,
+    classes: Sequence[str],
+    shards: Sequence[Shard],
+    rows: Sequence[Sequence[int]],
+    keys: Iterable[str],
+    skipped: int = 0,
+) -> Index:
+    """The index of samples in the order of the shards; `rows` has offset, length and label of each."""
+    rows_N3 = np.array(rows, np.int64).reshape(-1, 3)
     encoded = [key.encode() for key in keys]
-    ends = np.cumsum([len(key) for key in encoded], dtype=np.int64)
-    return {"key": np.frombuffer(b"".join(encoded), np.uint8), "key_end": ends}
+    return Index(
+        folder=folder,
+        resolution=resolution,
+        classes=tuple(classes),
+        counts=tuple(np.bincount(rows_N3[:, 2], minlength=len(classes)).tolist()),
+        skipped=skipped,
+        shards=tuple(shards),
+        shard=np.repeat(np.arange(len(shards), dtype=np.int32), [shard.samples for shard in shards]),
+        offset=rows_N3[:, 0],
+        length=rows_N3[:, 1].astype(np.int32),
+        label=rows_N3[:, 2].astype(np.int32),
+        key=np.frombuffer(b"".join(encoded), np.uint8),
+        key_end=np.cumsum([len(key) for key in encoded], dtype=np.int64),
+    )
 
 
 def write_index(index: Index, folder: Path) -> None:
-    """Write both files; the JSON comes last, so its presence says that all is there."""
-    arrays, head = index_files(index)
-    write_atomically(folder / ARRAYS, lambda path: path.write_bytes(arrays))
-    write_atomically(folder / JSON, lambda path: path.write_bytes(head))
+    """Writes the index's files into a folder of this machine."""
+    for name, content in _files(index).items():
+        write_atomically(folder / name, methodcaller("write_bytes", content))
 
 
-def index_files(index: Index) -> tuple[bytes, bytes]:
-    """The contents of index.safetensors and of index.json."""
+def upload_index(index: Index, store: Store) -> None:
+    """Uploads the index's files."""
+    for name, content in _files(index).items():
+        store.put(name, content)
+
+
+def _files(index: Index) -> dict[str, bytes]:
+    """The files' contents. The JSON comes last, so its presence says that all is there."""
     named = index.arrays() | ({name: getattr(index, name) for name in KEYS} if len(index.key_end) else {})
     dtypes = DTYPES | KEYS
     arrays = safetensors.numpy.save({k: np.ascontiguousarray(v, dtypes[k]) for k, v in named.items()})
@@ -103,11 +131,11 @@ def index_files(index: Index) -> tuple[bytes, bytes]:
         "arrays_sha256": hashlib.sha256(arrays).hexdigest(),
         "shards": [asdict(shard) for shard in index.shards],
     }
-    return arrays, (json.dumps(head, indent=1) + "\n").encode()
+    return {ARRAYS: arrays, JSON: (json.dumps(head, indent=1) + "\n").encode()}
 
 
 def read_index(place: str | Path) -> Index:
-    """Read the index in the folder at a path or URL, and check that its parts and the shards' sizes agree.
+    """Reads the index in the folder at a path or URL, and checks that its parts and the shards' sizes agree.
 
     Raises: UserError if a file is missing, damaged, of another format, or does not fit the others.
     """
@@ -115,9 +143,21 @@ def read_index(place: str | Path) -> Index:
 
 
 def index_in(folder: Folder) -> Index:
-    """The same in a folder that is opened already."""
+    """Reads the index in a folder that is open already, as `read_index` does."""
     head = _read_head(folder)
-    index = _assemble(folder, head, _map_arrays(folder, head))
+    arrays = _map_arrays(folder, head)
+    try:
+        index = Index(
+            folder=folder,
+            resolution=int(head["resolution"]),
+            classes=tuple(head["classes"]),
+            counts=tuple(head["counts"]),
+            skipped=int(head["skipped"]),
+            shards=tuple(Shard(**shard) for shard in head["shards"]),
+            **arrays,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{folder}/{JSON} is incomplete: {type(error).__name__} {error}; {AGAIN}") from error
     _check(index)
     folder.check(index.shards)
     return index
@@ -139,7 +179,7 @@ def _read_head(folder: Folder) -> Mapping[str, Any]:
 
 
 def _map_arrays(folder: Folder, head: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
-    """The arrays as views of their file, which is read where it is looked at."""
+    """The arrays as views of their file, read lazily."""
     sha256 = str(head.get("arrays_sha256"))
     try:
         size = folder.size(ARRAYS)
@@ -161,21 +201,6 @@ def _map_arrays(folder: Folder, head: Mapping[str, Any]) -> dict[str, NDArray[An
             )
             for name, dtype in dtypes.items()
         }
-
-
-def _assemble(folder: Folder, head: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Index:
-    try:
-        return Index(
-            folder=folder,
-            resolution=int(head["resolution"]),
-            classes=tuple(head["classes"]),
-            counts=tuple(head["counts"]),
-            skipped=int(head["skipped"]),
-            shards=tuple(Shard(**shard) for shard in head["shards"]),
-            **arrays,
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{folder}/{JSON} is incomplete: {type(error).__name__} {error}; {AGAIN}") from error
 
 
 def _check(index: Index) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from hmgan.data.images import STRICT, Images, Tolerance
+from hmgan.data.images import Images, Reading
 from hmgan.data.loader import batches
 from hmgan.data.order import indices
 from hmgan.types import Batch
@@ -16,30 +17,16 @@ from hmgan.types import Batch
 class Indexed:
     """For sets of images to inherit from; see the protocol for what each is."""
 
+    def __getitem__(self: Images, i: int) -> tuple[Tensor, int]:
+        pixels_HW3 = np.empty((self.resolution, self.resolution, 3), np.uint8)
+        label = self.read_into(i, pixels_HW3)
+        return torch.from_numpy(pixels_HW3).permute(2, 0, 1).contiguous(), label
+
     def indexed(self: Images, what: str) -> Images:
         return self
 
-    def batches(
-        self: Images,
-        *,
-        batch_per_rank: int,
-        rank: int,
-        world: int,
-        seed: int,
-        start_step: int = 0,
-        workers: int = 0,
-        tolerance: Tolerance = STRICT,
-    ) -> Iterator[Batch]:
-        return batches(
-            self,
-            batch_per_rank=batch_per_rank,
-            rank=rank,
-            world=world,
-            seed=seed,
-            start_step=start_step,
-            workers=workers,
-            tolerance=tolerance,
-        )
+    def batches(self: Images, reading: Reading) -> Iterator[Batch]:
+        return batches(self, reading)
 
     def check_readers(self, world: int, workers: int) -> None:
         """Any number will do."""

@@ -1,27 +1,27 @@
-"""Several orders as one, in fixed shares. L positions are a round; M parts."""
+"""Several orders as one, in fixed shares. A round has L positions; M parts."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hmgan.data.order import KEPT, Ordered, generator, kept
+from hmgan.data.order import KEPT, Ordered, generator
 
 
 class _Round(NamedTuple):
-    """Which part each of a round's positions is of, and which of that part's positions in the round."""
+    """For each position of a round its part, and which of that part's positions in the round it is."""
 
     part_L: NDArray[np.int64]
     number_L: NDArray[np.int64]
 
 
 class _Window(NamedTuple):
-    """A window of one part: its positions there, the position of all that its end has, and its shards."""
+    """A window of one part: its own positions, the overall position of its end, and its shards."""
 
     first: int
     end: int
@@ -30,11 +30,11 @@ class _Window(NamedTuple):
 
 
 class Interleaved:
-    """Takes `counts[m]` images of part m in every round, spread over it, at places that are drawn anew for each round.
+    """Takes `counts[m]` images of part m in every round, at positions drawn anew for each round.
 
-    A part goes on from round to round in its own order: none of its images comes again before all of them were shown.
-    Part m's number of images up to any position is within 2 of its share, and exact at the end of a round. (Stratified:
-    of a part's j-th image the place in the round is drawn from [j, j + 1) / counts[m].) Any position is found at once.
+    Each part keeps its own order across rounds: none of its images comes again before all of them were shown. Part m's
+    number of images up to any position is within 2 of its share, and exact at the end of a round: the position of its
+    j-th image in the round is drawn from [j, j + 1) / counts[m]. Any position is found at once.
 
     Args:
         orders: of the parts.
@@ -50,7 +50,7 @@ class Interleaved:
         self._length = int(self._counts.sum())
         self._part_L = np.repeat(np.arange(len(counts)), counts)
         self._number_L = np.concatenate([np.arange(count) for count in counts])
-        self._rounds: OrderedDict[int, _Round] = OrderedDict()
+        self._round = lru_cache(KEPT + 1)(self._drawn)
         self._windows: dict[int, _Window] = {}
 
     def __getitem__(self, c: int) -> int:
@@ -72,13 +72,10 @@ class Interleaved:
         return min(window.end_of_all for window in windows), sorted({s for window in windows for s in window.shards})
 
     def _position(self, part: int, position: int) -> int:
-        """Where a part's own position is among all."""
+        """The overall position of a part's own one."""
         number, wanted = divmod(position, int(self._counts[part]))
         parts, numbers = self._round(number)
         return number * self._length + int(np.flatnonzero((parts == part) & (numbers == wanted))[0])
-
-    def _round(self, number: int) -> _Round:
-        return kept(self._rounds, number, lambda: self._drawn(number), KEPT + 1)
 
     def _drawn(self, number: int) -> _Round:
         uniform_L = torch.rand(self._length, generator=generator(f"{self._key}/{number}"), dtype=torch.float64).numpy()

@@ -1,124 +1,90 @@
-"""Batches for one rank, from any step on; and all images of a class, for evaluation."""
+"""Batches for one rank, from any step on."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import count, repeat
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
-from hmgan.data.images import STRICT, Images, Tolerance
+from hmgan.data.images import Images, Reading
 from hmgan.data.order import WINDOW
 from hmgan.errors import DamageError, UserError
 from hmgan.types import Batch
 
+T = TypeVar("T")
 
-def batches(
-    data: Images,
-    *,
-    batch_per_rank: int,
-    rank: int,
-    world: int,
-    seed: int,
-    start_step: int = 0,
-    workers: int = 0,
-    tolerance: Tolerance = STRICT,
-) -> Iterator[Batch]:
+
+def batches(data: Images, reading: Reading) -> Iterator[Batch]:
     """Training batches without end, images uint8 [B, 3, H, W], the channels of a pixel side by side in memory.
 
-    The batch of a step depends on the arguments only: not on `workers`, nor on where the run was resumed. Do not hand
-    it to `accelerate.prepare`, which would shard it a second time.
+    A step's batch depends on neither the number of workers nor where the run was resumed. Only this process asks an
+    object store for anything. Do not hand the batches to `accelerate.prepare`, which would shard them a second time.
 
-    Args:
-        start_step: steps already taken; the first batch is that of this step.
-        workers: processes that decode ahead; 0 decodes in this one. Only this one asks an object store for anything.
-        tolerance: of damaged images.
-
-    Raises: UserError for counts out of range, a store that fails, or more damaged images than tolerated.
+    Raises: UserError for a store that fails, or more damaged images than tolerated.
     """
-    check_counts(batch_per_rank, rank, world, start_step, workers)
-    return _batches(_Steps(data, seed, batch_per_rank, rank, world), start_step, workers, tolerance)
+    steps = _Steps(data, reading)
+    damaged: set[int] = set()
+    told: set[str] = set()
+
+    def read(position: int, out_HW3: NDArray[np.uint8]) -> int:
+        """Reads the image at a position of the order, or at the next one that is whole."""
+        for image in map(steps.order.__getitem__, count(position)):
+            try:
+                return data.read_into(image, out_HW3)
+            except DamageError as error:
+                damaged.add(image)
+                if len(damaged) > reading.tolerated * len(data):
+                    raise
+                if str(error) not in told:
+                    told.add(str(error))
+                    reading.report(f"left out, {len(damaged)} of {len(data)} images by now: {error}")
+        raise AssertionError
+
+    decoded = _decoded_ahead(steps, reading) if reading.workers else repeat(None)
+    for step, batch in zip(count(reading.start_step), decoded, strict=False):
+        if not reading.workers:
+            steps.prefetch(step)
+        yield read_batch(data.resolution, steps.positions(step), read) if batch is None else batch
 
 
-def check_counts(batch_per_rank: int, rank: int, world: int, start_step: int, workers: int) -> None:
-    """Raises UserError for counts out of range."""
-    for name, value, least in (
-        ("data.batch_per_rank", batch_per_rank, 1),
-        ("data.workers", workers, 0),
-        ("start_step", start_step, 0),
-    ):
-        if value < least:
-            raise UserError(f"{name} must be at least {least}, got {value}; raise it")
-    if not 0 <= rank < world:
-        raise ValueError(f"rank must lie in 0..{world - 1}, got {rank}")
-
-
-def _read(data: Images, places: Sequence[int], read: Callable[[int, NDArray[np.uint8]], int]) -> Batch:
-    """One image after the other, each decoded in its place in the batch."""
+def read_batch(size: int, items: Sequence[T], read: Callable[[T, NDArray[np.uint8]], int]) -> Batch:
+    """Reads images of `size` pixels one after the other, each decoded in its place in the batch."""
     # numpy's memory and not torch's: the kernel backs large batches of it with large pages, and faults far less often.
-    pixels_BHW3 = np.empty((len(places), data.resolution, data.resolution, 3), np.uint8)
-    labels = [read(place, out_HW3) for place, out_HW3 in zip(places, pixels_BHW3, strict=True)]
+    pixels_BHW3 = np.empty((len(items), size, size, 3), np.uint8)
+    labels = [read(item, out_HW3) for item, out_HW3 in zip(items, pixels_BHW3, strict=True)]
     return Batch(torch.from_numpy(pixels_BHW3).permute(0, 3, 1, 2), torch.tensor(labels))
 
 
 class _Steps:
     """The images of every step of one rank."""
 
-    def __init__(self, data: Images, seed: int, batch: int, rank: int, world: int) -> None:
-        self.data, self.batch, self.rank, self.world = data, batch, rank, world
-        self.order = data.order(seed=seed, window=WINDOW)
+    def __init__(self, data: Images, reading: Reading) -> None:
+        self.data, self._reading = data, reading
+        self.order = data.order(seed=reading.seed, window=WINDOW)
         self._ahead_until = -1  # position at which the window ends whose shards are at hand or on their way
 
     def positions(self, step: int) -> range:
-        first = (step * self.world + self.rank) * self.batch
-        return range(first, first + self.batch)
+        first = (step * self._reading.world + self._reading.rank) * self._reading.batch_per_rank
+        return range(first, first + self._reading.batch_per_rank)
 
-    def read_ahead(self, step: int) -> None:
-        """Has reading ahead go on as far as the images of a step need."""
+    def prefetch(self, step: int) -> None:
+        """Prefetches the shards that the images of a step need."""
         last = self.positions(step)[-1]
         if last >= self._ahead_until:
             self._ahead_until, shards = self.order.window(last)
             _, following = self.order.window(self._ahead_until)
-            self.data.read_ahead([self._rotated(shards), self._rotated(following)])
-
-    def images(self, step: int) -> list[int]:
-        return [self.order[c] for c in self.positions(step)]
+            self.data.prefetch([self._rotated(shards), self._rotated(following)])
 
     def _rotated(self, shards: list[int]) -> list[int]:
         """Ranks of one machine share a cache: each begins elsewhere, and finds there what the others have fetched."""
-        first = len(shards) * self.rank // self.world
+        first = len(shards) * self._reading.rank // self._reading.world
         return shards[first:] + shards[:first]
-
-
-def _batches(steps: _Steps, start: int, workers: int, tolerance: Tolerance) -> Iterator[Batch]:
-    damaged: set[int] = set()
-    told: set[str] = set()
-
-    def read(position: int, out_HW3: NDArray[np.uint8]) -> int:
-        """The image at a position of the order, or at the next one that is whole."""
-        for place in count(position):
-            image = steps.order[place]
-            try:
-                return steps.data.read_into(image, out_HW3)
-            except DamageError as error:
-                damaged.add(image)
-                if len(damaged) > tolerance.share * len(steps.data):
-                    raise
-                if str(error) not in told:
-                    told.add(str(error))
-                    tolerance.report(f"left out, {len(damaged)} of {len(steps.data)} images by now: {error}")
-        raise AssertionError
-
-    ahead = _decoded_ahead(steps, start, workers) if workers else repeat(None)
-    for step, batch in zip(count(start), ahead, strict=False):
-        if not workers:
-            steps.read_ahead(step)
-        yield _read(steps.data, steps.positions(step), read) if batch is None else batch
 
 
 class _Reader:
@@ -129,20 +95,21 @@ class _Reader:
 
     def __getitems__(self, images: list[int]) -> Batch | None:
         try:
-            return _read(self._data, images, self._data.read_into)
+            return read_batch(self._data.resolution, images, self._data.read_into)
         except UserError:
             return None
 
 
 def as_read(result: Any) -> Any:
+    """A `collate_fn` that leaves what was read as it is."""
     return result
 
 
-def _decoded_ahead(steps: _Steps, start: int, workers: int) -> Iterator[Batch | None]:
+def _decoded_ahead(steps: _Steps, reading: Reading) -> Iterator[Batch | None]:
     def at_hand() -> Iterator[list[int]]:
-        for step in count(start):
-            steps.read_ahead(step)
-            images = steps.images(step)
+        for step in count(reading.start_step):
+            steps.prefetch(step)
+            images = [steps.order[c] for c in steps.positions(step)]
             with suppress(DamageError):  # told when its turn comes
                 steps.data.fetch(images)
             yield images
@@ -150,7 +117,7 @@ def _decoded_ahead(steps: _Steps, start: int, workers: int) -> Iterator[Batch | 
     loader: Iterable[Batch | None] = DataLoader(
         _Reader(steps.data),  # type: ignore[arg-type]
         batch_sampler=at_hand(),
-        num_workers=workers,
+        num_workers=reading.workers,
         collate_fn=as_read,
         pin_memory=torch.cuda.is_available(),  # in a thread beside this one
         # Its own generator: DataLoader seeds its workers from the global one otherwise, and shifts every other draw.

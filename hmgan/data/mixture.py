@@ -1,4 +1,4 @@
-"""Several packed sets as one, in shares, with classes equally often where that is wanted. N images, S shards."""
+"""Several packed sets as one, in given shares, with balanced classes on request. N images, S shards."""
 
 from __future__ import annotations
 
@@ -30,11 +30,10 @@ LONGEST_ROUND = 10_000  # positions, after which the shares are exact
 class Mixture(Indexed, Dataset[tuple[Tensor, int]]):
     """The images of all sets, numbered one set after the other. A class is the same class in every set by its name.
 
-    Without weights the sets are one set, whose images are shown once in an epoch. With weights each set goes through
-    its own images again and again, none of them twice before all of them once, in its share of the positions; so a
-    small set with a large weight is repeated more often. Balanced, the classes of a set (of all, without weights) take
-    their turns in the same way, in equal shares. Balancing keeps 8 bytes an image in memory, and a window a class,
-    which is as many times smaller as there are classes.
+    Without weights the sets are one set, and an epoch shows each image once. With weights each set has epochs of its
+    own and its share of the positions, so a small set with a large weight is repeated more often. With `balance` the
+    classes of a set (of all sets, without weights) have equal shares in the same way. Balancing keeps 8 bytes per image
+    in memory, and a window per class, which is as many times smaller as there are classes.
 
     Args:
         sets: their images must be of one size.
@@ -42,8 +41,8 @@ class Mixture(Indexed, Dataset[tuple[Tensor, int]]):
         weights: of each set, relative to each other; none: the sets are one.
         balance: show the classes equally often.
 
-    Raises: UserError for sets of several sizes, a class of a set that is not in `classes`, or weights that are no ratio
-        of small whole numbers.
+    Raises: UserError for sets of several sizes, a class that is not in `classes`, or weights that are no ratio of
+        small whole numbers.
     """
 
     def __init__(
@@ -56,13 +55,12 @@ class Mixture(Indexed, Dataset[tuple[Tensor, int]]):
     ) -> None:
         self._sets, self._balance = list(sets), balance
         first = self._sets[0]
-        for other in self._sets:
-            if other.resolution != first.resolution:
+        for each in self._sets:
+            if each.resolution != first.resolution:
                 raise UserError(
                     f"images that are mixed must be of one size, got {first.resolution} px in {first.index.folder} and "
-                    f"{other.resolution} px in {other.index.folder}; pack one again with --resolution"
+                    f"{each.resolution} px in {each.index.folder}; pack one again with --resolution"
                 )
-        for each in self._sets:
             each.sharing = len(self._sets)
         self.resolution = first.resolution
         self.classes = tuple(classes) if classes is not None else first.classes
@@ -71,16 +69,18 @@ class Mixture(Indexed, Dataset[tuple[Tensor, int]]):
         self._true_label_of = self._label_of
         self._images = list(accumulate(map(len, self._sets), initial=0))  # set m's are from [m] to [m + 1]
         self._shards = list(accumulate((len(each.index.shards) for each in self._sets), initial=0))
-        self.counts = self._counted()
+        counts = np.zeros(len(self.classes), np.int64)
+        for each, table in zip(self._sets, self._label_of, strict=True):
+            counts[table] += each.counts
+        self.counts = tuple(counts.tolist())
 
     @property
     def labels(self) -> Tensor:
-        """Made anew each time: they are not kept for a large set."""
         return torch.from_numpy(self._labels(self._label_of))
 
     @property
     def digest(self) -> str:
-        """Identifies the images, the labels and their numbers, and not the order in which they are shown."""
+        """Leaves out the order in which the images are shown."""
         tables = [table.tolist() for table in self._label_of]
         parts = [str(tables), *self.classes, *(each.digest for each in self._sets)]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
@@ -90,7 +90,7 @@ class Mixture(Indexed, Dataset[tuple[Tensor, int]]):
         return tuple(each.index for each in self._sets)
 
     def unlabelled(self) -> Mixture:
-        """The same images in the same order, all of one class. What is balanced stays balanced."""
+        """What is balanced stays balanced."""
         view = copy.copy(self)
         view._sets = [copy.copy(each) for each in self._sets]  # with open files of their own
         view.classes, view.counts = (UNLABELLED,), (len(self),)
@@ -110,11 +110,6 @@ class Mixture(Indexed, Dataset[tuple[Tensor, int]]):
     def __len__(self) -> int:
         return self._images[-1]
 
-    def __getitem__(self, i: int) -> tuple[Tensor, int]:
-        m, item = self._at(i)
-        image, label = self._sets[m][item]
-        return image, int(self._label_of[m][label])
-
     def read_into(self, i: int, out_HW3: NDArray[np.uint8]) -> int:
         m, item = self._at(i)
         return int(self._label_of[m][self._sets[m].read_into(item, out_HW3)])
@@ -128,19 +123,16 @@ class Mixture(Indexed, Dataset[tuple[Tensor, int]]):
         shard, key = self._sets[m].place(item)
         return f"{self._sets[m].index.folder}/{shard}", key
 
-    def read_ahead(self, windows: Sequence[Sequence[int]]) -> None:
-        """The sets share one cache: what it must hold of the others counts for each."""
+    def prefetch(self, windows: Sequence[Sequence[int]]) -> None:
+        """As the sets share one cache, what it must hold of the others counts for each."""
         parts = [[self._of_set(m, window) for window in windows] for m in range(len(self._sets))]
         sizes = [each.cached_bytes(part[0]) for each, part in zip(self._sets, parts, strict=True)]
         for each, part, size in zip(self._sets, parts, sizes, strict=True):
-            each.read_ahead(part, beside=sum(sizes) - size)
+            each.prefetch(part, beside=sum(sizes) - size)
 
     def fetch(self, items: Iterable[int]) -> None:
-        of_set: dict[int, list[int]] = {}
-        for m, item in map(self._at, items):
-            of_set.setdefault(m, []).append(item)
-        for m, some in of_set.items():
-            self._sets[m].fetch(some)
+        for m, item in map(self._at, sorted(items)):
+            self._sets[m].fetch([item])
 
     def close(self) -> None:
         for each in self._sets:
@@ -166,16 +158,9 @@ class Mixture(Indexed, Dataset[tuple[Tensor, int]]):
             )
         return np.array([self.classes.index(name) for name in one.classes], np.int64)
 
-    def _counted(self) -> tuple[int, ...]:
-        counts = np.zeros(len(self.classes), np.int64)
-        for each, table in zip(self._sets, self._label_of, strict=True):
-            counts[table] += each.counts
-        return tuple(counts.tolist())
-
     def _labels(self, tables: Sequence[NDArray[np.int64]], first: int = 0, end: int | None = None) -> NDArray[np.int64]:
         """Of the sets from `first` up to `end`."""
-        sets = zip(self._sets[first:end], tables[first:end], strict=True)
-        return np.concatenate([table[each.labels.numpy()] for each, table in sets])
+        return np.concatenate([tables[m][self._sets[m].labels.numpy()] for m in range(len(self._sets))[first:end]])
 
     def _order(self, first: int, end: int, name: str, seed: int, window: int) -> Ordered:
         """Of the sets from `first` up to `end` as one."""

@@ -1,10 +1,11 @@
-"""Images by name: a registry entry, which is packed on first use, folders and URLs of shards, or several of them."""
+"""Images by name: registry entries, which are packed on first use, and folders or URLs of shards."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from hmgan.config import entries
 from hmgan.config.settings import Data
@@ -38,7 +39,7 @@ def open_images(data: Data | None, *, labelled: bool = True, report: Report = pr
 
 
 def open_training(data: Data | None, *, labelled: bool, report: Report = print) -> Shown:
-    """As `open_images`; shards without an index are told by `data.reader`."""
+    """As `open_images`, and shards without an index where `data.reader` says so."""
     if data is None or data.reader == "index":
         return open_images(data, labelled=labelled, report=report)
     from hmgan.data.streamed import Streamed  # here, because webdataset takes a while to import
@@ -60,8 +61,8 @@ def open_data(name: str | None, report: Report = print) -> Images:
 def scored_against(data: Data | None, instead: str | None = None) -> Data | None:
     """The images that scores of a training on `data` are against.
 
-    They are those of `instead`, or else those that a registry entry sets apart, or else the training images. All of
-    those of the classes that it trains on: neither in shares nor so many per class.
+    These are `instead`, or else what a registry entry sets apart, or else the training images: all of those of the
+    classes trained on, without shares or limits per class.
     """
     if data is None:
         return None if instead is None else Data(sources=[instead])
@@ -80,9 +81,12 @@ def scored_against(data: Data | None, instead: str | None = None) -> Data | None
 
 def held_out(name: str) -> str:
     """The images that a registry entry sets apart for scores, or these."""
-    if name in entries.entries("dataset"):
-        return str(entries.entry("dataset", name).get("heldout", name))
-    return name
+    return str(_entry(name).get("heldout", name))
+
+
+def _entry(name: str) -> Mapping[str, Any]:
+    """The data set's entry in the registry; empty for a path or URL."""
+    return entries.entry("dataset", name) if name in entries.entries("dataset") else {}
 
 
 def _mixed(data: Data, labelled: bool, report: Report) -> Images:
@@ -100,7 +104,7 @@ def _mixed(data: Data, labelled: bool, report: Report) -> Images:
 
 
 def _all_classes(sets: Sequence[ShardSet], labelled: bool) -> Sequence[str]:
-    """Those of the first set, which all must have if labels are used; else those of any."""
+    """The first set's, which all must have if labels are used; without labels, those of any set."""
     if not labelled:
         return list(dict.fromkeys(name for each in sets for name in each.classes))
     first = sets[0]
@@ -114,7 +118,7 @@ def _all_classes(sets: Sequence[ShardSet], labelled: bool) -> Sequence[str]:
 
 
 def _part(whole: ShardSet, classes: Sequence[str], per_class: int) -> ShardSet:
-    """Of one set, the classes that it has of those wanted."""
+    """A set reduced to those of the wanted classes that it has."""
     own = [name for name in classes if name in whole.classes]
     if not own:
         raise UserError(
@@ -125,11 +129,8 @@ def _part(whole: ShardSet, classes: Sequence[str], per_class: int) -> ShardSet:
 
 
 def _mix(name: str) -> Data | None:
-    """What a registry entry mixes, its paths made whole."""
-    if name not in entries.entries("dataset"):
-        return None
-    table = entries.entry("dataset", name).get("mix")
-    if table is None:
+    """What a registry entry mixes, with paths relative to the entry resolved."""
+    if (table := _entry(name).get("mix")) is None:
         return None
     mix, folder = Data.model_validate(table), entries.place("dataset", name).parent
     known = entries.entries("dataset")
@@ -138,8 +139,7 @@ def _mix(name: str) -> Data | None:
 
 
 def _opened(name: str, report: Report) -> ShardSet:
-    if name in entries.entries("dataset"):
-        table = entries.entry("dataset", name)
+    if table := _entry(name):
         if "mix" in table:
             raise UserError(
                 f"data set {name!r} is a mixture, with settings of its own; give it alone and without others, "
@@ -157,7 +157,7 @@ def _opened(name: str, report: Report) -> ShardSet:
 
 def _packed(name: str, report: Report) -> Path:
     """Packs an embedded set once per machine; the folder is named after what goes in."""
-    table = entries.entry("dataset", name)
+    table = _entry(name)
     images = embedded(table["embedded"])
     digest = hashlib.sha256(repr(sorted(table.items())).encode())
     for path in sorted(images.iterdir()):

@@ -1,27 +1,23 @@
-"""The global order of the images: a formula, the same for every number of ranks. n images, S shards, W ranks of B."""
+"""The global order of the images, whatever the number of ranks. n images, S shards, W ranks with B images each."""
 
 from __future__ import annotations
 
 import hashlib
 from bisect import bisect_right
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
-from typing import NamedTuple, Protocol, TypeVar
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 WINDOW = 1 << 16  # images that are mixed with each other; a set of no more than this is permuted as a whole
-KEPT = 2  # a batch may lie across two windows, and across two epochs
-
-
-K = TypeVar("K", bound=Hashable)
-V = TypeVar("V")
+KEPT = 2  # windows and epochs in memory: a batch may lie across two
 
 
 class Ordered(Protocol):
-    """Images in an order without end, each found at once. `n` of them are an epoch."""
+    """An endless order of images, each found at once. `n` of them are an epoch."""
 
     @property
     def n(self) -> int: ...
@@ -29,7 +25,7 @@ class Ordered(Protocol):
         """The image at position c, counted over all ranks and steps."""
 
     def window(self, c: int, /) -> tuple[int, list[int]]:
-        """A position after c, and the shards, in rising order, of all images from c on up to there."""
+        """A position after c, and the shards, in rising order, of all images from c up to there."""
 
 
 def indices(order: Ordered, step: int, *, batch_per_rank: int, rank: int, world: int) -> list[int]:
@@ -43,16 +39,16 @@ class _Epoch(NamedTuple):
 
     shards: NDArray[np.int64]  # [S], counted among those that hold images
     shard_cuts: list[int]  # window w holds shards[shard_cuts[w] : shard_cuts[w + 1]]
-    position_cuts: list[int]  # and the positions from position_cuts[w] on
+    position_cuts: list[int]  # and begins at position position_cuts[w]
 
 
 class Order:
     """Which image the c-th one shown is, counted over all ranks and steps.
 
-    Epoch, k = divmod(c, n). The shards are permuted and cut into windows of about `window` images; position k then is
-    an image of its window, whose images are permuted in turn. So any position is found at once, a window needs its own
-    shards only, and memory is 8 bytes a shard and an image of a window, whatever n is. Where one window holds all, as
-    it does up to `window` images, the order is randperm(n, generator(seed, epoch)).
+    With epoch, k = divmod(c, n), the shards are permuted and cut into windows of about `window` images, and the images
+    of each window are permuted in turn. So any position is found at once, a window needs only its own shards, and
+    memory is 8 bytes per shard and per image of a window, whatever n is. Up to `window` images, the order is
+    randperm(n, generator(seed, epoch)).
 
     c = step * W * B + rank * B + j cuts the same sequence into steps and ranks, whatever W and B are.
 
@@ -60,8 +56,8 @@ class Order:
         sizes_S: images of each shard; those of shard s are numbered from sum(sizes_S[:s]) on.
         seed: another seed gives another order.
         window: images; a window is up to one shard larger or smaller.
-        images: their numbers, where this is the order of a part of a set; left out: 0, 1, ....
-        name: of the part; parts of other names have other orders inside their windows, and the same order of shards.
+        images: the images' numbers in a larger set; left out: 0, 1, ....
+        name: of this subset; other names give other orders inside the windows, and the same order of shards.
     """
 
     def __init__(
@@ -81,12 +77,12 @@ class Order:
         if self.n < 1:
             raise ValueError(f"an order needs 1 image or more, got {self.n}")
         self._windows = -(-self.n // window)
-        self._epochs: OrderedDict[int, _Epoch] = OrderedDict()
-        self._permutations: OrderedDict[tuple[int, int], NDArray[np.int64]] = OrderedDict()
+        self._epoch = lru_cache(KEPT)(self._cut)
+        self._permutation = lru_cache(KEPT)(self._permuted_images)
 
     def __getitem__(self, c: int) -> int:
         epoch, window, offset = self._place(c)
-        image = int(kept(self._permutations, (epoch, window), lambda: self._permutation(epoch, window))[offset])
+        image = int(self._permutation(epoch, window)[offset])
         return image if self._images is None else int(self._images[image])
 
     def window(self, c: int) -> tuple[int, list[int]]:
@@ -103,19 +99,16 @@ class Order:
         window = bisect_right(cuts, k) - 1
         return epoch, window, k - cuts[window]
 
-    def _epoch(self, epoch: int) -> _Epoch:
-        return kept(self._epochs, epoch, lambda: self._cut(epoch))
-
     def _cut(self, epoch: int) -> _Epoch:
-        shards = self._permuted(f"shards/{self.seed}/{epoch}")
+        shards = self._permuted_shards(f"shards/{self.seed}/{epoch}")
         ends = np.cumsum(self._bounds[shards + 1] - self._bounds[shards])
         starts = np.concatenate([[0], ends[:-1]])
         # The window of a shard follows from where it starts, so that windows are of one size, the last one too.
         _, firsts = np.unique(starts * self._windows // self.n, return_index=True)
         return _Epoch(shards, [*firsts.tolist(), len(shards)], [*starts[firsts].tolist(), self.n])
 
-    def _permuted(self, key: str) -> NDArray[np.int64]:
-        """The shards in an epoch's order. Parts of a set leave those out that they have no image in, and agree else."""
+    def _permuted_shards(self, key: str) -> NDArray[np.int64]:
+        """The shards in an epoch's order, the same for all subsets of a set but for shards without images of theirs."""
         if not self._name:
             return _randperm(len(self._filled), key)
         place_S = np.argsort(_randperm(self._total, key))
@@ -126,23 +119,13 @@ class Order:
         plan = self._epoch(epoch)
         return np.sort(plan.shards[plan.shard_cuts[window] : plan.shard_cuts[window + 1]])
 
-    def _permutation(self, epoch: int, window: int) -> NDArray[np.int64]:
+    def _permuted_images(self, epoch: int, window: int) -> NDArray[np.int64]:
         """The images of a window in the order shown."""
         shards = self._shards(epoch, window)
         images = np.concatenate([np.arange(self._bounds[s], self._bounds[s + 1]) for s in shards])
-        # The first window's key is that of an epoch without windows: results from before there were any stay the same.
+        # The first window has the key that an epoch had before there were windows, so that results stay the same.
         suffix = f"/{window}" if window else ""
         return images[_randperm(len(images), f"order/{self._name}{self.seed}/{epoch}{suffix}")]
-
-
-def kept(cache: OrderedDict[K, V], key: K, make: Callable[[], V], most: int = KEPT) -> V:
-    """The value of a key, made where it is not among the last `most` that were asked for."""
-    if key not in cache:
-        cache[key] = make()
-        if len(cache) > most:
-            cache.popitem(last=False)
-    cache.move_to_end(key)
-    return cache[key]
 
 
 def _randperm(n: int, key: str) -> NDArray[np.int64]:
@@ -150,6 +133,7 @@ def _randperm(n: int, key: str) -> NDArray[np.int64]:
 
 
 def generator(key: str) -> torch.Generator:
+    """A generator of its own for every key."""
     # Hashed: torch's CPU generator uses the low 32 bits of a seed only, and seed + epoch would repeat across seeds.
     seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "little") >> 1
     return torch.Generator().manual_seed(seed)

@@ -1,4 +1,4 @@
-"""Packed images as a map-style data set: an index, and reads at known places in the tar files."""
+"""Packed images as a map-style data set: an index, and reads at known offsets in the tar files."""
 
 from __future__ import annotations
 
@@ -36,11 +36,10 @@ class ShardSet(Indexed, Dataset[tuple[Tensor, int]]):
         source: the path or URL of a folder that `pack` wrote, or its index.
         resolution: pixels that the images must have; left out: any.
         classes: use these only, relabelled 0, 1, ... in this order; left out: all.
-        per_class: use the first so many images of each class; 0: all. (Packing shuffles, so they are a random choice.)
+        per_class: use the first so many images of each class, a random choice since packing shuffles; 0: all.
 
     Shapes: item i is (uint8 [3, H, W], int); labels is int64 [N].
-    Raises: UserError if the set does not fit the arguments, or when an image cannot be read; DamageError if it never
-        can.
+    Raises: UserError if the set does not fit the arguments or an image cannot be read; DamageError if it never can.
 
     Reads are `os.pread`, which moves no shared position: forked and spawned workers can read at once. Not for threads.
     """
@@ -53,9 +52,9 @@ class ShardSet(Indexed, Dataset[tuple[Tensor, int]]):
         classes: Sequence[str] | None = None,
         per_class: int = 0,
     ) -> None:
+        self._files: OrderedDict[int, int] = OrderedDict()  # first: `close` runs even if the rest fails
         self.index = source if isinstance(source, Index) else read_index(source)
-        self._files: OrderedDict[int, int] = OrderedDict()
-        self.sharing = 1  # sets of one process that read in turns: so many times fewer files stay open of each
+        self.sharing = 1  # sets that one process reads in turns, which share OPEN_FILES
         if resolution not in (None, self.index.resolution):
             raise UserError(
                 f"the data in {self.index.folder} is {self.index.resolution} px, the network wants {resolution} px; "
@@ -93,13 +92,11 @@ class ShardSet(Indexed, Dataset[tuple[Tensor, int]]):
 
     @property
     def digest(self) -> str:
-        """Identifies the images, the labels and their order."""
         if not self._chosen:
             return self.index.digest
         return hashlib.sha256("\n".join((self.index.digest, *self._chosen)).encode()).hexdigest()
 
     def unlabelled(self) -> ShardSet:
-        """The same images in the same order, all of one class."""
         if self.classes == (UNLABELLED,):
             return self
         view = copy.copy(self)
@@ -110,11 +107,6 @@ class ShardSet(Indexed, Dataset[tuple[Tensor, int]]):
 
     def __len__(self) -> int:
         return self._length
-
-    def __getitem__(self, i: int) -> tuple[Tensor, int]:
-        pixels_HW3 = np.empty((self.resolution, self.resolution, 3), np.uint8)
-        label = self.read_into(i, pixels_HW3)
-        return torch.from_numpy(pixels_HW3).permute(2, 0, 1).contiguous(), label
 
     def read_into(self, i: int, out_HW3: NDArray[np.uint8]) -> int:
         row = self._row(i)
@@ -129,26 +121,19 @@ class ShardSet(Indexed, Dataset[tuple[Tensor, int]]):
         return int(self._label_of[self.index.label[row]])
 
     def shard_of(self, i: int) -> int:
-        """The number of the shard that an image lies in."""
         return int(self.index.shard[self._row(i)])
 
-    def read_ahead(self, windows: Sequence[Sequence[int]], beside: int = 0) -> None:
-        """Have shards at hand soon: those of the first window, then those of the next.
-
-        Args:
-            beside: bytes that other sets keep in the same cache.
-        """
-        self.index.folder.read_ahead([[self.index.shards[shard] for shard in window] for window in windows], beside)
+    def prefetch(self, windows: Sequence[Sequence[int]], beside: int = 0) -> None:
+        """Prefetches shards; `beside` are the bytes that other sets keep in the same cache."""
+        self.index.folder.prefetch([[self.index.shards[shard] for shard in window] for window in windows], beside)
 
     def cached_bytes(self, shards: Iterable[int]) -> int:
         """What shards take up in the cache; nothing where they are read in place."""
         return sum(self.index.shards[shard].bytes for shard in shards) if self.index.folder.cached else 0
 
     def fetch(self, items: Iterable[int]) -> None:
-        """Have the shards of these images at hand, for processes that cannot fetch them themselves."""
         for shard in sorted(set(map(self.shard_of, items))):
-            if shard not in self._files:
-                self._open(shard)
+            self._opened(shard)
 
     def __getstate__(self) -> dict[str, Any]:
         # A spawned worker opens its own files: descriptors are numbers that mean nothing there.
@@ -158,15 +143,13 @@ class ShardSet(Indexed, Dataset[tuple[Tensor, int]]):
         self.close()
 
     def place(self, i: int) -> tuple[str, str]:
-        """The shard that holds an image, and its key in there; where it starts, if its tar header is damaged."""
+        """The image's shard and key; the byte it starts at, if its tar header is damaged."""
         row = self._row(i)
         return self.index.shards[self.index.shard[row]].name, self._key(row) or f"byte {self.index.offset[row]}"
 
     def close(self) -> None:
-        """Close the shards; a later read opens them again."""
-        files: OrderedDict[int, int] = self.__dict__.get("_files", OrderedDict())
-        while files:
-            os.close(files.popitem()[1])
+        while self._files:
+            os.close(self._files.popitem()[1])
 
     def _relabelled(self) -> NDArray[np.int64]:
         """[classes of the index] positions in `self.classes`; -1 where a class is not in use."""
@@ -178,12 +161,12 @@ class ShardSet(Indexed, Dataset[tuple[Tensor, int]]):
             raise UserError(f"no class {unknown[0]!r} in {index.folder}; its classes: {known}")
         if not self.classes:
             raise UserError(f"classes must name at least one class, got none; its classes: {', '.join(index.classes)}")
-        place = np.full(len(index.classes), -1, np.int64)
-        place[[index.classes.index(name) for name in self.classes]] = np.arange(len(self.classes))
-        return place
+        labels = np.full(len(index.classes), -1, np.int64)
+        labels[[index.classes.index(name) for name in self.classes]] = np.arange(len(self.classes))
+        return labels
 
     def _keep_first(self, per_class: int) -> None:
-        labels = self._label_of[self.index.label if self._rows is None else self.index.label[self._rows]]
+        labels = self.labels.numpy()
         kept = []
         for label, (name, count) in enumerate(zip(self.classes, self.counts, strict=True)):
             if count < per_class:
@@ -226,13 +209,12 @@ class ShardSet(Indexed, Dataset[tuple[Tensor, int]]):
         return content
 
     def _pread(self, row: int, offset: int, length: int) -> bytes:
-        shard = int(self.index.shard[row])
-        if shard not in self._files:
-            self._open(shard)
-        self._files.move_to_end(shard)
-        return os.pread(self._files[shard], length, offset)
+        return os.pread(self._opened(int(self.index.shard[row])), length, offset)
 
-    def _open(self, shard: int) -> None:
-        self._files[shard] = self.index.folder.open(self.index.shards[shard])
-        if len(self._files) > max(1, OPEN_FILES // self.sharing):
-            os.close(self._files.popitem(last=False)[1])
+    def _opened(self, shard: int) -> int:
+        if shard not in self._files:
+            self._files[shard] = self.index.folder.open(self.index.shards[shard])
+            if len(self._files) > max(1, OPEN_FILES // self.sharing):
+                os.close(self._files.popitem(last=False)[1])
+        self._files.move_to_end(shard)
+        return self._files[shard]

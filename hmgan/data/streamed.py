@@ -7,7 +7,6 @@ import io
 import random
 from collections.abc import Iterator, Sequence
 from itertools import count, islice
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,8 +17,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from hmgan.data.decode import SizeError, decode_into
-from hmgan.data.images import STRICT, Images, Tolerance
-from hmgan.data.loader import as_read, check_counts
+from hmgan.data.images import Images, Reading
+from hmgan.data.loader import as_read, read_batch
 from hmgan.data.tarstream import Sample, samples, shards_in
 from hmgan.errors import UserError
 from hmgan.types import UNLABELLED, Batch
@@ -32,15 +31,15 @@ LOOKED_AT = 1000  # samples, for the first of each class
 class Streamed:
     """Images of WebDataset shards as they come.
 
-    Its limits, beside those sets that have an index:
-    - No exact resume. A stream has no place to go on from: a resumed run draws its images anew, and says so.
+    Its limits, compared with sets that have an index:
+    - No exact resume: a resumed run draws its images anew, and says so.
     - The order depends on the numbers of ranks and workers. Every pass reads each shard once, by one worker of one
-      rank; but a worker whose shards are small begins its next pass earlier, so that among as many images as there are
-      some may come twice and others not at all.
-    - Shards must be as many as ranks x workers, or more.
-    - Images are mixed among the last `buffer` of a worker only.
+      rank; a worker with small shards begins its next pass earlier, so within an epoch some images may come twice and
+      others not at all.
+    - There must be at least ranks x workers shards.
+    - Images are shuffled only among the last `buffer` of a worker.
     - No weights, balancing, `per_class`, scores, or learned z; no damage is tolerated; a cut shard is found at its end.
-    - Each worker reads its shards from the store itself, without a cache: every pass downloads everything again.
+    - Each worker reads from the store itself, without a cache: every pass downloads everything again.
 
     Args:
         sources: folders or URLs of shards.
@@ -53,8 +52,7 @@ class Streamed:
     def __init__(self, sources: Sequence[str], *, classes: Sequence[str], buffer: int) -> None:
         self.shards = [shard for place in sources for shard in shards_in(place)]
         self.classes, self._buffer = tuple(classes) or (UNLABELLED,), buffer
-        self._label_of = {str(label): label for label in range(len(classes))}
-        self._label_of |= {name: label for label, name in enumerate(classes)}
+        self._label_of = {str(i): i for i in range(len(classes))} | {name: i for i, name in enumerate(classes)}
         self.resolution = _side(next(samples(self.shards[:1], labelled=False)))
 
     def unlabelled(self) -> Streamed:
@@ -66,11 +64,11 @@ class Streamed:
         raise UserError(f'{what} needs an index, and data.reader = "webdataset" has none; {INDEX_IT}')
 
     def places(self, step: int, batch: int, seed: int) -> Sequence[tuple[str, str]]:
-        """None: which images a step shows is not known afterwards."""
+        """Nothing: which images a step shows is not known afterwards."""
         return ()
 
     def examples(self, columns: int) -> dict[str, Tensor]:
-        """class -> its first images, as far as they are near the beginning."""
+        """Class -> its first images, as far as they are near the beginning."""
         columns = columns if len(self.classes) > 1 else columns * columns
         found: dict[str, list[Tensor]] = {name: [] for name in self.classes}
         for sample in islice(samples(self.shards, bool(self._label_of)), LOOKED_AT):
@@ -90,43 +88,31 @@ class Streamed:
                 f"got {len(self.shards)} for {streams}; lower loader.workers, or {INDEX_IT}"
             )
 
-    def batches(
-        self,
-        *,
-        batch_per_rank: int,
-        rank: int,
-        world: int,
-        seed: int,
-        start_step: int = 0,
-        workers: int = 0,
-        tolerance: Tolerance = STRICT,
-    ) -> Iterator[Batch]:
-        """Batches without end, as `loader.batches`, within the limits above."""
-        check_counts(batch_per_rank, rank, world, start_step, workers)
-        self.check_readers(world, workers)
-        if start_step:
-            tolerance.report(
-                'data.reader = "webdataset" has no place to go on from: the images after this are drawn anew, and are '
-                "not those that an uninterrupted run would show"
+    def batches(self, reading: Reading) -> Iterator[Batch]:
+        self.check_readers(reading.world, reading.workers)
+        if reading.start_step:
+            reading.report(
+                'data.reader = "webdataset" cannot resume where it was: the images from here on are drawn anew, '
+                "and are not those that an uninterrupted run would show"
             )
-        stream = _Stream(self, batch_per_rank, rank, world, f"{seed}/{start_step}")
-        if not workers:
+        stream = _Stream(self, reading)
+        if not reading.workers:
             return stream.batches()
         # Spawned, where a store is read: a forked worker has neither the client's threads nor its connections.
         context = "spawn" if any(map(is_url, self.shards)) else "fork"
-        loader: DataLoader[_Found] = DataLoader(
+        loader: DataLoader[Batch | UserError] = DataLoader(
             stream,
             batch_size=None,
-            num_workers=workers,
+            num_workers=reading.workers,
             collate_fn=as_read,
             multiprocessing_context=context,
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator(),
         )
-        return (found.whole() for found in loader)
+        return map(_checked, loader)
 
     def read_into(self, sample: Sample, out_HW3: NDArray[np.uint8]) -> int:
-        """Writes an image's pixels where they are wanted, and returns its label."""
+        """Decodes an image into `out_HW3`, and returns its label."""
         try:
             decode_into(sample.image, out_HW3)
         except SizeError as error:
@@ -144,30 +130,25 @@ class Streamed:
         return self._label_of[sample.label]
 
 
-class _Found(NamedTuple):
-    """What a worker hands over: a batch, or why there is none. (A raised error would come with the worker's trace.)"""
-
-    batch: Batch | None
-    problem: str
-
-    def whole(self) -> Batch:
-        if self.batch is None:
-            raise UserError(self.problem)
-        return self.batch
+def _checked(found: Batch | UserError) -> Batch:
+    """What a worker read. It hands over an error, since one that it raises would come with the worker's traceback."""
+    if isinstance(found, UserError):
+        raise found
+    return found
 
 
-class _Stream(IterableDataset[_Found]):
-    """The batches of one rank; of one worker of it, inside a worker."""
+class _Stream(IterableDataset[Batch | UserError]):
+    """The batches of one rank; inside a worker, of that worker."""
 
-    def __init__(self, data: Streamed, batch: int, rank: int, world: int, seed: str) -> None:
-        self.data, self.batch, self.rank, self.world, self.seed = data, batch, rank, world, seed
+    def __init__(self, data: Streamed, reading: Reading) -> None:
+        self.data, self.batch, self.rank, self.world = data, reading.batch_per_rank, reading.rank, reading.world
+        self.seed = f"{reading.seed}/{reading.start_step}"
 
-    def __iter__(self) -> Iterator[_Found]:
+    def __iter__(self) -> Iterator[Batch | UserError]:
         try:
-            for batch in self.batches():
-                yield _Found(batch, "")
+            yield from self.batches()
         except UserError as error:
-            yield _Found(None, str(error))
+            yield error
 
     def batches(self) -> Iterator[Batch]:
         info = torch.utils.data.get_worker_info()
@@ -177,20 +158,14 @@ class _Stream(IterableDataset[_Found]):
         own = random.Random(f"samples/{self.seed}/{self.rank}/{worker}").getrandbits(32)
         shuffled = wds.detshuffle(self.data._buffer, seed=own).run(found)
         while True:
-            yield self._batch(islice(shuffled, self.batch))
+            yield read_batch(self.data.resolution, list(islice(shuffled, self.batch)), self.data.read_into)
 
     def _shards(self, part: int, parts: int) -> Iterator[str]:
-        """Pass by pass in an order of its own, which all workers of all ranks share out."""
+        """This worker's share of the shards, each pass in an order of its own that all workers of all ranks know."""
         for number in count():
             shards = list(self.data.shards)
             random.Random(f"shards/{self.seed}/{number}").shuffle(shards)
             yield from shards[part::parts]
-
-    def _batch(self, some: Iterator[Sample]) -> Batch:
-        size = self.data.resolution
-        pixels_BHW3 = torch.empty(self.batch, size, size, 3, dtype=torch.uint8)
-        labels = [self.data.read_into(each, out) for each, out in zip(some, pixels_BHW3.numpy(), strict=True)]
-        return Batch(pixels_BHW3.permute(0, 3, 1, 2), torch.tensor(labels))
 
 
 def _side(sample: Sample) -> int:

@@ -1,4 +1,4 @@
-"""What one can do with packed data but train: index the shards of others, look at a set, check every byte of it."""
+"""Tools for packed data: index the shards of others, describe a set, verify every byte of it."""
 
 from __future__ import annotations
 
@@ -10,27 +10,24 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 from hmgan.data.images import Images
-from hmgan.data.index import ARRAYS, JSON, Index, Shard, index_files, index_in, joined, read_index, write_index
+from hmgan.data.index import Index, Shard, index_in, new_index, read_index, upload_index, write_index
 from hmgan.data.pack.image_folders import class_order
-from hmgan.data.pack.tables import tar_samples
+from hmgan.data.pack.tables import TarSample, tar_samples
 from hmgan.data.shards import ShardSet
 from hmgan.data.store.cache import DiskCache
-from hmgan.data.store.folders import BLOCK, File, Folder, LocalFolder, RemoteFolder, cache_limit, open_folder
+from hmgan.data.store.folders import Folder, LocalFolder, RemoteFolder, cache_limit, open_folder
 from hmgan.data.store.stores import open_store
 from hmgan.errors import DamageError, UserError
 from hmgan.files import cache_folder, sha256_of, sha256_of_open
 from hmgan.units import size
 from hmgan.urls import is_url
 
-Sample = tuple[str, str, int, int]  # key, label, and the image's offset and length in its shard
-
 
 def make_index(place: str, classes: Sequence[str] | None = None, report: Callable[[str], None] = print) -> Index:
-    """Index the WebDataset shards at a path or URL, and write the index beside them.
+    """Indexes the WebDataset shards at a path or URL, and writes the index beside them.
 
     Args:
         classes: names of the classes 0, 1, ..., for shards whose .cls are numbers; left out: what the .cls say.
@@ -38,10 +35,13 @@ def make_index(place: str, classes: Sequence[str] | None = None, report: Callabl
     Raises: UserError if there are no shards, a sample is not whole, or images differ in size.
     """
     shards: list[Shard] = []
-    samples: list[Sample] = []
+    samples: list[TarSample] = []
     sizes: dict[tuple[int, int], str] = {}  # of images, and the key of the first one of each
     for name, tar in _tars(place):
-        its = _samples(tar, f"{place}/{name}")
+        try:
+            its = tar_samples(tar)
+        except (tarfile.TarError, ValueError) as error:
+            raise UserError(f"{place}/{name} cannot be indexed: {error}; upload it again") from error
         shards.append(Shard(name=name, bytes=tar.stat().st_size, sha256=sha256_of(tar), samples=len(its)))
         with open(tar, "rb") as file:
             for key, _, offset, length in its:
@@ -51,32 +51,21 @@ def make_index(place: str, classes: Sequence[str] | None = None, report: Callabl
     if not samples:
         raise UserError(f"{place} holds no .tar shards with images; give the folder that they lie in")
     _check_square(place, sizes)
-    keys, labels, offsets, lengths = zip(*samples, strict=True)
-    found = _checked_classes(labels, classes)
+    found = _checked_classes([sample.label for sample in samples], classes)
     number = {name: i for i, name in enumerate(found)}
-    label = np.array([number[name] for name in labels], np.int32)
-    index = Index(
+    index = new_index(
         folder=LocalFolder(Path(place)),
         resolution=next(iter(sizes))[0],
-        classes=found if classes is None else tuple(classes),
-        counts=tuple(np.bincount(label, minlength=len(found)).tolist()),
-        skipped=0,
-        shards=tuple(shards),
-        shard=np.repeat(np.arange(len(shards)), [shard.samples for shard in shards]).astype(np.int32),
-        offset=np.array(offsets, np.int64),
-        length=np.array(lengths, np.int32),
-        label=label,
-        **joined(keys),
+        classes=found if classes is None else classes,
+        shards=shards,
+        rows=[(sample.offset, sample.length, number[sample.label]) for sample in samples],
+        keys=[sample.key for sample in samples],
     )
-    _write(place, index)
+    if is_url(place):
+        upload_index(index, open_store(place))
+    else:
+        write_index(index, Path(place))
     return read_index(place)
-
-
-def _samples(tar: Path, what: str) -> list[Sample]:
-    try:
-        return tar_samples(tar)
-    except (tarfile.TarError, ValueError) as error:
-        raise UserError(f"{what} cannot be indexed: {error}; upload it again") from error
 
 
 def _check_square(place: str, sizes: Mapping[tuple[int, int], str]) -> None:
@@ -88,25 +77,15 @@ def _check_square(place: str, sizes: Mapping[tuple[int, int], str]) -> None:
 
 
 def _checked_classes(labels: Sequence[str], given: Sequence[str] | None) -> tuple[str, ...]:
-    """The labels there are, in order. Raises UserError where `given` names cannot be those of 0, 1, ..."""
+    """The labels found, in order. Raises UserError unless they are 0, 1, ... where `given` names them."""
     names = class_order(labels)
     if given is not None and names != tuple(map(str, range(len(given)))):
         raise UserError(f"--classes names {len(given)} classes, the shards have {', '.join(names)}; name each")
     return names
 
 
-def _write(place: str, index: Index) -> None:
-    if not is_url(place):
-        write_index(index, Path(place))
-        return
-    arrays, head = index_files(index)
-    store = open_store(place)
-    store.put(ARRAYS, arrays)
-    store.put(JSON, head)
-
-
 def _tars(place: str) -> Iterator[tuple[str, Path]]:
-    """Name of every shard, and the file while it is looked at."""
+    """The name of every shard and its file, which in a store's case is temporary."""
     if not is_url(place):
         yield from ((path.name, path) for path in sorted(Path(place).glob("*.tar")))
         return
@@ -114,9 +93,7 @@ def _tars(place: str) -> Iterator[tuple[str, Path]]:
     for name in store.names():
         if name.endswith(".tar"):
             with tempfile.NamedTemporaryFile() as file:
-                end = store.size(name)
-                for start in range(0, end, BLOCK):
-                    file.write(store.get(name, start, min(start + BLOCK, end)))
+                file.writelines(store.blocks(name, store.size(name)))
                 file.flush()
                 yield name, Path(file.name)
 
@@ -130,14 +107,14 @@ def _size(content: bytes, what: str) -> tuple[int, int]:
 
 
 def verify(place: str, report: Callable[[str], None] = print) -> list[str]:
-    """Read every byte of a set where it lies, and decode every image. Returns a line for everything wrong."""
+    """Reads every byte of a set where it lies, and decodes every image. Returns a line for everything wrong."""
     with _fresh(place) as folder:
         return _wrong(place, ShardSet(index_in(folder)), report)
 
 
 @contextmanager
 def _fresh(place: str) -> Iterator[Folder]:
-    """The folder; of a store without what this machine's cache has of it."""
+    """The folder; a store's, with an empty cache of its own."""
     if not is_url(place) or place.startswith("file://"):
         yield open_folder(place)
         return
@@ -153,7 +130,9 @@ def _wrong(place: str, data: ShardSet, report: Callable[[str], None]) -> list[st
         items = range(first, first := first + shard.samples)
         before = len(wrong)
         try:
-            if (found := _sha256(data, shard)) != shard.sha256:
+            with os.fdopen(data.index.folder.open(shard), "rb") as file:
+                found = sha256_of_open(file.fileno())
+            if found != shard.sha256:
                 wrong.append(f"{place}/{shard.name} has the sha256 {found[:12]}, the index says {shard.sha256[:12]}")
         except DamageError as error:
             wrong.append(str(error))
@@ -167,16 +146,8 @@ def _wrong(place: str, data: ShardSet, report: Callable[[str], None]) -> list[st
     return wrong
 
 
-def _sha256(data: ShardSet, file: File) -> str:
-    descriptor = data.index.folder.open(file)
-    try:
-        return sha256_of_open(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def described(data: Images) -> Iterator[str]:
-    """Lines about a set: its size, and a histogram of its classes."""
+    """Describes a set in lines: its size, and a histogram of its classes."""
     for index in data.indexes:
         total = sum(shard.bytes for shard in index.shards)
         yield f"{index.folder}: {len(index)} images of {index.resolution} px in {len(index.shards)} shards"

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from hmgan.data.images import Reading
 from hmgan.train.engines.choose import engine_of
 from hmgan.train.microbatches import microbatch_size
 from hmgan.train.prepare import Prepared
@@ -42,7 +43,7 @@ def print_plan(prepared: Prepared, console: Console | None = None) -> None:
     console.print(f"{summary}classes: {', '.join(prepared.classes)}")
     if prepared.data is not None:
         share, seed = experiment.train.batch // world, experiment.train.seed
-        first = next(prepared.data.batches(batch_per_rank=share, rank=0, world=world, seed=seed))
+        first = next(prepared.data.batches(Reading(batch_per_rank=share, world=world, seed=seed)))
         labels = [prepared.data.classes[label] for label in first.labels.tolist()]
         console.print(f"first batch: {', '.join(f'{cls} x {count}' for cls, count in sorted(Counter(labels).items()))}")
         console.print(f"labels: {' '.join(labels)}")

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from hmgan import rng
-from hmgan.data.images import Tolerance
+from hmgan.data.images import Reading
 from hmgan.train import checkpoint, draws, precision
 from hmgan.train.checkpoint import Saver
 from hmgan.train.distributed.runtime import Runtime
@@ -157,12 +157,14 @@ class Trainer:
         """This rank's batches from the present step on; None for each step of a task that needs no images."""
         if self.task.data is None:
             return repeat(None)
-        return self.task.data.batches(
+        reading = Reading(
             batch_per_rank=self.size * self.settings.accumulate,
             rank=self.runtime.rank,
             world=self.runtime.world,
             seed=self.settings.seed,
             start_step=self.step,
             workers=self.experiment.loader.workers,
-            tolerance=Tolerance(share=self.experiment.loader.tolerated, report=report),
+            tolerated=self.experiment.loader.tolerated,
+            report=report,
         )
+        return self.task.data.batches(reading)

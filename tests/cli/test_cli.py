@@ -15,6 +15,7 @@ import tomli_w
 from PIL import Image
 
 from hmgan.config.loading import load_experiment, resolve
+from hmgan.data.images import Reading
 from hmgan.data.loader import batches
 
 HEAVY = ("torch", "numpy", "accelerate", "kornia", "matplotlib", "pydantic", "safetensors", "torchmetrics", "PIL")
@@ -253,7 +254,7 @@ def test_a_dry_run_says_what_would_be_trained_and_writes_nothing(shards, source,
     assert "classes: ant, bee, cat" in out
     (labels,) = (line.split()[1:] for line in out.splitlines() if line.startswith("labels: "))
     data = tiny.prepare(experiment).data
-    first = next(batches(data, batch_per_rank=4, rank=0, world=1, seed=0)).labels.tolist()
+    first = next(batches(data, Reading(batch_per_rank=4, seed=0))).labels.tolist()
     assert labels == [tiny.CLASSES[label] for label in first]
     assert out.splitlines()[-1] == "dry run: nothing was trained or written"
     assert not list(tmp_path.iterdir())

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from hmgan.data import loader
+from hmgan.data.images import Reading
 from hmgan.data.loader import batches
 from hmgan.data.pack.pack import pack
 from hmgan.data.shards import ShardSet
@@ -18,8 +19,7 @@ def data(folder, tmp_path):
 
 
 def take(data, steps: int, **options):
-    defaults = dict(batch_per_rank=2, rank=0, world=1, seed=1)
-    return list(islice(batches(data, **(defaults | options)), steps))
+    return list(islice(batches(data, Reading(**(dict(batch_per_rank=2, seed=1) | options))), steps))
 
 
 def same(a, b) -> bool:
@@ -89,9 +89,9 @@ def test_a_bad_image_is_told_in_one_line_whoever_reads_it(data, workers):
         take(data, 1, workers=workers)
 
 
-def test_counts_out_of_range_are_refused_before_the_first_batch(data):
+def test_counts_out_of_range_are_refused_before_the_first_batch():
     for options in ({"batch_per_rank": 0}, {"workers": -1}, {"start_step": -1}):
         with pytest.raises(UserError, match="must be at least"):
-            batches(data, **(dict(batch_per_rank=1, rank=0, world=1, seed=1) | options))
+            Reading(**(dict(batch_per_rank=1, seed=1) | options))
     with pytest.raises(ValueError, match=r"rank must lie in 0\.\.1, got 2"):
-        batches(data, batch_per_rank=1, rank=2, world=2, seed=1)
+        Reading(batch_per_rank=1, rank=2, world=2, seed=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from tiny_pictures import pixels
 
 from hmgan.data import loader, shards
+from hmgan.data.images import Reading
 from hmgan.data.loader import batches
 from hmgan.data.mixture import Mixture
 from hmgan.data.mixture import shares as ratio
@@ -38,9 +40,10 @@ def pair(packed) -> list[ShardSet]:
 
 def shown(data, images: int, *, workers: int = 0, world: int = 1, start: int = 0, batch: int = 2):
     """Contents and labels in the order of all ranks."""
+    reading = partial(Reading, batch_per_rank=batch, world=world, seed=1, start_step=start, workers=workers)
     ranks = [
         islice(
-            batches(data, batch_per_rank=batch, rank=rank, world=world, seed=1, start_step=start, workers=workers),
+            batches(data, reading(rank=rank)),
             images // batch // world,
         )
         for rank in range(world)
@@ -132,7 +135,7 @@ def test_what_is_balanced_stays_so_without_labels(pair):
 
 
 @pytest.mark.parametrize("settings", [{}, {"weights": [3, 1]}, {"weights": [1, 1], "balance": True}])
-def test_the_order_is_one_for_all_ranks_and_workers_and_goes_on_where_it_was(pair, settings, monkeypatch):
+def test_the_order_is_one_for_all_ranks_and_workers_and_resumes_where_it_was(pair, settings, monkeypatch):
     monkeypatch.setattr(loader, "WINDOW", 7)
     data = Mixture(pair, **settings)
     whole = shown(data, 72)

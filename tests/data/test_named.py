@@ -160,7 +160,7 @@ def test_a_run_on_several_sets_keeps_what_it_was_trained_on(sets, source, tmp_pa
     assert {json.loads(line)["n_real"] for line in (run / "metrics.jsonl").read_text().splitlines()} == {18, 12, 30}
 
 
-def test_a_run_from_shards_without_an_index_says_on_resume_that_it_goes_on_with_others(sets, source, tmp_path):
+def test_a_run_from_shards_without_an_index_says_on_resume_that_it_draws_others(sets, source, tmp_path):
     shards = tmp_path / "shards"
     shards.mkdir()
     for path in sorted((tmp_path / sets[0]).glob("*.tar")):
@@ -177,4 +177,4 @@ def test_a_run_from_shards_without_an_index_says_on_resume_that_it_goes_on_with_
     (run,) = (tmp_path / "runs").iterdir()
     assert (run / "reals.png").is_file()
     assert tiny.command("train", "hyper-mod-b", "--resume", run, "--kimg", 0.012) == 0
-    assert "has no place to go on from" in (run / "log.txt").read_text()
+    assert "cannot resume where it was" in (run / "log.txt").read_text()

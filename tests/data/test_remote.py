@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from hmgan.data import loader
-from hmgan.data.images import Tolerance
+from hmgan.data.images import Reading
 from hmgan.data.loader import batches
 from hmgan.data.mixture import Mixture
 from hmgan.data.pack.pack import pack
@@ -34,7 +34,7 @@ IMAGES = 24
 @pytest.fixture
 def local(folder, tmp_path, monkeypatch):
     """24 images in 5 shards; blocks and windows small enough that there are several."""
-    monkeypatch.setattr(folders, "BLOCK", 1500)
+    monkeypatch.setattr(stores, "BLOCK", 1500)
     pack(folder(cat=12, dog=12), tmp_path / "out", shard_samples=5, name="pets")
     return tmp_path / "out"
 
@@ -59,8 +59,8 @@ def url(local, s3, fresh, tmp_path):
 
 
 def shown(data: ShardSet, images: int, *, workers: int = 0, batch: int = 2, start: int = 0, **options) -> list:
-    options = dict(batch_per_rank=batch, rank=0, world=1, seed=1, start_step=start, workers=workers) | options
-    steps = islice(batches(data, **options), images // batch)
+    reading = Reading(batch_per_rank=batch, seed=1, start_step=start, workers=workers, **options)
+    steps = islice(batches(data, reading), images // batch)
     return [(image.numpy().tobytes(), int(label)) for step in steps for image, label in zip(*step, strict=True)]
 
 
@@ -144,7 +144,7 @@ def test_a_resumed_run_asks_for_no_shard_that_it_does_not_need(url, proxied, mon
     if ahead:  # of the window that it is in, and of the next
         wanted = [*wanted, *order.window(end)[1]]
     else:
-        monkeypatch.setattr(ShardSet, "read_ahead", lambda *_, **__: None)
+        monkeypatch.setattr(ShardSet, "prefetch", lambda *_, **__: None)
     list(shown(data, 2, start=10))
     asked = {path.rpartition("/")[2] for _, path, _ in proxied.asked if path.endswith(".tar")}
     assert asked <= {shards[shard].name for shard in wanted}
@@ -299,8 +299,7 @@ def test_damage_up_to_a_share_is_left_out_and_told(local, url, workers):
     open_store(url).put("pets-000001.tar", b"")
     data, said = ShardSet(url), []
     whole = names(ShardSet(local), local, 2 * IMAGES)
-    tolerance = Tolerance(share=0.3, report=said.append)
-    got = names(data, local, 2 * IMAGES, workers=workers, tolerance=tolerance)
+    got = names(data, local, 2 * IMAGES, workers=workers, tolerated=0.3, report=said.append)
     lost = set(range(5, 10))
     assert not lost & set(got)
     for place, image in enumerate(whole):  # every other place is as it was
@@ -309,7 +308,7 @@ def test_damage_up_to_a_share_is_left_out_and_told(local, url, workers):
     assert len(said) == 1
     assert said[0].startswith(f"left out, 1 of 24 images by now: {url}/pets-000001.tar must be")
     with pytest.raises(DamageError, match=r"pets-000001\.tar must be"):
-        shown(data, 2 * IMAGES, workers=workers, tolerance=Tolerance(share=0.2, report=said.append))
+        shown(data, 2 * IMAGES, workers=workers, tolerated=0.2, report=said.append)
 
 
 def inject(url: str, proxied, faults: int, monkeypatch) -> None:

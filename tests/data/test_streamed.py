@@ -13,7 +13,7 @@ import torch
 from tiny_pictures import pixels, png
 
 from hmgan.config.settings import Data
-from hmgan.data.images import Tolerance
+from hmgan.data.images import Reading
 from hmgan.data.named import open_training, scored_against
 from hmgan.data.store.stores import open_store
 from hmgan.data.streamed import Streamed
@@ -46,7 +46,7 @@ def shards(tmp_path):
 def shown(data: Streamed, images: int, *, rank: int = 0, world: int = 1, batch: int = 2, **options) -> list:
     """Numbers and labels of the images."""
     number = {pixels(i, 8).tobytes(): i for i in range(12)}
-    steps = data.batches(**(dict(batch_per_rank=batch, rank=rank, world=world, seed=1) | options))
+    steps = data.batches(Reading(**(dict(batch_per_rank=batch, rank=rank, world=world, seed=1) | options)))
     return [
         (number[image.permute(1, 2, 0).numpy().tobytes()], int(label))
         for step in islice(steps, images // batch)
@@ -138,17 +138,17 @@ def test_images_and_labels_that_do_not_fit_are_told_with_their_place(shards):
 
 
 def test_shards_must_be_enough_for_all_readers(shards):
-    text = told(lambda: streamed(shards).batches(batch_per_rank=1, rank=0, world=3, seed=1, workers=2))
+    text = told(lambda: streamed(shards).batches(Reading(batch_per_rank=1, world=3, seed=1, workers=2)))
     assert "needs a shard for each of 3 ranks x 2 workers, got 4 for 6; lower loader.workers, or run `hmgan" in text
     assert "holds no .tar shards" in told(lambda: streamed(shards.parent))
 
 
 def test_a_resume_says_that_it_is_not_exact(shards):
     said: list[str] = []
-    shown(streamed(shards), 2, start_step=5, tolerance=Tolerance(report=said.append))
+    shown(streamed(shards), 2, start_step=5, report=said.append)
     assert len(said) == 1
-    assert "has no place to go on from: the images after this are drawn anew" in said[0]
-    shown(streamed(shards), 2, tolerance=Tolerance(report=said.append))
+    assert "cannot resume where it was: the images from here on are drawn anew" in said[0]
+    shown(streamed(shards), 2, report=said.append)
     assert len(said) == 1
 
 

@@ -8,6 +8,7 @@ import pytest
 import tiny
 import torch
 
+from hmgan.data.images import Reading
 from hmgan.data.loader import batches
 from hmgan.errors import UserError
 from hmgan.generators.snapshot import load_generator
@@ -19,7 +20,7 @@ def one_step(trainer):
     """Trains a step; the names of the tensors that moved."""
     networks = torch.nn.ModuleDict({"G": trainer.task.generator.trained, "D": trainer.task.discriminator})
     before = {name: value.clone() for name, value in networks.state_dict().items()}
-    trainer.take_step(next(batches(trainer.task.data, batch_per_rank=4, rank=0, world=1, seed=0)))
+    trainer.take_step(next(batches(trainer.task.data, Reading(batch_per_rank=4, seed=0))))
     return {name for name, value in networks.state_dict().items() if not torch.equal(before[name], value)}
 
 

@@ -8,6 +8,7 @@ import pytest
 import tiny
 import torch
 
+from hmgan.data.images import Reading
 from hmgan.data.loader import batches
 from hmgan.errors import UserError
 from hmgan.generators.snapshot import load_generator
@@ -26,7 +27,7 @@ def built(shards, *overrides):
 def test_everything_trains_from_scratch(chosen, shards, tmp_path):
     trainer = tiny.make_trainer(tiny.pretraining(shards, *chosen), tmp_path)
     before = {name: p.detach().clone() for name, p in trainer.task.generator.named_parameters()}
-    trainer.take_step(next(batches(trainer.task.data, batch_per_rank=4, rank=0, world=1, seed=0)))
+    trainer.take_step(next(batches(trainer.task.data, Reading(batch_per_rank=4, seed=0))))
     moved = {name for name, p in trainer.task.generator.named_parameters() if not torch.equal(p, before[name])}
     assert {name.split(".")[0] for name in moved} == {"source", "trained"}
     assert any("mapping" in name for name in moved)

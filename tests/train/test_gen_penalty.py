@@ -10,6 +10,7 @@ import tiny
 import torch
 from test_finetuning import one_step, parameters
 
+from hmgan.data.images import Reading
 from hmgan.data.loader import batches
 from hmgan.errors import UserError
 from hmgan.generators.snapshot import load_generator
@@ -48,7 +49,7 @@ def test_the_penalty_adds_its_weight_times_itself_to_gs_loss(name, shards, sourc
     with torch.no_grad():
         for parameter in trainer.task.generator.parameters():
             parameter += 0.3 * torch.randn_like(parameter)
-    batch = next(batches(trainer.task.data, batch_per_rank=4, rank=0, world=1, seed=0))
+    batch = next(batches(trainer.task.data, Reading(batch_per_rank=4, seed=0)))
     parts = trainer.microbatches(batch)
     *_, phase = trainer.task.phases(0, parts)
     loss, stats = phase.loss(parts[0], trainer.runtime.gather)

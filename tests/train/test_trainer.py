@@ -10,6 +10,7 @@ import torch
 
 from hmgan import components, rng
 from hmgan.config.settings import Optimizer
+from hmgan.data.images import Reading
 from hmgan.data.loader import batches
 from hmgan.data.pack.pack import pack
 from hmgan.errors import UserError
@@ -128,7 +129,7 @@ def test_by_default_the_average_halves_in_ten_thirty_seconds_of_the_batch(traine
 @pytest.mark.parametrize("phase", ["disc_loss", "gen_loss"])
 def test_fakes_take_the_labels_of_the_real_batch(phase, trainer, monkeypatch):
     trainer = trainer()
-    batch = next(batches(trainer.task.data, batch_per_rank=4, rank=0, world=1, seed=0))
+    batch = next(batches(trainer.task.data, Reading(batch_per_rank=4, seed=0)))
     labels = []
     forward = trainer.task.generator.forward
 

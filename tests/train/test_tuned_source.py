@@ -6,6 +6,7 @@ import pytest
 import tiny
 import torch
 
+from hmgan.data.images import Reading
 from hmgan.data.loader import batches
 from hmgan.errors import UserError
 from hmgan.generators.snapshot import load_generator
@@ -21,7 +22,7 @@ def moved_by_a_step(experiment, folder):
     """Names of the source's parameters that a step changes; the trainer."""
     trainer = tiny.make_trainer(experiment, folder)
     before = {name: p.detach().clone() for name, p in trainer.task.generator.source.named_parameters()}
-    trainer.take_step(next(batches(trainer.task.data, batch_per_rank=4, rank=0, world=1, seed=0)))
+    trainer.take_step(next(batches(trainer.task.data, Reading(batch_per_rank=4, seed=0))))
     after = trainer.task.generator.source.named_parameters()
     return {name for name, p in after if not torch.equal(p, before[name])}, trainer
 

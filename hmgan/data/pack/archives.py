@@ -1,6 +1,6 @@
 """Archives, read where they lie: ZIP and tar member by member, a compressed tar through one temporary file.
 
-Nothing is unpacked under a name of the archive's own. Links, and names that lead out of the archive, are refused.
+Nothing is unpacked under the archive's own names. Links, and names that lead out of the archive, are refused.
 """
 
 from __future__ import annotations
@@ -12,124 +12,93 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Protocol
+from typing import IO
 
 from hmgan.errors import UserError
 
 Wanted = Callable[[str], bool]  # whether the file of this name is of use
 
 
-class Archive(Protocol):
-    """The wanted files of an archive; `read` may be called from several threads."""
+@dataclass(frozen=True)
+class Archive:
+    """The wanted files of an archive, in its own order; `read` may be called from several threads."""
 
-    names: list[str]  # in the archive's order
-
-    def read(self, name: str, /) -> bytes: ...
-
-    def close(self) -> None: ...
+    names: list[str]
+    read: Callable[[str], bytes]
+    close: Callable[[], object] = lambda: None
 
 
 def open_archive(path: Path, wanted: Wanted) -> Archive:
-    """The archive at PATH, or the folder that it was unpacked into; its `close` is the caller's to call.
+    """Opens the archive at a path, or the folder that it was unpacked into; the caller closes it.
 
     Raises: UserError if it is not there, cannot be read to its end, or a wanted file is a link or leads out of it.
     """
     if not path.exists():
         raise UserError(f"{path} does not exist; give the archive, or the folder that it was unpacked into")
     if path.is_dir():
-        return Unpacked(path, wanted)
+        return Archive(files_below(path, wanted), lambda name: (path / name).read_bytes())
     if zipfile.is_zipfile(path):
-        return Zip(path, wanted)
-    if _is_plain_tar(path):
-        return Tar(path, wanted)
-    return CompressedTar(path, wanted)
+        return _zip(path, wanted)
+    return _tar(path, wanted) if _is_plain_tar(path) else _compressed_tar(path, wanted)
 
 
-class Unpacked:
-    """A folder of this machine."""
-
-    def __init__(self, path: Path, wanted: Wanted) -> None:
-        self._path = path
-        names = (file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
-        self.names = sorted(filter(wanted, names))
-
-    def read(self, name: str) -> bytes:
-        return (self._path / name).read_bytes()
-
-    def close(self) -> None: ...
+def files_below(folder: Path, wanted: Wanted) -> list[str]:
+    """Names of the wanted files below a folder, relative to it, sorted."""
+    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return sorted(filter(wanted, names))
 
 
-class Zip:
+def _zip(path: Path, wanted: Wanted) -> Archive:
     """A ZIP; zipfile itself keeps threads apart."""
-
-    def __init__(self, path: Path, wanted: Wanted) -> None:
-        try:
-            self._zip = zipfile.ZipFile(path)
-        except (OSError, zipfile.BadZipFile) as error:
-            raise UserError(f"{path} is not a readable ZIP: {error}; download it again") from error
-        found = [info for info in self._zip.infolist() if not info.is_dir() and wanted(info.filename)]
-        self.names = list(dict.fromkeys(info.filename for info in found))
+    with ExitStack() as opened:
+        with _readable(path):
+            file = opened.enter_context(zipfile.ZipFile(path))
+        found = [info for info in file.infolist() if not info.is_dir() and wanted(info.filename)]
         for info in found:
             _check(path, info.filename, not stat.S_ISLNK(info.external_attr >> 16))
-
-    def read(self, name: str) -> bytes:
-        return self._zip.read(name)
-
-    def close(self) -> None:
-        self._zip.close()
+        return Archive(list(dict.fromkeys(info.filename for info in found)), file.read, opened.pop_all().close)
 
 
-class Tar:
+def _tar(path: Path, wanted: Wanted) -> Archive:
     """A tar without compression."""
-
-    def __init__(self, path: Path, wanted: Wanted) -> None:
-        with _readable(path), tarfile.open(path, "r:") as tar:
-            members = _members(tar, path, wanted)
-            self._places = {member.name: (member.offset_data, member.size) for member in members}
-            check_end(tar)
-        self.names = list(self._places)
-        self._file = os.open(path, os.O_RDONLY)
-
-    def read(self, name: str) -> bytes:
-        offset, size = self._places[name]
-        return os.pread(self._file, size, offset)
-
-    def close(self) -> None:
-        os.close(self._file)
+    with _readable(path), tarfile.open(path, "r:") as tar:
+        places = {member.name: (member.offset_data, member.size) for member in _members(tar, path, wanted)}
+        check_end(tar)
+    return _at_places(places, open(path, "rb"))
 
 
-class CompressedTar:
+def _compressed_tar(path: Path, wanted: Wanted) -> Archive:
     """A .tgz, .tar.bz2 or .tar.xz: read once from end to end, the wanted files copied into a temporary file."""
+    places = {}
+    with ExitStack() as opened:
+        spool = opened.enter_context(tempfile.TemporaryFile())
+        with _readable(path), tarfile.open(path, "r|*") as tar:
+            for member in _members(tar, path, wanted):
+                content = tar.extractfile(member)
+                assert content is not None  # of a regular file
+                places[member.name] = (spool.tell(), member.size)
+                spool.write(content.read())
+        spool.flush()
+        opened.pop_all()
+    return _at_places(places, spool)
 
-    def __init__(self, path: Path, wanted: Wanted) -> None:
-        self._spool: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
-        self._places: dict[str, tuple[int, int]] = {}
-        try:
-            with _readable(path), tarfile.open(path, "r|*") as tar:
-                for member in _members(tar, path, wanted):
-                    content = tar.extractfile(member)
-                    assert content is not None  # of a regular file
-                    self._places[member.name] = (self._spool.tell(), member.size)
-                    self._spool.write(content.read())
-            self._spool.flush()
-        except BaseException:
-            self.close()
-            raise
-        self.names = list(self._places)
 
-    def read(self, name: str) -> bytes:
-        offset, size = self._places[name]
-        return os.pread(self._spool.fileno(), size, offset)
+def _at_places(places: Mapping[str, tuple[int, int]], file: IO[bytes]) -> Archive:
+    """Files that lie in `file`, each at its offset and of its size."""
 
-    def close(self) -> None:
-        self._spool.close()
+    def read(name: str) -> bytes:
+        offset, size = places[name]
+        return os.pread(file.fileno(), size, offset)
+
+    return Archive(list(places), read, file.close)
 
 
 def check_end(tar: tarfile.TarFile) -> None:
-    """Sees that a tar without compression, read to its end, ended there: tarfile takes a damaged header for the end.
+    """Checks that an uncompressed tar that was read to its end ended there: tarfile takes a damaged header for the end.
 
     Raises: tarfile.ReadError.
     """
@@ -160,7 +129,7 @@ def _members(tar: tarfile.TarFile, path: Path, wanted: Wanted) -> Iterator[tarfi
 def _readable(path: Path) -> Iterator[None]:
     try:
         yield
-    except (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+    except (zipfile.BadZipFile, tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise UserError(
             f"{path} cannot be read: {error}; it must be a ZIP, a tar or a compressed tar: download it again"
         ) from error

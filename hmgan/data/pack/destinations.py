@@ -1,4 +1,4 @@
-"""Where packed shards go: a folder of this machine that is whole or not there, or an object store."""
+"""Where packed shards go: a folder of this machine that is whole or absent, or an object store."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-from hmgan.data.index import ARRAYS, JSON, Index, Shard, index_files, write_index
-from hmgan.data.store.folders import BLOCK, Folder, LocalFolder, open_folder
+from hmgan.data.index import ARRAYS, JSON, Index, Shard, upload_index, write_index
+from hmgan.data.store.folders import Folder, LocalFolder, open_folder
 from hmgan.data.store.stores import MissingError, Store, open_store
 from hmgan.errors import UserError
 from hmgan.files import cache_folder, sha256_of, sync
@@ -24,10 +24,10 @@ JOURNAL = "journal.jsonl"
 
 
 class Destination(Protocol):
-    """`work` is a folder of this machine; shards are written there, and stay or go with `keep`."""
+    """Shards are written into `work`, a folder of this machine; `keep` leaves them there or uploads them."""
 
     work: Path
-    folder: Folder  # once all is finished
+    folder: Folder  # of the finished set
 
     def keep(self, shard: Shard, /) -> None: ...
     def has(self, shard: Shard, /) -> bool: ...
@@ -49,11 +49,8 @@ class LocalDestination:
         sync(self.work / shard.name)
 
     def has(self, shard: Shard) -> bool:
-        try:
-            path = self.work / shard.name
-            return path.stat().st_size == shard.bytes and sha256_of(path) == shard.sha256
-        except FileNotFoundError:
-            return False
+        path = self.work / shard.name
+        return path.is_file() and sha256_of(path) == shard.sha256
 
     def finish(self, index: Index) -> None:
         write_index(index, self.work)
@@ -75,11 +72,8 @@ class RemoteDestination:
     def __init__(self, url: str) -> None:
         self._store: Store = open_store(url)
         self.work = cache_folder() / "packing" / hashlib.sha256(url.encode()).hexdigest()[:16]
-        try:
+        with suppress(MissingError):
             self._store.size(JSON)
-        except MissingError:
-            pass
-        else:
             raise UserError(f"{url} holds a packed data set already; choose another URL or remove it")
         self.folder = open_folder(url)
 
@@ -93,24 +87,22 @@ class RemoteDestination:
             if self._store.size(shard.name) != shard.bytes:
                 return False
             digest = hashlib.sha256()
-            for start in range(0, shard.bytes, BLOCK):
-                digest.update(self._store.get(shard.name, start, min(start + BLOCK, shard.bytes)))
+            for block in self._store.blocks(shard.name, shard.bytes):
+                digest.update(block)
         except MissingError:
             return False
         return digest.hexdigest() == shard.sha256
 
     def finish(self, index: Index) -> None:
-        arrays, head = index_files(index)
-        self._store.put(ARRAYS, arrays)
-        self._store.put(JSON, head)
+        upload_index(index, self._store)
         shutil.rmtree(self.work)
 
     def give_up(self) -> None:
-        """What is uploaded stays, and the journal of it: the next try goes on from there."""
+        """What is uploaded stays, and its journal: the next try is resumed from there."""
 
 
 class Journal:
-    """What is finished, a line per shard, so that a packing that was killed goes on.
+    """What is finished, a line per shard, so that a packing that was killed can be resumed.
 
     Args:
         plan: identifies the images and options; a journal of another plan is dropped.
@@ -131,7 +123,7 @@ class Journal:
             self._write(line)
 
     def add(self, shard: Shard, **facts: Any) -> None:
-        """A finished shard, and what is needed to go on behind it."""
+        """Adds a finished shard, and what is needed to resume after it."""
         self._destination.keep(shard)
         self.lines.append({"shard": asdict(shard), **facts})
         self._write(self.lines[-1])
@@ -145,9 +137,9 @@ class Journal:
 
 @contextmanager
 def open_destination(out: str | Path) -> Iterator[tuple[Destination, BinaryIO]]:
-    """The destination, and its journal's file, this process's alone.
+    """The destination and its journal's file, locked for this process.
 
-    An error drops what is in a local folder; a kill or Ctrl-C leaves it, to go on with.
+    An error drops what is in a local folder; a kill or Ctrl-C leaves it, to be resumed.
     """
     name = str(out).removeprefix("file://")
     target: Destination = RemoteDestination(checked(name)) if is_url(name) else LocalDestination(Path(name))

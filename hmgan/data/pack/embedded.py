@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
 
 from hmgan.data.pack.image_folders import SHEETS
-from hmgan.errors import UserError
+from hmgan.errors import unknown
 
 
 def embedded_names() -> tuple[str, ...]:
@@ -21,9 +20,7 @@ def embedded(name: str) -> Path:
     Raises: UserError if there is no set of this name.
     """
     if name not in (names := embedded_names()):
-        near = get_close_matches(name, names, 1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise UserError(f"no embedded images named {name!r}; {hint}Known: {', '.join(names)}")
+        raise unknown("embedded images", name, names)
     return _folder() / name
 
 

@@ -1,4 +1,4 @@
-"""One image on its way into a shard: decoded, brought to size, encoded. H/W pixels."""
+"""An image on its way into a shard: decoded, resized, encoded. H/W pixels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hmgan.errors import UserError
 
 
 def decode(content: bytes) -> Image.Image:
-    """RGB, upright. Raises nearly anything for damaged bytes."""
+    """The image in RGB, upright. Raises nearly anything for damaged bytes."""
     try:
         opened = Image.open(io.BytesIO(content))
     except UnidentifiedImageError:
@@ -34,7 +34,7 @@ def cropped(image: Image.Image) -> Image.Image:
 
 
 def padded(image: Image.Image) -> Image.Image:
-    """All of it in the middle of a square, framed in the colour of its border."""
+    """The whole image in the middle of a square, framed in the colour of its border."""
     side = max(image.size)
     left, top = (side - image.width) // 2, (side - image.height) // 2
     return _framed(np.asarray(image), left, top, (side, side))
@@ -44,7 +44,7 @@ FITS: Mapping[str, Callable[[Image.Image], Image.Image]] = {"crop": cropped, "pa
 
 
 def fitted(square: Image.Image, resolution: int, pad: int, what: str) -> Image.Image:
-    """Framed with `pad` pixels on each side, or else resized with Lanczos' filter, which smooths as it shrinks.
+    """The image framed with `pad` pixels on each side, or else resized with Lanczos' filter.
 
     Raises: UserError if the pad does not give the resolution.
     """
@@ -72,10 +72,7 @@ ENCODERS: Mapping[str, str] = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}  # f
 
 
 def encode(image: Image.Image, extension: str, quality: int) -> bytes:
-    """`quality` is of JPEG and WebP; PNG keeps every pixel."""
+    """The image's file; JPEG and WebP heed the quality, PNG keeps every pixel."""
     file = io.BytesIO()
-    if extension == "png":
-        image.save(file, "PNG")
-    else:
-        image.save(file, ENCODERS[extension], quality=quality)
+    image.save(file, ENCODERS[extension], quality=quality)
     return file.getvalue()

@@ -1,4 +1,4 @@
-"""Pack images into WebDataset shards with an index. The same source gives the same bytes."""
+"""Packs images into WebDataset shards with an index. The same source gives the same bytes."""
 
 from __future__ import annotations
 
@@ -11,28 +11,29 @@ import sys
 import tarfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 from PIL import Image
 from webdataset import TarWriter
 
-from hmgan.data.index import Index, Shard, joined
+from hmgan.data.index import Index, Shard, new_index
 from hmgan.data.pack import encode
 from hmgan.data.pack.destinations import Destination, Journal, open_destination
-from hmgan.data.pack.image_folders import Item, Source
+from hmgan.data.pack.image_folders import ImageSource, Item
 from hmgan.data.pack.kinds import open_source
 from hmgan.data.pack.progress import busy, counting
 from hmgan.errors import UserError
+from hmgan.files import sha256_of
 
 SEED = 0  # of the order of the samples over the shards
-JOURNAL = 2  # what its lines hold: one of another version is begun anew
-AHEAD = 8  # images of each thread that are encoded or waiting for it
+JOURNAL = 2  # version of the journal's lines: one of another version is begun anew
+AHEAD = 8  # images per thread that are encoded or waiting for it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,22 +46,19 @@ class Options:
     quality: int = 95
     shard_samples: int = 1000
 
-    def check(self) -> None:
+    def __post_init__(self) -> None:
         if self.shard_samples < 1:
             raise UserError(f"shard_samples counts images and must be at least 1, got {self.shard_samples}")
         if self.pad < 0:
             raise UserError(f"--pad counts pixels on each side and must be at least 0, got {self.pad}")
-        for name, value, known in (
-            ("--fit", self.fit, encode.FITS),
-            ("--format", self.extension, encode.ENCODERS),
-        ):
+        for name, value, known in ("--fit", self.fit, encode.FITS), ("--format", self.extension, encode.ENCODERS):
             if value not in known:
                 raise UserError(f"{name} must be one of {', '.join(known)}, got {value!r}")
         if not 1 <= self.quality <= 100:
             raise UserError(f"--quality must lie in 1..100, got {self.quality}")
 
 
-class _Sample(NamedTuple):
+class _Encoded(NamedTuple):
     """An encoded image, or why there is none."""
 
     position: int  # of the item
@@ -77,7 +75,7 @@ def pack(
     *,
     resolution: int | None = None,
     name: str | None = None,
-    opens: Callable[[Path], Source] = open_source,
+    opens: Callable[[Path], ImageSource] = open_source,
     threads: int | None = None,
     report: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
     pad: int = 0,
@@ -86,33 +84,31 @@ def pack(
     quality: int = 95,
     shard_samples: int = 1000,
 ) -> Index:
-    """Write the images of SRC as shards into the new folder OUT, or to a URL.
+    """Writes the images of SRC as shards into the new folder OUT, or to a URL.
 
-    A packing that was killed goes on with the next call of the same arguments; what is finished is verified and kept.
+    A packing that was killed is resumed by a call with the same arguments, which verifies and keeps what is finished.
 
     Args:
-        src: any kind that `kinds.SOURCES` and `kinds.TABLES` list.
+        src: any kind that `kinds.KINDS` and `kinds.TABLES` list.
         resolution: pixels; a power of two. Left out: the size that all the images share.
         name: the shards are called NAME-000000.tar and so on; left out: OUT's own name.
-        opens: SRC; left out: as whichever kind it is.
+        opens: what opens SRC; left out: as whichever kind it is.
         threads: that decode and encode; left out: one per core. They change no byte.
-        report: takes one line for every image that is left out because it cannot be read, or is there twice.
+        report: takes a line for every image that is left out because it cannot be read, or that is there twice.
         pad: pixels added on every side in the border's colour, in place of resizing (28 -> 32: 2).
         fit: how images become squares: "crop" takes the middle, "pad" adds a border.
-        extension: "png", "jpg" or "webp".
-        quality: of JPEG and WebP.
+        extension, quality: "png", "jpg" or "webp"; the quality of the latter two.
         shard_samples: images per shard.
 
-    Raises: UserError if SRC, an option, or OUT does not do; a folder OUT is then not there.
+    Raises: UserError if SRC, OUT or an option is refused; no folder OUT is left then.
     """
     src = Path(src)
     options = Options(pad=pad, fit=fit, extension=extension, quality=quality, shard_samples=shard_samples)
-    options.check()
     name = _shard_name(name, out)
     with busy(f"looking through {src.name}"):
         source = opens(src)
     with closing(source), open_destination(out) as (target, journal_file):
-        items = _interleaved(list(source))
+        items = _interleaved(source.items)
         size = _power_of_two(_common_size(src, items, options) if resolution is None else resolution)
         plan = json.dumps([[key, item.label] for key, item in items]) + repr((JOURNAL, name, size, options))
         with busy(f"checking what is finished in {out}"):
@@ -121,7 +117,15 @@ def pack(
         encode = partial(_encode, src, {label: i for i, label in enumerate(source.classes)}, size, options)
         samples = _encoded(items[begin:], begin, encode, threads or os.cpu_count() or 1, f"packing {src.name}")
         _write(samples, target, journal, options, name, lambda line: report(f"{line} in {src}"))
-        index = _index(journal, target, source.classes, size)
+        index = new_index(
+            folder=target.folder,
+            resolution=size,
+            classes=source.classes,
+            shards=[Shard(**line["shard"]) for line in journal.lines],
+            rows=[row for line in journal.lines for row in line["rows"]],
+            keys=[key for line in journal.lines for key in line["keys"]],
+            skipped=sum(len(line["damaged"]) for line in journal.lines),
+        )
         for label, count in zip(index.classes, index.counts, strict=True):
             if not count:
                 damaged = [key for line in journal.lines for key in line["damaged"]]
@@ -135,43 +139,38 @@ def pack(
 
 def _encode(
     src: Path, label_of: dict[str, int], size: int, options: Options, position: int, key: str, item: Item
-) -> _Sample:
+) -> _Encoded:
     try:
         image = encode.decode(item.read())
     except Exception as error:  # on damaged bytes, decoders raise nearly anything
-        return _Sample(position, key, item.key, 0, b"", str(error) or type(error).__name__)
-    square = encode.FITS[options.fit](image)
-    content = encode.encode(
-        encode.fitted(square, size, options.pad, f"{item.key} in {src}"), options.extension, options.quality
-    )
-    return _Sample(position, key, item.key, label_of[item.label], content, "")
+        return _Encoded(position, key, item.key, 0, b"", str(error) or type(error).__name__)
+    square = encode.fitted(encode.FITS[options.fit](image), size, options.pad, f"{item.key} in {src}")
+    content = encode.encode(square, options.extension, options.quality)
+    return _Encoded(position, key, item.key, label_of[item.label], content, "")
 
 
 def _encoded(
-    items: Sequence[tuple[str, Item]], begin: int, encode: Callable[..., _Sample], threads: int, what: str
-) -> Iterator[_Sample]:
-    """In the order of the items, whatever the number of threads."""
-    coming: deque[Future[_Sample]] = deque()
+    items: Sequence[tuple[str, Item]], begin: int, encode: Callable[..., _Encoded], threads: int, what: str
+) -> Iterator[_Encoded]:
+    """The encoded images in the order of the items, whatever the number of threads."""
     with ThreadPoolExecutor(threads) as pool, counting(what, begin + len(items), begin) as advance:
-        for position, (key, item) in enumerate(items, begin):
-            coming.append(pool.submit(encode, position, key, item))
-            if len(coming) == AHEAD * threads:
-                yield coming.popleft().result()
-                advance()
+        futures = (pool.submit(encode, position, key, item) for position, (key, item) in enumerate(items, begin))
+        coming = deque(islice(futures, AHEAD * threads))
         while coming:
             yield coming.popleft().result()
             advance()
+            coming.extend(islice(futures, 1))
 
 
 def _write(
-    samples: Iterator[_Sample],
+    samples: Iterator[_Encoded],
     target: Destination,
     journal: Journal,
     options: Options,
     name: str,
     report: Callable[[str], None],
 ) -> None:
-    """Fill tar after tar."""
+    """Fills shard after shard."""
     first_of = {digest: key for line in journal.lines for digest, key in line["seen"].items()}
     following = next(samples, None)
     while following is not None:
@@ -199,39 +198,19 @@ def _write(
                     report(f"the same image twice: {first_of[digest]} and {sample.name}")
                 else:
                     seen[digest] = first_of[digest] = sample.name
-        content = path.read_bytes()
-        sha256 = hashlib.sha256(content).hexdigest()
-        shard = Shard(name=path.name, bytes=len(content), sha256=sha256, samples=len(labels))
-        rows = [(*place, label) for place, label in zip(_places(content, options), labels, strict=True)]
+        shard = Shard(name=path.name, bytes=path.stat().st_size, sha256=sha256_of(path), samples=len(labels))
+        rows = [(*place, label) for place, label in zip(_places(path, options), labels, strict=True)]
         journal.add(shard, rows=rows, keys=keys, damaged=damaged, seen=seen, next=position)
 
 
-def _index(journal: Journal, target: Destination, classes: Sequence[str], resolution: int) -> Index:
-    shards = [Shard(**line["shard"]) for line in journal.lines]
-    rows = np.array([row for line in journal.lines for row in line["rows"]], np.int64).reshape(-1, 3)
-    return Index(
-        folder=target.folder,
-        resolution=resolution,
-        classes=tuple(classes),
-        counts=tuple(np.bincount(rows[:, 2], minlength=len(classes)).tolist()),
-        skipped=sum(len(line["damaged"]) for line in journal.lines),
-        shards=tuple(shards),
-        shard=np.repeat(np.arange(len(shards)), [shard.samples for shard in shards]).astype(np.int32),
-        offset=rows[:, 0],
-        length=rows[:, 1].astype(np.int32),
-        label=rows[:, 2].astype(np.int32),
-        **joined(key for line in journal.lines for key in line["keys"]),
-    )
-
-
-def _places(content: bytes, options: Options) -> list[tuple[int, int]]:
+def _places(path: Path, options: Options) -> list[tuple[int, int]]:
     """Offset and length of every image in a tar, in order."""
-    with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+    with tarfile.open(path) as tar:
         ending = f".{options.extension}"
         return [(member.offset_data, member.size) for member in tar if member.name.endswith(ending)]
 
 
-def _interleaved(items: list[Item]) -> list[tuple[str, Item]]:
+def _interleaved(items: Sequence[Item]) -> list[tuple[str, Item]]:
     """Items with their shard keys, in an order that mixes the classes.
 
     Sorted by a hash and not shuffled by a library's generator, whose stream may change with its version.
@@ -289,7 +268,7 @@ def _common_size(src: Path, items: Sequence[tuple[str, Item]], options: Options)
 
 
 def _side(item: Item, fit: str) -> int | None:
-    """The side of the square that it becomes, from the image's header only; None if it cannot be read."""
+    """The side of the square it will become, from the image's header alone; None if it cannot be read."""
     try:
         with Image.open(io.BytesIO(item.read())) as image:
             return max(image.size) if fit == "pad" else min(image.size)

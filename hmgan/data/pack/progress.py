@@ -1,4 +1,4 @@
-"""What a terminal shows of long work; nothing elsewhere."""
+"""Progress of long work, shown on a terminal only."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.status import Status
 
 
 @contextmanager
 def counting(what: str, total: int, done: int = 0) -> Iterator[Callable[[], object]]:
-    """A bar with counts and the time that is left; call what it gives for each thing that is finished."""
+    """A bar with counts and the time left; what it yields is to be called once per thing finished."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -19,12 +20,6 @@ def counting(what: str, total: int, done: int = 0) -> Iterator[Callable[[], obje
         yield lambda: bar.advance(task)
 
 
-@contextmanager
-def busy(what: str) -> Iterator[None]:
-    """That something is going on whose end is not known."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield
-        return
-    with console.status(what):
-        yield
+def busy(what: str) -> Status:
+    """A spinner, for work whose end is not known."""
+    return Console(stderr=True).status(what)

@@ -1,6 +1,6 @@
-"""Recipes: from a data set's archive, as its owner distributes it, to images with labels, counted.
+"""Recipes: from a data set's archive, as its owner distributes it, to labelled images, counted.
 
-A recipe is a registry entry. It has splits; a split says which files are its images, where their classes stand, and how
+A recipe is a registry entry. Each of its splits says which files are its images, where their classes are found, and how
 many there must be.
 """
 
@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from hmgan.config.entry_schemas import schema
+from hmgan.config.entry_schemas import Entry, schema
 from hmgan.data.pack.archives import Archive, open_archive
-from hmgan.data.pack.image_folders import Item, class_order, is_image
+from hmgan.data.pack.image_folders import ImageSource, Item, class_order, is_image
 from hmgan.data.pack.label_files import attribute_column, matlab_vector
 from hmgan.errors import UserError, nearest
 
@@ -48,7 +49,7 @@ class Expected(_Model):
     counts: dict[str, int] = {}
 
     def differences(self, found: Mapping[str, int]) -> list[str]:
-        """What is not as expected, as "what: expected ..., got ..."."""
+        """Lists what is not as expected, as "what: expected ..., got ..."."""
         told = []
         if self.total not in (None, sum(found.values())):
             told.append(f"images: expected {self.total}, got {sum(found.values())}")
@@ -64,7 +65,9 @@ class Expected(_Model):
 
 
 class ByPath(_Model):
-    """The class stands in the path of an image."""
+    """The class is in the path of an image."""
+
+    files: ClassVar[Sequence[str]] = ()
 
     paths: dict[str, Patterns]
     expected: Expected
@@ -73,22 +76,18 @@ class ByPath(_Model):
     def images(self) -> Patterns:
         return [pattern for patterns in self.paths.values() for pattern in patterns]
 
-    @property
-    def files(self) -> list[str]:
-        return []
-
     def label_of(self, read: ReadFile) -> LabelOf:
         patterns = {label: _regex(patterns) for label, patterns in self.paths.items()}
         return lambda path: next((label for label, regex in patterns.items() if regex.search(path)), None)
 
 
 class ByAttribute(_Model):
-    """The class stands in a column of CelebA's attribute list, a row per file name.
+    """The class is in a column of CelebA's attribute list, a row per file name.
 
     Args:
         attributes: name of the list.
         column: of the list.
-        values: what stands in the column -> the class.
+        values: value in the column -> class.
     """
 
     images: Patterns
@@ -107,11 +106,11 @@ class ByAttribute(_Model):
 
 
 class ByNumber(_Model):
-    """The class stands in a vector of a MATLAB file; the number in an image's name, from 1, is its place there.
+    """The class is in a vector of a MATLAB file, at the number in the image's name, counted from 1.
 
     Args:
         labels: file and variable of the classes' numbers.
-        chosen: files and variables with the numbers of the split's images; left out: all images are of it.
+        chosen: file and variable of the split's image numbers; left out: all images belong to it.
     """
 
     images: Patterns
@@ -137,7 +136,7 @@ class ByNumber(_Model):
 
 
 @schema("recipe")
-class Recipe(_Model):
+class Recipe(Entry):
     """A registry entry.
 
     Args:
@@ -146,8 +145,6 @@ class Recipe(_Model):
         resolution: pixels, those of the paper's experiments.
     """
 
-    summary: str = ""
-    provenance: str = ""
     archive: str
     split: str
     resolution: int = 256
@@ -160,8 +157,15 @@ class Recipe(_Model):
         return self
 
 
-class Prepared:
-    """A source: the images of one split in an archive.
+def recipe_source(
+    path: Path,
+    *,
+    name: str,
+    recipe: Recipe,
+    split: str | None = None,
+    accept: Callable[[str], None] | None = None,
+) -> ImageSource:
+    """Opens the images of one split in an archive.
 
     Args:
         path: the archive, or the folder that it was unpacked into.
@@ -172,47 +176,28 @@ class Prepared:
     Raises: UserError for an unknown split, an archive that cannot be read, a file with labels that is missing, or
         counts that differ.
     """
-
-    def __init__(
-        self,
-        path: Path,
-        *,
-        name: str,
-        recipe: Recipe,
-        split: str | None = None,
-        accept: Callable[[str], None] | None = None,
-    ) -> None:
-        split = split or recipe.split
-        if split not in recipe.splits:
-            known = recipe.splits
-            raise UserError(f"{name} has no split {split!r}{nearest(split, known)} its splits: {', '.join(known)}")
-        chosen = recipe.splits[split]
-        regex = _regex([*chosen.images, *chosen.files])
-        self._archive = open_archive(path, lambda file: regex.search(file) is not None)
-        try:
-            label_of = chosen.label_of(partial(_beside, path, self._archive))
-            self._items = [
-                Item(f"{label}/{PurePosixPath(file).name}", label, partial(self._archive.read, file))
-                for file in self._archive.names
-                if is_image(file) and (label := label_of(file)) is not None
-            ]
-            if not self._items:
-                raise UserError(
-                    f"{path} holds no images of {name}, split {split}, which are called "
-                    f"{' or '.join(chosen.images[:SHOWN])}; give {recipe.archive}"
-                )
-            differences = chosen.expected.differences(Counter(item.label for item in self._items))
-            _judge(differences, f"{path} by the recipe {name}, split {split}", accept)
-        except BaseException:
-            self.close()
-            raise
-        self.classes = class_order(item.label for item in self._items)
-
-    def __iter__(self) -> Iterator[Item]:
-        return iter(self._items)
-
-    def close(self) -> None:
-        self._archive.close()
+    split = split or recipe.split
+    if split not in recipe.splits:
+        known = recipe.splits
+        raise UserError(f"{name} has no split {split!r}{nearest(split, known)} its splits: {', '.join(known)}")
+    chosen = recipe.splits[split]
+    regex = _regex([*chosen.images, *chosen.files])
+    with ExitStack() as opened:
+        archive = opened.enter_context(closing(open_archive(path, lambda file: regex.search(file) is not None)))
+        label_of = chosen.label_of(partial(_beside, path, archive))
+        items = [
+            Item(f"{label}/{PurePosixPath(file).name}", label, partial(archive.read, file))
+            for file in archive.names
+            if is_image(file) and (label := label_of(file)) is not None
+        ]
+        if not items:
+            raise UserError(
+                f"{path} holds no images of {name}, split {split}, which are called "
+                f"{' or '.join(chosen.images[:SHOWN])}; give {recipe.archive}"
+            )
+        counts = Counter(item.label for item in items)
+        _judge(chosen.expected.differences(counts), f"{path} by the recipe {name}, split {split}", accept)
+        return ImageSource(items, class_order(counts), opened.pop_all().close)
 
 
 def _judge(differences: Sequence[str], what: str, accept: Callable[[str], None] | None) -> None:

@@ -6,7 +6,7 @@ import fcntl
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,9 +19,9 @@ PARTIAL, ROOM = ".partial", ".room"
 class DiskCache:
     """Files named after their sha256, the least recently used dropped first.
 
-    A file appears under its name once it is whole. Its bytes are compared with its name when a process opens it for the
-    first time, unless it downloaded it, so that what a disk lost is downloaded again. Only one process at a time
-    downloads a file: its `.partial` is locked meanwhile, and the lock goes with the process that held it.
+    A file appears under its name once it is whole. A process that did not download it verifies its sha256 on first
+    opening, so what a disk lost is downloaded again. Only one process at a time downloads a file: its `.partial` is
+    locked meanwhile, and the lock ends with the process that holds it.
 
     Args:
         limit: bytes in all.
@@ -32,11 +32,7 @@ class DiskCache:
         self._trusted: set[str] = set()
 
     def open(self, sha256: str, size: int, *, checked: bool = False) -> int | None:
-        """A descriptor of the file, or None if it is not here.
-
-        Args:
-            checked: another process has compared its bytes for this one.
-        """
+        """A descriptor of the file, or None if it is not here. `checked`: another process has verified its bytes."""
         path = self._path(sha256)
         try:
             descriptor = os.open(path, os.O_RDONLY)
@@ -52,7 +48,7 @@ class DiskCache:
         return descriptor
 
     def fetch(self, sha256: str, size: int, download: Callable[[BinaryIO], None]) -> None:
-        """Has the file here. `download` writes it and makes sure that it is right.
+        """Brings the file here. `download` writes it and makes sure that it is right.
 
         Raises: UserError if the file is larger than the limit, or the disk is full.
         """
@@ -64,17 +60,15 @@ class DiskCache:
         self.folder.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(path.name + PARTIAL)
         with locked(partial) as file:
-            try:
+            with suppress(FileNotFoundError):
                 os.utime(path)  # another process was faster; the file is in use again
                 partial.unlink()
                 return
-            except FileNotFoundError:
-                pass
             try:
                 self._make_room(file, size)
                 download(file)
                 file.flush()
-                os.replace(partial, path)  # without fsync: what a crash of the machine takes is found out by its sha256
+                os.replace(partial, path)  # without fsync: the sha256 reveals what a crash of the machine took
                 self._trusted.add(sha256)
             except OSError as error:
                 partial.unlink(missing_ok=True)
@@ -86,7 +80,7 @@ class DiskCache:
                 raise
 
     def _path(self, sha256: str) -> Path:
-        # From an index that may be anybody's: it must not name a place outside of the cache.
+        # It comes from an index that anybody may have written, and must not lead out of the cache.
         if not re.fullmatch("[0-9a-f]{64}", sha256):
             raise UserError(f"a sha256 must be 64 hexadecimal digits, got {sha256[:80]!r}; the index is damaged")
         return self.folder / sha256
@@ -107,15 +101,12 @@ class DiskCache:
 
 
 def _files(folder: Path) -> Iterator[tuple[float, int, Path]]:
-    """Time of the last use, bytes and path of each."""
-    for entry in os.scandir(folder):
-        if entry.name == ROOM:
-            continue
-        try:
-            status = entry.stat()
-        except FileNotFoundError:
-            continue
-        yield status.st_mtime, status.st_size, Path(entry.path)
+    """Time of last use, bytes and path of each file."""
+    for path in folder.iterdir():
+        if path.name != ROOM:
+            with suppress(FileNotFoundError):
+                status = path.stat()
+                yield status.st_mtime, status.st_size, path
 
 
 def _abandoned(partial: Path) -> bool:
@@ -130,7 +121,7 @@ def _abandoned(partial: Path) -> bool:
 
 @contextmanager
 def locked(path: Path) -> Iterator[BinaryIO]:
-    """The file, open for writing, and nobody else's meanwhile."""
+    """The file, open for writing and locked."""
     while True:
         with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)

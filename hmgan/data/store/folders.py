@@ -1,4 +1,4 @@
-"""Where the files of a packed set lie: on a disk, or in an object store with a cache on the disk."""
+"""Where the files of a packed set are: on a disk, or in an object store with a cache on the disk."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ from typing import Any, BinaryIO, Protocol
 import psutil
 
 from hmgan.data.store.cache import DiskCache
-from hmgan.data.store.prefetch import Ahead
+from hmgan.data.store.prefetch import Prefetch
 from hmgan.data.store.stores import MissingError, Store, open_store
 from hmgan.errors import DamageError, UserError
 from hmgan.files import cache_folder
 from hmgan.urls import is_url
 
-BLOCK = 1 << 22  # bytes per Range request: what a broken transfer costs at most
 DOWNLOADS = 3  # of a file whose checksum is wrong
 THREADS = 6  # that read ahead
 CACHE_GIB = 32.0
@@ -39,7 +38,7 @@ class File:
 class Folder(Protocol):
     """The files of one packed set. `str(folder)` is how a user knows it."""
 
-    cached: bool  # whether the files are read in the cache, and take room there
+    cached: bool  # whether the files take room in the cache
 
     def size(self, name: str) -> int: ...  # raises FileNotFoundError
     def read(self, name: str) -> bytes: ...  # raises FileNotFoundError
@@ -48,17 +47,13 @@ class Folder(Protocol):
         """A descriptor for `os.pread`, the caller's to close. Raises DamageError."""
 
     def check(self, files: Iterable[File], /) -> None:
-        """Sees that the files are there, as far as that is cheap. Raises DamageError."""
+        """Checks that the files are there, as far as that is cheap. Raises DamageError."""
 
-    def read_ahead(self, windows: Sequence[Sequence[File]], beside: int = 0, /) -> None:
-        """Has the files at hand soon: those of the first window, then those of the others.
-
-        Args:
-            beside: bytes that others keep in the same cache.
-        """
+    def prefetch(self, windows: Sequence[Sequence[File]], beside: int = 0, /) -> None:
+        """Prefetches files, window by window; `beside` are the bytes that others keep in the same cache."""
 
     def fetch(self, file: File, /) -> None:
-        """Has the file at hand, for processes that cannot fetch it themselves."""
+        """Fetches the file, for processes that cannot do it themselves."""
 
 
 class LocalFolder:
@@ -68,7 +63,7 @@ class LocalFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._ahead: Ahead[File] = Ahead(self._into_memory, 1)
+        self._prefetch: Prefetch[File] = Prefetch(self._into_memory, 1)
 
     def __str__(self) -> str:
         return str(self.path)
@@ -96,10 +91,10 @@ class LocalFolder:
             if (size := path.stat().st_size) != file.bytes:
                 raise DamageError(f"shard {path} must be {file.bytes} bytes, got {size}; copy it again, or {AGAIN}")
 
-    def read_ahead(self, windows: Sequence[Sequence[File]], beside: int = 0) -> None:
-        """Has the kernel read this window's shards and the next one's from end to end, as far as memory is free.
+    def prefetch(self, windows: Sequence[Sequence[File]], beside: int = 0) -> None:
+        """Has the kernel read the shards of two windows from end to end, as far as memory is free.
 
-        Images are asked for in a mixed order, for which a disk that nobody has read yet is slow.
+        Images are read in a shuffled order, which is slow on a cold disk.
         """
         room = psutil.virtual_memory().available // 2
         wanted = []
@@ -108,7 +103,7 @@ class LocalFolder:
             if room < 0:
                 break
             wanted.append(file)
-        self._ahead.want(wanted)
+        self._prefetch.want(wanted)
 
     def _into_memory(self, file: File) -> None:
         descriptor = self.open(file)
@@ -121,10 +116,10 @@ class LocalFolder:
 
 
 class RemoteFolder:
-    """A folder in an object store. Its files are downloaded whole, into the cache, and read there.
+    """A folder in an object store. Its files are downloaded whole into the cache, and read there.
 
-    Only the process that made it downloads: a forked worker has neither the client's threads nor its connections, and
-    reads what is in the cache.
+    Only the process that made it downloads: a forked worker, without the client's threads and connections, reads what
+    is in the cache.
     """
 
     cached = True
@@ -132,8 +127,8 @@ class RemoteFolder:
     def __init__(self, store: Store, cache: DiskCache) -> None:
         self._store, self._cache = store, cache
         self._owner = os.getpid()
-        self._damaged: dict[str, DamageError] = {}  # so that each is found out once
-        self._ahead: Ahead[File] = Ahead(self._have, THREADS)
+        self._damaged: dict[str, DamageError] = {}  # so that none is downloaded again
+        self._prefetch: Prefetch[File] = Prefetch(self._have, THREADS)
 
     def __str__(self) -> str:
         return self._store.url
@@ -151,8 +146,7 @@ class RemoteFolder:
         return self._store.get(name, 0, self.size(name))
 
     def open(self, file: File) -> int:
-        # A worker is given images of shards that its owner has open: reading all of them again would cost each worker
-        # as much as a download.
+        # A worker reads shards that its owner has verified; hashing them again would cost as much as a download.
         checked = os.getpid() != self._owner
         for _ in range(DOWNLOADS):
             if (descriptor := self._cache.open(file.sha256, file.bytes, checked=checked)) is not None:
@@ -161,10 +155,10 @@ class RemoteFolder:
         raise UserError(f"{self}/{file.name} does not stay whole in the cache {self._cache.folder}; check that disk")
 
     def check(self, files: Iterable[File]) -> None:
-        """Nothing: a request for every shard would take long and cost money. They are checked when they are read."""
+        """Does nothing: a request per shard takes long and costs money. They are checked when they are read."""
 
-    def read_ahead(self, windows: Sequence[Sequence[File]], beside: int = 0) -> None:
-        """The first window must fit into the cache; the others are read ahead as far as they fit whole."""
+    def prefetch(self, windows: Sequence[Sequence[File]], beside: int = 0) -> None:
+        """The first window must fit into the cache; the others are prefetched as far as they fit whole."""
         wanted: list[File] = []
         for number, window in enumerate(windows):
             total = beside + sum(file.bytes for file in {file.name: file for file in (*wanted, *window)}.values())
@@ -176,7 +170,7 @@ class RemoteFolder:
                     )
                 break
             wanted += window
-        self._ahead.want(wanted)
+        self._prefetch.want(wanted)
 
     def fetch(self, file: File) -> None:
         if os.getpid() != self._owner:
@@ -186,23 +180,13 @@ class RemoteFolder:
         self._have(file)
 
     def _have(self, file: File) -> None:
-        self._cache.fetch(file.sha256, file.bytes, partial(self._download, file))
-
-    def _download(self, file: File, target: BinaryIO) -> None:
         try:
-            self._compare_size(file)
-            for _ in range(DOWNLOADS):
-                if self._copy(file, target) == file.sha256:
-                    return
-            raise DamageError(
-                f"{self}/{file.name} has not the sha256 that the index says, {DOWNLOADS} times over; "
-                "upload that shard again, or the index that belongs to it"
-            )
+            self._cache.fetch(file.sha256, file.bytes, partial(self._download, file))
         except DamageError as error:
             self._damaged[file.name] = error
             raise
 
-    def _compare_size(self, file: File) -> None:
+    def _download(self, file: File, target: BinaryIO) -> None:
         try:
             size = self._store.size(file.name)
         except MissingError:
@@ -212,18 +196,23 @@ class RemoteFolder:
                 f"{self}/{file.name} must be {file.bytes} bytes, got {size}: it ends at byte {size}; "
                 f"upload that shard again, or {AGAIN}"
             )
+        if all(self._copy(file, target) != file.sha256 for _ in range(DOWNLOADS)):
+            raise DamageError(
+                f"{self}/{file.name} has not the sha256 that the index says, {DOWNLOADS} times over; "
+                "upload that shard again, or the index that belongs to it"
+            )
 
     def _copy(self, file: File, target: BinaryIO) -> str:
         """Downloads block by block; a block that breaks is asked for again, those before it are kept."""
         digest = hashlib.sha256()
         target.seek(0)
-        for start in range(0, file.bytes, BLOCK):
-            try:
-                block = self._store.get(file.name, start, min(start + BLOCK, file.bytes))
-            except MissingError:
-                raise DamageError(f"{self}/{file.name} vanished at byte {start}; upload that shard again") from None
-            digest.update(block)
-            target.write(block)
+        try:
+            for block in self._store.blocks(file.name, file.bytes):
+                digest.update(block)
+                target.write(block)
+        except MissingError:
+            at = target.tell()
+            raise DamageError(f"{self}/{file.name} vanished at byte {at}; upload that shard again") from None
         return digest.hexdigest()
 
 
@@ -232,9 +221,7 @@ def open_folder(place: str | Path) -> Folder:
 
     Raises: UserError for a path that is no folder, or a URL that cannot be read here.
     """
-    name = str(place)
-    if name.startswith("file://"):
-        name = name.removeprefix("file://")
+    name = str(place).removeprefix("file://")
     if is_url(name):
         return RemoteFolder(open_store(name), DiskCache(cache_folder() / "shards", cache_limit()))
     if not Path(name).is_dir():

@@ -10,10 +10,10 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Ahead(Generic[T]):
+class Prefetch(Generic[T]):
     """Calls `action` on the items wanted, in order, `threads` at a time.
 
-    What fails in advance is left alone: it is tried again, and told, where it is needed. The threads end with the work,
+    Failures are ignored: what failed is tried again, and reported, where it is needed. The threads end with the work,
     and are daemons, so that a run that ends does not wait for them.
     """
 
@@ -24,7 +24,7 @@ class Ahead(Generic[T]):
         self._lock = threading.Lock()
 
     def want(self, items: Iterable[T]) -> None:
-        """Replaces what is wanted; what is under way is finished."""
+        """Replaces the items wanted; those under way are finished."""
         with self._lock:
             self._queue = deque(items)
             missing = min(self._threads - self._running, len(self._queue))

@@ -1,4 +1,4 @@
-"""Object stores behind URLs. Requests that fail are tried again here, and nowhere below or above."""
+"""Object stores behind URLs. Failed requests are retried here, and nowhere below or above."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from hmgan.errors import UserError
 from hmgan.urls import checked
 
 NATIVE = ("s3", "s3a", "gs", "az", "azure", "abfs", "abfss", "http", "https")  # what obstore reads
+BLOCK = 1 << 22  # bytes per Range request: what a broken transfer costs at most
 TIMEOUT, CONNECT_TIMEOUT = 30.0, 5.0  # seconds for a whole request, and for its connection
 GIVE_UP = 120.0  # seconds without a success
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 10.0
@@ -47,8 +48,8 @@ class Client(Protocol):
 class Store:
     """A folder in an object store, by its URL.
 
-    Raises, in every method: MissingError; UserError, without a secret in it, once the store fails for `give_up` seconds
-    or refuses the credentials.
+    Raises, in every method: MissingError; UserError, without secrets, once the store fails for `give_up` seconds or
+        refuses the credentials.
     """
 
     def __init__(self, url: str, client: Client, give_up: float) -> None:
@@ -61,6 +62,11 @@ class Store:
     def get(self, name: str, start: int, stop: int) -> bytes:
         """Exactly the bytes from `start` to `stop`."""
         return self._tried(partial(self._whole, name, start, stop), f"{name} at byte {start}")
+
+    def blocks(self, name: str, size: int) -> Iterator[bytes]:
+        """All `size` bytes of an object, a BLOCK at a time."""
+        for start in range(0, size, BLOCK):
+            yield self.get(name, start, min(start + BLOCK, size))
 
     def put(self, name: str, content: bytes) -> None:
         self._tried(lambda: self._client.put(name, content), name)
@@ -105,7 +111,7 @@ def _announce(what: str, state: tenacity.RetryCallState) -> None:
 def _sorted_out() -> Iterator[None]:
     """Turns what clients raise into MissingError, _RefusedError or ConnectionError, in words of its own.
 
-    Theirs hold the request and the server's answer, and with them names of keys, and signatures.
+    The clients' words hold the request and the server's answer, and with them key names and signatures.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Packing goes on after a kill, to folders and to URLs, and ends in the same bytes."""
+"""Packing resumes after a kill, to folders and to URLs, and ends in the same bytes."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_threads_change_no_byte(folder, tmp_path, threads):
     assert bytes_of(tmp_path / "a") == bytes_of(tmp_path / "b")
 
 
-def test_a_killed_packing_goes_on_and_ends_in_the_same_bytes(folder, tmp_path, monkeypatch):
+def test_a_killed_packing_resumes_and_ends_in_the_same_bytes(folder, tmp_path, monkeypatch):
     src = folder(cat=9, dog=9)
     (src / "cat/000.png").write_bytes(b"damaged")
     (src / "dog/017.png").write_bytes((src / "dog/016.png").read_bytes())
@@ -108,7 +108,7 @@ def test_a_finished_shard_in_a_store_that_was_damaged_since_is_made_again(folder
     assert stored(url) == bytes_of(tmp_path / "whole")
 
 
-def test_what_another_plan_left_is_not_gone_on_with(folder, tmp_path, monkeypatch):
+def test_what_another_plan_left_is_not_resumed(folder, tmp_path, monkeypatch):
     src = folder(cat=9, dog=9)
     with killed_after(3, monkeypatch):
         pack(src, tmp_path / "out", shard_samples=4, name="pets")
@@ -135,7 +135,7 @@ def test_packing_to_memory_equals_packing_to_a_folder(folder, tmp_path):
         pack(src, url)
 
 
-def test_packing_to_s3_goes_on_after_a_failure_of_the_store(folder, tmp_path, proxied, monkeypatch):
+def test_packing_to_s3_resumes_after_a_failure_of_the_store(folder, tmp_path, proxied, monkeypatch):
     src, url = folder(cat=9, dog=9), f"s3://{faulty_s3.BUCKET}/{tmp_path.name}"
     pack(src, tmp_path / "here", shard_samples=4, name="pets")
     proxied.plan = lambda method, path, start: "expired" if path.endswith("pets-000002.tar") else None

@@ -25,12 +25,12 @@ WANTED = {
 
 
 def tiles(name: str) -> set[bytes]:
-    return {np.asarray(decode(item.read())).tobytes() for item in open_source(embedded(name))}
+    return {np.asarray(decode(item.read())).tobytes() for item in open_source(embedded(name)).items}
 
 
 @pytest.mark.parametrize("name", WANTED)
 def test_every_set_has_its_classes_and_counts(name):
-    assert Counter(item.label for item in open_source(embedded(name))) == WANTED[name]
+    assert Counter(item.label for item in open_source(embedded(name)).items) == WANTED[name]
     assert set(embedded_names()) == set(WANTED)
 
 
@@ -69,7 +69,7 @@ def test_damaged_sheets_are_refused(tmp_path):
     sheet = tmp_path / json.loads((tmp_path / "sheets.json").read_text())["sheets"][3]["file"]
     sheet.write_bytes(sheet.read_bytes()[:100])
     with pytest.raises(UserError, match=f"{sheet.name} is damaged"):
-        list(open_source(tmp_path))
+        open_source(tmp_path)
     (tmp_path / "sheets.json").write_text('{"format": "other"}')
     with pytest.raises(UserError, match="must be of format 'hmgan-sheets/1', got 'other'"):
         open_source(tmp_path)

@@ -15,9 +15,10 @@ from test_pack import contents, refused
 from tiny_pictures import pixels, png
 
 from hmgan.config import entries
+from hmgan.data.pack.image_folders import ImageSource
 from hmgan.data.pack.label_files import attribute_column, matlab_vector
 from hmgan.data.pack.pack import pack
-from hmgan.data.pack.recipes import Expected, Prepared, Recipe
+from hmgan.data.pack.recipes import Expected, Recipe, recipe_source
 from hmgan.errors import UserError
 
 PLACES = [
@@ -58,11 +59,11 @@ def tarred(path: Path, files: Mapping[str, bytes], mode: str = "w") -> Path:
     return path
 
 
-def opened(name: str, split: str | None = None, **expected: object) -> Callable[[Path], Prepared]:
+def opened(name: str, split: str | None = None, **expected: object) -> Callable[[Path], ImageSource]:
     """The registry's recipe, expecting the counts of a small archive."""
     table = entries.entry("recipe", name)
     table["splits"][split or table["split"]]["expected"] = expected
-    return partial(Prepared, name=name, recipe=Recipe.model_validate(table), split=split)
+    return partial(recipe_source, name=name, recipe=Recipe.model_validate(table), split=split)
 
 
 def matlab(path: Path, **vectors: list[int]) -> None:

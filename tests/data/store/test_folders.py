@@ -44,19 +44,19 @@ def settled(names: list[str], count: int) -> list[str]:
 
 
 def test_this_window_and_the_next_are_read_ahead(tmp_path, files, advised):
-    LocalFolder(tmp_path).read_ahead([files[:1], files[1:3], files[3:]])
+    LocalFolder(tmp_path).prefetch([files[:1], files[1:3], files[3:]])
     assert settled(advised, 3) == ["0.tar", "1.tar", "2.tar"]
 
 
 def test_no_more_is_read_ahead_than_half_of_the_free_memory(tmp_path, files, advised, monkeypatch):
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=5000))
-    LocalFolder(tmp_path).read_ahead([files])
+    LocalFolder(tmp_path).prefetch([files])
     assert settled(advised, 2) == ["0.tar", "1.tar"]
 
 
 def test_a_missing_file_is_told_where_it_is_read_not_ahead(tmp_path, files, advised):
     (tmp_path / "0.tar").unlink()
-    LocalFolder(tmp_path).read_ahead([files])
+    LocalFolder(tmp_path).prefetch([files])
     assert settled(advised, 3) == ["1.tar", "2.tar", "3.tar"]
 
 

@@ -6,6 +6,7 @@ import pytest
 import tiny
 import torch
 
+from hmgan.data.images import Reading
 from hmgan.data.loader import batches
 from hmgan.losses.dcl import dual_contrastive
 from hmgan.train import draws
@@ -19,7 +20,7 @@ def trainer(shards, source, tmp_path):
 
 
 def disc_loss(trainer, step=1):
-    batch = next(batches(trainer.task.data, batch_per_rank=4, rank=0, world=1, seed=0))
+    batch = next(batches(trainer.task.data, Reading(batch_per_rank=4, seed=0)))
     trainer.step = step
     (part,) = trainer.microbatches(batch)
     task = trainer.task
@@ -29,7 +30,7 @@ def disc_loss(trainer, step=1):
 
 
 def gen_loss(trainer):
-    batch = next(batches(trainer.task.data, batch_per_rank=4, rank=0, world=1, seed=0))
+    batch = next(batches(trainer.task.data, Reading(batch_per_rank=4, seed=0)))
     (part,) = trainer.microbatches(batch)
     task = trainer.task
     return gan_losses.gen_loss(task.generator, task.discriminator, task.rules, None, part, trainer.runtime.gather)

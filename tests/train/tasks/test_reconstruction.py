@@ -9,6 +9,7 @@ import tiny
 import torch
 
 from hmgan import rng
+from hmgan.data.images import Reading
 from hmgan.data.loader import batches
 from hmgan.errors import UserError
 from hmgan.generators.snapshot import load_generator
@@ -26,7 +27,7 @@ def trainer(shards, source, tmp_path):
 
 
 def drawn(trainer, step):
-    return next(batches(trainer.task.data, batch_per_rank=4, rank=0, world=1, seed=0, start_step=step))
+    return next(batches(trainer.task.data, Reading(batch_per_rank=4, seed=0, start_step=step)))
 
 
 def shown(trainer, step):
@@ -60,7 +61,7 @@ def test_the_loss_is_the_papers_sum_image_by_image(trainer):
     with torch.no_grad():
         for each in (*modulation.parameters(), table):
             each += 0.3 * torch.randn(each.shape, generator=rng.generator(0))
-    batch = next(batches(trainer.task.data, batch_per_rank=4, rank=0, world=1, seed=3, start_step=2))
+    batch = next(batches(trainer.task.data, Reading(batch_per_rank=4, seed=3, start_step=2)))
     (part,) = trainer.microbatches(batch)
     loss, _ = trainer.task.loss(part, trainer.runtime.gather)
 
