@@ -11,7 +11,7 @@ from hmgan.config import experiment as config
 from hmgan.config.experiment import Experiment
 from hmgan.errors import UserError
 from hmgan.train import dryrun, precision, rundir
-from hmgan.train.distributed.rendezvous import excused
+from hmgan.train.distributed.rendezvous import failure_announced
 from hmgan.train.prepare import prepare, runtime_of
 from hmgan.train.run import run_training
 from hmgan.train.tasks import build as tasks
@@ -67,7 +67,7 @@ def train(options: TrainOptions) -> Path:
     outdir, again = options.outdir, options.resume == AUTO
     if options.resume and not again:
         return resume(options, options.resume)
-    with excused():
+    with failure_announced():
         experiment = configured(options)
     runtime = runtime_of(experiment)
     with runtime.watched():
@@ -100,7 +100,7 @@ def configured(options: TrainOptions) -> Experiment:
 
 def resume(options: TrainOptions, run: str) -> Path:
     """Goes on with a run, under its own configuration; --kimg may lengthen it, and another engine take it over."""
-    with excused():
+    with failure_announced():
         folder, kept, experiment = lengthened(options, run)
     runtime = runtime_of(experiment)
     with runtime.watched():

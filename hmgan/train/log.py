@@ -30,7 +30,7 @@ SHORT = {
 
 
 def memory_gib() -> float:
-    """Peak memory of this process: of the GPU where there is one, of the process elsewhere."""
+    """Peak memory of this process: on the GPU where there is one, in RAM elsewhere."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
@@ -63,7 +63,7 @@ class RunLog:
         self._bar.stop()
 
     def start(self, kimg: float) -> None:
-        """Where the run begins or goes on."""
+        """Where the run starts or resumes."""
         self._last = (time.monotonic(), kimg)
         self._bar.update(self._task, completed=kimg)
 
@@ -72,10 +72,9 @@ class RunLog:
 
     def say(self, text: str) -> None:
         """A line on the terminal and in log.txt."""
-        if self.folder is None:
-            return
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
-        self._append("log.txt", text)
+        if self.folder is not None:
+            self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            self._append("log.txt", text)
 
     def tick(self, kimg: float, stats: Mapping[str, float]) -> dict[str, Any]:
         """One status line, and one line of stats.jsonl."""
@@ -108,4 +107,5 @@ class RunLog:
 
 
 def warn(text: str) -> None:
+    """A warning where there is no log."""
     print(f"warning: {text}", file=sys.stderr)

@@ -14,7 +14,7 @@ import torch
 
 from hmgan.train.log import RunLog
 from hmgan.train.prepare import prepare
-from hmgan.train.run import goes_on_from
+from hmgan.train.run import resume_run
 from hmgan.train.tasks import gan
 from hmgan.train.trainer import Trainer
 
@@ -29,13 +29,12 @@ def go_on(folder: Path, shards: Path, source: Path, engine: str, steps: int, *mo
     kimg = f"train.kimg={steps * BATCH / 1000}"
     experiment = tiny.transfer(shards, source, *SETTINGS, f"compute.engine={engine}", *unit, kimg, *more)
     prepared = prepare(experiment)
-    runtime, classes = prepared.runtime, len(prepared.classes)
-    trainer = Trainer(experiment, prepared.networks, runtime, prepared.data, classes, folder, tiny.no_snapshot)
+    trainer = Trainer(prepared.task, prepared.runtime, folder, tiny.no_snapshot)
     with RunLog(None, experiment.train.kimg) as log:
-        goes_on_from(trainer, folder, log)
+        resume_run(trainer, folder, log)
         trainer.train(log)
-    runtime.wait()
-    return trainer, runtime.world
+    prepared.runtime.wait()
+    return trainer, prepared.runtime.world
 
 
 def main(shards: str, source: str, out: str, *engines: str) -> None:

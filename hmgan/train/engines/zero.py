@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from hmgan.components import register
 from hmgan.errors import UserError
 from hmgan.files import launch_file
-from hmgan.train.engines.base import Engine, Ranks, spoiling
+from hmgan.train.engines.base import Engine, EngineRanks, Trained, spoiling
 
 OWN = ("optimizer", "scheduler", "fp16", "bf16")  # what the experiment says, not DeepSpeed's file
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -34,19 +34,19 @@ class Zero(Engine):
 
     stage: int
 
-    def __init__(self, ranks: Ranks, config: str | None) -> None:
+    def __init__(self, ranks: EngineRanks, *, config: str | None = None) -> None:
         super().__init__(ranks)
         path = launch_file(f"deepspeed-zero{self.stage}.json") if config is None else Path(config)
         self._settings = read(path, self.stage)
         self._deepspeed = imported()
 
-    def trained(self, network: nn.Module, optimizer: torch.optim.Optimizer, parts: int) -> ZeroNetwork:
+    def trained(self, network: nn.Module, optimizer: torch.optim.Optimizer, microbatches: int) -> ZeroNetwork:
         groups = [list(group["params"]) for group in optimizer.param_groups]
-        settings = {**self._settings, "gradient_accumulation_steps": parts}
+        settings = {**self._settings, "gradient_accumulation_steps": microbatches}
         engine, *_ = self._deepspeed.initialize(
             model=network, optimizer=optimizer, config=settings, dist_init_required=False
         )
-        return ZeroNetwork(self.ranks, engine, optimizer, groups)
+        return ZeroNetwork(self.ranks, network, optimizer, engine, groups)
 
 
 @register("engine", "zero1")
@@ -60,9 +60,6 @@ class Zero1(Zero):
     stage = 1
     of_generator = of_discriminator = frozenset({"moments", "master"})
 
-    def __init__(self, ranks: Ranks, *, config: str | None = None) -> None:
-        super().__init__(ranks, config)
-
 
 @register("engine", "zero2")
 class Zero2(Zero):
@@ -75,11 +72,8 @@ class Zero2(Zero):
     stage = 2
     of_generator = of_discriminator = frozenset({"gradients", "moments", "master"})
 
-    def __init__(self, ranks: Ranks, *, config: str | None = None) -> None:
-        super().__init__(ranks, config)
 
-
-class ZeroNetwork:
+class ZeroNetwork(Trained):
     """A network under its own DeepSpeed engine. Its state is gathered whole, and loaded into this rank's share.
 
     Args:
@@ -87,11 +81,17 @@ class ZeroNetwork:
     """
 
     def __init__(
-        self, ranks: Ranks, engine: Any, optimizer: torch.optim.Optimizer, groups: list[list[nn.Parameter]]
+        self,
+        ranks: EngineRanks,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        engine: Any,
+        groups: list[list[nn.Parameter]],
     ) -> None:
         from deepspeed.utils import safe_get_full_optimizer_state, safe_set_full_optimizer_state
 
-        self._ranks, self._engine, self._optimizer, self._groups = ranks, engine, optimizer, groups
+        super().__init__(ranks, network, optimizer)
+        self._engine, self._groups = engine, groups
         self._whole, self._put = safe_get_full_optimizer_state, safe_set_full_optimizer_state
         for flat in self._shares():
             # As Adam begins; here, so that a checkpoint has where to go before the first step.
@@ -102,7 +102,7 @@ class ZeroNetwork:
     def backward(self, loss: Tensor, last: bool) -> None:
         self._engine.backward(spoiling(loss), scale_wrt_gas=False)
         if not last:
-            self._engine.step()  # counts the part, and steps at the last one only
+            self._engine.step()  # counts the microbatch, and steps at the last one only
 
     def step(self, loss: Tensor) -> bool:
         self._ranks.agree(torch.zeros_like(loss))
