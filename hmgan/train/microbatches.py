@@ -37,8 +37,6 @@ def minimise(
 
     Args:
         phase: its loss says the same of a gathered row in every microbatch.
-        microbatches: this rank's.
-        ranks: all ranks, each with as many microbatches.
         rewind: restores what a pass changes in the networks beside gradients: every pass starts from the same state.
 
     Returns whether the step was skipped, and the means of what the losses report.

@@ -12,7 +12,6 @@ from hmgan.data.images import Shown
 from hmgan.errors import UserError
 
 NAMED = 64  # images that a message names at most
-State = list[int]
 
 
 class Nonfinite:
@@ -52,10 +51,10 @@ class Nonfinite:
         """For the status line."""
         return {"nonfinite/skipped": self._skipped} if self.skips else {}
 
-    def state(self) -> State:
+    def state(self) -> list[int]:
         return [self._skipped, self._row, self._last]
 
-    def load(self, state: State) -> None:
+    def load(self, state: list[int]) -> None:
         self._skipped, self._row, self._last = state
 
     def _images(self, step: int) -> str:

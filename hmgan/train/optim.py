@@ -33,12 +33,7 @@ def discriminator_optimizer(discriminator: nn.Module, settings: Optimizer, r1_ev
 
 
 def moving_average(trained: nn.Module, batch: int, kimg: float, power: float) -> EMA:
-    """A moving average that starts at step 0 and is short at first: its factor is at most 1 - (1 + step)^-power.
-
-    Args:
-        batch: images that a step shows.
-        kimg: half-life, in thousands of images.
-        power: of the limit at first.
+    """A moving average of half-life `kimg`, shorter at first: its factor is at most 1 - (1 + step)^-power.
 
     Buffers that no checkpoint holds are computed from the frozen source and never change: shared, not averaged.
     """

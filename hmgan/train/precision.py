@@ -74,7 +74,6 @@ def launched() -> str | None:
     """
     asked = os.environ.get(LAUNCHER, "no")
     if asked not in PRECISIONS:
-        raise UserError(
-            f"mixed precision can be {' or '.join(PRECISIONS)}, got {asked} from accelerate launch; use bf16"
-        )
+        choices = " or ".join(PRECISIONS)
+        raise UserError(f"mixed precision can be {choices}, got {asked} from accelerate launch; use bf16")
     return None if asked == "no" else PRECISIONS[asked]

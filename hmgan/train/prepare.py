@@ -33,8 +33,7 @@ def prepare(experiment: Experiment, runtime: Runtime | None = None) -> Prepared:
     runtime = runtime or runtime_of(experiment)
     with runtime.accelerator.main_process_first():  # rank 0 packs a registry set, the others find it there
         data = named.open_training(experiment.data, labelled=experiment.conditional)
-    classes = data.classes
-    source = source_of(experiment)
+    classes, source = data.classes, source_of(experiment)
     networks = build.build(experiment, source, len(classes))
     resolution = networks.generator.resolution
     if data.resolution != resolution:

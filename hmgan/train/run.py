@@ -25,18 +25,16 @@ def run_training(prepared: Prepared, folder: Path, resume: bool = False, console
     Raises: SystemExit where a signal stopped the run, with the code that launchers start it again on.
     """
     experiment, runtime = prepared.experiment, prepared.runtime
-    shown = folder if runtime.main else None
     runtime.track(folder)
-    with RunLog(shown, experiment.train.kimg, console) as log, runtime.stop.listening():
+    with RunLog(folder if runtime.main else None, experiment.train.kimg, console) as log, runtime.stop.listening():
         trainer = Trainer(prepared.task, runtime, folder, Snapshots(prepared, folder, log).write)
         if resume:
             resume_run(trainer, folder, log)
         else:
             log.say(f"run      {folder}")
             trained = sum(p.numel() for p in trainer.task.generator.trained.parameters() if p.requires_grad)
-            place = f"{runtime.world} x {runtime.device.type}"
-            facts = [f"batch {experiment.train.batch} on {place}", trainer.task.summary()]
-            log.say("; ".join([f"G trains {trained:,} parameters", *filter(None, facts)]))
+            batch = f"batch {experiment.train.batch} on {runtime.world} x {runtime.device.type}"
+            log.say("; ".join(filter(None, [f"G trains {trained:,} parameters", batch, trainer.task.summary()])))
             if prepared.data is not None and runtime.main:
                 save_png(class_grid(prepared.data.examples(GRID_COLUMNS)), folder / "reals.png")
         with files.named_if_full(folder), products(tf32=experiment.compute.tf32):

@@ -34,16 +34,16 @@ class Snapshots:
     def write(self, trainer: Trainer, kimg: float) -> None:
         """Writes the snapshot of this moment; of the first one, at 0 kimg, only the images and the scores."""
         generator = trainer.task.averaged().eval()
-        settings = self.prepared.experiment.evaluation
-        verdict = None
-        if self.judge is not None:  # on every rank: each draws its share of the fakes
-            verdict = self.judge(generator, self.prepared.classes, settings.per_class, settings.seed)
+        settings, judge = self.prepared.experiment.evaluation, self.judge
+        # On every rank: each draws its share of the fakes.
+        arguments = generator, self.prepared.classes, settings.per_class, settings.seed
+        verdict = None if judge is None else judge(*arguments)
         if not self.prepared.runtime.main:
             return
         tag = f"{kimg:010.3f}"
         name = "fakes_init.png" if kimg == 0 else f"fakes{tag}.png"
         save_png(class_grid(fake_rows(generator, self.prepared.classes)), self.folder / name)
-        scores = [] if self.judge is None or verdict is None else self._record(self.judge, verdict, tag, kimg)
+        scores = self._record(judge, verdict, tag, kimg) if judge and verdict else []
         if kimg > 0:
             folder = self.folder / SNAPSHOTS / tag
             self._save(trainer, generator, folder, kimg)

@@ -11,7 +11,6 @@ import torch
 
 from hmgan.data.images import Tolerance
 from hmgan.train import checkpoint, draws, precision
-from hmgan.train.checkpoint import Saver
 from hmgan.train.distributed.runtime import Runtime
 from hmgan.train.draws import Draws, Microbatch
 from hmgan.train.engines.choose import engine_of
@@ -42,7 +41,7 @@ class Trainer:
         self.size = microbatch_size(self.settings, runtime.world)
         self.step = 0
         self.nonfinite = Nonfinite(self.settings, task.data)
-        self.saver = Saver(folder / CHECKPOINTS, self.settings.checkpoints)
+        self.saver = checkpoint.Saver(folder / CHECKPOINTS, self.settings.checkpoints)
         self.engine = engine_of(self.experiment, runtime)
         task.start(self.engine)
 

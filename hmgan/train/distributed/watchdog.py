@@ -99,8 +99,7 @@ class Watchdog:
             os.environ["MASTER_ADDR"], port, is_master=False, wait_for_workers=False, timeout=wait
         )
         self._talked = time.monotonic()
-        watched = range(world) if rank == 0 else range(1)
-        self._seen = {other: Seen(Heartbeat(), self._talked, self._talked) for other in watched}
+        self._seen = {other: Seen(Heartbeat(), self._talked, self._talked) for other in range(1 if rank else world)}
 
     def __enter__(self) -> Self:
         for act in (self._talk, self._guard):

@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from hmgan.evaluation.sharding import Ranks
 
@@ -36,7 +37,7 @@ class Checkpointed(Protocol):
 class Trained:
     """A network with its optimiser, whole on every rank. Its state is the optimiser's, laid out as torch's own."""
 
-    def __init__(self, ranks: EngineRanks, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def __init__(self, ranks: EngineRanks, network: nn.Module, optimizer: Optimizer) -> None:
         self._ranks, self._network, self._optimizer = ranks, network, optimizer
 
     def backward(self, loss: Tensor, last: bool) -> None:
@@ -85,7 +86,7 @@ class Engine:
         """Whether a checkpoint has to be gathered, by all ranks."""
         return bool(self.of_generator)
 
-    def trained(self, network: nn.Module, optimizer: torch.optim.Optimizer, microbatches: int) -> Trained:
+    def trained(self, network: nn.Module, optimizer: Optimizer, microbatches: int) -> Trained:
         """The network under this engine; `microbatches`: backward passes in a step."""
         return Trained(self.ranks, network, optimizer)
 

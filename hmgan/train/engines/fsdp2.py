@@ -17,6 +17,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.export import register_dataclass
+from torch.optim import Optimizer
 from torch.utils._pytree import tree_leaves
 
 from hmgan.components import register
@@ -56,9 +57,14 @@ class FSDP2(Engine):
         for parameter in self._shell.parameters():
             parameter.data = parameter.data.new_empty(0)
         networks = dict.fromkeys([*called(generator.trained), generator.backbone, *called(average)])
-        shard(list(networks), self.ranks, self._unit)
+        mesh = init_device_mesh(self.ranks.device.type, (self.ranks.world,))
+        for network in networks:
+            for layer in reversed(list(network.modules())):  # the inner ones first
+                own = sum(parameter.numel() for parameter in layer.parameters(recurse=False))
+                if layer is network or own >= self._unit:
+                    fully_shard(layer, mesh=mesh, reshard_after_forward=True)
 
-    def trained(self, network: nn.Module, optimizer: torch.optim.Optimizer, microbatches: int) -> Trained:
+    def trained(self, network: nn.Module, optimizer: Optimizer, microbatches: int) -> Trained:
         divided = any(isinstance(parameter, DTensor) for parameter in network.parameters())
         return (DividedNetwork if divided else Trained)(self.ranks, network, optimizer)
 
@@ -74,19 +80,8 @@ class FSDP2(Engine):
         return filled
 
 
-def shard(networks: list[nn.Module], ranks: EngineRanks, unit: int) -> None:
-    """Leaves this rank its share of their parameters; layers of `unit` parameters or more are units of their own."""
-    mesh = init_device_mesh(ranks.device.type, (ranks.world,))
-    for network in networks:
-        for layer in reversed(list(network.modules())):  # the inner ones first
-            own = sum(parameter.numel() for parameter in layer.parameters(recurse=False))
-            if layer is not network and own >= unit:
-                fully_shard(layer, mesh=mesh, reshard_after_forward=True)
-        fully_shard(network, mesh=mesh, reshard_after_forward=True)
-
-
 class DividedNetwork(Trained):
-    """A network whose optimiser holds  Its gradients are averaged by the end of a backward pass."""
+    """A network whose optimiser holds shares. Its gradients are averaged by the end of a backward pass."""
 
     def backward(self, loss: Tensor, last: bool) -> None:
         spoiling(loss).backward()

@@ -15,7 +15,8 @@ from hmgan import rng
 from hmgan.components import register
 from hmgan.discriminators.patches import PatchDiscriminator
 from hmgan.generators.build import Generator
-from hmgan.train.tasks.players import FINE_TUNING, Opponents, Players
+from hmgan.train.tasks.gan_losses import Opponents
+from hmgan.train.tasks.players import FINE_TUNING, Players
 from hmgan.types import Count, GenOut, Latents, Weight
 
 

@@ -83,8 +83,7 @@ class Task(ABC):
         if experiment.compute.compile:
             precision.compile_parts(self.generator, self.discriminator)
         batch = experiment.train.batch
-        # Karras et al. 2020b.
-        half_life = batch * 10 / 32 if experiment.ema.kimg == "auto" else experiment.ema.kimg
+        half_life = batch * 10 / 32 if experiment.ema.kimg == "auto" else experiment.ema.kimg  # Karras et al. 2020b
         self.ema = moving_average(self.generator.trained, batch, half_life, experiment.ema.power)
         self.engine = engine
         engine.divide(self.generator, self.ema.ema_model)

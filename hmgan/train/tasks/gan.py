@@ -17,11 +17,10 @@ from hmgan.config.settings import Choice
 from hmgan.errors import UserError
 from hmgan.losses.base import Evidence, GenPenalty, Transferred
 from hmgan.losses.r1 import gamma_heuristic
+from hmgan.train import optim
 from hmgan.train.draws import Microbatch
 from hmgan.train.engines.base import Checkpointed, Engine, Trained
 from hmgan.train.microbatches import microbatch_size
-from hmgan.train.optim import discriminator_optimizer
-from hmgan.train.optim import freeze as freeze_parts
 from hmgan.train.tasks.base import Phase, Setup, Task
 from hmgan.train.tasks.gan_losses import Penalties, Rules, disc_loss, gen_loss
 from hmgan.train.tasks.players import Players
@@ -43,8 +42,11 @@ class Gan(Task):
 
     def __init__(self, setup: Setup, *, mixing: Share = 0.9, freeze: list[str] | None = None) -> None:
         super().__init__(setup)
-        freeze_parts(self.discriminator, freeze or [])
-        self.players = self._players()
+        optim.freeze(self.discriminator, freeze or [])
+        choice, networks = self.experiment.players, (self.generator, self.discriminator, self.experiment.train.seed)
+        self.players = Players(*networks)
+        if choice is not None:
+            self.players = components.build("players", choice.name, *networks, **choice.options)
         self.trains_same_parameters = self.players.trains_same_parameters
         self.critic = self.players.critic.to(self.device)
         # D's trained parameters are switched off in G's phase, so they are listed once, here.
@@ -63,15 +65,15 @@ class Gan(Task):
         """The fakes take the real batch's labels: D sees the same mixture of classes on both sides."""
         rules, penalties, penalty = self.rules, self.penalties, self.gen_penalty
         self._disc_trains(True)
-        generator, discriminator, frozen = self.players.opponents(step, step * self.experiment.train.batch / 1000)
-        for parameter in frozen:
+        opponents = self.players.opponents(step, step * self.experiment.train.batch / 1000)
+        for parameter in opponents.frozen:
             parameter.requires_grad_(False)
-        loss = partial(disc_loss, generator, discriminator, rules, penalties)
+        loss = partial(disc_loss, opponents, rules, penalties)
         compares = getattr(rules.adversarial, "compares", True)  # another package's objective may not declare it
         adapts = rules.augment is not None and rules.augment.adapts
         yield Phase("D", self.disc, loss, compares or adapts or penalties.compares)
         self._disc_trains(False)
-        loss = partial(gen_loss, generator, discriminator, rules, penalty)
+        loss = partial(gen_loss, opponents, rules, penalty)
         yield Phase("G", self.gen, loss, compares or (penalty is not None and penalty.least > 1), self.ema)
 
     def _disc_trains(self, on: bool) -> None:
@@ -81,7 +83,7 @@ class Gan(Task):
     def start(self, engine: Engine) -> None:
         super().start(engine)
         experiment = self.experiment
-        self.disc_optimizer = discriminator_optimizer(self.critic, experiment.optimizer, experiment.r1.every)
+        self.disc_optimizer = optim.discriminator_optimizer(self.critic, experiment.optimizer, experiment.r1.every)
         self.disc = engine.trained(self.critic, self.disc_optimizer, experiment.train.accumulate)
 
     def kept(self) -> dict[str, Checkpointed]:
@@ -122,12 +124,6 @@ class Gan(Task):
             pair = embedding_BF, embedding_BF
             self.penalties.contrastive(Evidence(logit_B, logit_B, lambda: (pair, pair)))
 
-    def _players(self) -> Players:
-        choice, seed = self.experiment.players, self.experiment.train.seed
-        if choice is None:
-            return Players(self.generator, self.discriminator, seed)
-        return components.build("players", choice.name, self.generator, self.discriminator, seed, **choice.options)
-
     def _penalties(self) -> Penalties:
         """D's penalties, with gamma resolved."""
         experiment, r1 = self.experiment, self.experiment.r1
@@ -146,10 +142,10 @@ class Gan(Task):
         choice = self.experiment.gen_penalty
         if choice is None:
             return None
-        backbone = self.generator.backbone
-        source, discriminator = (copy.deepcopy(n).requires_grad_(False) for n in (backbone, self.discriminator))
-        parts = Transferred(source, discriminator, backbone)
-        return components.build("gen-penalty", choice.name, parts, **choice.options)
+        networks = self.generator.backbone, self.discriminator
+        source, discriminator = (copy.deepcopy(network).requires_grad_(False) for network in networks)
+        transferred = Transferred(source, discriminator, networks[0])
+        return components.build("gen-penalty", choice.name, transferred, **choice.options)
 
     def _chosen(self, kind: str, choice: Choice | None) -> Any:
         """The component on the device; None where the experiment names none."""

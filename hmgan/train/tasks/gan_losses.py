@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import reduce
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,14 @@ class AnyGenerator(Protocol):
     def latents(self, keys: Sequence[int], mixing: float = 0.0) -> Latents: ...
     def penalties(self) -> Mapping[str, Tensor]: ...
     def __call__(self, latents: Latents, labels_B: Tensor, /) -> GenOut: ...
+
+
+class Opponents(NamedTuple):
+    """The two networks of one step."""
+
+    generator: AnyGenerator
+    discriminator: nn.Module
+    frozen: Sequence[nn.Parameter] = ()  # of D, in this step
 
 
 @dataclass(frozen=True)
@@ -74,18 +82,14 @@ class Penalties:
 
 
 def disc_loss(
-    generator: AnyGenerator,
-    discriminator: nn.Module,
-    rules: Rules,
-    penalties: Penalties,
-    microbatch: Microbatch,
-    gather: Gather,
+    opponents: Opponents, rules: Rules, penalties: Penalties, microbatch: Microbatch, gather: Gather
 ) -> tuple[Tensor, Stats]:
     """The adversarial loss (Eq. 8) and D's penalties, each times its weight: lambda_contr of Eq. 9 is one."""
     with torch.no_grad(), rules.mixed():  # made once, and reused for the contrastive views: nothing flows back to G
+        generator = opponents.generator
         fake = generator(generator.latents(microbatch.draws.keys("disc"), rules.mixing), microbatch.labels).image
     with shared_kernels():
-        return _disc_terms(discriminator, rules, penalties, microbatch, gather, fake)
+        return _disc_terms(opponents.discriminator, rules, penalties, microbatch, gather, fake)
 
 
 def _disc_terms(
@@ -129,15 +133,10 @@ def _disc_terms(
 
 
 def gen_loss(
-    generator: AnyGenerator,
-    discriminator: nn.Module,
-    rules: Rules,
-    penalty: GenPenalty | None,
-    microbatch: Microbatch,
-    gather: Gather,
+    opponents: Opponents, rules: Rules, penalty: GenPenalty | None, microbatch: Microbatch, gather: Gather
 ) -> tuple[Tensor, Stats]:
     """The adversarial loss for G (Eq. 8), on fakes of its own, and what its modulation or its source adds."""
-    real, labels, draws = microbatch
+    (generator, discriminator, _), (real, labels, draws) = opponents, microbatch
     latents = generator.latents(draws.keys("gen"), rules.mixing)
     with rules.mixed():
         out = generator(latents, labels)

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 from torch import nn
 
 from hmgan.components import register
 from hmgan.generators.build import Generator
 from hmgan.losses.base import OF_FINE_TUNING
-from hmgan.train.tasks.gan_losses import AnyGenerator
+from hmgan.train.tasks.gan_losses import Opponents
 from hmgan.types import Weight
 
 FINE_TUNING = {"modulation": OF_FINE_TUNING["modulation"], "backbone": OF_FINE_TUNING["backbone"]}
-
-
-class Opponents(NamedTuple):
-    """The two networks of one step."""
-
-    generator: AnyGenerator
-    discriminator: nn.Module
-    frozen: list[nn.Parameter]  # of D, in this step
 
 
 class Players:
@@ -36,7 +28,7 @@ class Players:
 
     def opponents(self, step: int, kimg: float) -> Opponents:
         """Who plays a step: a function of its position in the training alone."""
-        return Opponents(self.generator, self.discriminator, [])
+        return Opponents(self.generator, self.discriminator)
 
 
 @register("players", "mining")

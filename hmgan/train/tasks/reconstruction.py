@@ -21,7 +21,7 @@ from hmgan.errors import UserError
 from hmgan.layers.backbone import Backbone
 from hmgan.losses.emd import earth_mover
 from hmgan.losses.feature_nets import FeatureNet, feature_l1
-from hmgan.train.draws import Draws, Microbatch
+from hmgan.train.draws import Microbatch
 from hmgan.train.engines.base import Checkpointed
 from hmgan.train.tasks.base import Gather, Phase, Setup, Stats, Task
 from hmgan.train.tasks.gan_losses import weighed
@@ -83,7 +83,6 @@ class Reconstruction(Task):
             ("discriminator", "contrastive", "regularizer", "augment", "gen_penalty", "players"), NO_DISCRIMINATOR
         ),
     }
-
     trains_same_parameters = False  # a z trains in the steps that show its image
 
     def __init__(
@@ -130,7 +129,9 @@ class Reconstruction(Task):
 
     def loss(self, microbatch: Microbatch, gather: Gather) -> tuple[Tensor, Stats]:
         real, labels, draws = microbatch
-        z_BZ = self._z(draws)
+        # Those that a rank of the microbatch's size would take.
+        shares = self.experiment.train.batch // draws.batch
+        z_BZ = self.latents(draws.step, draws.batch, draws.first // draws.batch - draws.step * shares, shares)
         latents = self.generator.latents(draws.keys("reconstruction"))
         with self.mixed():
             image = self.generator(latents._replace(z=z_BZ + self._spread * latents.z), labels).image
@@ -143,8 +144,3 @@ class Reconstruction(Task):
         normal_MZ = gather(rng.normal_rows(draws.keys("emd"), DRAWS_PER_Z * width).to(z_BZ)).view(-1, width)
         terms["loss/emd"] = (self._emd_weight, earth_mover(gather(z_BZ), normal_MZ))
         return weighed(terms | {name: (1.0, value) for name, value in self.generator.penalties().items()})
-
-    def _z(self, draws: Draws) -> Tensor:
-        """[B, Z] of a microbatch: those that a rank of its size would take."""
-        shares = self.experiment.train.batch // draws.batch
-        return self.latents(draws.step, draws.batch, draws.first // draws.batch - draws.step * shares, shares)
