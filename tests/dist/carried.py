@@ -29,12 +29,13 @@ def go_on(folder: Path, shards: Path, source: Path, engine: str, steps: int, *mo
     kimg = f"train.kimg={steps * BATCH / 1000}"
     experiment = tiny.transfer(shards, source, *SETTINGS, f"compute.engine={engine}", *unit, kimg, *more)
     prepared = prepare(experiment)
-    trainer = Trainer(prepared.task, prepared.runtime, folder, tiny.no_snapshot)
+    runtime = prepared.runtime
+    trainer = Trainer(prepared.task, runtime, folder, tiny.no_snapshot)
     with RunLog(None, experiment.train.kimg) as log:
         resume_run(trainer, folder, log)
         trainer.train(log)
-    prepared.runtime.wait()
-    return trainer, prepared.runtime.world
+    runtime.wait()
+    return trainer, runtime.world
 
 
 def main(shards: str, source: str, out: str, *engines: str) -> None:
