@@ -8,7 +8,7 @@ import torch
 
 from hmgan.train.prepare import prepare
 from hmgan.train.run import run_training
-from hmgan.train.snapshot import Keeper
+from hmgan.train.snapshot import Snapshots
 
 
 def trained(shards, source, folder, *overrides):
@@ -16,14 +16,14 @@ def trained(shards, source, folder, *overrides):
     kept = []
     settings = ("train.kimg=0.008", "train.snap=0.004", "optimizer.lr=0.1", *overrides)
     prepared = prepare(tiny.transfer(shards, source, *settings))
-    snapshot = Keeper.snapshot
+    write = Snapshots.write
 
     def keep(self, trainer, kimg):
         kept.append(trainer)
-        snapshot(self, trainer, kimg)
+        write(self, trainer, kimg)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Keeper, "snapshot", keep)
+        patched.setattr(Snapshots, "write", keep)
         folder.mkdir()
         run_training(prepared, folder)
     return kept[-1].task.averaged(), folder

@@ -21,7 +21,7 @@ from hmgan.doctor.probe import ProbeResult
 from hmgan.doctor.software import software, versions
 from hmgan.doctor.storage import existing, storage
 from hmgan.options import DoctorOptions
-from hmgan.train.distributed.rendezvous import seat
+from hmgan.train.distributed.rendezvous import rank_info
 from hmgan.train.distributed.runtime import Runtime
 
 PATIENCE = 300.0  # seconds for one rank to wait for another
@@ -42,8 +42,8 @@ def doctor(options: DoctorOptions, console: Console | None = None) -> bool:
     try:
         runtime = Runtime(timeout=PATIENCE)
     except Exception as error:  # whatever a backend raises: the page says it
-        alone = seat()
-        if alone is None or alone.speaks:  # one page per machine
+        alone = rank_info()
+        if alone is None or alone.local_main:  # where ranks cannot be joined, one page per machine
             world = 1 if alone is None else alone.world
             page.show(title(world), [software([versions()]), variables, unjoined(error)], console)
         return False

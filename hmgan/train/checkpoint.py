@@ -1,16 +1,16 @@
-"""Everything a run needs to go on exactly: networks, optimisers, averages and the step. Safetensors and JSON, atomic.
+"""All that a run resumes from, exactly: networks, optimisers, moving averages, step. Safetensors and JSON, atomic.
 
-Random streams and the position in the data are functions of (seed, step), so the step is all there is to store of them.
+Random streams and the position in the data are functions of (seed, step): the step stands for them.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-import threading
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -20,11 +20,11 @@ from torch import Tensor
 
 from hmgan.errors import UserError
 from hmgan.files import sha256_of, write_folder_atomically
-from hmgan.train.engines.base import Kept
+from hmgan.train.engines.base import Checkpointed
 
 TENSORS, STATE = "state.safetensors", "state.json"
 GROUPS = "param_groups"  # what only an optimiser's state has
-Parts = Mapping[str, Kept]
+Entries = Mapping[str, Checkpointed]
 
 
 class CheckpointError(UserError):
@@ -38,14 +38,15 @@ class Copy(NamedTuple):
     groups: dict[str, Any]
 
 
-def copy_of(parts: Parts) -> Copy:
-    """Of named networks and optimisers."""
+def copy_of(entries: Entries) -> Copy:
+    """A copy of named networks and optimisers."""
     tensors: dict[str, Tensor] = {}
     groups: dict[str, Any] = {}
-    for name, part in parts.items():
-        flat = part.state_dict()
+    for name, entry in entries.items():
+        flat = entry.state_dict()
         if GROUPS in flat:  # an optimiser's
-            flat, groups[name] = _flatten(flat)
+            groups[name] = flat[GROUPS]
+            flat = {f"{index}.{key}": x for index, slots in flat["state"].items() for key, x in slots.items()}
         # Into memory of their own: safetensors refuses tensors that share it, as expanded or tied ones do.
         tensors |= {f"{name}/{key}": torch.empty(x.shape, dtype=x.dtype).copy_(x) for key, x in flat.items()}
     return Copy(tensors, groups)
@@ -67,8 +68,8 @@ def write(folder: Path, copy: Copy, state: Mapping[str, Any]) -> None:
         ) from error
 
 
-def load(folder: Path, parts: Parts) -> dict[str, Any]:
-    """Restores the parts in place and returns the saved state.
+def load(folder: Path, entries: Entries) -> dict[str, Any]:
+    """Restores the entries in place and returns the saved state.
 
     Raises: CheckpointError, with nothing changed; UserError for a checkpoint of other networks.
     """
@@ -80,18 +81,18 @@ def load(folder: Path, parts: Parts) -> dict[str, Any]:
     if not whole:
         raise CheckpointError(f"checkpoint {folder} is damaged: its checksum does not match")
     tensors = load_file(folder / TENSORS)
-    for name, part in parts.items():
+    for name, entry in entries.items():
         own = {key.removeprefix(f"{name}/"): value for key, value in tensors.items() if key.startswith(f"{name}/")}
         try:
             groups = state["groups"].get(name)
-            part.load_state_dict(own if groups is None else _unflatten(own, groups))
+            entry.load_state_dict(own if groups is None else _unflatten(own, groups))
         except (RuntimeError, ValueError, KeyError) as error:
             raise UserError(f"{folder}: {name} does not fit this experiment ({str(error).splitlines()[0]})") from None
     return state
 
 
 def stored(folder: Path) -> list[Path]:
-    """A run's checkpoints, the newest first. What a killed run left half written is none: its name is hidden."""
+    """A run's checkpoints, the newest first. What a killed run left half written is hidden, and none."""
     return sorted(folder.glob("[0-9]*"), reverse=True)
 
 
@@ -110,14 +111,9 @@ def put_aside(folder: Path) -> Path:
 def prune(folder: Path, keep: int) -> None:
     """Removes all but the newest `keep` checkpoints, and what a killed run left half written."""
     for path in stored(folder)[keep:]:
-        path.rename(path.with_name(f".{path.name}.old.partial"))  # a removal that is cut short leaves no half of one
+        path.rename(path.with_name(f".{path.name}.old.partial"))  # an interrupted removal leaves no damaged one
     for path in folder.glob(".*.partial"):
         shutil.rmtree(path)
-
-
-def _flatten(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], list[Any]]:
-    flat = {f"{index}.{key}": value for index, slots in state["state"].items() for key, value in slots.items()}
-    return flat, state[GROUPS]
 
 
 def _unflatten(flat: Mapping[str, Tensor], groups: list[Any]) -> dict[str, Any]:
@@ -131,7 +127,7 @@ def _unflatten(flat: Mapping[str, Tensor], groups: list[Any]) -> dict[str, Any]:
 
 
 class Saver:
-    """Context manager around the training loop; what is being written is whole or given up when it ends.
+    """Context manager around the training loop, which waits at its end for what is being written.
 
     Memory: from `save` until the file is written, a copy on the CPU of all that a checkpoint holds.
 
@@ -142,44 +138,32 @@ class Saver:
 
     def __init__(self, folder: Path, keep: int) -> None:
         self._folder, self._keep = folder, keep
-        self._thread: threading.Thread | None = None
-        self._error: Exception | None = None
+        self._pool = ThreadPoolExecutor(1)
+        self._writing: Future[None] | None = None
 
-    def save(self, step: int, parts: Parts, state: Mapping[str, Any]) -> None:
-        """Copies the parts, and begins to write. Raises what the write before this one has failed with."""
+    def save(self, step: int, entries: Entries, state: Mapping[str, Any]) -> None:
+        """Copies the entries, and starts to write. Raises what the write before this one failed with."""
         self.wait()
-        copy = copy_of(parts)
-        self._thread = threading.Thread(target=self._write, args=(self._folder / f"{step:09d}", copy, state))
-        self._thread.start()
+        self._writing = self._pool.submit(self._write, self._folder / f"{step:09d}", copy_of(entries), state)
 
     def check(self) -> None:
-        """Raises what a write has failed with: UserError for want of room."""
-        if self._error is not None:
-            error, self._error = self._error, None
-            raise error
+        """Raises what a write failed with, once: UserError for want of room."""
+        if self._writing is not None and self._writing.done():
+            self.wait()
 
     def wait(self) -> None:
-        """Until nothing is being written. Raises what it has failed with."""
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-        self.check()
+        """Until nothing is being written. Raises what a write failed with, once."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        with nullcontext() if error is None else suppress(Exception):  # what ended the loop is what is raised
             self.wait()
-        except Exception:
-            if error is None:  # otherwise that one came first, and is told
-                raise
 
     def _write(self, folder: Path, copy: Copy, state: Mapping[str, Any]) -> None:
-        try:
-            write(folder, copy, state)
-            prune(self._folder, self._keep)
-        except Exception as error:  # whatever it is, the training must hear of it
-            self._error = error
+        write(folder, copy, state)
+        prune(self._folder, self._keep)

@@ -9,7 +9,7 @@ from hmgan.config.loading import anchored, load_experiment, merge, parse_overrid
 from hmgan.errors import UserError
 from hmgan.options import TrainOptions
 from hmgan.train import dryrun, precision, rundir
-from hmgan.train.distributed.rendezvous import excused
+from hmgan.train.distributed.rendezvous import failure_announced
 from hmgan.train.prepare import Prepared, prepare, runtime_of
 from hmgan.train.run import run_training
 from hmgan.train.tasks import build as tasks
@@ -26,7 +26,7 @@ def train(options: TrainOptions) -> Path:
     Raises: UserError before anything is written, for whatever is wrong with the options.
     """
     named = options.resume if options.resume != AUTO else None
-    with excused():
+    with failure_announced():
         folder, kept, experiment = lengthened(options, named) if named else (None, None, configured(options))
     runtime = runtime_of(experiment)
     with runtime.watched():

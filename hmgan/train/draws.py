@@ -1,4 +1,4 @@
-"""What a step draws and is shown: random streams by sample, and the rank's batch in microbatches."""
+"""What a step draws and is shown: random streams per sample, and a rank's batch in microbatches."""
 
 from __future__ import annotations
 
@@ -19,18 +19,23 @@ class Draws:
     seed: int
     step: int
     first: int  # global position of the first sample
-    batch: int  # of this rank, or of a microbatch of it
+    batch: int  # samples of the microbatch
 
     def keys(self, stream: str) -> list[int]:
+        """One key per sample."""
         return rng.keys(self.seed, stream, self.first, self.batch)
 
     def common(self, stream: str) -> int:
         """One key for the whole step, on every rank the same."""
         return rng.key(self.seed, stream, self.step)
 
+    def labels(self, classes: int) -> Tensor:
+        """[B] int64, uniform."""
+        return (rng.uniform_rows(self.keys("label"), 1)[:, 0] * classes).long()
+
 
 class Microbatch(NamedTuple):
-    """What of a rank's batch passes through the networks at once. A task without images has its draws alone."""
+    """What passes through the networks at once. For a task without images, `real` is empty and labels are drawn."""
 
     real: Tensor  # [B, 3, H, W] in [-1, 1]
     labels: Tensor  # [B] int64
@@ -38,10 +43,7 @@ class Microbatch(NamedTuple):
 
 
 def as_images(images_u8: Tensor) -> Tensor:
-    """uint8 -> [-1, 1], in torch's default dtype.
-
-    Channels apart in memory, whatever the loader has: another layout is another sum's order.
-    """
+    """Uint8 -> [-1, 1] in torch's default dtype, contiguous whatever the loader gives: layouts sum in other orders."""
     return images_u8.contiguous().to(torch.get_default_dtype()) / 127.5 - 1
 
 

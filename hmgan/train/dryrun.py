@@ -24,8 +24,8 @@ def print_plan(prepared: Prepared, console: Console | None = None) -> None:
     console = console or Console()
     if not prepared.runtime.main:
         return
-    experiment, generator = prepared.experiment, prepared.networks.generator
-    spread = f", {experiment.compute.engine.name}" if prepared.runtime.world > 1 else ""
+    experiment, generator, world = prepared.experiment, prepared.networks.generator, prepared.runtime.world
+    spread = f", {experiment.compute.engine.name}" if world > 1 else ""
     table = Table(title=f"{tasks.verb(experiment)}: {experiment.summary}{spread}")
     for column in ("network", "frozen", "trained", "optimiser state", "moving average"):
         table.add_column(column, justify="left" if column == "network" else "right")
@@ -33,8 +33,7 @@ def print_plan(prepared: Prepared, console: Console | None = None) -> None:
         average = size(row.average) if row.averaged else ""
         table.add_row(row.name, f"{row.frozen:,}", f"{row.trained:,}", size(row.moments), average)
     console.print(table)
-    batch, world = microbatch_size(experiment.train, prepared.runtime.world), prepared.runtime.world
-    need = footprint(prepared)
+    batch, need = microbatch_size(experiment.train, world), footprint(prepared)
     console.print(
         f"memory per rank, estimated: {size(need.state)} of weights, gradients and optimiser state, "
         f"and about {size(need.activations)} of activations for {batch} images at once of {generator.resolution} px"
@@ -50,8 +49,8 @@ def print_plan(prepared: Prepared, console: Console | None = None) -> None:
     console.print("dry run: nothing was trained or written")
 
 
-class Row(NamedTuple):
-    """A network in numbers of parameters, and over how many ranks what of it is divided."""
+class NetworkRow(NamedTuple):
+    """A network in numbers of parameters, what of it is divided, and over how many ranks."""
 
     name: str
     frozen: int
@@ -70,13 +69,13 @@ class Row(NamedTuple):
 
     @property
     def total(self) -> int:
-        """In each rank: weights of everything; gradients, two moments and perhaps an average of what trains."""
+        """Bytes in each rank: all weights; gradients, two moments and perhaps a moving average of what trains."""
         weights, gradients = self.held("weights", self.frozen + self.trained), self.held("gradients", self.trained)
         master = self.held("master", self.trained) if "master" in self.divided else 0
         return weights + gradients + self.moments + self.average + master
 
     def held(self, what: str, numbers: int) -> int:
-        """Bytes of so many in each rank."""
+        """Bytes in each rank of so many numbers."""
         return BYTES * (-(-numbers // self.ranks) if what in self.divided else numbers)
 
 
@@ -92,22 +91,21 @@ class Footprint(NamedTuple):
 
 
 def footprint(prepared: Prepared) -> Footprint:
+    """Of a training step: each network keeps about 8 maps per block, as wide as G's, at the block's resolution."""
     batch = microbatch_size(prepared.experiment.train, prepared.runtime.world)
-    return Footprint(sum(row.total for row in rows(prepared)), activation_bytes(prepared, batch))
+    each = BYTES if prepared.experiment.compute.precision == "float32" else BYTES // 2
+    widths = prepared.networks.generator.backbone.widths
+    activations = sum(16 * width * (4 << i) ** 2 * batch * each for i, width in enumerate(widths))
+    return Footprint(sum(row.total for row in rows(prepared)), activations)
 
 
-def rows(prepared: Prepared) -> list[Row]:
+def rows(prepared: Prepared) -> list[NetworkRow]:
     """The networks that a run holds, as its task freezes them."""
     engine, task = engine_of(prepared.experiment, prepared.runtime), prepared.task
+    divided, world = (engine.of_generator, engine.of_discriminator), prepared.runtime.world
     return [
-        Row(
-            part.name,
-            *parameters(part.network),
-            part.averaged,
-            engine.of_discriminator if part.network is task.discriminator else engine.of_generator,
-            prepared.runtime.world,
-        )
-        for part in task.parts()
+        NetworkRow(name, *parameters(network), averaged, divided[network is task.discriminator], world)
+        for name, (network, averaged) in task.networks().items()
     ]
 
 
@@ -115,10 +113,3 @@ def parameters(network: nn.Module) -> tuple[int, int]:
     """Frozen and trained parameter counts."""
     trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
     return sum(p.numel() for p in network.parameters()) - trained, trained
-
-
-def activation_bytes(prepared: Prepared, batch: int) -> int:
-    """An estimate: both networks keep about 8 maps per block, as wide as G's, at the block's resolution."""
-    widths = prepared.networks.generator.backbone.widths
-    each = BYTES if prepared.experiment.compute.precision == "float32" else BYTES // 2
-    return sum(16 * width * (4 << i) ** 2 * batch * each for i, width in enumerate(widths))

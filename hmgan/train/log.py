@@ -29,13 +29,6 @@ SHORT = {
 }
 
 
-def memory_gib() -> float:
-    """Peak memory of this process: of the GPU where there is one, of the process elsewhere."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-
-
 class RunLog:
     """Context manager around the training loop. Does nothing off rank 0."""
 
@@ -43,14 +36,8 @@ class RunLog:
         self.folder = folder
         self.console = console or Console(stderr=True, quiet=folder is None)
         self._live = self.console.is_terminal and folder is not None
-        self._bar = Progress(
-            BarColumn(30),
-            TextColumn("{task.percentage:>3.0f}%"),
-            TimeRemainingColumn(),
-            TextColumn("{task.description}"),
-            console=self.console,
-            disable=not self._live,
-        )
+        columns = BarColumn(30), TextColumn("{task.percentage:>3.0f}%"), TimeRemainingColumn()
+        self._bar = Progress(*columns, TextColumn("{task.description}"), console=self.console, disable=not self._live)
         self._task = self._bar.add_task("starting", total=total_kimg)
         self._began = time.monotonic()
         self._last = (self._began, 0.0)
@@ -63,7 +50,7 @@ class RunLog:
         self._bar.stop()
 
     def start(self, kimg: float) -> None:
-        """Where the run begins or goes on."""
+        """Where the run starts or resumes."""
         self._last = (time.monotonic(), kimg)
         self._bar.update(self._task, completed=kimg)
 
@@ -72,10 +59,9 @@ class RunLog:
 
     def say(self, text: str) -> None:
         """A line on the terminal and in log.txt."""
-        if self.folder is None:
-            return
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
-        self._append("log.txt", text)
+        if self.folder is not None:
+            self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            self._append("log.txt", text)
 
     def tick(self, kimg: float, stats: Mapping[str, float]) -> dict[str, Any]:
         """One status line, and one line of stats.jsonl."""
@@ -83,12 +69,14 @@ class RunLog:
         then, kimg_then = self._last
         per_kimg = (now - then) / max(kimg - kimg_then, 1e-9)
         self._last = (now, kimg)
-        line = {"kimg": kimg, "seconds": now - self._began, "sec_per_kimg": per_kimg, "mem_gib": memory_gib(), **stats}
+        gpu = torch.cuda.is_available()
+        process = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        peak = torch.cuda.max_memory_allocated() / 2**30 if gpu else process  # GiB
+        line = {"kimg": kimg, "seconds": now - self._began, "sec_per_kimg": per_kimg, "mem_gib": peak, **stats}
         shown = "  ".join(f"{short} {stats[name]:.3f}" for name, short in SHORT.items() if name in stats)
-        memory = "gpumem" if torch.cuda.is_available() else "mem"
         text = (
             f"kimg {kimg:<8.1f} time {duration(now - self._began):<10}  sec/kimg {per_kimg:<7.2f} "
-            f"{memory} {line['mem_gib']:.2f}  {shown}"
+            f"{'gpumem' if gpu else 'mem'} {peak:.2f}  {shown}"
         )
         if self._live:
             self._bar.update(self._task, completed=kimg, description=text)
@@ -108,4 +96,5 @@ class RunLog:
 
 
 def warn(text: str) -> None:
+    """A warning where there is no log."""
     print(f"warning: {text}", file=sys.stderr)

@@ -1,117 +1,99 @@
-"""A rank's batch in parts that pass through the networks one after the other: less memory, the same step.
+"""A rank's batch in microbatches that pass through the networks one after the other: less memory, the same step.
 
-To a step a part is what a rank is: a share of the global batch, whose gradients are averaged with those of all others.
-Where a loss compares samples, a part needs the rows of all parts: a first pass without gradients makes them, and in
-the second each part's own are alive among them (gradient caching, Gao et al. 2021, arXiv:2101.06983).
+To a step a microbatch is what a rank is: a share of the global batch, whose gradients are averaged with all others'.
+Where a loss compares samples, each microbatch needs the rows of all: a first pass without gradients caches them, and
+the second puts its own, with their gradients, in their place (gradient caching, Gao et al. 2021, arXiv:2101.06983).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from hmgan.config.settings import Train
 from hmgan.errors import UserError
-from hmgan.train.engines.base import Trained
-
-T = TypeVar("T")
-Gather = Callable[[Tensor], Tensor]  # [B, ...] of one part -> of all parts of all ranks, in the order of the batch
-Stats = dict[str, Tensor]
-Loss = Callable[[T, Gather], tuple[Tensor, Stats]]
+from hmgan.train.draws import Microbatch
+from hmgan.train.engines.base import EngineRanks
+from hmgan.train.tasks.base import Gather, Phase, Stats
 
 
 def microbatch_size(settings: Train, world: int) -> int:
     """Images that pass through the networks at once. Raises UserError if the global batch cannot be split evenly."""
-    parts = settings.accumulate
-    if settings.batch % (world * parts):
-        split = f"{world} ranks" + (f" of train.accumulate = {parts} parts" if parts > 1 else "")
-        change = "--batch or train.accumulate" if parts > 1 else "--batch"
+    count = settings.accumulate
+    if settings.batch % (world * count):
+        split = f"{world} ranks" + (f" of train.accumulate = {count} microbatches" if count > 1 else "")
+        change = "--batch or train.accumulate" if count > 1 else "--batch"
         raise UserError(f"train.batch {settings.batch} does not divide over {split}; change {change}")
-    return settings.batch // (world * parts)
+    return settings.batch // (world * count)
 
 
 def minimise(
-    trained: Trained,
-    parts: Sequence[T],
-    loss: Loss[T],
-    gather: Gather,
-    place: tuple[int, int],
-    compares: bool,
-    rewind: Callable[[], None],
+    phase: Phase, microbatches: Sequence[Microbatch], ranks: EngineRanks, rewind: Callable[[], None]
 ) -> tuple[bool, Stats]:
-    """One step on the mean of all parts' losses.
+    """One step on the mean of all microbatches' losses.
 
     Args:
-        loss: of a part. What it says of a gathered row is the same in every part.
-        gather: rows of all ranks, in rank order.
-        place: this rank, of how many.
-        compares: whether the loss of a sample depends on others, so that it has to be given the whole batch.
-        rewind: puts back what a pass changes in the networks beside gradients: each part starts from the same.
+        phase: its loss says the same of a gathered row in every microbatch.
+        rewind: restores what a pass changes in the networks beside gradients: every pass starts from the same state.
 
-    Returns whether the step was left out, and what there is to say of it, the mean over this rank's parts.
+    Returns whether the step was skipped, and the means of what the losses report.
     """
-    count = len(parts)
+    trained, count = phase.trained, len(microbatches)
     if count == 1:
-        value, stats = loss(parts[0], gather)
+        value, stats = phase.loss(microbatches[0], ranks.gather)
         trained.backward(value, last=True)
         return trained.step(value.detach()), stats
-    gathers: list[Gather] = [_alone] * count
-    if compares:
-        gathers = _looked_ahead(parts, loss, gather, place, rewind)
-    values, told = [], []
-    for i, (part, own) in enumerate(zip(parts, gathers, strict=True)):
-        if i or compares:
+    # Where every sample has a loss of its own, the mean over microbatches is the mean over the batch.
+    gathers: list[Gather] = [lambda rows: rows] * count
+    if phase.compares:
+        gathers = _cached_gathers(phase, microbatches, ranks, rewind)
+    values, reported = [], []
+    for i, (microbatch, gather) in enumerate(zip(microbatches, gathers, strict=True)):
+        if i or phase.compares:
             rewind()
-        value, stats = loss(part, own)
+        value, stats = phase.loss(microbatch, gather)
         trained.backward(value / count, last=i == count - 1)
         values.append(value.detach())
-        told.append({name: x.detach() for name, x in stats.items()})
-    means = {name: torch.stack([stats[name] for stats in told]).mean(0) for name in told[0]}
+        reported.append({name: x.detach() for name, x in stats.items()})
+    means = {name: torch.stack([stats[name] for stats in reported]).mean(0) for name in reported[0]}
     return trained.step(torch.stack(values).mean()), means
 
 
-def _alone(x: Tensor) -> Tensor:
-    """For losses of which every sample has its own: the mean over parts is the mean over the batch."""
-    return x
-
-
-def _looked_ahead(
-    parts: Sequence[T], loss: Loss[T], gather: Gather, place: tuple[int, int], rewind: Callable[[], None]
+def _cached_gathers(
+    phase: Phase, microbatches: Sequence[Microbatch], ranks: EngineRanks, rewind: Callable[[], None]
 ) -> list[Gather]:
-    """Each part's way to the rows of all parts: what it asks for first, second and so on is what the others did."""
-    rank, world = place
-    asked: list[list[Tensor]] = []
-    for part in parts:
+    """A gather for each microbatch: its n-th call is answered from what all microbatches gave in their n-th call."""
+    count, shares = len(microbatches), ranks.world * len(microbatches)
+    given: list[list[Tensor]] = []
+    for microbatch in microbatches:
         rows: list[Tensor] = []
 
-        def keep(x: Tensor, rows: list[Tensor] = rows) -> Tensor:
+        def cache(x: Tensor, rows: list[Tensor] = rows) -> Tensor:
             rows.append(x)
             # Only shapes count in this pass; what is made of them is thrown away.
-            return x.expand(world * len(parts), *x.shape).flatten(0, 1)
+            return x.expand(shares, *x.shape).flatten(0, 1)
 
         with torch.no_grad():
-            loss(part, keep)
+            phase.loss(microbatch, cache)
         rewind()
-        asked.append(rows)
-    tables = [gather(torch.cat(rows)) for rows in zip(*asked, strict=True)]
-    return [_Remembered(tables, rank * len(parts) + i, world * len(parts)) for i in range(len(parts))]
+        given.append(rows)
+    tables = [ranks.gather(torch.cat(rows)) for rows in zip(*given, strict=True)]
+
+    def gather_of(position: int) -> Gather:
+        cached = iter(tables)
+        return lambda x: _InCache.apply(x, next(cached), position * len(x), shares)
+
+    return [gather_of(ranks.rank * count + i) for i in range(count)]
 
 
-class _Remembered:
-    """Rows of all parts, this part's own among them alive."""
+class _InCache(torch.autograd.Function):
+    """Puts a microbatch's rows, with gradients, in their place among the cached ones.
 
-    def __init__(self, tables: Sequence[Tensor], position: int, shares: int) -> None:
-        self._tables, self._position, self._shares = iter(tables), position, shares
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return _Among.apply(x, next(self._tables), self._position * len(x), self._shares)
-
-
-class _Among(torch.autograd.Function):
-    """Every part's loss depends on these rows alike, so the sum of all their gradients is so many times this one's."""
+    The loss of every share depends on these rows alike: the sum of all their gradients is `shares` times this one's.
+    """
 
     @staticmethod
     def forward(x: Tensor, table: Tensor, first: int, shares: int) -> Tensor:

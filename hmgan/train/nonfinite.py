@@ -1,40 +1,37 @@
-"""What becomes of a phase whose loss or gradient is not finite: it ends the run, or is left out. Never a step on it."""
+"""A phase whose loss or gradient is not finite ends the run or is skipped; the optimiser never steps on it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
 
-from torch import Tensor, nn
+from torch import nn
 
 from hmgan.config.settings import Train
 from hmgan.data.images import Shown
 from hmgan.errors import UserError
 
-NAMED = 64  # images of a batch that are named at most
-State = list[int]
+NAMED = 64  # images that a message names at most
 
 
 class Nonfinite:
-    """Counts what was left out, on every rank alike; the counts are kept in checkpoints."""
+    """Counts skipped phases, on every rank alike; checkpoints hold the counts."""
 
     def __init__(self, settings: Train, data: Shown | None) -> None:
         self._settings, self._data = settings, data
         self._skipped, self._row, self._last = 0, 0, -2
         self._news: list[str] = []
 
-    def undo(self, modules: Iterable[nn.Module]) -> Callable[[], None]:
-        """Call before a phase; the result puts back what its forward passes change: averages and probabilities."""
-        return remembered(modules if self._settings.on_nonfinite == "skip" else ())
+    @property
+    def skips(self) -> bool:
+        """Whether such a phase is skipped."""
+        return self._settings.on_nonfinite == "skip"
 
-    def met(self, phase: str, step: int, stats: Mapping[str, float]) -> None:
-        """A phase was not finite.
-
-        Raises: UserError if that ends the run.
-        """
+    def found(self, phase: str, step: int, stats: Mapping[str, float]) -> None:
+        """Counts a phase that was not finite. Raises UserError if that ends the run."""
         bad = [f"{name} is {value}" for name, value in stats.items() if not math.isfinite(value)]
         where = f"step {step}, {phase} phase: {', '.join(bad) or 'the gradient is not finite'}{self._images(step)}"
-        if self._settings.on_nonfinite == "stop":
+        if not self.skips:
             advice = 'lower optimizer.lr, or leave such phases out with train.on_nonfinite = "skip"'
             raise UserError(f"{where}; {advice}")
         if step > self._last:
@@ -46,26 +43,25 @@ class Nonfinite:
         self._news.append(f"warning: {where}; left out")
 
     def news(self) -> list[str]:
-        """Lines to say, once."""
+        """Lines for the log, each once."""
         said, self._news = self._news, []
         return said
 
     def counts(self) -> dict[str, float]:
         """For the status line."""
-        return {"nonfinite/skipped": self._skipped} if self._settings.on_nonfinite == "skip" else {}
+        return {"nonfinite/skipped": self._skipped} if self.skips else {}
 
-    def state(self) -> State:
+    def state(self) -> list[int]:
         return [self._skipped, self._row, self._last]
 
-    def load(self, state: State) -> None:
+    def load(self, state: list[int]) -> None:
         self._skipped, self._row, self._last = state
 
     def _images(self, step: int) -> str:
-        """Shard and key of the images of a step, of all ranks."""
-        if self._data is None:
-            return ""
+        """Shard and key of a step's images, over all ranks."""
         batch, shards = self._settings.batch, dict[str, list[str]]()
-        for shard, key in self._data.places(step, batch, self._settings.seed)[:NAMED]:
+        found = [] if self._data is None else self._data.places(step, batch, self._settings.seed)
+        for shard, key in found[:NAMED]:
             shards.setdefault(shard, []).append(key)
         if not shards:
             return ""
@@ -74,17 +70,12 @@ class Nonfinite:
 
 
 def remembered(modules: Iterable[nn.Module]) -> Callable[[], None]:
-    """The result puts back what the modules keep beside their parameters."""
-    kept = [(module, buffers(module)) for module in modules]
+    """Copies what the modules' states hold beside parameters; the result restores it, as often as it is called."""
+    states = [(module, module.state_dict(), dict(module.named_parameters())) for module in modules]
+    kept = [(m, {k: x.clone() for k, x in state.items() if k not in own}) for m, state, own in states]
 
-    def put_back() -> None:
+    def restore() -> None:
         for module, values in kept:
             module.load_state_dict(values, strict=False)
 
-    return put_back
-
-
-def buffers(module: nn.Module) -> dict[str, Tensor]:
-    """Copies of what the module keeps beside its parameters."""
-    kept, parameters = module.state_dict(), dict(module.named_parameters())
-    return {name: value.clone() for name, value in kept.items() if name not in parameters}
+    return restore

@@ -13,52 +13,35 @@ from hmgan.generators.build import Generator
 
 def generator_optimizer(generator: Generator, settings: Optimizer) -> Adam:
     """Adam over the trained parts of G; the class net and a trained mapping network learn at their own rates."""
-    slow = {
-        "class_net.": settings.class_net_mult,
-        "mapping.": settings.mapping_mult,
-        "source.mapping.": settings.mapping_mult,
-    }
+    mapping = settings.mapping_mult
+    slow = {"class_net.": settings.class_net_mult, "mapping.": mapping, "source.mapping.": mapping}
     groups: dict[float, list[nn.Parameter]] = {}
     for name, parameter in generator.trained.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        mult = next((m for prefix, m in slow.items() if name.startswith(prefix)), 1.0)
-        groups.setdefault(mult, []).append(parameter)
+        if parameter.requires_grad:
+            mult = next((m for prefix, m in slow.items() if name.startswith(prefix)), 1.0)
+            groups.setdefault(mult, []).append(parameter)
     betas = (settings.beta1, settings.beta2)
     return Adam([{"params": p, "lr": settings.lr * m} for m, p in groups.items()], betas=betas, eps=1e-8, fused=True)
 
 
 def discriminator_optimizer(discriminator: nn.Module, settings: Optimizer, r1_every: int) -> Adam:
-    """Adam over D. A lazy penalty takes part in one step of `every`: rate and moments by every / (every + 1).
-
-    Karras et al. 2020, appendix B.
-    """
+    """Adam over D, corrected for a penalty in one step of `r1_every` alone (Karras et al. 2020, appendix B)."""
     share = r1_every / (r1_every + 1) if r1_every > 1 else 1.0
     betas = (settings.beta1**share, settings.beta2**share)
     parameters = [p for p in discriminator.parameters() if p.requires_grad]
     return Adam(parameters, lr=settings.lr * share, betas=betas, eps=1e-8, fused=True)
 
 
-def half_life_kimg(batch: int) -> float:
-    """batch * 10 / 32 kimg (Karras et al. 2020b)."""
-    return batch * 10 / 32
-
-
-def decay(batch: int, kimg: float) -> float:
-    """Per-step factor that halves in `kimg` thousand images."""
-    return 0.5 ** (batch / (1000 * kimg))
-
-
 def moving_average(trained: nn.Module, batch: int, kimg: float, power: float) -> EMA:
-    """An average that begins at step 0 and is short at first: its factor is at most 1 - (1 + step)^-power.
+    """A moving average of half-life `kimg`, shorter at first: its factor is at most 1 - (1 + step)^-power.
 
-    What no checkpoint holds is computed from the frozen source and never changes: shared, not averaged.
+    Buffers that no checkpoint holds are computed from the frozen source and never change: shared, not averaged.
     """
     kept = trained.state_dict().keys()
     constants = {name: buffer for name, buffer in trained.named_buffers() if name not in kept}
     average = EMA(
         trained,
-        beta=decay(batch, kimg),
+        beta=0.5 ** (batch / (1000 * kimg)),
         power=power,
         inv_gamma=1.0,
         update_after_step=0,
@@ -70,12 +53,6 @@ def moving_average(trained: nn.Module, batch: int, kimg: float, power: float) ->
         if name in constants:
             buffer.data = constants[name].data
     return average
-
-
-def miner_alone(backbone: nn.Module, alone: bool) -> None:
-    """MineGAN's first stage holds all of G but its miner; the second trains everything."""
-    for name, parameter in backbone.named_parameters():
-        parameter.requires_grad_(name.startswith("miner.") or not alone)
 
 
 def freeze(network: nn.Module, names: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""How a training computes: in which precision, in which layout of memory, and what is compiled."""
+"""How a run computes: its precision, its memory layout, and what is compiled."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from hmgan.config.settings import Compute
 from hmgan.errors import UserError
@@ -23,7 +23,7 @@ PRECISIONS = {"no": "float32", "bf16": "bf16"}
 
 
 def mixed(settings: Compute, device: torch.device) -> Mixed:
-    """The passes of a run: float32, or bfloat16 under autocast. Weights, their averages and Adam are float32 always.
+    """A run's passes: float32, or bfloat16 under autocast. Weights, moving averages and Adam are float32 always.
 
     Raises: UserError for a GPU without bfloat16.
     """
@@ -37,16 +37,10 @@ def mixed(settings: Compute, device: torch.device) -> Mixed:
     return partial(torch.autocast, device.type, torch.bfloat16)
 
 
-def layout(settings: Compute) -> torch.memory_format:
-    """Of the maps in D: all its layers keep what its images come in. Weights stay as they are: fused Adam, reductions
-    and checkpoints read memory in order. G's maps stay too: an instance norm wants each map in one piece."""
-    return torch.channels_last if settings.channels_last else torch.contiguous_format
-
-
 def compile_parts(generator: Any, discriminator: nn.Module, backend: str = "inductor") -> None:
     """Compiles what follows G's convolutions, and both networks' blurs: a graph or two for all blocks and batches.
 
-    The rest of D is differentiated twice, which compiled graphs are not; a blur's derivatives are blurs.
+    R1 differentiates the rest of D twice, which compiled graphs do not allow; a blur's derivatives are blurs.
 
     Raises: UserError for networks without such parts.
     """
@@ -62,29 +56,24 @@ def compile_parts(generator: Any, discriminator: nn.Module, backend: str = "indu
 
 
 def uncompiled() -> AbstractContextManager[object]:
-    """What is compiled runs as written: pictures and scores have shapes of their own, each worth a compilation."""
+    """Compiled code runs eagerly: each shape of pictures and scores would cost a compilation."""
     return torch.compiler.set_stance("force_eager")
 
 
 def on_device(batch: Batch, device: torch.device) -> Batch:
-    """A batch where it is used. Images travel as bytes, and while the device still works on what came before."""
+    """The batch on the device: images as bytes, copied while the device still works on the step before."""
     if device.type == "cpu":
         return batch
-    return Batch(*(_sent(x, device) for x in batch))
-
-
-def _sent(x: Tensor, device: torch.device) -> Tensor:
-    return x.pin_memory().to(device, non_blocking=True)
+    return Batch(*(x.pin_memory().to(device, non_blocking=True) for x in batch))
 
 
 def launched() -> str | None:
-    """The precision that accelerate's launcher was asked for; None where it was not.
+    """The precision that accelerate's launcher was asked for; None where it was asked for none.
 
     Raises: UserError for one that does not fit: float16 needs its losses scaled, and R1 would have to undo that twice.
     """
     asked = os.environ.get(LAUNCHER, "no")
     if asked not in PRECISIONS:
-        raise UserError(
-            f"mixed precision can be {' or '.join(PRECISIONS)}, got {asked} from accelerate launch; use bf16"
-        )
+        choices = " or ".join(PRECISIONS)
+        raise UserError(f"mixed precision can be {choices}, got {asked} from accelerate launch; use bf16")
     return None if asked == "no" else PRECISIONS[asked]

@@ -1,4 +1,4 @@
-"""What would fail in the first step only, found before a run directory is made."""
+"""Preflight: what would otherwise fail in the first step is found before a run directory is made."""
 
 from __future__ import annotations
 
@@ -14,21 +14,18 @@ def preflight(task: Task) -> None:
     settings, world = experiment.train, ranks.world
     microbatch_size(settings, world)
     engine = choose.named(experiment, ranks)
-    if engine.divides and not task.steady:
+    if engine.divides and not task.trains_same_parameters:
         raise UserError(
             f"engine {experiment.compute.engine.name} divides networks that train whole in every step, and here what "
             "trains changes from step to step; take compute.engine = replicated"
         )
     engine.check(task)
     if experiment.backbone is not None and task.generator.backbone.batch_statistics:
-        shares = world * settings.accumulate
+        seen = "batch norms of this backbone see one"
         if world > 1:
-            raise UserError(
-                f"batch norms of this backbone see one rank's images, got {world} ranks; pretrain it on one"
-            )
-        if shares > 1:
-            why = f"batch norms of this backbone see one part's images, got train.accumulate = {shares}"
-            raise UserError(f"{why}; leave it out")
+            raise UserError(f"{seen} rank's images, got {world} ranks; pretrain it on one")
+        if settings.accumulate > 1:
+            raise UserError(f"{seen} microbatch's images, got train.accumulate = {settings.accumulate}; leave it out")
     if task.data is not None:
         task.data.check_readers(world, experiment.loader.workers)
     task.check()

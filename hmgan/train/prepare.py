@@ -1,4 +1,4 @@
-"""One training command from its experiment to its run directory."""
+"""From an experiment to a run that is ready to start: data, networks, task, checked."""
 
 from __future__ import annotations
 
@@ -22,19 +22,18 @@ from hmgan.train.tasks.base import Setup, Task
 
 
 def runtime_of(experiment: Experiment) -> Runtime:
-    """This process among the ranks, as the experiment wants it."""
+    """This process among the ranks, under the experiment's settings."""
     if experiment.compute.threads:
         torch.set_num_threads(experiment.compute.threads)
     return Runtime(trackers=experiment.train.trackers, timeout=experiment.train.timeout)
 
 
 def prepare(experiment: Experiment, runtime: Runtime | None = None) -> Prepared:
-    """Opens the data and builds the networks. Raises UserError for anything that does not fit; writes no run."""
+    """Opens the data and builds the networks; writes no run. Raises UserError for anything that does not fit."""
     runtime = runtime or runtime_of(experiment)
     with runtime.accelerator.main_process_first():  # rank 0 packs a registry set, the others find it there
         data = named.open_training(experiment.data, labelled=experiment.conditional)
-    classes = data.classes
-    source = source_of(experiment)
+    classes, source = data.classes, source_of(experiment)
     networks = build.build(experiment, source, len(classes))
     resolution = networks.generator.resolution
     if data.resolution != resolution:
@@ -43,10 +42,10 @@ def prepare(experiment: Experiment, runtime: Runtime | None = None) -> Prepared:
             f"pack it again with hmgan pack --resolution {resolution}"
         )
     task = tasks.build(Setup(experiment, *networks, data, len(classes), runtime))
-    if task.starts_aligned:
+    if task.needs_alignment:
         start_aligned(networks.generator, experiment, source, len(classes))
     preflight(task)
-    reals = scored_against(experiment, runtime, classes) if task.images else None
+    reals = scored_against(experiment, runtime, classes) if task.uses_images else None
     return Prepared(experiment, runtime, task, classes, source, reals)
 
 
@@ -84,6 +83,7 @@ class Prepared(NamedTuple):
 
     @property
     def networks(self) -> Networks:
+        """Both networks, as the task holds them."""
         return Networks(self.task.generator, self.task.discriminator)
 
     @property

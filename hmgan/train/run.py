@@ -1,4 +1,4 @@
-"""A run from its first line to its last: trained in its folder, or resumed there."""
+"""A run from its first line to its last: started in its folder, or resumed there."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ from rich.console import Console
 
 from hmgan import files
 from hmgan.errors import UserError
-from hmgan.evaluation.judge import Judge
-from hmgan.files import cache_folder
 from hmgan.layers.float32 import products
 from hmgan.pictures.grids import GRID_COLUMNS, class_grid
 from hmgan.pictures.images import save_png
 from hmgan.train import checkpoint, rundir
 from hmgan.train.log import RunLog
 from hmgan.train.prepare import Prepared
-from hmgan.train.snapshot import Keeper
+from hmgan.train.snapshot import Snapshots
 from hmgan.train.tasks import build as tasks
 from hmgan.train.trainer import CHECKPOINTS, Trainer
 
@@ -27,41 +25,34 @@ def run_training(prepared: Prepared, folder: Path, resume: bool = False, console
     Raises: SystemExit where a signal stopped the run, with the code that launchers start it again on.
     """
     experiment, runtime = prepared.experiment, prepared.runtime
-    shown = folder if runtime.main else None
     runtime.track(folder)
-    with RunLog(shown, experiment.train.kimg, console) as log, runtime.stop.listening():
-        judge = make_judge(prepared)
-        keeper = Keeper(prepared, folder, log, judge)
-        trainer = Trainer(prepared.task, runtime, folder, keeper.snapshot)
+    with RunLog(folder if runtime.main else None, experiment.train.kimg, console) as log, runtime.stop.listening():
+        trainer = Trainer(prepared.task, runtime, folder, Snapshots(prepared, folder, log).write)
         if resume:
-            goes_on_from(trainer, folder, log)
+            resume_run(trainer, folder, log)
         else:
             log.say(f"run      {folder}")
-            log.say(opening_line(trainer))
+            trained = sum(p.numel() for p in trainer.task.generator.trained.parameters() if p.requires_grad)
+            batch = f"batch {experiment.train.batch} on {runtime.world} x {runtime.device.type}"
+            log.say("; ".join(filter(None, [f"G trains {trained:,} parameters", batch, trainer.task.summary()])))
             if prepared.data is not None and runtime.main:
                 save_png(class_grid(prepared.data.examples(GRID_COLUMNS)), folder / "reals.png")
         with files.named_if_full(folder), products(tf32=experiment.compute.tf32):
             trainer.train(log)
         finished = trainer.step >= trainer.last
-        log.say(f"finished {folder}" if finished else stopped_line(trainer, folder))
+        at, again = f"at kimg {trainer.kimg:.3f}", f"hmgan {tasks.verb(experiment)} EXPERIMENT --resume {folder}"
+        stopped = f"stopped  by {runtime.stop.reason} {at}; checkpoint {trainer.step:09d} is saved; to go on: {again}"
+        log.say(f"finished {folder}" if finished else stopped)
     runtime.accelerator.end_training()
     if not finished:
         raise SystemExit(runtime.stop.code)
     return folder
 
 
-def stopped_line(trainer: Trainer, folder: Path) -> str:
-    saved = f"checkpoint {trainer.step:09d} is saved"
-    return (
-        f"stopped  by {trainer.runtime.stop.reason} at kimg {trainer.kimg:.3f}; {saved}; "
-        f"to go on: hmgan {tasks.verb(trainer.experiment)} EXPERIMENT --resume {folder}"
-    )
-
-
-def goes_on_from(trainer: Trainer, folder: Path, log: RunLog) -> None:
-    """Restores the newest whole checkpoint, if there is any, and cuts the logs back to it."""
+def resume_run(trainer: Trainer, folder: Path, log: RunLog) -> None:
+    """Restores the newest whole checkpoint, if there is any, on every rank, and cuts the logs back to it."""
     runtime = trainer.runtime
-    # Rank 0 chooses: what another rank reads from a shared disk may already be another answer.
+    # Rank 0 chooses: another rank may read something else from a shared disk by now.
     chosen = runtime.share(newest_whole(trainer, folder, log) if runtime.main else None)
     if chosen is not None and not runtime.main:
         trainer.resume(chosen)
@@ -73,7 +64,7 @@ def goes_on_from(trainer: Trainer, folder: Path, log: RunLog) -> None:
 
 
 def newest_whole(trainer: Trainer, folder: Path, log: RunLog) -> Path | None:
-    """Restores it, and puts damaged ones that are newer aside; None for a run without checkpoints.
+    """Restores the newest whole checkpoint, and puts newer, damaged ones aside; None for a run without any.
 
     Raises: UserError if all of them are damaged.
     """
@@ -87,21 +78,3 @@ def newest_whole(trainer: Trainer, folder: Path, log: RunLog) -> Path | None:
     if stored:
         raise UserError(f"no whole checkpoint is left in {folder / CHECKPOINTS}; restore one, or start a new run")
     return None
-
-
-def opening_line(trainer: Trainer) -> str:
-    runtime, task = trainer.runtime, trainer.task
-    trained = sum(p.numel() for p in task.generator.trained.parameters() if p.requires_grad)
-    summary = f"; {task.summary()}" if task.summary() else ""
-    return (
-        f"G trains {trained:,} parameters; batch {trainer.settings.batch} on {runtime.world} x "
-        f"{runtime.device.type}{summary}"
-    )
-
-
-def make_judge(prepared: Prepared) -> Judge | None:
-    """Scores at snapshots, where the experiment asks for them."""
-    if prepared.reals is None:
-        return None
-    settings = prepared.experiment.evaluation
-    return Judge(prepared.reals, settings.extractor, cache_folder() / "features", prepared.runtime)

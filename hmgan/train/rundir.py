@@ -32,10 +32,12 @@ def create(outdir: Path, name: str, data: str, resolution: int, world: int, expe
 
 
 def keep_config(folder: Path, experiment: Experiment) -> None:
+    """Writes the resolved configuration."""
     write_atomically(folder / CONFIG, lambda path: path.write_text(text_of(experiment)))
 
 
 def text_of(experiment: Experiment) -> str:
+    """A configuration as its file has it."""
     return json.dumps(to_table(experiment), indent=1) + "\n"
 
 
@@ -48,20 +50,23 @@ def read_config(folder: Path) -> Experiment:
 
 def latest(outdir: Path) -> Path:
     """The run directory with the highest number. Raises UserError where there is none."""
-    runs = sorted(p for p in outdir.glob("[0-9]*") if (p / CONFIG).is_file())
-    if not runs:
-        raise UserError(f"no run to resume in {outdir}; give --outdir, or the run directory itself")
-    return runs[-1]
+    if found := runs(outdir):
+        return found[0]
+    raise UserError(f"no run to resume in {outdir}; give --outdir, or the run directory itself")
+
+
+def runs(outdir: Path) -> list[Path]:
+    """The run directories below `outdir`, the newest first."""
+    return sorted((p for p in outdir.glob("[0-9]*") if (p / CONFIG).is_file()), reverse=True)
 
 
 def same(outdir: Path, experiment: Experiment) -> Path | None:
     """The newest run below `outdir` of exactly this configuration; None where there is none."""
-    runs = sorted((p for p in outdir.glob("[0-9]*") if (p / CONFIG).is_file()), reverse=True)
-    return next((run for run in runs if (run / CONFIG).read_text() == text_of(experiment)), None)
+    return next((run for run in runs(outdir) if (run / CONFIG).read_text() == text_of(experiment)), None)
 
 
 def clear(folder: Path) -> None:
-    """Removes what a killed run left half written: hidden, and of no use to anybody."""
+    """Removes the hidden files and folders that a killed run left half written."""
     for path in list(folder.rglob(".*.partial")):
         if path.is_dir():
             shutil.rmtree(path)
@@ -74,5 +79,5 @@ def drop_after(path: Path, kimg: float) -> None:
     if path.is_file():
         # A last line without its end was cut short when the run was killed.
         whole = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
-        lines = [line.rstrip("\n") for line in whole if json.loads(line)["kimg"] <= kimg + 1e-9]
-        write_atomically(path, lambda p: p.write_text("".join(f"{line}\n" for line in lines)))
+        kept = "".join(line for line in whole if json.loads(line)["kimg"] <= kimg + 1e-9)
+        write_atomically(path, lambda p: p.write_text(kept))

@@ -1,4 +1,4 @@
-"""What is kept at a snapshot: the averaged generator with its card, its grid, and its scores."""
+"""Snapshots: the generator under its moving average with a model card, its grid of images, and its scores."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from hmgan.config.settings import Choice
 from hmgan.evaluation.card import write_card
 from hmgan.evaluation.judge import Judge, Verdict
 from hmgan.evaluation.score import Score
+from hmgan.files import cache_folder
 from hmgan.generators.build import Generator, fine_tuned_choice
 from hmgan.generators.snapshot import SNAPSHOTS, save_conditional
 from hmgan.generators.source import save_source
@@ -21,32 +22,33 @@ from hmgan.train.prepare import Prepared
 from hmgan.train.trainer import Trainer
 
 
-def use(folder: Path) -> str:
-    return f"hmgan sample --network {folder.name} --seeds 0-31 --grid 8x4"
+class Snapshots:
+    """Writes a run's snapshots, with scores where the experiment asks for them."""
 
+    def __init__(self, prepared: Prepared, folder: Path, log: RunLog) -> None:
+        self.prepared, self.folder, self.log = prepared, folder, log
+        reals, extractor = prepared.reals, prepared.experiment.evaluation.extractor
+        features = cache_folder() / "features"
+        self.judge = None if reals is None else Judge(reals, extractor, features, prepared.runtime)
 
-class Keeper:
-    """What is kept at a snapshot: the averaged generator, its grid, and its scores."""
-
-    def __init__(self, prepared: Prepared, folder: Path, log: RunLog, judge: Judge | None) -> None:
-        self.prepared, self.folder, self.log, self.judge = prepared, folder, log, judge
-
-    def snapshot(self, trainer: Trainer, kimg: float) -> None:
+    def write(self, trainer: Trainer, kimg: float) -> None:
+        """Writes the snapshot of this moment; of the first one, at 0 kimg, only the images and the scores."""
         generator = trainer.task.averaged().eval()
-        settings = self.prepared.experiment.evaluation
-        verdict = None
-        if self.judge is not None:  # on every rank: each draws its share of the fakes
-            verdict = self.judge(generator, self.prepared.classes, settings.per_class, settings.seed)
+        settings, judge = self.prepared.experiment.evaluation, self.judge
+        # On every rank: each draws its share of the fakes.
+        arguments = generator, self.prepared.classes, settings.per_class, settings.seed
+        verdict = None if judge is None else judge(*arguments)
         if not self.prepared.runtime.main:
             return
         tag = f"{kimg:010.3f}"
         name = "fakes_init.png" if kimg == 0 else f"fakes{tag}.png"
         save_png(class_grid(fake_rows(generator, self.prepared.classes)), self.folder / name)
-        scores = [] if self.judge is None or verdict is None else self._record(self.judge, verdict, tag, kimg)
+        scores = self._record(judge, verdict, tag, kimg) if judge and verdict else []
         if kimg > 0:
-            kept = self.folder / SNAPSHOTS / tag
-            self._keep(trainer, generator, kept, kimg)
-            write_card(kept, f"{self.prepared.experiment.summary}", self._facts(kimg), scores, use(kept))
+            folder = self.folder / SNAPSHOTS / tag
+            self._save(trainer, generator, folder, kimg)
+            use = f"hmgan sample --network {tag} --seeds 0-31 --grid 8x4"
+            write_card(folder, self.prepared.experiment.summary, self._facts(kimg), scores, use)
 
     def _record(self, judge: Judge, verdict: Verdict, tag: str, kimg: float) -> list[Score]:
         seed = self.prepared.experiment.evaluation.seed
@@ -57,8 +59,8 @@ class Keeper:
         self.log.say(f"scores   kimg {kimg:.3f}  {means}")
         for cls, ratio in verdict.diversity.items():
             if ratio < 0.5:
-                text = f"class {cls} shows {ratio:.2f} of the real images' diversity; it may have collapsed"
-                self.log.say(f"warning: {text}")
+                shown = f"shows {ratio:.2f} of the real images' diversity"
+                self.log.say(f"warning: class {cls} {shown}; it may have collapsed")
         return verdict.scores
 
     def _facts(self, kimg: float) -> dict[str, str]:
@@ -70,7 +72,7 @@ class Keeper:
             facts |= {"Source": str(experiment.source), "Source sha256": source.digest}
         return facts | {"Recipe": "config.json of the run directory", "Licence": "that of the source and the data"}
 
-    def _keep(self, trainer: Trainer, generator: Generator, folder: Path, kimg: float) -> None:
+    def _save(self, trainer: Trainer, generator: Generator, folder: Path, kimg: float) -> None:
         experiment, source = self.prepared.experiment, self.prepared.source
         notes = {"kimg": kimg, "experiment": experiment.summary, "data": to_table(experiment).get("data")}
         if source is not None:

@@ -1,4 +1,4 @@
-"""The loop: the phases of a step, the moving average; status, snapshot, checkpoint. It knows no method: a task does."""
+"""The loop: the phases of a step, moving average, status, snapshot, checkpoint. What is minimised, a task knows."""
 
 from __future__ import annotations
 
@@ -9,24 +9,22 @@ from pathlib import Path
 
 import torch
 
-from hmgan import rng
 from hmgan.data.images import Reading
 from hmgan.train import checkpoint, draws, precision
-from hmgan.train.checkpoint import Saver
 from hmgan.train.distributed.runtime import Runtime
 from hmgan.train.draws import Draws, Microbatch
 from hmgan.train.engines.choose import engine_of
 from hmgan.train.log import RunLog, warn
-from hmgan.train.microbatches import Stats, microbatch_size, minimise
+from hmgan.train.microbatches import microbatch_size, minimise
 from hmgan.train.nonfinite import Nonfinite, remembered
-from hmgan.train.tasks.base import Phase, Task
+from hmgan.train.tasks.base import Phase, Stats, Task
 from hmgan.types import Batch
 
 CHECKPOINTS = "checkpoints"
 
 
 class Trainer:
-    """A task and the step count; everything random is a function of (seed, step).
+    """Trains a task; everything random is a function of (seed, step).
 
     Args:
         folder: the run directory, on every rank.
@@ -43,12 +41,13 @@ class Trainer:
         self.size = microbatch_size(self.settings, runtime.world)
         self.step = 0
         self.nonfinite = Nonfinite(self.settings, task.data)
-        self.saver = Saver(folder / CHECKPOINTS, self.settings.checkpoints)
+        self.saver = checkpoint.Saver(folder / CHECKPOINTS, self.settings.checkpoints)
         self.engine = engine_of(self.experiment, runtime)
         task.start(self.engine)
 
     @property
     def kimg(self) -> float:
+        """Thousands of real images shown so far."""
         return self.step * self.settings.batch / 1000
 
     @property
@@ -57,7 +56,7 @@ class Trainer:
         return math.ceil(1000 * self.settings.kimg / self.settings.batch)
 
     def resume(self, folder: Path) -> None:
-        """Restores a checkpoint, exactly."""
+        """Restores a checkpoint exactly."""
         state = checkpoint.load(folder, self.task.kept())
         self.step = state["step"]
         self.nonfinite.load(state.get("nonfinite", self.nonfinite.state()))  # older checkpoints have none
@@ -75,21 +74,20 @@ class Trainer:
                 self._after_step(stats, log)
 
     def take_step(self, batch: Batch | None) -> Stats:
-        """Every phase of the task on one batch of this rank; what there is to say of them."""
-        parts, stats = self.microbatches(batch), Stats()
-        for phase in self.task.phases(self.step, parts):
-            stats |= self._minimise(phase, parts)
+        """Every phase of the task on one batch of this rank; what the losses report."""
+        microbatches, stats = self.microbatches(batch), Stats()
+        for phase in self.task.phases(self.step, microbatches):
+            stats |= self._minimise(phase, microbatches)
         return stats
 
-    def _minimise(self, phase: Phase, parts: Sequence[Microbatch]) -> Stats:
-        runtime, modules = self.runtime, self.task.remembering()
-        runtime.progress.at(f"step {self.step}, {phase.name} phase")
-        undo, rewind = self.nonfinite.undo(modules), remembered(modules if len(parts) > 1 else ())
-        rank = (runtime.rank, runtime.world)
-        spoilt, stats = minimise(phase.trained, parts, phase.loss, runtime.gather, rank, phase.compares, rewind)
-        if spoilt:
-            self.nonfinite.met(phase.name, self.step, runtime.mean(stats))
-            undo()
+    def _minimise(self, phase: Phase, microbatches: Sequence[Microbatch]) -> Stats:
+        modules = self.task.stateful()
+        self.runtime.whereabouts.phase = f"step {self.step}, {phase.name} phase"
+        rewind = remembered(modules if self.nonfinite.skips or len(microbatches) > 1 else ())
+        skipped, stats = minimise(phase, microbatches, self.runtime, rewind)
+        if skipped:
+            self.nonfinite.found(phase.name, self.step, self.runtime.mean(stats))
+            rewind()
         elif phase.average is not None:
             phase.average.update()
         return stats
@@ -114,22 +112,22 @@ class Trainer:
         return images // every > (images - self.settings.batch) // every or self.step == self.last
 
     def _snapshot(self) -> None:
-        self.runtime.progress.at(f"snapshot after step {self.step}")
+        self.runtime.whereabouts.phase = f"snapshot after step {self.step}"
         with precision.uncompiled():
             self.on_snapshot(self, self.kimg)
 
     def save(self) -> None:
-        """Begins to write a checkpoint, on rank 0, which gathers what the engine has divided."""
+        """Starts to write a checkpoint, on rank 0; all ranks gather what the engine has divided."""
         if self.runtime.main:
             state = {"step": self.step, "kimg": self.kimg, "nonfinite": self.nonfinite.state()}
             self.saver.save(self.step, self.task.kept(), state)
         elif self.engine.divides:
-            for part in self.task.kept().values():
-                part.state_dict()
+            for entry in self.task.kept().values():
+                entry.state_dict()
 
-    def draws(self, part: int = 0) -> Draws:
+    def draws(self, microbatch: int = 0) -> Draws:
         """The step's random streams of a microbatch of this rank."""
-        share = self.runtime.rank * self.settings.accumulate + part
+        share = self.runtime.rank * self.settings.accumulate + microbatch
         first = self.step * self.settings.batch + share * self.size
         return Draws(self.settings.seed, self.step, first, self.size)
 
@@ -137,24 +135,15 @@ class Trainer:
         """The batch on the device, mirrored and cut; without one, labels drawn at random."""
         streams = [self.draws(i) for i in range(self.settings.accumulate)]
         if batch is None:
-            return [self._imagined(each) for each in streams]
-        here = precision.on_device(batch, self.runtime.device)
-        shares = zip(here.images.split(self.size), here.labels.split(self.size), streams, strict=True)
-        return [self._shown(images, labels, each) for images, labels, each in shares]
-
-    def _shown(self, images: torch.Tensor, labels: torch.Tensor, streams: Draws) -> Microbatch:
-        real = draws.as_images(images)
-        return Microbatch(
-            draws.mirrored(real, streams.keys("mirror")) if self.experiment.loader.mirror else real, labels, streams
-        )
-
-    def _imagined(self, streams: Draws) -> Microbatch:
-        uniform_B = rng.uniform_rows(streams.keys("label"), 1)[:, 0]
-        labels_B = (uniform_B * self.task.setup.classes).long().to(self.runtime.device)
-        return Microbatch(torch.empty(0, device=self.runtime.device), labels_B, streams)
+            none = torch.empty(0, device=self.runtime.device)
+            return [Microbatch(none, each.labels(self.task.setup.classes).to(none.device), each) for each in streams]
+        images, labels = (x.split(self.size) for x in precision.on_device(batch, self.runtime.device))
+        shares = zip(map(draws.as_images, images), labels, streams, strict=True)
+        mirror = self.experiment.loader.mirror
+        return [Microbatch(draws.mirrored(x, d.keys("mirror")) if mirror else x, labels, d) for x, labels, d in shares]
 
     def batches(self, report: Callable[[str], None] = warn) -> Iterator[Batch | None]:
-        """This rank's batches from the present step on; None for each step of a task that needs no images."""
+        """This rank's batches from the current step on; None for each step of a task that uses no images."""
         if self.task.data is None:
             return repeat(None)
         reading = Reading(

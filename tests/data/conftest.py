@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from tiny_pictures import pixels, png
 
 from hmgan.data.store import stores
+from hmgan.data.store.prefetch import THREAD
 
 
 @pytest.fixture
@@ -58,3 +60,7 @@ def proxied(s3: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[faulty_s3.Prox
     with faulty_s3.proxy(s3, lambda method, path, start: None) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
         yield proxy
+        # What is still read ahead would go on asking a server that is gone, and say so in the tests that follow.
+        for thread in threading.enumerate():
+            if thread.name.startswith(THREAD):
+                thread.join()

@@ -14,7 +14,7 @@ import torch
 
 from hmgan.train.log import RunLog
 from hmgan.train.prepare import prepare
-from hmgan.train.run import goes_on_from
+from hmgan.train.run import resume_run
 from hmgan.train.tasks import gan
 from hmgan.train.trainer import Trainer
 
@@ -32,7 +32,7 @@ def go_on(folder: Path, shards: Path, source: Path, engine: str, steps: int, *mo
     runtime = prepared.runtime
     trainer = Trainer(prepared.task, runtime, folder, tiny.no_snapshot)
     with RunLog(None, experiment.train.kimg) as log:
-        goes_on_from(trainer, folder, log)
+        resume_run(trainer, folder, log)
         trainer.train(log)
     runtime.wait()
     return trainer, runtime.world

@@ -19,12 +19,12 @@ def trainer(shards, source, tmp_path):
 
 
 def test_one_step_in_four_is_of_whole_images_and_the_others_are_of_patches(trainer):
-    kinds = [trainer.task.players.at(step, 0.0).discriminator is trainer.task.discriminator for step in range(9)]
+    kinds = [trainer.task.players.opponents(step, 0.0).discriminator is trainer.task.discriminator for step in range(9)]
     assert kinds == [True, False, False, False, True, False, False, False, True]
 
 
 def test_latents_of_whole_images_lie_about_the_anchors_and_are_not_mixed(trainer):
-    generator = trainer.task.players.at(0, 0.0).generator
+    generator = trainer.task.players.opponents(0, 0.0).generator
     keys = [11 * i for i in range(200)]
     latents, free = generator.latents(keys, 0.9), trainer.task.generator.latents(keys)
     anchors = torch.stack([trainer.task.generator.latents([k]).z[0] for k in generator._keys])

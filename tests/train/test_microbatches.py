@@ -1,4 +1,4 @@
-"""A batch in parts: who looks ahead, who does not, and what is refused. That the step is the same: tests/dist."""
+"""A batch in microbatches: who caches rows first, what is refused. That the step is the same: tests/dist."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def one_step(monkeypatch, shards, source, folder, *overrides, objective=None):
 
 def test_where_every_sample_has_its_own_loss_no_pass_is_made_twice(shards, source, tmp_path, monkeypatch):
     seen = one_step(monkeypatch, shards, source, tmp_path, "augment=diffaugment")
-    assert seen == [(4, True)] * 6  # real and fake of D's phase, fake of G's, of two parts
+    assert seen == [(4, True)] * 6  # real and fake of D's phase, fake of G's, of two microbatches
 
 
 @pytest.mark.parametrize(
-    ("overrides", "ahead"),
+    ("overrides", "cached"),
     [
         (("contrastive=dcl",), [(4, False)] * 4),
         (("contrastive=barlow-twins",), [(4, False), (4, False), (8, False), (8, False)] * 2),
@@ -52,11 +52,11 @@ def test_where_every_sample_has_its_own_loss_no_pass_is_made_twice(shards, sourc
         (("augment=ada",), [(4, False)] * 4),
     ],
 )
-def test_where_samples_are_compared_a_pass_without_gradients_looks_ahead(
-    overrides, ahead, shards, source, tmp_path, monkeypatch
+def test_where_samples_are_compared_a_pass_without_gradients_comes_first(
+    overrides, cached, shards, source, tmp_path, monkeypatch
 ):
     seen = one_step(monkeypatch, shards, source, tmp_path, *overrides)
-    assert seen == [*ahead, *((size, True) for size, _ in ahead), *[(4, True)] * 2]  # and no look ahead for G
+    assert seen == [*cached, *((size, True) for size, _ in cached), *[(4, True)] * 2]  # and no such pass for G
 
 
 def test_an_objective_that_does_not_say_may_compare(shards, source, tmp_path, monkeypatch):
@@ -67,11 +67,11 @@ def test_an_objective_that_does_not_say_may_compare(shards, source, tmp_path, mo
     assert [grad for _, grad in seen] == [False] * 4 + [True] * 4 + [False] * 2 + [True] * 2
 
 
-def test_alignment_in_parts_is_alignment(shards, source, tmp_path):
+def test_alignment_in_microbatches_is_alignment(shards, source, tmp_path):
     heads = ("modulation.name=adafm", "modulation.init=align", "train.batch=8")
     losses = []
-    for parts in (1, 2):
-        experiment = tiny.transfer(shards, source, *heads, f"train.accumulate={parts}", task="alignment")
+    for count in (1, 2):
+        experiment = tiny.transfer(shards, source, *heads, f"train.accumulate={count}", task="alignment")
         trainer = tiny.make_trainer(experiment, tmp_path)
         for _ in range(3):
             losses.append(float(trainer.take_step(None)["loss/align"].detach()))
@@ -85,7 +85,7 @@ def test_alignment_in_parts_is_alignment(shards, source, tmp_path):
     [
         (
             ("train.accumulate=3",),
-            "train.batch 4 does not divide over 1 ranks of train.accumulate = 3 parts; "
+            "train.batch 4 does not divide over 1 ranks of train.accumulate = 3 microbatches; "
             "change --batch or train.accumulate",
         ),
         (("train.accumulate=2",), "stddev_group 4 does not divide the batch of 2; "),
@@ -111,9 +111,11 @@ def test_a_deviation_over_the_whole_batch_is_refused_where_the_batch_is_split(sh
     )
 
 
-def test_batch_norms_that_would_see_a_part_are_refused(shards):
+def test_batch_norms_that_would_see_a_microbatch_are_refused(shards):
     experiment = tiny.pretraining(shards, "train.batch=8", "train.accumulate=2", backbone="biggan")
-    with pytest.raises(UserError, match=r"^batch norms of this backbone see one part's images, got train.accumulate"):
+    with pytest.raises(
+        UserError, match=r"^batch norms of this backbone see one microbatch's images, got train.accumulate"
+    ):
         prepare(experiment)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+THREAD = "prefetch"
 
 
 class Prefetch(Generic[T]):
@@ -30,7 +31,7 @@ class Prefetch(Generic[T]):
             missing = min(self._threads - self._running, len(self._queue))
             self._running += missing
         for _ in range(missing):
-            threading.Thread(target=self._work, daemon=True).start()
+            threading.Thread(target=self._work, name=THREAD, daemon=True).start()
 
     def _work(self) -> None:
         while True:

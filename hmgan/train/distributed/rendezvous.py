@@ -1,6 +1,6 @@
 """How ranks meet: each says that it is here, or why it will not be, before any of them waits for the others.
 
-Without this a rank that never comes leaves the others to the process group's own time-out, which says nothing of it.
+Without this a rank that never comes leaves the others to the process group's time-out, which does not say who it is.
 They speak through a store at MASTER_ADDR and MASTER_PORT, where the process group has its own: rank 0's, or torchrun's.
 """
 
@@ -23,58 +23,53 @@ from torch.distributed import PrefixStore, Store, TCPStore
 from hmgan.errors import UserError
 
 PATIENCE = 300.0  # seconds for all to come; train.timeout, where that is shorter
-GRACE = 10.0  # seconds in which the others can read why rank 0, whose store it is, leaves
+GRACE = 10.0  # seconds in which the others can read why rank 0, which hosts the store, leaves
 POLL = 0.05
-COUNT, EXCUSE = "count", "excuse"  # ranks that have spoken; rank and reason of the first that leaves
+COUNT, FAILURE = "count", "failure"  # ranks that have spoken; rank and message of the first that has failed
 
 
-class Seat(NamedTuple):
+class RankInfo(NamedTuple):
     """This rank among the others, as its launcher says."""
 
     rank: int
     world: int
     address: str
     port: int
-    speaks: bool  # for its machine
+    local_main: bool  # whether it speaks for its machine
 
     @property
-    def keeps(self) -> bool:
+    def hosts_store(self) -> bool:
         """Whether the store is in this process; torchrun has one of its own."""
         return self.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
 
     def store(self, seconds: float) -> Store:
         """Raises RuntimeError or OSError if it cannot be reached in time."""
-        if not self.keeps:
-            self._wait_for_it(seconds)
-        # multi_tenant: the process group's own, made later at the same port, is the same server.
-        patience = timedelta(seconds=seconds)
-        tcp = TCPStore(self.address, self.port, None, self.keeps, patience, wait_for_workers=False, multi_tenant=True)
-        return PrefixStore("meeting", tcp)
-
-    def _wait_for_it(self, seconds: float) -> None:
-        """By a connection of our own: torch's tells stack traces in C++ when it has none."""
-        deadline = time.monotonic() + seconds
-        while True:
+        hosts, deadline = self.hosts_store, time.monotonic() + seconds
+        while not hosts:  # by a connection of our own: torch's prints stack traces in C++ while it has none
             try:
                 socket.create_connection((self.address, self.port), seconds).close()
-                return
+                break
             except OSError:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(POLL)
+        # multi_tenant: the process group's own, made later at the same port, is the same server.
+        patience = timedelta(seconds=seconds)
+        tcp = TCPStore(self.address, self.port, None, hosts, patience, wait_for_workers=False, multi_tenant=True)
+        return PrefixStore("rendezvous", tcp)
 
 
-def seat() -> Seat | None:
-    """None for a process that is alone, and for one that has met the others."""
+def rank_info() -> RankInfo | None:
+    """None for a process that is alone, and for one whose process group is there."""
     given = [os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")]
     if not all(given) or given[1] == "1" or dist.is_initialized():
         return None
     rank, world, address, port = given
-    return Seat(int(rank), int(world), address, int(port), os.environ.get("LOCAL_RANK", "0") == "0")
+    return RankInfo(int(rank), int(world), address, int(port), os.environ.get("LOCAL_RANK", "0") == "0")
 
 
 @contextmanager
-def met(timeout: float) -> Iterator[None]:
+def rendezvous(timeout: float) -> Iterator[None]:
     """Around the making of the process group: all ranks are here, and one that dies meanwhile ends the others.
 
     Args:
@@ -82,11 +77,17 @@ def met(timeout: float) -> Iterator[None]:
 
     Raises: UserError if a rank does not come, with its number, or has failed before it could, with its message.
     """
-    own, seconds = seat(), min(timeout, PATIENCE)
+    own, seconds = rank_info(), min(timeout, PATIENCE)
     if own is None:
         yield
         return
-    store = _joined(own, seconds)
+    try:
+        store = own.store(seconds)
+    except (RuntimeError, OSError) as error:
+        raise UserError(
+            f"rank {own.rank} of {own.world} cannot use {own.address}:{own.port}, where the ranks meet "
+            f"({str(error).splitlines()[0]}); look at MASTER_ADDR, MASTER_PORT, and what rank 0 says"
+        ) from None
     _wait_for_all(own, store, seconds)
     timer = threading.Timer(seconds, _give_up, (seconds,))
     timer.daemon = True
@@ -99,46 +100,35 @@ def met(timeout: float) -> Iterator[None]:
 
 
 @contextmanager
-def excused() -> Iterator[None]:
-    """Around what a rank does before it meets the others: a UserError of it ends them too, with its message."""
+def failure_announced() -> Iterator[None]:
+    """Around what a rank does before the rendezvous: a UserError of it ends the others too, with its message."""
     try:
         yield
     except UserError as error:
-        own = seat()
-        if own is not None:
+        if (own := rank_info()) is not None:
             with suppress(RuntimeError, OSError):  # there is nobody to tell
-                _excuse(own, str(error))
+                _announce(own, str(error))
         raise
 
 
-def _excuse(own: Seat, text: str) -> None:
+def _announce(own: RankInfo, text: str) -> None:
     store = own.store(GRACE)
-    store.compare_set(EXCUSE, "", json.dumps([own.rank, text]))
+    store.compare_set(FAILURE, "", json.dumps([own.rank, text]))
     deadline = time.monotonic() + GRACE
     spoken = store.add(COUNT, 1)
-    while own.keeps and spoken < own.world and time.monotonic() < deadline:
+    while own.hosts_store and spoken < own.world and time.monotonic() < deadline:
         time.sleep(POLL)
         spoken = store.add(COUNT, 0)
-    if own.keeps:
+    if own.hosts_store:
         time.sleep(4 * POLL)  # until the last one has read it
 
 
-def _joined(own: Seat, seconds: float) -> Store:
-    try:
-        return own.store(seconds)
-    except (RuntimeError, OSError) as error:
-        raise UserError(
-            f"rank {own.rank} of {own.world} cannot use {own.address}:{own.port}, where the ranks meet "
-            f"({str(error).splitlines()[0]}); look at MASTER_ADDR, MASTER_PORT, and what rank 0 says"
-        ) from None
-
-
-def _wait_for_all(own: Seat, store: Store, seconds: float) -> None:
+def _wait_for_all(own: RankInfo, store: Store, seconds: float) -> None:
     deadline = time.monotonic() + seconds
     try:
         store.set(str(own.rank), "")
         spoken = store.add(COUNT, 1)
-        while spoken < own.world and not store.check([EXCUSE]):
+        while spoken < own.world and not store.check([FAILURE]):
             if time.monotonic() > deadline:
                 absent = [str(rank) for rank in range(own.world) if not store.check([str(rank)])]
                 raise UserError(
@@ -147,18 +137,18 @@ def _wait_for_all(own: Seat, store: Store, seconds: float) -> None:
                 )
             time.sleep(POLL)
             spoken = store.add(COUNT, 0)
-        if not store.check([EXCUSE]):
+        if not store.check([FAILURE]):
             return
-        rank, text = json.loads(store.get(EXCUSE))
+        rank, text = json.loads(store.get(FAILURE))
     except RuntimeError as error:
         raise UserError(f"rank 0 left before all ranks were there: {str(error).splitlines()[0]}") from None
-    if not own.speaks:
+    if not own.local_main:
         raise SystemExit(2)
     raise UserError(f"rank {rank}: {text}")
 
 
 def _give_up(seconds: float) -> None:
-    """The main thread waits for a rank that was there and is not any more."""
+    """The main thread waits for a rank that came and has died since."""
     text = f"error: all ranks came, but their process group is not there {seconds:.0f} s later; look at what each says"
     print(text, file=sys.stderr, flush=True)
     os._exit(1)

@@ -1,4 +1,4 @@
-"""Every collective lives here: who I am, one flat reduction per phase, and gathering."""
+"""Every collective is here: one flat reduction per phase, gathering, and what rank 0 shares."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
 from hmgan.errors import unknown
-from hmgan.train.distributed.rendezvous import met
+from hmgan.train.distributed.rendezvous import rendezvous
 from hmgan.train.distributed.signals import Stop
-from hmgan.train.distributed.watchdog import SILENCE, Progress, Watch
+from hmgan.train.distributed.watchdog import SILENCE, Watchdog, Whereabouts
 
 T = TypeVar("T")
 
@@ -27,20 +27,20 @@ class _Gather(torch.autograd.Function):
     """All ranks' rows, in rank order. Every rank's loss depends on them, so their gradients are summed."""
 
     @staticmethod
-    def forward(x: Tensor, progress: Progress) -> Tensor:
-        progress.meet()
-        parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
-        dist.all_gather(parts, x.contiguous())
-        return torch.cat(parts)
+    def forward(x: Tensor, whereabouts: Whereabouts) -> Tensor:
+        whereabouts.collectives += 1
+        rows = [torch.empty_like(x) for _ in range(dist.get_world_size())]
+        dist.all_gather(rows, x.contiguous())
+        return torch.cat(rows)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Progress], output: Tensor) -> None:
-        ctx.rows, ctx.progress = len(inputs[0]), inputs[1]
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Whereabouts], output: Tensor) -> None:
+        ctx.rows, ctx.whereabouts = len(inputs[0]), inputs[1]
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         total = grad.clone()
-        ctx.progress.meet()
+        ctx.whereabouts.collectives += 1
         dist.all_reduce(total)
         return total.narrow(0, dist.get_rank() * ctx.rows, ctx.rows), None
 
@@ -56,20 +56,20 @@ class Runtime:
         # The run directory is made only once everything is checked; `track` moves the trackers there.
         directories = ProjectConfiguration(project_dir=".", logging_dir=".")
         cpu = not torch.cuda.is_available()
-        # A collective gives up by itself only where the watch, which can say who it waits for, has failed to.
+        # A collective gives up by itself only where the watchdog, which can say who it waits for, has failed to.
         patience = InitProcessGroupKwargs(timeout=timedelta(seconds=timeout + SILENCE))
-        with met(timeout):
+        with rendezvous(timeout):
             self.accelerator = Accelerator(
                 cpu=cpu, log_with=list(trackers) or None, project_config=directories, kwargs_handlers=[patience]
             )
-        self.stop, self.progress, self._timeout = Stop(), Progress(), timeout
+        self.stop, self.whereabouts, self._timeout = Stop(), Whereabouts(), timeout
 
     def watched(self) -> AbstractContextManager[object]:
-        """Around everything that ranks do together: what ends one of them ends all."""
+        """The watchdog around everything that ranks do together: what ends one of them ends all."""
         if self.world == 1:
             return nullcontext()
         loud = self.accelerator.is_local_main_process
-        return Watch(self.progress, self.rank, self.world, self.share, loud, self._timeout)
+        return Watchdog(self.whereabouts, self.rank, self.world, self.share, loud, self._timeout)
 
     def track(self, folder: Path) -> None:
         """Opens the trackers in a run directory."""
@@ -95,10 +95,10 @@ class Runtime:
     def average_gradients(self, network: nn.Module, loss: Tensor) -> float:
         """The mean over ranks of every trained parameter's gradient; a missing one counts as zero.
 
-        What ranks must agree on rides along: their losses, and whether any of them was told to stop.
+        The same reduction carries what ranks must agree on: their losses, and whether any was told to stop.
 
-        Returns the norm of gradients and loss, as large as what Adam squares: it is finite where all of them are. One
-        look at the device, for the phase.
+        Returns the norm of gradients and loss, finite where all of them and what Adam squares are. It is the phase's
+        only synchronisation with the device.
         """
         parameters = [p for p in network.parameters() if p.requires_grad]
         if self.world == 1:
@@ -107,35 +107,36 @@ class Runtime:
         grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
         stop = torch.full_like(loss, float(self.stop.requested))
         flat = torch.cat([*(g.flatten() for g in grads), torch.stack([loss, stop]).to(grads[0])])
-        self.progress.meet()
-        dist.all_reduce(flat)
+        self._all_reduce(flat)
         flat /= self.world
-        for parameter, part in zip(parameters, flat[:-2].split([p.numel() for p in parameters]), strict=True):
-            parameter.grad = part.view_as(parameter)
+        for parameter, grad in zip(parameters, flat[:-2].split([p.numel() for p in parameters]), strict=True):
+            parameter.grad = grad.view_as(parameter)
         norm, stops = torch.stack([torch.linalg.vector_norm(flat), flat[-1]]).tolist()
         self.stop.agreed |= stops > 0
         return norm
+
+    def _all_reduce(self, x: Tensor) -> None:
+        self.whereabouts.collectives += 1
+        dist.all_reduce(x)
 
     def agree(self, value: Tensor) -> float:
         """The sum over ranks of a scalar, and with it whether any of them was told to stop."""
         both = torch.stack([value, torch.full_like(value, float(self.stop.requested))])
         if self.world > 1:
-            self.progress.meet()
-            dist.all_reduce(both)
+            self._all_reduce(both)
         total, stops = both.tolist()
         self.stop.agreed |= stops > 0
         return total
 
     def gather(self, x: Tensor) -> Tensor:
         """[B, ...] of every rank along the first axis, in rank order, with exact gradients under averaging."""
-        return x if self.world == 1 else _Gather.apply(x, self.progress)
+        return x if self.world == 1 else _Gather.apply(x, self.whereabouts)
 
     def mean(self, stats: Mapping[str, Tensor]) -> dict[str, float]:
         """The mean over ranks of each scalar, in torch's default dtype."""
         values = torch.stack([value.detach().to(torch.get_default_dtype()) for value in stats.values()])
         if self.world > 1:
-            self.progress.meet()
-            dist.all_reduce(values)
+            self._all_reduce(values)
             values /= self.world
         return dict(zip(stats, values.tolist(), strict=True))
 
@@ -143,10 +144,11 @@ class Runtime:
         """Rank 0's value, on every rank."""
         shared = [value]
         if self.world > 1:
-            self.progress.meet()
+            self.whereabouts.collectives += 1
             dist.broadcast_object_list(shared)
         return shared[0]
 
     def wait(self) -> None:
-        self.progress.meet()
+        """Until every rank is here."""
+        self.whereabouts.collectives += 1
         self.accelerator.wait_for_everyone()

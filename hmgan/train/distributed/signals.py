@@ -10,15 +10,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-REQUEUE = 85  # exit code: saved, start me again
+REQUEUE = 85  # exit code: saved, to be started again
 INTERRUPTED = 130  # the usual one of Ctrl-C
 CODES = {signal.SIGTERM: REQUEUE, signal.SIGUSR1: REQUEUE, signal.SIGINT: INTERRUPTED}
-# Launchers pass a signal on that the same sender has sent to the ranks as well: within this time it is one request.
+# A launcher forwards a signal that the ranks were sent too: within this time both are one request.
 ECHO = 1.0  # seconds
 
 
 class Stop:
-    """Whether this rank was told to stop, and whether all ranks know: only then do they, after the same step."""
+    """Whether this rank was told to stop, and whether all ranks know: they stop after the same step."""
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
@@ -39,17 +39,17 @@ class Stop:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Takes the signals over while the run lasts; off the main thread, where Python allows no handlers, nothing.
+        """Handles the signals while the run lasts; off the main thread, where Python allows no handlers, does nothing.
 
-        A thread reads them from a pipe: Python's own handlers wait for the main thread, which may be held up in a
-        collective for ever.
+        A thread reads them from a pipe: Python's handlers need the main thread, which may hang in a collective.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
         read, write = os.pipe()
         os.set_blocking(write, False)
-        before = {number: signal.signal(number, _left_to_the_pipe) for number in CODES}
+        # A handler that does nothing, in place of the default, which would end the process.
+        before = {number: signal.signal(number, lambda *_: None) for number in CODES}
         wakeup = signal.set_wakeup_fd(write)
         reader = threading.Thread(target=self._read, args=(read,), name="signals", daemon=True)
         reader.start()
@@ -74,7 +74,3 @@ class Stop:
             elif now - first > ECHO:
                 print(f"{received.name} again: leaving at once; what was saved is whole", file=sys.stderr, flush=True)
                 os._exit(128 + received)
-
-
-def _left_to_the_pipe(number: int, frame: object) -> None:
-    """In place of the default, which would end the process."""

@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from hmgan.evaluation.sharding import Ranks
 
 T = TypeVar("T", bound=nn.Module)
 
 
-class Ranks(Protocol):
-    """What of `hmgan.train.distributed.runtime.Runtime` an engine needs."""
-
-    @property
-    def rank(self) -> int: ...
-    @property
-    def world(self) -> int: ...
-    @property
-    def device(self) -> torch.device: ...
+class EngineRanks(Ranks, Protocol):
+    """What engines and losses need of `hmgan.train.distributed.runtime.Runtime`."""
 
     def average_gradients(self, network: nn.Module, loss: Tensor) -> float:
         """Averages over the ranks, and returns the norm of gradients and loss."""
 
     def agree(self, value: Tensor) -> float:
-        """The sum over the ranks of a scalar; whether any of them was told to stop is known to all after it."""
+        """The sum of a scalar over the ranks, after which all of them know whether any was told to stop."""
 
 
-class Kept(Protocol):
-    """A part of a checkpoint."""
+class Checkpointed(Protocol):
+    """A named entry of a checkpoint."""
 
     def state_dict(self) -> dict[str, Any]:
         """Whole tensors, whatever this rank holds. Of an engine that divides: on every rank, in the same order."""
@@ -37,31 +34,51 @@ class Kept(Protocol):
     def load_state_dict(self, state: Mapping[str, Any], /) -> Any: ...
 
 
-class Trained(Kept, Protocol):
-    """A network with its optimiser. Its state is the optimiser's, laid out as torch's own."""
+class Trained:
+    """A network with its optimiser, whole on every rank. Its state is the optimiser's, laid out as torch's own."""
+
+    def __init__(self, ranks: EngineRanks, network: nn.Module, optimizer: Optimizer) -> None:
+        self._ranks, self._network, self._optimizer = ranks, network, optimizer
 
     def backward(self, loss: Tensor, last: bool) -> None:
-        """Adds the gradient of one part's share of the step's loss; `last`: no other part comes."""
+        """Adds the gradient of one microbatch's share of the step's loss; `last`: no other microbatch comes."""
+        loss.backward()
 
     def step(self, loss: Tensor) -> bool:
         """Averages gradients over the ranks, steps, and clears them.
 
         Args:
-            loss: this rank's mean over its parts, detached.
+            loss: this rank's mean over its microbatches, detached.
 
-        Returns whether the step was left out, on all ranks, because a loss or a gradient of any is not finite.
+        Returns whether the step was skipped, on all ranks, because a loss or a gradient of any is not finite.
         """
+        skipped = not math.isfinite(self._norm(loss))
+        if not skipped:
+            self._optimizer.step()
+        # Here, not before the next backward: the other network's phase has its activations in that memory.
+        self._optimizer.zero_grad(set_to_none=True)
+        return skipped
+
+    def _norm(self, loss: Tensor) -> float:
+        """Averages the gradients over the ranks; the result is finite where all of them and all losses are."""
+        return self._ranks.average_gradients(self._network, loss)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._optimizer.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any], /) -> None:
+        self._optimizer.load_state_dict(dict(state))
 
 
 class Engine:
-    """Built with the ranks; its keyword-only arguments are its settings. Every rank does the same with it."""
+    """Built with the ranks; keyword-only arguments are its settings. Every rank makes the same calls. It replicates."""
 
-    # Of a network, what is divided over the ranks: "weights", "gradients", "moments", "average", and "master": a second
-    # copy of the weights that the engine keeps.
+    # What of a network is divided over the ranks: "weights", "gradients", "moments", "average" (the moving one), and
+    # "master", a second copy of the weights that the engine keeps.
     of_generator: frozenset[str] = frozenset()
     of_discriminator: frozenset[str] = frozenset()
 
-    def __init__(self, ranks: Ranks) -> None:
+    def __init__(self, ranks: EngineRanks) -> None:
         self.ranks = ranks
 
     @property
@@ -69,9 +86,9 @@ class Engine:
         """Whether a checkpoint has to be gathered, by all ranks."""
         return bool(self.of_generator)
 
-    def trained(self, network: nn.Module, optimizer: torch.optim.Optimizer, parts: int) -> Trained:
-        """Args: parts: how many backward passes make a step."""
-        raise NotImplementedError
+    def trained(self, network: nn.Module, optimizer: Optimizer, microbatches: int) -> Trained:
+        """The network under this engine; `microbatches`: backward passes in a step."""
+        return Trained(self.ranks, network, optimizer)
 
     def check(self, task: Any) -> None:
         """Raises UserError for a `hmgan.train.tasks.base.Task` that this engine cannot train."""
@@ -79,7 +96,7 @@ class Engine:
     def divide(self, generator: Any, average: nn.Module) -> None:
         """Lays G and its moving average over the ranks, before it has an optimiser."""
 
-    def kept(self, module: nn.Module) -> Kept:
+    def kept(self, module: nn.Module) -> Checkpointed:
         """What checkpoints hold of a module."""
         return module
 
@@ -89,5 +106,5 @@ class Engine:
 
 
 def spoiling(loss: Tensor) -> Tensor:
-    """A loss that is not finite spoils its gradient too, by which alone all ranks decide."""
+    """A loss that is not finite makes its gradient so too, which is all that ranks decide by."""
     return loss * torch.where(loss.detach().isfinite(), 1.0, torch.nan).to(loss)

@@ -1,22 +1,28 @@
-"""FSDP2 for G: every rank holds a share of its weights, their average and its optimiser. D is on every rank.
+"""FSDP2 for G: every rank holds a share of its weights, their moving average and its optimiser. D is on every rank.
 
-`torch.distributed.fsdp.fully_shard`: a network's parameters are whole from its forward to the end of it, and again for
-its backward, which leaves each rank the averaged gradient of its share. Buffers are on every rank.
+`torch.distributed.fsdp.fully_shard`: a network's parameters are whole during its forward, and again during its
+backward, which leaves each rank the averaged gradient of its share. Buffers are on every rank.
 """
 
 from __future__ import annotations
 
 import copy
 import dataclasses
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.export import register_dataclass
+from torch.optim import Optimizer
+from torch.utils._pytree import tree_leaves
 
 from hmgan.components import register
 from hmgan.errors import UserError
-from hmgan.train.engines.base import Engine, Kept, Ranks, Trained
-from hmgan.train.engines.replicated import ReplicatedNetwork
+from hmgan.train.engines.base import Checkpointed, Engine, EngineRanks, Trained, spoiling
 
 T = TypeVar("T", bound=nn.Module)
 ELSE = "take compute.engine = replicated, zero1 or zero2"
@@ -24,7 +30,7 @@ ELSE = "take compute.engine = replicated, zero1 or zero2"
 
 @register("engine", "fsdp2")
 class FSDP2(Engine):
-    """G's parameters, gradients, average and optimiser state divided over the ranks; D replicated.
+    """G's parameters, gradients, moving average and optimiser state divided over the ranks; D replicated.
 
     Args:
         unit: a layer of so many parameters is made whole by itself; all smaller ones of a network together.
@@ -34,60 +40,102 @@ class FSDP2(Engine):
 
     of_generator = frozenset({"weights", "gradients", "moments", "average"})
 
-    def __init__(self, ranks: Ranks, *, unit: int = 1_000_000) -> None:
+    def __init__(self, ranks: EngineRanks, *, unit: int = 1_000_000) -> None:
         super().__init__(ranks)
         if unit < 1:
             raise UserError(f"compute.engine.unit counts parameters and must be at least 1, got {unit}")
         self._unit = unit
-        self._shell: Any = None
 
     def check(self, task: Any) -> None:
-        if held := task.outside():
-            raise UserError(f"engine fsdp2 has G's weights whole only in its passes, and {held}; {ELSE}")
+        if reader := task.reads_weights():
+            raise UserError(f"engine fsdp2 has G's weights whole only in its passes, and {reader}; {ELSE}")
         if task.experiment.modulation is not None:
             describe_edits(task.generator)
 
     def divide(self, generator: Any, average: nn.Module) -> None:
-        from hmgan.train.engines import shares
-
-        self._shell = emptied(generator.with_trained(average))
+        self._shell = same_buffers(generator.with_trained(average))
+        for parameter in self._shell.parameters():
+            parameter.data = parameter.data.new_empty(0)
         networks = dict.fromkeys([*called(generator.trained), generator.backbone, *called(average)])
-        shares.shard(list(networks), self.ranks, self._unit)
+        mesh = init_device_mesh(self.ranks.device.type, (self.ranks.world,))
+        for network in networks:
+            for layer in reversed(list(network.modules())):  # the inner ones first
+                own = sum(parameter.numel() for parameter in layer.parameters(recurse=False))
+                if layer is network or own >= self._unit:
+                    fully_shard(layer, mesh=mesh, reshard_after_forward=True)
 
-    def trained(self, network: nn.Module, optimizer: torch.optim.Optimizer, parts: int) -> Trained:
-        from hmgan.train.engines import shares
+    def trained(self, network: nn.Module, optimizer: Optimizer, microbatches: int) -> Trained:
+        divided = any(isinstance(parameter, DTensor) for parameter in network.parameters())
+        return (DividedNetwork if divided else Trained)(self.ranks, network, optimizer)
 
-        if shares.is_divided(network):
-            return shares.DividedNetwork(self.ranks, optimizer)
-        return ReplicatedNetwork(self.ranks, network, optimizer)
-
-    def kept(self, module: nn.Module) -> Kept:
-        from hmgan.train.engines import shares
-
-        return shares.Gathered(module)
+    def kept(self, module: nn.Module) -> Checkpointed:
+        return Gathered(module)
 
     def whole(self, generator: T) -> T:
         """Its memory is that of one whole G, for as long as the caller holds it."""
-        from hmgan.train.engines import shares
-
         filled = same_buffers(self._shell)
         theirs = dict(generator.named_parameters())
         for name, empty in filled.named_parameters():
-            empty.data = shares.gathered(theirs[name].detach())
+            empty.data = gathered(theirs[name].detach())
         return filled
 
 
+class DividedNetwork(Trained):
+    """A network whose optimiser holds shares. Its gradients are averaged by the end of a backward pass."""
+
+    def backward(self, loss: Tensor, last: bool) -> None:
+        spoiling(loss).backward()
+
+    def _norm(self, loss: Tensor) -> float:
+        grads = [parameter.grad.to_local() for parameter in self._parameters() if parameter.grad is not None]
+        return self._ranks.agree(torch.stack([grad.square().sum() for grad in grads]).sum())
+
+    def state_dict(self) -> dict[str, Any]:
+        state = super().state_dict()
+        whole = {i: {name: gathered(x).cpu() for name, x in slots.items()} for i, slots in state["state"].items()}
+        return {**state, "state": whole}
+
+    def load_state_dict(self, state: Mapping[str, Any], /) -> None:
+        shares = {
+            i: {name: share_of(x, parameter) for name, x in state["state"][i].items()}
+            for i, parameter in enumerate(self._parameters())
+            if i in state["state"]
+        }
+        super().load_state_dict({**state, "state": shares})
+
+    def _parameters(self) -> Iterator[Any]:
+        return (parameter for group in self._optimizer.param_groups for parameter in group["params"])
+
+
+class Gathered:
+    """A module's state as whole tensors."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+
+    def state_dict(self) -> dict[str, Any]:
+        return {name: gathered(x).cpu() for name, x in self._module.state_dict().items()}
+
+    def load_state_dict(self, state: Mapping[str, Any], /) -> Any:
+        own = self._module.state_dict()
+        return self._module.load_state_dict({name: share_of(x, own.get(name)) for name, x in state.items()})
+
+
+def gathered(x: Tensor) -> Tensor:
+    """The whole of a tensor of which each rank holds a share."""
+    return x.full_tensor() if isinstance(x, DTensor) else x
+
+
+def share_of(x: Tensor, like: Tensor | None) -> Tensor:
+    """This rank's share of what every rank has read, without communication."""
+    if not isinstance(like, DTensor) or x.shape != like.shape:
+        return x
+    return distribute_tensor(x.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
+
+
 def called(trained: nn.Module) -> list[nn.Module]:
-    """The modules that are called: those of a dictionary of parts, or the one."""
+    """The modules with a forward: those of a dictionary, or the one."""
     return list(trained.values()) if isinstance(trained, nn.ModuleDict) else [trained]
-
-
-def emptied(generator: nn.Module) -> nn.Module:
-    """The same generator without parameters' memory, to be filled."""
-    empty = same_buffers(generator)
-    for parameter in empty.parameters():
-        parameter.data = parameter.data.new_empty(0)
-    return empty
 
 
 def same_buffers(generator: T) -> T:
@@ -100,9 +148,6 @@ def describe_edits(generator: Any) -> None:
 
     Raises: UserError for a modulation whose edits hold something else than data classes, tensors and numbers.
     """
-    from torch.export import register_dataclass
-    from torch.utils._pytree import tree_leaves
-
     with torch.no_grad():
         edits = generator.edits(torch.zeros(1, dtype=torch.long, device=next(generator.parameters()).device))
     while unknown := {type(x) for x in tree_leaves(edits) if not isinstance(x, Tensor | int | float | None)}:

@@ -10,16 +10,18 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from hmgan.components import register
 from hmgan.errors import UserError
 from hmgan.files import launch_file
-from hmgan.train.engines.base import Engine, Ranks, spoiling
+from hmgan.train.engines.base import Engine, EngineRanks, Trained, spoiling
 
 OWN = ("optimizer", "scheduler", "fp16", "bf16")  # what the experiment says, not DeepSpeed's file
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -34,19 +36,15 @@ class Zero(Engine):
 
     stage: int
 
-    def __init__(self, ranks: Ranks, config: str | None) -> None:
+    def __init__(self, ranks: EngineRanks, *, config: str | None = None) -> None:
         super().__init__(ranks)
         path = launch_file(f"deepspeed-zero{self.stage}.json") if config is None else Path(config)
         self._settings = read(path, self.stage)
         self._deepspeed = imported()
 
-    def trained(self, network: nn.Module, optimizer: torch.optim.Optimizer, parts: int) -> ZeroNetwork:
-        groups = [list(group["params"]) for group in optimizer.param_groups]
-        settings = {**self._settings, "gradient_accumulation_steps": parts}
-        engine, *_ = self._deepspeed.initialize(
-            model=network, optimizer=optimizer, config=settings, dist_init_required=False
-        )
-        return ZeroNetwork(self.ranks, engine, optimizer, groups)
+    def trained(self, network: nn.Module, optimizer: Optimizer, microbatches: int) -> ZeroNetwork:
+        settings = {**self._settings, "gradient_accumulation_steps": microbatches}
+        return ZeroNetwork(self.ranks, network, optimizer, self._deepspeed, settings)
 
 
 @register("engine", "zero1")
@@ -60,9 +58,6 @@ class Zero1(Zero):
     stage = 1
     of_generator = of_discriminator = frozenset({"moments", "master"})
 
-    def __init__(self, ranks: Ranks, *, config: str | None = None) -> None:
-        super().__init__(ranks, config)
-
 
 @register("engine", "zero2")
 class Zero2(Zero):
@@ -75,34 +70,31 @@ class Zero2(Zero):
     stage = 2
     of_generator = of_discriminator = frozenset({"gradients", "moments", "master"})
 
-    def __init__(self, ranks: Ranks, *, config: str | None = None) -> None:
-        super().__init__(ranks, config)
 
-
-class ZeroNetwork:
-    """A network under its own DeepSpeed engine. Its state is gathered whole, and loaded into this rank's share.
-
-    Args:
-        groups: the optimiser's parameters as they were, before DeepSpeed put its flat shares in their place.
-    """
+class ZeroNetwork(Trained):
+    """A network under its own DeepSpeed engine. Its state is gathered whole, and loaded into this rank's share."""
 
     def __init__(
-        self, ranks: Ranks, engine: Any, optimizer: torch.optim.Optimizer, groups: list[list[nn.Parameter]]
+        self, ranks: EngineRanks, network: nn.Module, optimizer: Optimizer, deepspeed: Any, settings: dict[str, Any]
     ) -> None:
-        from deepspeed.utils import safe_get_full_optimizer_state, safe_set_full_optimizer_state
-
-        self._ranks, self._engine, self._optimizer, self._groups = ranks, engine, optimizer, groups
-        self._whole, self._put = safe_get_full_optimizer_state, safe_set_full_optimizer_state
+        super().__init__(ranks, network, optimizer)
+        # As they are before DeepSpeed puts its flat shares in their place.
+        self._groups = [list(group["params"]) for group in optimizer.param_groups]
+        self._engine, *_ = deepspeed.initialize(
+            model=network, optimizer=optimizer, config=settings, dist_init_required=False
+        )
+        self._whole = deepspeed.utils.safe_get_full_optimizer_state
+        self._put = deepspeed.utils.safe_set_full_optimizer_state
         for flat in self._shares():
-            # As Adam begins; here, so that a checkpoint has where to go before the first step.
+            # As Adam begins; here, so that a checkpoint can be loaded before the first step.
             moments = {name: torch.zeros_like(flat) for name in MOMENTS}
             optimizer.state[flat] = {"step": torch.zeros((), device=flat.device), **moments}
-        engine.optimizer._lazy_init_hp_params_optimizer_state()
+        self._engine.optimizer._lazy_init_hp_params_optimizer_state()
 
     def backward(self, loss: Tensor, last: bool) -> None:
         self._engine.backward(spoiling(loss), scale_wrt_gas=False)
         if not last:
-            self._engine.step()  # counts the part, and steps at the last one only
+            self._engine.step()  # counts the microbatch, and steps at the last one only
 
     def step(self, loss: Tensor) -> bool:
         self._ranks.agree(torch.zeros_like(loss))
@@ -111,25 +103,21 @@ class ZeroNetwork:
         return bool(self._engine.optimizer.overflow)
 
     def state_dict(self) -> dict[str, Any]:
-        state: dict[int, dict[str, Tensor]] = {}
-        groups = []
         step = next(iter(self._optimizer.state.values()))["step"]
-        for parameters, live in zip(self._groups, self._optimizer.param_groups, strict=True):
-            first = len(state)
-            for parameter in parameters:
-                moments = {name: self._whole(parameter, name).cpu() for name in MOMENTS}
-                state[len(state)] = {"step": step.cpu(), **moments}
-            options = {key: value for key, value in live.items() if key != "params"}
-            groups.append({**options, "params": list(range(first, len(state)))})
-        return {"state": state, "param_groups": groups}
+        state = {
+            i: {"step": step.cpu(), **{name: self._whole(parameter, name).cpu() for name in MOMENTS}}
+            for i, parameter in enumerate(chain(*self._groups))
+        }
+        indices = iter(state)
+        live = zip(self._groups, self._optimizer.param_groups, strict=True)
+        return {"state": state, "param_groups": [{**has, "params": [next(indices) for _ in own]} for own, has in live]}
 
     def load_state_dict(self, state: Mapping[str, Any], /) -> None:
         """Called when the network has its weights already."""
-        parameters = [parameter for group in self._groups for parameter in group]
         if [len(group["params"]) for group in state["param_groups"]] != [len(group) for group in self._groups]:
             raise ValueError("its optimiser has other groups of parameters")
         self._engine.optimizer.refresh_fp32_params()
-        for index, parameter in enumerate(parameters):
+        for index, parameter in enumerate(chain(*self._groups)):
             for name in MOMENTS:
                 self._put(parameter, state["state"][index][name].to(parameter.device), name)
         for flat in self._shares():
@@ -142,22 +130,21 @@ class ZeroNetwork:
 
 def read(path: Path, stage: int) -> dict[str, Any]:
     """DeepSpeed's settings. Raises UserError for what is not there, or is not the file's to say."""
+    where = f"compute.engine.config {path}"
     try:
         settings = json.loads(path.read_text())
         found = settings.get("zero_optimization", {}).get("stage")
     except (OSError, ValueError, AttributeError) as error:
-        raise UserError(f"compute.engine.config {path} is not a readable DeepSpeed file ({error})") from None
+        raise UserError(f"{where} is not a readable DeepSpeed file ({error})") from None
     if found == 3:
-        raise UserError(f"compute.engine.config {path}: {STAGE_3}")
+        raise UserError(f"{where}: {STAGE_3}")
     if found != stage:
-        raise UserError(f"compute.engine.config {path} is of stage {found}, and the engine is zero{stage}; change one")
+        raise UserError(f"{where} is of stage {found}, and the engine is zero{stage}; change one")
     for name in OWN:
         if name in settings:
-            raise UserError(f"compute.engine.config {path} says {name!r}, which the experiment says; leave it out")
+            raise UserError(f"{where} says {name!r}, which the experiment says; leave it out")
     if settings.get("gradient_clipping", 1.0) != 0:
-        raise UserError(
-            f"compute.engine.config {path} must say gradient_clipping 0.0: DeepSpeed's own default cuts gradients"
-        )
+        raise UserError(f"{where} must say gradient_clipping 0.0: DeepSpeed's own default cuts gradients")
     return settings
 
 

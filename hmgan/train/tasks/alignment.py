@@ -14,14 +14,13 @@ from hmgan.config.settings import Choice
 from hmgan.generators.transfer import TransferGenerator
 from hmgan.losses.alignment import alignment_loss
 from hmgan.train.draws import Microbatch
-from hmgan.train.microbatches import Gather, Stats
-from hmgan.train.tasks.base import Phase, Task
+from hmgan.train.tasks.base import Gather, Phase, Stats, Task
 
-CLASSES = "it pulls the heads of a hypernetwork to the source"
+WHY = "it pulls the heads of a hypernetwork to the source"
 
 
 def aligning(experiment: Experiment) -> Experiment:
-    """The self-alignment of a transfer's heads. Raises UserError for a transfer without any."""
+    """The experiment that aligns a transfer's heads. Raises UserError for a transfer without any."""
     choices = {"task": Choice(name="alignment"), "train": experiment.train.model_copy(update={"source": []})}
     aligned = experiment.model_copy(update=choices)
     check_beside(aligned)
@@ -32,19 +31,19 @@ def aligning(experiment: Experiment) -> Experiment:
 class Alignment(Task):
     """Eq. 6: the same latents through the source and through the transfer generator, features compared per block."""
 
-    needs: ClassVar = {"modulation": CLASSES, "source": CLASSES}
+    needs: ClassVar = {"modulation": WHY, "source": WHY}
     excludes: ClassVar = {"train.source": "leaves the source as it is"}
     generator: TransferGenerator
-    images, starts_aligned, verb = False, False, "align"
+    uses_images, needs_alignment, verb = False, False, "align"
 
-    def phases(self, step: int, parts: Sequence[Microbatch]) -> Iterator[Phase]:
+    def phases(self, step: int, microbatches: Sequence[Microbatch]) -> Iterator[Phase]:
         yield Phase("align", self.gen, self.loss, average=self.ema)
 
-    def loss(self, part: Microbatch, gather: Gather) -> tuple[Tensor, Stats]:
-        latents = self.generator.latents(part.draws.keys("align"))
+    def loss(self, microbatch: Microbatch, gather: Gather) -> tuple[Tensor, Stats]:
+        latents = self.generator.latents(microbatch.draws.keys("align"))
         with torch.no_grad(), self.mixed():
             source = self.generator.source(latents)
         with self.mixed():
-            transferred = self.generator(latents, part.labels)
+            transferred = self.generator(latents, microbatch.labels)
         loss = alignment_loss(source.features, transferred.features)
         return loss, {"loss/align": loss}

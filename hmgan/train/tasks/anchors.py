@@ -1,31 +1,29 @@
-"""CDC's two measures of realism, by turns: whole images near few fixed z, and patches of images from any z.
+"""CDC's two measures of realism in alternation: whole images near a few fixed z, and patches of images from any z.
 
-Ojha et al. 2021, section 3.2: with ten images to learn from, D would remember them; only near the anchors, as many
-as there are images, must G give what D takes for one of them as a whole.
+Ojha et al. 2021, section 3.2: D would memorise ten training images. So it judges whole images only near anchors, as
+many as there are images, and patches everywhere else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor, nn
 
 from hmgan import rng
 from hmgan.components import register
 from hmgan.discriminators.patches import PatchDiscriminator
-from hmgan.train.tasks.players import FINE_TUNING, Players, Turn
+from hmgan.generators.build import Generator
+from hmgan.train.tasks.gan_losses import Opponents
+from hmgan.train.tasks.players import FINE_TUNING, Players
 from hmgan.types import Count, GenOut, Latents, Weight
 
 
 class AnchoredGenerator:
-    """The generator with z near one of a few anchors, and no style mixing.
+    """The generator with z near one of `count` anchors, `spread` its standard deviation, and no style mixing."""
 
-    Args:
-        spread: standard deviation of z around its anchor.
-    """
-
-    def __init__(self, generator: Any, count: int, spread: float, seed: int) -> None:
+    def __init__(self, generator: Generator, count: int, spread: float, seed: int) -> None:
         self._generator, self._spread = generator, spread
         self._keys = rng.keys(seed, "anchors", 0, count)
 
@@ -48,18 +46,18 @@ class Anchors(Players):
     Args:
         count: fixed z, the anchors.
         spread: standard deviation of z around its anchor.
-        every: counts steps; one in so many is of whole images near anchors.
+        every: counts steps; one in so many is on whole images near anchors.
         patch_blocks: blocks of D in front of the patch head; 3 at 256 px.
 
     Raises: UserError for a discriminator that cannot judge patches.
     """
 
     excludes: ClassVar = FINE_TUNING
-    steady = False
+    trains_same_parameters = False
 
     def __init__(
         self,
-        generator: Any,
+        generator: Generator,
         discriminator: nn.Module,
         seed: int,
         *,
@@ -73,7 +71,7 @@ class Anchors(Players):
         self._anchored = AnchoredGenerator(generator, count, spread, seed)
         self.critic = self.patches = PatchDiscriminator(discriminator, patch_blocks, seed)
 
-    def at(self, step: int, kimg: float) -> Turn:
+    def opponents(self, step: int, kimg: float) -> Opponents:
         if step % self._every == 0:
-            return Turn(self._anchored, self.discriminator, self.patches.idle(whole=True))
-        return Turn(self.generator, self.patches, self.patches.idle(whole=False))
+            return Opponents(self._anchored, self.discriminator, self.patches.idle(whole=True))
+        return Opponents(self.generator, self.patches, self.patches.idle(whole=False))

@@ -1,4 +1,4 @@
-"""The GAN game: D and G against each other, with what either minimises besides."""
+"""The GAN game: D and G against each other, with their further losses."""
 
 from __future__ import annotations
 
@@ -17,13 +17,11 @@ from hmgan.config.settings import Choice
 from hmgan.errors import UserError
 from hmgan.losses.base import Evidence, GenPenalty, Transferred
 from hmgan.losses.r1 import gamma_heuristic
-from hmgan.train import precision
+from hmgan.train import optim
 from hmgan.train.draws import Microbatch
-from hmgan.train.engines.base import Engine, Kept, Trained
+from hmgan.train.engines.base import Checkpointed, Engine, Trained
 from hmgan.train.microbatches import microbatch_size
-from hmgan.train.optim import discriminator_optimizer
-from hmgan.train.optim import freeze as freeze_parts
-from hmgan.train.tasks.base import Part, Phase, Setup, Task
+from hmgan.train.tasks.base import Phase, Setup, Task
 from hmgan.train.tasks.gan_losses import Penalties, Rules, disc_loss, gen_loss
 from hmgan.train.tasks.players import Players
 from hmgan.types import DiscOut, Share
@@ -37,39 +35,46 @@ class Gan(Task):
         mixing: probability of style mixing.
         freeze: parts of D that do not train, by name; none where left out.
 
-    Raises: UserError for a part of D that is not there, or players, a penalty or a head that do not fit.
+    Raises: UserError for a part that D lacks, or players, a penalty or a head that do not fit.
     """
 
     disc: Trained
 
     def __init__(self, setup: Setup, *, mixing: Share = 0.9, freeze: list[str] | None = None) -> None:
         super().__init__(setup)
-        freeze_parts(self.discriminator, freeze or [])
-        self.players = self._players()
+        optim.freeze(self.discriminator, freeze or [])
+        choice, networks = self.experiment.players, (self.generator, self.discriminator, self.experiment.train.seed)
+        self.players = Players(*networks)
+        if choice is not None:
+            self.players = components.build("players", choice.name, *networks, **choice.options)
+        self.trains_same_parameters = self.players.trains_same_parameters
         self.critic = self.players.critic.to(self.device)
         # D's trained parameters are switched off in G's phase, so they are listed once, here.
         self._disc_parameters = [p for p in self.critic.parameters() if p.requires_grad]
-        self.rules = self._rules(mixing)
+        adversarial = self._chosen("adversarial", self.experiment.adversarial)
+        augment = self._chosen("augment", self.experiment.augment)
+        # D's maps keep the layout of its images. G's stay contiguous, for instance norms, and weights, for fused Adam.
+        layout = torch.channels_last if self.experiment.compute.channels_last else torch.contiguous_format
+        self.rules = Rules(adversarial, self.discriminator.head, mixing, augment, self.mixed, layout)
         self.penalties = self._penalties()
         self.gen_penalty = self._gen_penalty()
+        beside = {"regularizer": self.penalties.regularizer, "augment": augment}
+        self._beside: dict[str, Any] = {name: module for name, module in beside.items() if module is not None}
 
-    @property
-    def steady(self) -> bool:
-        return self.players.steady
-
-    def phases(self, step: int, parts: Sequence[Microbatch]) -> Iterator[Phase]:
+    def phases(self, step: int, microbatches: Sequence[Microbatch]) -> Iterator[Phase]:
         """The fakes take the real batch's labels: D sees the same mixture of classes on both sides."""
         rules, penalties, penalty = self.rules, self.penalties, self.gen_penalty
         self._disc_trains(True)
-        turn = self.players.at(step, step * self.experiment.train.batch / 1000)
-        for parameter in turn.idle:
+        opponents = self.players.opponents(step, step * self.experiment.train.batch / 1000)
+        for parameter in opponents.frozen:
             parameter.requires_grad_(False)
-        loss = partial(disc_loss, turn.generator, turn.discriminator, rules, penalties)
-        yield Phase("D", self.disc, loss, compares=rules.compares or rules.adapts or penalties.compares)
+        loss = partial(disc_loss, opponents, rules, penalties)
+        compares = getattr(rules.adversarial, "compares", True)  # another package's objective may not declare it
+        adapts = rules.augment is not None and rules.augment.adapts
+        yield Phase("D", self.disc, loss, compares or adapts or penalties.compares)
         self._disc_trains(False)
-        compares = rules.compares or (penalty is not None and penalty.least > 1)
-        loss = partial(gen_loss, turn.generator, turn.discriminator, rules, penalty)
-        yield Phase("G", self.gen, loss, compares, average=self.ema)
+        loss = partial(gen_loss, opponents, rules, penalty)
+        yield Phase("G", self.gen, loss, compares or (penalty is not None and penalty.least > 1), self.ema)
 
     def _disc_trains(self, on: bool) -> None:
         for parameter in self._disc_parameters:
@@ -78,39 +83,32 @@ class Gan(Task):
     def start(self, engine: Engine) -> None:
         super().start(engine)
         experiment = self.experiment
-        self.disc_optimizer = discriminator_optimizer(self.critic, experiment.optimizer, experiment.r1.every)
+        self.disc_optimizer = optim.discriminator_optimizer(self.critic, experiment.optimizer, experiment.r1.every)
         self.disc = engine.trained(self.critic, self.disc_optimizer, experiment.train.accumulate)
 
-    def kept(self) -> dict[str, Kept]:
-        perhaps: dict[str, Any] = {"regularizer": self.penalties.regularizer, "augment": self.rules.augment}
-        return {
-            **super().kept(),
-            "discriminator": self.critic,
-            "disc_optimizer": self.disc,
-            **{name: part for name, part in perhaps.items() if part is not None},
-        }
+    def kept(self) -> dict[str, Checkpointed]:
+        return {**super().kept(), "discriminator": self.critic, "disc_optimizer": self.disc, **self._beside}
 
-    def remembering(self) -> list[nn.Module]:
-        beside: list[Any] = [self.penalties.regularizer, self.rules.augment]
-        return [*super().remembering(), self.critic, *(part for part in beside if part is not None)]
+    def stateful(self) -> list[nn.Module]:
+        return [*super().stateful(), self.critic, *self._beside.values()]
 
-    def parts(self) -> list[Part]:
-        return [*super().parts(), Part("discriminator", self.discriminator, False)]
+    def networks(self) -> dict[str, tuple[nn.Module, bool]]:
+        return {**super().networks(), "discriminator": (self.discriminator, False)}
 
     def summary(self) -> str:
         return f"r1 gamma {self.penalties.gamma:.4g} every {self.penalties.r1_every} steps"
 
-    def outside(self) -> str:
-        return super().outside() or ("" if self.gen_penalty is None else "gen_penalty has a loss on them")
+    def reads_weights(self) -> str:
+        return super().reads_weights() or ("" if self.gen_penalty is None else "gen_penalty has a loss on them")
 
     def check(self) -> None:
-        """Passes D a batch without content: shapes alone, nothing is computed.
+        """Passes D a batch on the meta device: shapes alone, nothing is computed.
 
         Raises: UserError for a batch that ranks, D, the contrastive loss or the penalty on G cannot take.
         """
         settings, ranks = self.experiment.train, self.setup.ranks
         shares = ranks.world * settings.accumulate
-        # Somebody else's D need not know of this.
+        # A D from another package may not declare it.
         if shares > 1 and getattr(self.discriminator, "mixes_batch", False):
             raise UserError(
                 f"D takes its minibatch deviation over the whole batch (stddev_group = 0), got one in {shares} shares, "
@@ -119,51 +117,35 @@ class Gan(Task):
         out = shapes(self.discriminator, microbatch_size(settings, ranks.world), self.generator.resolution)
         penalty, choice = self.gen_penalty, self.experiment.gen_penalty
         if penalty is not None and choice is not None and settings.batch < penalty.least:
-            raise UserError(
-                f"{choice.name} needs {penalty.least} samples or more, got {settings.batch}; raise train.batch"
-            )
+            got = f"got {settings.batch}; raise train.batch"
+            raise UserError(f"{choice.name} needs {penalty.least} samples or more, {got}")
         if self.penalties.contrastive is not None and out is not None:
             logit_B, embedding_BF = torch.zeros(settings.batch), torch.zeros(settings.batch, out.embedding.shape[1])
             pair = embedding_BF, embedding_BF
             self.penalties.contrastive(Evidence(logit_B, logit_B, lambda: (pair, pair)))
 
-    def _players(self) -> Players:
-        choice, networks = self.experiment.players, (self.generator, self.discriminator)
-        seed = self.experiment.train.seed
-        if choice is None:
-            return Players(*networks, seed)
-        return components.build("players", choice.name, *networks, seed, **choice.options)
-
-    def _rules(self, mixing: float) -> Rules:
-        experiment = self.experiment
-        adversarial = self._chosen("adversarial", experiment.adversarial)
-        augment = self._chosen("augment", experiment.augment)
-        layout = precision.layout(experiment.compute)
-        return Rules(adversarial, self.discriminator.head, mixing, augment, self.mixed, layout)
-
     def _penalties(self) -> Penalties:
-        """D's penalties with gamma worked out."""
+        """D's penalties, with gamma resolved."""
         experiment, r1 = self.experiment, self.experiment.r1
         batch, resolution = experiment.train.batch, self.generator.resolution
         gamma = gamma_heuristic(resolution, batch) if r1.gamma == "auto" else float(r1.gamma)
         regularizer = self._chosen("regularizer", experiment.regularizer)
         if experiment.contrastive is None:
             return Penalties(gamma, r1.every, regularizer=regularizer)
-        # Here, not above: kornia takes seconds to import, and only contrastive losses need it.
-        from hmgan.augment.views import Views
+        from hmgan.augment.views import Views  # kornia takes seconds to import, and only contrastive losses need it
 
         contrastive = self._chosen("contrastive", experiment.contrastive)
         return Penalties(gamma, r1.every, contrastive, Views().to(self.device), regularizer)
 
     def _gen_penalty(self) -> GenPenalty | None:
-        """With copies of both networks as they are before the first step: those of the source."""
+        """Built with copies of both networks before the first step: those of the source."""
         choice = self.experiment.gen_penalty
         if choice is None:
             return None
-        backbone = self.generator.backbone
-        source, discriminator = (copy.deepcopy(n).requires_grad_(False) for n in (backbone, self.discriminator))
-        parts = Transferred(source, discriminator, backbone)
-        return components.build("gen-penalty", choice.name, parts, **choice.options)
+        networks = self.generator.backbone, self.discriminator
+        source, discriminator = (copy.deepcopy(network).requires_grad_(False) for network in networks)
+        transferred = Transferred(source, discriminator, networks[0])
+        return components.build("gen-penalty", choice.name, transferred, **choice.options)
 
     def _chosen(self, kind: str, choice: Choice | None) -> Any:
         """The component on the device; None where the experiment names none."""
@@ -171,13 +153,13 @@ class Gan(Task):
 
 
 def shapes(network: nn.Module, batch: int, resolution: int) -> DiscOut | None:
-    """D's output for a batch, on the meta device; None where D has operations that it lacks."""
+    """D's output for a batch, on the meta device; None where D has operations that it does not support."""
     tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     empty = {name: torch.empty_like(value, device="meta") for name, value in tensors.items()}
     images = torch.empty(batch, 3, resolution, resolution, device="meta")
     try:
         return functional_call(network, empty, (images, torch.zeros(batch, dtype=torch.long, device="meta")))
-    except NotImplementedError:  # an operation without shapes of its own: the first step will check this D
+    except NotImplementedError:  # an operation without a meta kernel: the first step will check this D
         return None
     except RuntimeError as error:
         reason = str(error).splitlines()[0]

@@ -2,33 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import reduce
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from hmgan.augment.base import Augment
 from hmgan.discriminators.heads import Head
-from hmgan.generators.build import Generator
 from hmgan.layers.equalized import shared_kernels
 from hmgan.losses.adversarial import Adversarial
 from hmgan.losses.base import Adaptation, Contrastive, Evidence, GenPenalty, Pair, Regularizer
 from hmgan.losses.r1 import r1_penalty
 from hmgan.train.draws import Draws, Microbatch
-from hmgan.train.microbatches import Gather, Stats
 from hmgan.train.precision import Mixed
-from hmgan.types import Terms
+from hmgan.train.tasks.base import Gather, Stats
+from hmgan.types import GenOut, Latents, Terms
 
 # Images in [-1, 1] and one key per image -> two augmentations of each.
 Views = Callable[[Tensor, Sequence[int]], tuple[Tensor, Tensor]]
 
 
+class AnyGenerator(Protocol):
+    """What these losses need of G."""
+
+    def latents(self, keys: Sequence[int], mixing: float = 0.0) -> Latents: ...
+    def penalties(self) -> Mapping[str, Tensor]: ...
+    def __call__(self, latents: Latents, labels_B: Tensor, /) -> GenOut: ...
+
+
+class Opponents(NamedTuple):
+    """The two networks of one step."""
+
+    generator: AnyGenerator
+    discriminator: nn.Module
+    frozen: Sequence[nn.Parameter] = ()  # of D, in this step
+
+
 @dataclass(frozen=True)
 class Rules:
-    """What D and G play by: the same in both phases."""
+    """What both phases of a step share."""
 
     adversarial: Adversarial
     head: Head
@@ -37,25 +53,15 @@ class Rules:
     mixed: Mixed = nullcontext  # around the networks' passes, and around nothing else
     layout: torch.memory_format = torch.contiguous_format  # of D's maps
 
-    @property
-    def compares(self) -> bool:
-        """Whether a sample's loss depends on the others of the global batch."""
-        # Somebody else's objective need not say that it does not.
-        return getattr(self.adversarial, "compares", True)
-
-    @property
-    def adapts(self) -> bool:
-        return self.augment is not None and self.augment.adapts
-
     def shown(self, images: Tensor, draws: Draws, stream: str) -> Tensor:
-        """What D sees of images."""
+        """Images as D sees them."""
         return self.laid_out(images if self.augment is None else self.augment(images, draws.keys(stream)))
 
     def laid_out(self, images: Tensor) -> Tensor:
         return images.contiguous(memory_format=self.layout)
 
     def observe(self, real_B: Tensor, step: int) -> Stats:
-        """After D's pass: an augmentation may adapt to D's logits of the reals. What it has to say of itself."""
+        """After D's pass: an augmentation may adapt to D's logits of the reals. Returns what it reports."""
         return {} if self.augment is None else self.augment.observe(real_B.detach(), step)
 
 
@@ -76,36 +82,27 @@ class Penalties:
 
 
 def disc_loss(
-    generator: Generator,
-    discriminator: nn.Module,
-    rules: Rules,
-    penalties: Penalties,
-    part: Microbatch,
-    gather: Gather,
+    opponents: Opponents, rules: Rules, penalties: Penalties, microbatch: Microbatch, gather: Gather
 ) -> tuple[Tensor, Stats]:
     """The adversarial loss (Eq. 8) and D's penalties, each times its weight: lambda_contr of Eq. 9 is one."""
     with torch.no_grad(), rules.mixed():  # made once, and reused for the contrastive views: nothing flows back to G
-        fake = generator(generator.latents(part.draws.keys("disc"), rules.mixing), part.labels).image
+        generator = opponents.generator
+        fake = generator(generator.latents(microbatch.draws.keys("disc"), rules.mixing), microbatch.labels).image
     with shared_kernels():
-        return _disc_terms(discriminator, rules, penalties, part, gather, fake)
+        return _disc_terms(opponents.discriminator, rules, penalties, microbatch, gather, fake)
 
 
 def _disc_terms(
-    discriminator: nn.Module,
-    rules: Rules,
-    penalties: Penalties,
-    part: Microbatch,
-    gather: Gather,
-    fake: Tensor,
+    discriminator: nn.Module, rules: Rules, penalties: Penalties, microbatch: Microbatch, gather: Gather, fake: Tensor
 ) -> tuple[Tensor, Stats]:
-    real, labels, draws = part
+    real, labels, draws = microbatch
     due = penalties.r1_every > 0 and draws.step % penalties.r1_every == 0
-    # Not in a pass that only makes rows for others to be compared with.
+    # Not in the pass that only fills the cache of rows.
     penalised = due and torch.is_grad_enabled()
     real = real.detach().requires_grad_(penalised)
     # Separate passes: one concatenated pass would mix real and fake in the minibatch standard deviation.
     shown_real, shown_fake = rules.shown(real, draws, "augment-real"), rules.shown(fake, draws, "augment-fake")
-    with nullcontext() if due else rules.mixed():  # R1's gradient, and its own, are of a pass in float32
+    with nullcontext() if due else rules.mixed():  # R1 differentiates this pass twice, in float32
         on_real = discriminator(shown_real, labels)
     with rules.mixed():
         on_fake = discriminator(shown_fake, labels)
@@ -121,9 +118,9 @@ def _disc_terms(
 
         def two_views(images: Tensor, stream: str) -> Pair:
             assert penalties.views is not None
-            # Of the images as they came: views are augmentations themselves.
+            # Of images without augmentation: views are augmentations themselves.
             pair = penalties.views(images.detach(), draws.keys(stream))
-            # Two in a pass: four would hold larger gradients at once.
+            # Two to a pass: four would hold larger gradients at once.
             with rules.mixed():
                 embedding_VF = discriminator(rules.laid_out(torch.cat(pair)), labels.repeat(2), batches=2).embedding
             first, second = embedding_VF.chunk(2)
@@ -136,15 +133,10 @@ def _disc_terms(
 
 
 def gen_loss(
-    generator: Generator,
-    discriminator: nn.Module,
-    rules: Rules,
-    penalty: GenPenalty | None,
-    part: Microbatch,
-    gather: Gather,
+    opponents: Opponents, rules: Rules, penalty: GenPenalty | None, microbatch: Microbatch, gather: Gather
 ) -> tuple[Tensor, Stats]:
     """The adversarial loss for G (Eq. 8), on fakes of its own, and what its modulation or its source adds."""
-    real, labels, draws = part
+    (generator, discriminator, _), (real, labels, draws) = opponents, microbatch
     latents = generator.latents(draws.keys("gen"), rules.mixing)
     with rules.mixed():
         out = generator(latents, labels)

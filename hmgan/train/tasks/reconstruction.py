@@ -21,21 +21,20 @@ from hmgan.errors import UserError
 from hmgan.layers.backbone import Backbone
 from hmgan.losses.emd import earth_mover
 from hmgan.losses.feature_nets import FeatureNet, feature_l1
-from hmgan.train.draws import Draws, Microbatch
-from hmgan.train.engines.base import Kept
-from hmgan.train.microbatches import Gather, Stats
-from hmgan.train.tasks.base import Part, Phase, Setup, Task
+from hmgan.train.draws import Microbatch
+from hmgan.train.engines.base import Checkpointed
+from hmgan.train.tasks.base import Gather, Phase, Setup, Stats, Task
 from hmgan.train.tasks.gan_losses import weighed
 from hmgan.types import Count, Positive, Share, Weight
 
-DRAWS_PER_Z = 10  # of a normal distribution, that the z of reconstructed images are compared with
+DRAWS_PER_Z = 10  # samples of the normal distribution that the images' z are compared with
 NO_DISCRIMINATOR = "has no discriminator to train"
 
 
 class LearnedLatents(nn.Module):
-    """A z per training image, all zero at first. A damaged image that is tolerated lends its to its substitute.
+    """A z per training image, all zero at first. The substitute of a damaged image takes the damaged one's.
 
-    Raises: UserError for more images than `limit`, or a backbone whose z is more than numbers.
+    Raises: UserError for more images than `limit`, or a backbone whose z holds the class.
     """
 
     def __init__(self, limit: int, backbone: Backbone, shown: Shown, seed: int) -> None:
@@ -61,9 +60,9 @@ class LearnedLatents(nn.Module):
 
 @register("task", "reconstruction")
 class Reconstruction(Task):
-    """BSA: each image against what G makes of its own z, by pixels and by features, and all z against a normal one.
+    """BSA: each image against what G makes of its z, in pixels and features, and all z against a normal distribution.
 
-    The original's penalty on scales and shifts is the modulation's own.
+    The paper's penalty on scales and shifts belongs to the modulation.
 
     Args:
         limit: training images at most; a z learns only when its image is shown.
@@ -84,6 +83,7 @@ class Reconstruction(Task):
             ("discriminator", "contrastive", "regularizer", "augment", "gen_penalty", "players"), NO_DISCRIMINATOR
         ),
     }
+    trains_same_parameters = False  # a z trains in the steps that show its image
 
     def __init__(
         self,
@@ -103,19 +103,10 @@ class Reconstruction(Task):
         assert setup.data is not None
         seed = setup.experiment.train.seed
         self.latents = LearnedLatents(limit, self.generator.backbone, setup.data, seed).to(self.device)
-        self._learner = nn.ModuleList([self.generator, self.latents])
-        choice = setup.experiment.feature_net
+        self.learner = nn.ModuleList([self.generator, self.latents])
         self.feature_net: FeatureNet | None = None
-        if choice is not None:
+        if (choice := setup.experiment.feature_net) is not None:
             self.feature_net = components.build("feature-net", choice.name, **choice.options).to(self.device)
-
-    @property
-    def steady(self) -> bool:
-        return False  # a z trains in the steps that show its image
-
-    @property
-    def learner(self) -> nn.Module:
-        return self._learner
 
     def optimizer(self) -> Adam:
         optimizer = super().optimizer()
@@ -123,22 +114,24 @@ class Reconstruction(Task):
         self._rates = [group["lr"] for group in optimizer.param_groups]
         return optimizer
 
-    def kept(self) -> dict[str, Kept]:
+    def kept(self) -> dict[str, Checkpointed]:
         return {**super().kept(), "latents": self.latents}
 
-    def parts(self) -> list[Part]:
-        return [*super().parts(), Part(f"z of {len(self.latents.z_NZ):,} images", self.latents, False)]
+    def networks(self) -> dict[str, tuple[nn.Module, bool]]:
+        return {**super().networks(), f"z of {len(self.latents.z_NZ):,} images": (self.latents, False)}
 
-    def phases(self, step: int, parts: Sequence[Microbatch]) -> Iterator[Phase]:
-        """Sets the step's learning rates first, which are a function of kimg alone."""
+    def phases(self, step: int, microbatches: Sequence[Microbatch]) -> Iterator[Phase]:
+        """Sets the step's learning rates first: a function of kimg alone, so that no checkpoint needs them."""
         kimg = step * self.experiment.train.batch / 1000
         for group, rate in zip(self.gen_optimizer.param_groups, self._rates, strict=True):
             group["lr"] = rate * self._drop ** (kimg // self._drop_kimg)
         yield Phase("reconstruction", self.gen, self.loss, compares=True, average=self.ema)
 
-    def loss(self, part: Microbatch, gather: Gather) -> tuple[Tensor, Stats]:
-        real, labels, draws = part
-        z_BZ = self._z(draws)
+    def loss(self, microbatch: Microbatch, gather: Gather) -> tuple[Tensor, Stats]:
+        real, labels, draws = microbatch
+        # Those that a rank of the microbatch's size would take.
+        shares = self.experiment.train.batch // draws.batch
+        z_BZ = self.latents(draws.step, draws.batch, draws.first // draws.batch - draws.step * shares, shares)
         latents = self.generator.latents(draws.keys("reconstruction"))
         with self.mixed():
             image = self.generator(latents._replace(z=z_BZ + self._spread * latents.z), labels).image
@@ -151,8 +144,3 @@ class Reconstruction(Task):
         normal_MZ = gather(rng.normal_rows(draws.keys("emd"), DRAWS_PER_Z * width).to(z_BZ)).view(-1, width)
         terms["loss/emd"] = (self._emd_weight, earth_mover(gather(z_BZ), normal_MZ))
         return weighed(terms | {name: (1.0, value) for name, value in self.generator.penalties().items()})
-
-    def _z(self, draws: Draws) -> Tensor:
-        """[B, Z]: a microbatch takes the images that a rank of its size would."""
-        shares = self.experiment.train.batch // draws.batch
-        return self.latents(draws.step, draws.batch, draws.first // draws.batch - draws.step * shares, shares)

@@ -22,18 +22,18 @@ def trainer(shards, source, tmp_path):
 def disc_loss(trainer, step=1):
     batch = next(batches(trainer.task.data, Reading(batch_per_rank=4, seed=0)))
     trainer.step = step
-    (part,) = trainer.microbatches(batch)
+    (microbatch,) = trainer.microbatches(batch)
     task = trainer.task
-    return gan_losses.disc_loss(
-        task.generator, task.discriminator, task.rules, task.penalties, part, trainer.runtime.gather
-    )
+    opponents = gan_losses.Opponents(task.generator, task.discriminator)
+    return gan_losses.disc_loss(opponents, task.rules, task.penalties, microbatch, trainer.runtime.gather)
 
 
 def gen_loss(trainer):
     batch = next(batches(trainer.task.data, Reading(batch_per_rank=4, seed=0)))
-    (part,) = trainer.microbatches(batch)
+    (microbatch,) = trainer.microbatches(batch)
     task = trainer.task
-    return gan_losses.gen_loss(task.generator, task.discriminator, task.rules, None, part, trainer.runtime.gather)
+    opponents = gan_losses.Opponents(task.generator, task.discriminator)
+    return gan_losses.gen_loss(opponents, task.rules, None, microbatch, trainer.runtime.gather)
 
 
 def counted(monkeypatch, network):

@@ -62,8 +62,8 @@ def test_the_loss_is_the_papers_sum_image_by_image(trainer):
         for each in (*modulation.parameters(), table):
             each += 0.3 * torch.randn(each.shape, generator=rng.generator(0))
     batch = next(batches(trainer.task.data, Reading(batch_per_rank=4, seed=3, start_step=2)))
-    (part,) = trainer.microbatches(batch)
-    loss, _ = trainer.task.loss(part, trainer.runtime.gather)
+    (microbatch,) = trainer.microbatches(batch)
+    loss, _ = trainer.task.loss(microbatch, trainer.runtime.gather)
 
     every = torch.stack([trainer.task.data[i][0] for i in range(len(trainer.task.data))])
     images, features, learned = 0.0, 0.0, []
