@@ -9,9 +9,9 @@ from hmgan.doctor.devices import RankDevice
 from hmgan.doctor.probe import ProbeResult
 from hmgan.errors import UserError
 from hmgan.train.distributed.runtime import Runtime
+from hmgan.train.draws import microbatch_size
 from hmgan.train.dryrun import Footprint, footprint
 from hmgan.train.engines.choose import engine_of
-from hmgan.train.microbatches import microbatch_size
 from hmgan.train.prepare import prepare
 from hmgan.units import size
 

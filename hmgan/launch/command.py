@@ -16,7 +16,7 @@ from hmgan.errors import UserError, unknown
 from hmgan.launch.targets import TARGETS, Job, LaunchTarget, Plan
 from hmgan.options import TRAINING, LaunchOptions, TrainOptions
 from hmgan.train.command import AUTO, configured
-from hmgan.train.microbatches import microbatch_size
+from hmgan.train.draws import microbatch_size
 from hmgan.train.tasks import build as tasks
 
 OWN = ("--target", "--nodes", "--gpus", "--image", "--dry-run", "-n")

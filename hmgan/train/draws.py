@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from hmgan import rng
+from hmgan.config.settings import Train
+from hmgan.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -51,3 +53,13 @@ def mirrored(images: Tensor, keys: Sequence[int]) -> Tensor:
     """Flips each image left to right with probability one half."""
     flip_B = (rng.uniform_rows(keys, 1) < 0.5).to(images.device)[:, :, None, None]
     return torch.where(flip_B, images.flip(3), images)
+
+
+def microbatch_size(settings: Train, world: int) -> int:
+    """Images that pass through the networks at once. Raises UserError if the global batch cannot be split evenly."""
+    count = settings.accumulate
+    if settings.batch % (world * count):
+        split = f"{world} ranks" + (f" of train.accumulate = {count} microbatches" if count > 1 else "")
+        change = "--batch or train.accumulate" if count > 1 else "--batch"
+        raise UserError(f"train.batch {settings.batch} does not divide over {split}; change {change}")
+    return settings.batch // (world * count)

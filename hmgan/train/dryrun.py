@@ -10,8 +10,8 @@ from rich.table import Table
 from torch import nn
 
 from hmgan.data.images import Reading
+from hmgan.train.draws import microbatch_size
 from hmgan.train.engines.choose import engine_of
-from hmgan.train.microbatches import microbatch_size
 from hmgan.train.prepare import Prepared
 from hmgan.train.tasks import build as tasks
 from hmgan.units import size

@@ -13,21 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hmgan.config.settings import Train
-from hmgan.errors import UserError
 from hmgan.train.draws import Microbatch
 from hmgan.train.engines.base import EngineRanks
 from hmgan.train.tasks.base import Gather, Phase, Stats
-
-
-def microbatch_size(settings: Train, world: int) -> int:
-    """Images that pass through the networks at once. Raises UserError if the global batch cannot be split evenly."""
-    count = settings.accumulate
-    if settings.batch % (world * count):
-        split = f"{world} ranks" + (f" of train.accumulate = {count} microbatches" if count > 1 else "")
-        change = "--batch or train.accumulate" if count > 1 else "--batch"
-        raise UserError(f"train.batch {settings.batch} does not divide over {split}; change {change}")
-    return settings.batch // (world * count)
 
 
 def minimise(

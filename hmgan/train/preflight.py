@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from hmgan.errors import UserError
+from hmgan.train.draws import microbatch_size
 from hmgan.train.engines import choose
-from hmgan.train.microbatches import microbatch_size
 from hmgan.train.tasks.base import Task
 
 

@@ -12,10 +12,10 @@ import torch
 from hmgan.data.images import Reading
 from hmgan.train import checkpoint, draws, precision
 from hmgan.train.distributed.runtime import Runtime
-from hmgan.train.draws import Draws, Microbatch
+from hmgan.train.draws import Draws, Microbatch, microbatch_size
 from hmgan.train.engines.choose import engine_of
 from hmgan.train.log import RunLog, warn
-from hmgan.train.microbatches import microbatch_size, minimise
+from hmgan.train.microbatches import minimise
 from hmgan.train.nonfinite import Nonfinite, remembered
 from hmgan.train.tasks.base import Phase, Stats, Task
 from hmgan.types import Batch

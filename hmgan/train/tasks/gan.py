@@ -18,9 +18,8 @@ from hmgan.errors import UserError
 from hmgan.losses.base import Evidence, GenPenalty, Transferred
 from hmgan.losses.r1 import gamma_heuristic
 from hmgan.train import optim
-from hmgan.train.draws import Microbatch
+from hmgan.train.draws import Microbatch, microbatch_size
 from hmgan.train.engines.base import Checkpointed, Engine, Trained
-from hmgan.train.microbatches import microbatch_size
 from hmgan.train.tasks.base import Phase, Setup, Task
 from hmgan.train.tasks.gan_losses import Penalties, Rules, disc_loss, gen_loss
 from hmgan.train.tasks.players import Players
