@@ -17,25 +17,23 @@ class WeightEdit(Protocol):
     """Replaces a convolution's weight and bias, a row per class."""
 
     def weights(self, weight_OIkk: Tensor, bias_O: Tensor) -> tuple[Tensor, Tensor]:
-        """The site's own weight, without its gain, and bias -> weights [R, O, I, k, k] and biases [R, O]."""
+        """The site's weight without its gain [O, I, k, k], and bias [O] -> as they act, [R, O, I, k, k] and [R, O]."""
 
 
 class StyleEdit(Protocol):
     """Changes the scale and shift of a normalisation, a row per class."""
 
-    def style(self, scale_BC: Tensor, shift_BC: Tensor, counts: tuple[int, ...]) -> tuple[Tensor, Tensor]: ...
+    def style(self, scale_BC: Tensor, shift_BC: Tensor, counts: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """The norm's own scale and shift -> the edited ones, [B, C] each."""
 
 
 @dataclass(frozen=True)
 class Edits:
-    """R rows of edits; for a batch sorted by row, `counts[r]` consecutive samples belong to row r.
-
-    The empty instance is the source itself.
-    """
+    """R rows of edits: of a batch sorted by row, `counts[r]` consecutive samples belong to row r. None: the source."""
 
     weights: Mapping[str, WeightEdit] = field(default_factory=dict)
     styles: Mapping[str, StyleEdit] = field(default_factory=dict)
-    label_RL: Tensor | None = None  # what the mapping takes of a class, beside z
+    label_RL: Tensor | None = None  # of a class, what the mapping takes beside z
     rows: int = 0
     counts: tuple[int, ...] = ()
 
@@ -54,13 +52,12 @@ class AdaFM:
 
     def weights(self, weight_OIkk: Tensor, bias_O: Tensor) -> tuple[Tensor, Tensor]:
         taps = (..., *[None] * (self.normal_OIkk.dim() - 2))
-        weight = torch.addcmul(self.shift_ROI[taps], self.scale_ROI[taps], self.normal_OIkk)
-        return weight, bias_O + self.bias_RO
+        return torch.addcmul(self.shift_ROI[taps], self.scale_ROI[taps], self.normal_OIkk), bias_O + self.bias_RO
 
 
 @dataclass(frozen=True)
 class LiveAdaFM:
-    """AdaFM of a weight that trains: normalised here, at every use."""
+    """AdaFM of a weight that trains, and so is normalised at every use."""
 
     epsilon: float
     scale_ROI: Tensor

@@ -14,12 +14,11 @@ from hmgan.modulation.base import Modulation
 
 @register("modulation", "label-to-z")
 class LabelToZ(Modulation):
-    """A linear map of v stands beside z at the mapping's input: the released code's generator from scratch.
+    """A linear map of v joins z at the mapping's input: the released code's generator from scratch.
 
     For pretraining with labels; the backbone's `label_dim` says how many numbers.
 
-    Shapes: v [R, E] -> Edits with R rows.
-    Raises: UserError for a backbone whose mapping takes no class, as that of a source without labels.
+    Raises: UserError for a backbone whose mapping takes no class, such as that of a source without labels.
     """
 
     def __init__(self, backbone: Backbone, dim: int) -> None:
