@@ -14,7 +14,7 @@ import torch
 
 from hmgan import rng
 from hmgan.errors import UserError, unknown
-from hmgan.generators.build import Generator
+from hmgan.generators.base import Generator
 from hmgan.generators.snapshot import load_generator
 from hmgan.pictures.class_images import class_images
 from hmgan.pictures.images import enlarged, grid, labelled_grid, save_png

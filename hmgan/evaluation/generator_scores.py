@@ -17,7 +17,7 @@ from hmgan.evaluation.fakes import fakes, fakes_of_shared_style
 from hmgan.evaluation.features import LabelledImages, extract
 from hmgan.evaluation.paths import EPSILON, path_lengths, trimmed_mean
 from hmgan.evaluation.score import MEAN, Score, with_mean
-from hmgan.generators.build import Generator
+from hmgan.generators.base import Generator
 from hmgan.generators.transfer import TransferGenerator
 from hmgan.metrics.features import Extractor
 from hmgan.metrics.leakage import RIDGE, class_kept, class_kept_of_reals, style_kept

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hmgan.config.experiment import Experiment
 from hmgan.errors import UserError
-from hmgan.generators.build import Generator
+from hmgan.generators.base import Generator
 from hmgan.generators.snapshot import load_generator, newest_snapshot
 from hmgan.generators.source import GENERATOR, Source, load_exactly
 
@@ -44,9 +44,9 @@ def start_aligned(generator: Generator, experiment: Experiment, source: Source |
         )
     file = newest_snapshot(Path(experiment.aligned)) / GENERATOR
     for name in ("class_net", "modulation"):
-        load_exactly(generator.trained[name], loaded.transfer.trained[name].state_dict(), file)
+        load_exactly(generator.trained.get_submodule(name), loaded.transfer.trained[name].state_dict(), file)
 
 
 def _as_built(choice: dict[str, object]) -> dict[str, object]:
-    """What decides the parts' function: all of a choice but where they start and when weights are normalised."""
+    """What decides the parts' function: a choice without where they start and when weights are normalised."""
     return {key: value for key, value in choice.items() if key not in ("init", "live")}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from hmgan.augment.base import Augment
 from hmgan.discriminators.heads import Head
-from hmgan.generators.build import Generator
+from hmgan.generators.base import Generator
 from hmgan.layers.equalized import shared_kernels
 from hmgan.losses.adversarial import Adversarial
 from hmgan.losses.base import Adaptation, Contrastive, Evidence, GenPenalty, Pair, Regularizer
