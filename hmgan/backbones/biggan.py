@@ -1,7 +1,4 @@
-"""BigGAN's generator (Brock et al. 2019), the class-conditional source of cGANTransfer.
-
-Legend: B batch, K old classes, E embedding width, Z latent width, W style width (E and a part of z), C channels.
-"""
+"""BigGAN's generator (Brock et al. 2019). B batch, K old classes, E embedding, Z latent, W style width, C channels."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""GP-GAN's residual generator (Mescheder et al. 2018), the source of GAN Memory (Cong et al. 2020).
-
-Legend: B batch, K blocks (block i works at 4 * 2^i pixels), Z latent width, C channels.
-"""
+"""GP-GAN's generator (Mescheder et al. 2018), GAN Memory's source. B batch, Z latent width, C channels."""
 
 from __future__ import annotations
 

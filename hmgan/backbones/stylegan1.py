@@ -1,7 +1,4 @@
-"""StyleGAN's generator (Karras et al. 2019), as computed by the PyTorch port that released checkpoints come from.
-
-Legend: B batch, K blocks (block i works at 4 * 2^i pixels), W style width, Z latent width, C channels.
-"""
+"""StyleGAN's generator (Karras et al. 2019), as its PyTorch port computes it. B batch, W style width, C channels."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""GP-GAN's residual discriminator (Mescheder et al. 2018), the one that GAN Memory (Cong et al. 2020) trains.
-
-Legend: B batch, C channels, H/W pixels, F embedding width.
-"""
+"""GP-GAN's residual discriminator (Mescheder et al. 2018), the one that GAN Memory (Cong et al. 2020) trains."""
 
 from __future__ import annotations
 

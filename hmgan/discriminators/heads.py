@@ -1,7 +1,4 @@
-"""A discriminator's last layer: from its embedding and the label to the logit.
-
-Legend: B batch, F embedding width, N classes.
-"""
+"""A discriminator's last layer, from embedding and label to logit. B batch, F embedding width, N classes."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""StyleGAN's discriminator, as the public PyTorch port computes it, with a head for classes.
-
-Legend: B batch, C channels, H/W pixels, F embedding width.
-"""
+"""StyleGAN's discriminator, as its PyTorch port computes it. B batch, C channels, H/W pixels, F embedding width."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Folding: one class's edits become part of the source's own weights, and a plain backbone is left.
-
-Legend: C channels, W style width, S the two halves of a style (scale and shift).
-"""
+"""Folds one class's edits into the source's weights. C channels, W style width, S halves of a style (scale, shift)."""
 
 from __future__ import annotations
 

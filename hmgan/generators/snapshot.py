@@ -1,7 +1,4 @@
-"""Generators on disk: a folder with model.safetensors and config.json, complete in itself.
-
-An unconditional one is a source's folder (source.py); a conditional one holds the source and the trained parts.
-"""
+"""Generators on disk. An unconditional one is a source's folder; others hold the source and the trained parts too."""
 
 from __future__ import annotations
 

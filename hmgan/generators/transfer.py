@@ -1,7 +1,4 @@
-"""The conditional generator: a source backbone, a class net and a modulation.
-
-Legend: B batch, R rows (distinct classes), E class-vector width.
-"""
+"""The conditional generator: backbone, class net, modulation. B batch, R rows (distinct classes), E class vector."""
 
 from __future__ import annotations
 

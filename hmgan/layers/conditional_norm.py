@@ -1,7 +1,4 @@
-"""Class-conditional batch normalisation, as BigGAN has it: scale and shift from a class embedding and a part of z.
-
-Legend: B batch, N samples, K old classes, E embedding width, W style width (E and z's part), C channels, H/W pixels.
-"""
+"""Class-conditional batch norm, as in BigGAN. B batch, N samples, E embedding width, W style width, C channels."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What a modulation hands to the source: one edit per site, one row per distinct class in the batch.
-
-Legend: R rows (distinct classes), B batch, O/I channels out and in, k kernel size, H/W pixels.
-"""
+"""What a modulation hands to the source. R rows (distinct classes), B batch, O/I channels out and in, k kernel size."""
 
 from __future__ import annotations
 
@@ -79,18 +76,6 @@ def kernel_statistics(weight: Tensor, axes: tuple[int, ...] = (2, 3)) -> tuple[T
 
 
 @dataclass(frozen=True)
-class AdaIN:
-    """h' = (1 + g_v) * h + t_v per channel, folded into the scale and shift that make h."""
-
-    scale_RC: Tensor
-    shift_RC: Tensor
-
-    def style(self, scale_BC: Tensor, shift_BC: Tensor, counts: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        factor_BC, extra_BC = (per_sample(x, counts) for x in (1 + self.scale_RC, self.shift_RC))
-        return factor_BC * scale_BC, torch.addcmul(extra_BC, factor_BC, shift_BC)
-
-
-@dataclass(frozen=True)
 class ClassStyle:
     """The class's scale and shift in place of the style's."""
 
@@ -99,6 +84,21 @@ class ClassStyle:
 
     def style(self, scale_BC: Tensor, shift_BC: Tensor, counts: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         return per_sample(self.scale_RC, counts), per_sample(self.shift_RC, counts)
+
+
+class AdaIN(ClassStyle):
+    """h' = (1 + g_v) * h + t_v per channel, folded into the scale and shift that make h."""
+
+    def style(self, scale_BC: Tensor, shift_BC: Tensor, counts: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        factor_BC, extra_BC = (per_sample(x, counts) for x in (1 + self.scale_RC, self.shift_RC))
+        return factor_BC * scale_BC, torch.addcmul(extra_BC, factor_BC, shift_BC)
+
+
+class StyleOffset(ClassStyle):
+    """What a class adds to the style's own scale and shift."""
+
+    def style(self, scale_BC: Tensor, shift_BC: Tensor, counts: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        return scale_BC + per_sample(self.scale_RC, counts), shift_BC + per_sample(self.shift_RC, counts)
 
 
 def per_sample(rows: Tensor, counts: tuple[int, ...]) -> Tensor:

@@ -96,7 +96,7 @@ Way = Callable[[Tensor, Tensor], Tensor]
 
 
 def by_convolution(x: Tensor, kernel: Tensor) -> Tensor:
-    """x [B, C, H, W] under the kernel [1, 1, 3, 3] in every channel."""
+    """Blurs every channel of x [B, C, H, W] by the kernel [1, 1, 3, 3]."""
     channels = x.shape[1]
     return F.conv2d(x, kernel.expand(channels, 1, 3, 3), padding=1, groups=channels)
 

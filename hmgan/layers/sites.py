@@ -1,7 +1,4 @@
-"""Modulatable layers: each knows its name, looks its edit up, and without one is the source, exactly.
-
-Legend: B batch, R rows (distinct classes), O/I channels out and in, k kernel size, H/W pixels.
-"""
+"""Modulatable layers: without an edit, the source exactly. B batch, R rows, O/I channels out and in, k kernel size."""
 
 from __future__ import annotations
 

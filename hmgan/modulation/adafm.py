@@ -1,7 +1,4 @@
-"""Weight modulation: a hypernetwork turns the class vector into every convolution's scale, shift and bias.
-
-Legend: R rows (distinct classes), E class-vector width, O/I channels out and in, k kernel size.
-"""
+"""Weight modulation: every kernel has a scale, shift and bias per class. R rows, E class-vector width, O/I channels."""
 
 from __future__ import annotations
 
@@ -127,5 +124,5 @@ class LowRankAdaFMHeads(AdaFMHeads):
     ) -> None:
         if rank < 1:
             raise UserError(f"modulation.rank counts columns of the factors and must be at least 1, got {rank}")
-        table = partial(LowRankHead, rank=rank, base_trains=base == "trained")
+        table = partial(LowRankHead, rank, base == "trained")
         super().__init__(backbone, dim, table, init=init, epsilon=epsilon, live=live)

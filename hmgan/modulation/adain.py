@@ -1,7 +1,4 @@
-"""Style modulation: the class vector changes the scale and shift of every AdaIN, or replaces them.
-
-Legend: R rows (distinct classes), E class-vector width, C channels.
-"""
+"""Style modulation: a class changes or replaces every scale and shift. R rows, E class-vector width, C channels."""
 
 from __future__ import annotations
 
@@ -27,7 +24,7 @@ class AdaINHeads(Modulation):
     """
 
     scheme: ClassVar = "adain"
-    edit: ClassVar[type[AdaIN | ClassStyle]] = AdaIN
+    edit: ClassVar[type[ClassStyle]] = AdaIN
 
     def __init__(self, backbone: Backbone, dim: int, *, init: Init = "source") -> None:
         super().__init__()

@@ -1,7 +1,4 @@
-"""The affine head: one linear map per table, from the class vector to a row of scales, shifts or biases.
-
-Legend: R rows (distinct classes), E class-vector width, O outputs (all entries of the table, flat).
-"""
+"""From class vectors to tables of scales, shifts or biases. R rows, E class-vector width, O a table's entries, flat."""
 
 from __future__ import annotations
 
@@ -54,32 +51,24 @@ class LowRankHead(nn.Module):
     With `spread` 0 the table starts at its base, as L does at zero; R starts at random, so that L has a gradient.
 
     Args:
+        rank: columns of the factors.
+        trains: whether the base is a parameter.
         dim, shape, unit: width of v, (O, I), and what one unit of the table stands for.
         bias: the base in effective units, or None for zero.
         spread: standard deviation of L's initial weight.
-        rank: columns of the factors.
-        base_trains: whether the base is a parameter.
     """
 
     base_OI: Tensor
 
     def __init__(
-        self,
-        dim: int,
-        shape: tuple[int, int],
-        unit: float,
-        bias: Tensor | None,
-        spread: float,
-        *,
-        rank: int,
-        base_trains: bool,
+        self, rank: int, trains: bool, dim: int, shape: tuple[int, int], unit: float, bias: Tensor | None, spread: float
     ) -> None:
         super().__init__()
         self.unit, self.rank = unit, rank
         self.left = AffineHead(dim, shape[0] * rank, spread=spread)
         self.right = AffineHead(dim, shape[1] * rank, spread=1.0)
         base_OI = torch.zeros(shape) if bias is None else bias.detach().view(shape) / unit
-        if base_trains:
+        if trains:
             self.base_OI = nn.Parameter(base_OI)
         else:
             self.register_buffer("base_OI", base_OI)

@@ -1,31 +1,13 @@
-"""cGANTransfer (Shahbazi et al. 2021): a new class's batch norms from those of a conditional source's old classes.
-
-Legend: R rows (distinct classes), E class-vector width, K old classes, C channels.
-"""
+"""cGANTransfer (Shahbazi et al. 2021). R rows (distinct classes), E class-vector width, K old classes, C channels."""
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
 
 from hmgan.components import register
 from hmgan.errors import UserError
 from hmgan.layers.backbone import Backbone
-from hmgan.layers.edits import ClassStyle
-from hmgan.modulation.propagation import Propagation, Propagations, Start
-
-
-class ClassPropagation(nn.Module):
-    """One norm's class parts: P(S(v)) + R(v), for its scale and for its shift."""
-
-    def __init__(self, old_scale_KC: Tensor, old_shift_KC: Tensor, dim: int, init: Start) -> None:
-        super().__init__()
-        share_K = torch.full((len(old_scale_KC),), 1 / len(old_scale_KC)).to(old_scale_KC)
-        self.scale = Propagation(old_scale_KC, share_K, dim, init)
-        self.shift = Propagation(old_shift_KC, share_K, dim, init)
-
-    def forward(self, v_RE: Tensor) -> ClassStyle:
-        return ClassStyle(self.scale(v_RE), self.shift(v_RE))
+from hmgan.modulation.propagation import NormPropagation, Propagations, Start
 
 
 @register("modulation", "cgan-transfer")
@@ -53,4 +35,6 @@ class CGANTransfer(Propagations):
                 "modulation cgan-transfer needs a class-conditional source, and this source has no classes; "
                 "use cgan-transfer-port"
             )
-        super().__init__(old, (ClassPropagation(*parts, dim, init) for parts in old.values()), l1, l2)
+        shares = {name: torch.full_like(scale_KC[:, 0], 1 / len(scale_KC)) for name, (scale_KC, _) in old.items()}
+        norms = (NormPropagation(*parts, shares[name], dim, init) for name, parts in old.items())
+        super().__init__(old, norms, l1, l2)

@@ -1,41 +1,23 @@
-"""cGANTransfer ported to an unconditional StyleGAN: clusters of its styles stand for the old classes.
-
-Legend: R rows (distinct classes), E class-vector width, K clusters, W style width, C channels.
-"""
+"""cGANTransfer for an unconditional StyleGAN. R rows, E class-vector width, K clusters, W style width, C channels."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from torch import Tensor, nn
+from torch import Tensor
 
 from hmgan.components import register
 from hmgan.layers.backbone import Backbone
-from hmgan.layers.edits import per_sample
+from hmgan.layers.edits import StyleOffset
 from hmgan.modulation.base import adaptive_norms
 from hmgan.modulation.clusters import k_means
-from hmgan.modulation.propagation import Propagation, Propagations, Start
+from hmgan.modulation.propagation import NormPropagation, Propagations, Start
 
 
-@dataclass(frozen=True)
-class StyleOffset:
-    """What a class adds to the style's own scale and shift."""
-
-    scale_RC: Tensor
-    shift_RC: Tensor
-
-    def style(self, scale_BC: Tensor, shift_BC: Tensor, counts: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        return scale_BC + per_sample(self.scale_RC, counts), shift_BC + per_sample(self.shift_RC, counts)
-
-
-class NormPropagation(nn.Module):
+class OffsetPropagation(NormPropagation):
     """One AdaIN's offsets: P(S(v)) + R(v) less the source's mean, for its scale and for its shift."""
 
     def __init__(self, old_K2C: Tensor, share_K: Tensor, dim: int, init: Start) -> None:
-        super().__init__()
         old_scale_KC, old_shift_KC = old_K2C.chunk(2, 1)
-        self.scale = Propagation(old_scale_KC, share_K, dim, init)
-        self.shift = Propagation(old_shift_KC, share_K, dim, init)
+        super().__init__(old_scale_KC, old_shift_KC, share_K, dim, init)
         self.register_buffer("mean_scale_C", share_K @ old_scale_KC)
         self.register_buffer("mean_shift_C", share_K @ old_shift_KC)
 
@@ -75,5 +57,5 @@ class CGANTransferPort(Propagations):
     ) -> None:
         norms = adaptive_norms(backbone, "cgan-transfer-port")
         w_KW, share_K = k_means(backbone.style_samples(), clusters, seed)
-        propagations = (NormPropagation(norm.style(w_KW).detach(), share_K, dim, init) for norm in norms.values())
+        propagations = (OffsetPropagation(norm.style(w_KW).detach(), share_K, dim, init) for norm in norms.values())
         super().__init__(norms, propagations, l1, l2)

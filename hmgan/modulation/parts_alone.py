@@ -1,7 +1,4 @@
-"""A class's gamma, beta and b each on its own, the others as in the source (the paper's Fig. 2).
-
-Legend: R rows (distinct classes), O/I channels out and in, k kernel size.
-"""
+"""A class's gamma, beta or b alone, the rest as in the source (Fig. 2). R rows, O/I channels, k kernel size."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Knowledge propagation of cGANTransfer (Shahbazi et al. 2021): a class as a mixture of old ones.
-
-Legend: R rows (distinct classes), E class-vector width, K old classes, C channels.
-"""
+"""A class as a mixture of old ones (Shahbazi et al. 2021). R rows, E class-vector width, K old classes, C channels."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from hmgan.layers.edits import Edits
+from hmgan.layers.edits import ClassStyle, Edits
 from hmgan.modulation.base import Modulation
 
 Start = Literal["source", "orthogonal", "align"]
@@ -51,10 +48,22 @@ class Propagation(nn.Module):
         return self.score(v_RE) @ self.old_KC + self.residual(v_RE)
 
 
-class Propagations(Modulation):
-    """One module per norm, with a `Propagation` for its scale and one for its shift, that makes the norm's edit."""
+class NormPropagation(nn.Module):
+    """One norm's class parts: P(S(v)) + R(v), for its scale and for its shift."""
 
-    def __init__(self, names: Iterable[str], norms: Iterable[nn.Module], l1: float, l2: float) -> None:
+    def __init__(self, old_scale_KC: Tensor, old_shift_KC: Tensor, share_K: Tensor, dim: int, init: Start) -> None:
+        super().__init__()
+        self.scale = Propagation(old_scale_KC, share_K, dim, init)
+        self.shift = Propagation(old_shift_KC, share_K, dim, init)
+
+    def forward(self, v_RE: Tensor) -> ClassStyle:
+        return ClassStyle(self.scale(v_RE), self.shift(v_RE))
+
+
+class Propagations(Modulation):
+    """Knowledge propagation for every norm, by the name of what it edits."""
+
+    def __init__(self, names: Iterable[str], norms: Iterable[NormPropagation], l1: float, l2: float) -> None:
         super().__init__()
         self.names, self.l1, self.l2 = list(names), l1, l2
         self.norms = nn.ModuleList(norms)

@@ -1,7 +1,4 @@
-"""Batch statistics adaptation: a scale and a shift per channel are all that trains.
-
-Legend: R rows (distinct classes), E class-vector width, C channels.
-"""
+"""Batch statistics adaptation: only scales and shifts train. R rows (distinct classes), E class-vector width."""
 
 from __future__ import annotations
 

@@ -161,8 +161,8 @@ class Gan(Task):
         if choice is None:
             return None
         backbone = self.generator.backbone
-        source, discriminator = (copy.deepcopy(n).requires_grad_(False) for n in (backbone, self.discriminator))
-        parts = Transferred(source, discriminator, backbone)
+        source = copy.deepcopy(backbone).requires_grad_(False)
+        parts = Transferred(source, copy.deepcopy(self.discriminator).requires_grad_(False), backbone)
         return components.build("gen-penalty", choice.name, parts, **choice.options)
 
     def _chosen(self, kind: str, choice: Choice | None) -> Any:
