@@ -85,9 +85,8 @@ class BigGAN(Backbone):
         widths = residual_widths(resolution, channels)
         parts = len(widths)
         if resolution < 8 or z_dim % parts:
-            raise UserError(
-                f"biggan at {resolution} px needs 8 px or more and a z_dim of {parts} equal parts, got {z_dim}"
-            )
+            wanted = f"needs 8 px or more and a z_dim of {parts} equal parts"
+            raise UserError(f"biggan at {resolution} px {wanted}, got {z_dim}")
         self.resolution, self.widths, self.classes = resolution, widths, classes
         self.z_dim, self.part = z_dim, z_dim // parts
         self.embedding = nn.Embedding(classes, shared)
@@ -101,7 +100,6 @@ class BigGAN(Backbone):
         self.to_rgb = SpectralConv2d(widths[-1], 3, 3)
 
     def old_classes(self) -> Mapping[str, tuple[Tensor, Tensor]]:
-        """What each old class adds to the scale and to the shift, [K, C] each, by the name that edits it."""
         norms = (m for m in self.modules() if isinstance(m, SiteConditionalNorm))
         return {norm.class_name: norm.class_part(self.embedding.weight) for norm in norms}
 

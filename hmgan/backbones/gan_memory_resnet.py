@@ -82,7 +82,6 @@ class GANMemoryResNet(Backbone):
         self.to_rgb = nn.Conv2d(widths[-1], 3, 7, padding=3)
 
     def latents(self, keys: Sequence[int], mixing: float = 0.0) -> Latents:
-        """One z per key; there is no second style to mix in."""
         z = rng.normal_rows(keys, self.z_dim).to(self.to_rgb.weight.device)
         return Latents(z, (), z, torch.full((len(keys),), len(self.blocks), device=z.device))
 
@@ -91,15 +90,12 @@ class GANMemoryResNet(Backbone):
         return [latents.z * truncation] * len(self.blocks)
 
     def style_samples(self, samples: int = 4096) -> Tensor:
-        """[samples, Z], fixed draws of z."""
         return torch.randn(samples, self.z_dim, generator=rng.generator(0)).to(self.to_rgb.weight)
 
     def mean_style(self) -> Tensor:
-        """[Z], the mean of z."""
         return self.to_rgb.weight.new_zeros(self.z_dim)
 
     def synthesise(self, styles: Sequence[Tensor], noise: Sequence[Tensor] = (), edits: Edits = SOURCE) -> GenOut:
-        """Images and every block's output."""
         h = self.fc(styles[0], edits).unflatten(1, (-1, 4, 4))
         features: list[Tensor] = []
         for i, block in enumerate(self.blocks):

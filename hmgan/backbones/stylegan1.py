@@ -142,13 +142,10 @@ class StyleGAN1(Backbone):
         self.to_rgb = EqualConv2d(widths[-1], 3, 1)
 
     def compilable(self) -> Sequence[nn.Module]:
-        """What follows every convolution."""
         return [m for m in self.modules() if isinstance(m, Finish)]
 
     def latents(self, keys: Sequence[int], mixing: float = 0.0) -> Latents:
-        """One image's randomness per key: z, noise maps, and with probability `mixing` a second style."""
-        device = self.to_rgb.weight.device
-        sizes = [(4 << i) ** 2 for i in range(len(self.blocks))]
+        device, sizes = self.to_rgb.weight.device, [(4 << i) ** 2 for i in range(len(self.blocks))]
         rows = rng.normal_rows(keys, 2 * self.z_dim + sum(sizes)).to(device)
         z, z_mix, *noise = rows.split([self.z_dim, self.z_dim, *sizes], 1)
         coin_B, share_B = rng.uniform_rows([key ^ 1 for key in keys], 2).to(device).unbind(1)
@@ -181,7 +178,6 @@ class StyleGAN1(Backbone):
 
     @torch.no_grad()
     def style_samples(self, samples: int = 4096, label_L: Tensor | None = None) -> Tensor:
-        """[samples, W], w of fixed draws of z."""
         z = torch.randn(samples, self.z_dim, generator=rng.generator(0)).to(self.to_rgb.weight)
         return self._mapped(z if label_L is None else torch.cat([z, label_L.expand(samples, -1)], 1))
 
@@ -190,7 +186,6 @@ class StyleGAN1(Backbone):
         return self.style_samples(label_L=label_L).mean(0)
 
     def synthesise(self, styles: Sequence[Tensor], noise: Sequence[Tensor], edits: Edits = SOURCE) -> GenOut:
-        """Images and every block's output after its last AdaIN, from one style and one noise map per block."""
         h: Tensor | None = None
         features = []
         for block, w_BW, noise_B1HW in zip(self.blocks, styles, noise, strict=True):

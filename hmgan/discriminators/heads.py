@@ -58,7 +58,6 @@ class LogitPerClass(Head):
         return {k: v.expand(classes, *v.shape[1:]) if len(v) == 1 else v for k, v in row.items()}
 
     def of_class(self, label: int) -> State:
-        """The class's row."""
         return {k: v[label : label + 1] for k, v in self.state_dict().items()}
 
 
@@ -80,7 +79,6 @@ class Projection(Head):
         return {**row, "embedding": torch.zeros_like(self.embedding)}
 
     def of_class(self, label: int) -> State:
-        """The row for all classes, and what the class adds to it."""
         return {"weight": self.weight + self.embedding[label], "bias": self.bias}
 
 
@@ -115,5 +113,4 @@ class AuxiliaryClassifier(Head):
         return {**row, **{f"classifier.{k}": v for k, v in self.classifier.state_dict().items()}}
 
     def of_class(self, label: int) -> State:
-        """The row for real or fake, which is every class's."""
         return {"weight": self.weight, "bias": self.bias}

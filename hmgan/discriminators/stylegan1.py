@@ -17,7 +17,7 @@ from hmgan.layers.float32 import unrounded, widened
 def minibatch_stddev(x: Tensor, group: int, batches: int = 1) -> Tensor:
     """Appends one channel: the standard deviation over each group of samples, averaged over everything else.
 
-    Groups are consecutive samples, so that the value does not depend on how a global batch is split over ranks.
+    Groups are consecutive samples, so that it does not matter how a global batch is split over ranks.
 
     Args:
         group: samples per group; 0 takes the whole batch, as the port does.

@@ -53,16 +53,12 @@ def _generator(experiment: Experiment, source: Source | None, classes: int) -> G
     if not experiment.conditional:
         return UnconditionalGenerator(fine_tuned(experiment, source) if source else backbone)
     if choice is None:
-        raise UserError(
-            "train.labels needs a class_net and a modulation, or a backbone with classes; name them, or leave "
-            "train.labels out"
-        )
+        wanted = "a class_net and a modulation, or a backbone with classes"
+        raise UserError(f"train.labels needs {wanted}; name them, or leave train.labels out")
     own = max((len(scale_KC) for scale_KC, _ in backbone.old_classes().values()), default=0)
     if own != classes:
-        raise UserError(
-            f"train.labels gives {classes} classes and backbone {choice.name!r} has {own}; "
-            f"use a class-conditional backbone with --set backbone.classes={classes}"
-        )
+        wanted = f"use a class-conditional backbone with --set backbone.classes={classes}"
+        raise UserError(f"train.labels gives {classes} classes and backbone {choice.name!r} has {own}; {wanted}")
     return LabelledGenerator(backbone)
 
 
@@ -77,12 +73,9 @@ def transfer_generator(experiment: Experiment, backbone: Backbone, classes: int)
     modulation = component("modulation", experiment.modulation, backbone, class_net.dim)
     convolutions = [site.weight for site in backbone.sites().values()]
     if experiment.modulation.options.get("live") is False and any(w.requires_grad for w in convolutions):
-        raise UserError(
-            f"convolutions train, which modulation {experiment.modulation.name!r} normalises once; "
-            "add --set modulation.live=true"
-        )
-    tuned = any(p.requires_grad for p in backbone.parameters())
-    return TransferGenerator(backbone, class_net, modulation, tuned)
+        once = f"which modulation {experiment.modulation.name!r} normalises once"
+        raise UserError(f"convolutions train, {once}; add --set modulation.live=true")
+    return TransferGenerator(backbone, class_net, modulation, any(p.requires_grad for p in backbone.parameters()))
 
 
 def train_parts(source: nn.Module, patterns: Sequence[str]) -> None:
@@ -102,7 +95,7 @@ def train_parts(source: nn.Module, patterns: Sequence[str]) -> None:
 
 def fine_tuned(experiment: Experiment, source: Source) -> Backbone:
     """The source's backbone, which trains whole, with the new parts that the experiment's players ask for."""
-    if not asked_of_backbone(experiment):
+    if not _asked_of_backbone(experiment):
         return source.backbone
     backbone: Backbone = component("backbone", fine_tuned_choice(experiment, source))
     backbone.load_state_dict({**backbone.state_dict(), **source.backbone.state_dict()})
@@ -111,11 +104,10 @@ def fine_tuned(experiment: Experiment, source: Source) -> Backbone:
 
 def fine_tuned_choice(experiment: Experiment, source: Source) -> Choice:
     """What `fine_tuned` builds."""
-    return Choice(**{**source.config["backbone"], **asked_of_backbone(experiment)})
+    return Choice(**{**source.config["backbone"], **_asked_of_backbone(experiment)})
 
 
-def asked_of_backbone(experiment: Experiment) -> Mapping[str, Any]:
-    """Options of a source's backbone that the experiment's players ask for."""
+def _asked_of_backbone(experiment: Experiment) -> Mapping[str, Any]:
     choice = experiment.players
     return {} if choice is None else getattr(components.get("players", choice.name), "backbone", {})
 

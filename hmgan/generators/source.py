@@ -56,7 +56,7 @@ def load_source(name: str) -> Source:
 
 
 def source_of(experiment: Experiment) -> Source | None:
-    """What an experiment starts from; None for training from scratch. Raises UserError as `load_source` does."""
+    """What an experiment starts from; None for training from scratch. Raises as `load_source` does."""
     return None if experiment.source is None else load_source(experiment.source)
 
 

@@ -65,16 +65,9 @@ def import_checkpoint(
         left_out=(*read.unused, *(left for one in converted.values() for left in one.left_out)),
     )
     origin = {"imported_from": path.name, "imported_sha256": digest, "imported_weights": read.weights}
-    _write(out, done, converted, origin)
-    report(done)
-    return done
-
-
-def _write(out: Path, report: ImportReport, converted: Mapping[str, Converted], origin: Mapping[str, str]) -> None:
-    """The folder of a source, all or nothing, with the report in it."""
 
     def fill(folder: Path) -> None:
-        (folder / REPORT).write_text(report.text(), encoding="utf-8")
+        (folder / REPORT).write_text(done.text(), encoding="utf-8")
         built = {name: (one.choice, one.network) for name, one in converted.items()}
         save_source(folder, built["generator"], built.get("discriminator"), origin)
 
@@ -83,6 +76,8 @@ def _write(out: Path, report: ImportReport, converted: Mapping[str, Converted], 
     except OSError as error:
         problem = error.strerror or error
         raise UserError(f"{out} cannot be written: {problem}; give a folder on a disk with room") from None
+    report(done)
+    return done
 
 
 def open_checkpoint(path: Path) -> Mapping[str, Any]:
@@ -105,9 +100,8 @@ def open_checkpoint(path: Path) -> Mapping[str, Any]:
     except Exception as error:  # whatever bytes may make the reader raise
         code = re.search(r"GLOBAL ([\w.]+)", str(error))
         if code:
-            raise UserError(
-                f"{path} should hold tensors only, got {code[1]}, and nothing was run; save the networks' state_dict()s"
-            ) from None
+            got = f"got {code[1]}, and nothing was run"
+            raise UserError(f"{path} should hold tensors only, {got}; save the networks' state_dict()s") from None
         reason = "it is empty" if not head else "it is cut short or of another kind"
         raise UserError(f"{wanted}, but {reason}; download or save it again") from None
     if not isinstance(content, Mapping) or not all(isinstance(key, str) for key in content):

@@ -61,8 +61,8 @@ class ImportReport:
 
 def show(report: ImportReport) -> None:
     """Prints the counts and the notes."""
-    console = Console()
-    console.print(report.title, markup=False, highlight=False, soft_wrap=True)
+    console = Console(markup=False, highlight=False)
+    console.print(report.title, soft_wrap=True)
     console.print(report.table())
     for note in report.notes:
-        console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"note: {note}", soft_wrap=True)

@@ -1,9 +1,7 @@
 """The public StyleGAN1 PyTorch port: what its checkpoints hold, and which tensor becomes which of ours.
 
-The port stores unit-normal weights and multiplies them by sqrt(2 / fan_in) at run time, as we do, so that most tensors
-are taken as they are. Its fused up-sampling kernels are laid out for a transposed convolution, ours for a convolution.
-
-Legend: block i works at 4 * 2^i pixels; the port counts the discriminator's layers from the largest picture downwards.
+Its weights are unit-normal and scaled at run time, as ours, but its fused up-sampling kernels are laid out for a
+transposed convolution. Block i works at 4 * 2^i pixels; the discriminator's layers count from the largest picture down.
 """
 
 from __future__ import annotations
@@ -40,11 +38,7 @@ class Layout(NamedTuple):
 
 SAME = Layout("", lambda ours: ours, lambda tensor: tensor)
 PER_CHANNEL = Layout("flattened", lambda ours: (1, *ours, 1, 1), torch.flatten)
-FUSED_UP = Layout(
-    "transposed and flipped",
-    lambda ours: (ours[1], ours[0], *ours[2:]),
-    lambda kernel: kernel.transpose(0, 1).flip(2, 3),
-)
+FUSED_UP = Layout("transposed and flipped", lambda o: (o[1], o[0], *o[2:]), lambda k: k.transpose(0, 1).flip(2, 3))
 
 
 class Pair(NamedTuple):
@@ -254,10 +248,7 @@ def _layer(ours: str, theirs: str, weight: str = "weight_orig") -> list[Pair]:
 
 
 def _up_layer(port: PortNetwork, block: int) -> list[Pair]:
-    """The convolution that doubles the resolution, from either of the port's kinds.
-
-    The port can be built without fused layers; a block that is fused here then takes weights four times as large.
-    """
+    """The convolution that doubles the resolution. Where only ours is fused, its weights are four times as large."""
     ours, theirs = f"blocks.{block}.conv1", f"generator.progression.{block}.conv1"
     if f"{theirs}.0.weight" in port.tensors:
         (weight, bias), layout, gain = _layer(ours, f"{theirs}.0", "weight"), FUSED_UP, FUSED

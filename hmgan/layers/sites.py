@@ -50,9 +50,8 @@ class SiteConv2d(WeightSite):
     """A 3x3 convolution.
 
     Args:
-        up: 0 keeps the resolution. Otherwise doubles it by one transposed convolution whose kernel is the sum of
-            the four one-pixel shifts of the 3x3 times `up`: 1 for nearest up-sampling followed by the 3x3,
-            1/4 for StyleGAN's fused layer. Modulate first, fuse afterwards.
+        up: 0 keeps the resolution. Otherwise doubles it by a transposed convolution with the sum of the 3x3's four
+            one-pixel shifts times `up`: 1 for nearest up-sampling before the 3x3, 1/4 for StyleGAN's fused layer.
 
     Shapes: x [B, I, H, W] -> [B, O, H, W], or [B, O, 2H, 2W].
     """
@@ -89,15 +88,11 @@ class SiteLinear(WeightSite):
 
 
 class SiteAdaIN(nn.Module):
-    """Adaptive instance normalisation by the style w, which the modulation may edit.
-
-    Shapes: x [B, C, H, W], w [B, W] -> [B, C, H, W].
-    """
+    """Adaptive instance normalisation by the style. x [B, C, H, W], w [B, W] -> [B, C, H, W]."""
 
     def __init__(self, name: str, channels: int, w_dim: int) -> None:
         super().__init__()
-        self.name = name
-        self.channels = channels
+        self.name, self.channels = name, channels
         self.style = EqualLinear(w_dim, 2 * channels)
         with torch.no_grad():
             self.style.bias[:channels] = 1.0

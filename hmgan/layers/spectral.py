@@ -1,7 +1,7 @@
 """Spectrally normalised layers (Miyato et al. 2018). B batch, O/I channels or features out and in, H/W pixels.
 
-sigma comes from a power iteration that starts afresh at every use. The usual layers keep the last use's vector and take
-one round: a state that changes with every pass, and that a moving average would spoil.
+The power iteration for sigma starts afresh at every use: the usual vector that is kept between uses changes with every
+pass, and a moving average would spoil it.
 """
 
 from __future__ import annotations

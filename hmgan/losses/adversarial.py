@@ -36,7 +36,7 @@ class Logistic(nn.Module):
         return F.softplus(-real_B).mean() + F.softplus(fake_B).mean()
 
     def gen(self, fake_B: Tensor, reals: Reals) -> Tensor:
-        """-log sigmoid(D(G(z, c), c)): the non-saturating form."""
+        """-log sigmoid(D(G(z, c), c))."""
         return F.softplus(-fake_B).mean()
 
 
@@ -51,5 +51,4 @@ class Hinge(nn.Module):
         return F.relu(1 - real_B).mean() + F.relu(1 + fake_B).mean()
 
     def gen(self, fake_B: Tensor, reals: Reals) -> Tensor:
-        """-D(G(z, c), c)."""
         return -fake_B.mean()

@@ -23,9 +23,7 @@ def dual_contrastive(real_B: Tensor, fake_B: Tensor) -> Tensor:
 
 @register("contrastive", "dcl")
 class DualContrastive(nn.Module):
-    """The dual contrastive loss as the discriminator's auxiliary term, on the adversarial term's own logits.
-
-    Not decoupled contrastive learning, which shares the abbreviation.
+    """The dual contrastive loss as a term of D's, on the adversarial logits; not decoupled contrastive learning.
 
     Args:
         weight: lambda_contr of Eq. 9.

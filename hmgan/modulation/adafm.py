@@ -28,9 +28,8 @@ def full_table(dim: int, shape: tuple[int, int], unit: float, bias: Tensor | Non
 class SiteHeads(nn.Module):
     """gamma_v, beta_v = g(v; Phi_a) and b_v = g_b(v; Phi_b) of one site (Eq. 3).
 
-    The normalised weight (W - mu) / (sigma + epsilon) of a frozen source is computed once; where the convolutions
-    train too (`live`), at every use. Epsilon keeps a constant kernel, whose sigma is 0, finite; with
-    gamma = sigma + epsilon it is still reproduced exactly.
+    The normalised weight (W - mu) / (sigma + epsilon) is computed once; where the convolutions train too (`live`), at
+    every use. Epsilon keeps a constant kernel finite, which gamma = sigma + epsilon still reproduces exactly.
     """
 
     normal_OIkk: Tensor
@@ -97,8 +96,8 @@ class AdaFMHeads(Modulation):
 class LowRankAdaFMHeads(AdaFMHeads):
     """AdaFM whose classes share one table per site and differ from it in `rank` dimensions. Ours, not the paper's.
 
-    gamma_v = gamma_0 + L_v R_v^T / sqrt(rank), and beta_v alike; the heads emit the factors L [O, rank] and
-    R [I, rank]. A site's heads grow with rank * (O + I) and not with O * I: the memory of the full hypernetwork.
+    gamma_v = gamma_0 + L_v R_v^T / sqrt(rank), and beta_v alike, from the heads' factors L [O, rank] and R [I, rank]:
+    heads grow with rank * (O + I) and not with O * I, the memory of the full hypernetwork.
 
     Args:
         rank: columns of the factors, 1 or more.

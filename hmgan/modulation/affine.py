@@ -16,8 +16,7 @@ BLOCKS = 64
 class _AffineBlocks(torch.autograd.Function):
     """v [R, E], N blocks of a weight [N, O/N, E] and of a bias [N, O/N] -> [N, R, O/N]: v @ weight.T + unit * bias.
 
-    One batched product, which adds the bias as it writes. Autograd would make the weight's gradient transposed and copy
-    it: a fifth of a site's backward.
+    One product, which adds the bias as it writes. Autograd would copy the weight's gradient: a fifth of the backward.
     """
 
     generate_vmap_rule = True

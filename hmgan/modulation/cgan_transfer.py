@@ -31,10 +31,8 @@ class CGANTransfer(Propagations):
     ) -> None:
         old = backbone.old_classes()
         if not old:
-            raise UserError(
-                "modulation cgan-transfer needs a class-conditional source, and this source has no classes; "
-                "use cgan-transfer-port"
-            )
+            problem = "needs a class-conditional source, and this source has no classes"
+            raise UserError(f"modulation cgan-transfer {problem}; use cgan-transfer-port")
         shares = {name: torch.full_like(scale_KC[:, 0], 1 / len(scale_KC)) for name, (scale_KC, _) in old.items()}
         norms = (NormPropagation(*parts, shares[name], dim, init) for name, parts in old.items())
         super().__init__(old, norms, l1, l2)

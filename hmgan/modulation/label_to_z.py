@@ -24,10 +24,8 @@ class LabelToZ(Modulation):
     def __init__(self, backbone: Backbone, dim: int) -> None:
         super().__init__()
         if backbone.label_dim < 1:
-            raise UserError(
-                "modulation label-to-z wants a mapping network that takes a class, and this one does not; "
-                "train from scratch with --set backbone.label_dim=N"
-            )
+            problem = "wants a mapping network that takes a class, and this one does not"
+            raise UserError(f"modulation label-to-z {problem}; train from scratch with --set backbone.label_dim=N")
         self.label = EqualLinear(dim, backbone.label_dim)
 
     def forward(self, v_RE: Tensor) -> Edits:
