@@ -46,7 +46,7 @@ def up_gain(block: int) -> float:
 
 
 class Noise(nn.Module):
-    """The strength of one noise map per channel."""
+    """Adds one noise map, scaled per channel. x [B, C, H, W], noise [B, 1, H, W]."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -57,6 +57,14 @@ class Noise(nn.Module):
         """[C], as it acts."""
         return self.weight * self.gain
 
+    def forward(self, x: Tensor, noise_B1HW: Tensor) -> Tensor:
+        return noisy(x, self.strength(), noise_B1HW)
+
+
+def noisy(x: Tensor, strength_C: Tensor, noise_B1HW: Tensor) -> Tensor:
+    """Adds a noise map [B, 1, H, W] to x [B, C, H, W], scaled per channel."""
+    return torch.addcmul(x, strength_C.to(x.dtype)[None, :, None, None], noise_B1HW.to(x.dtype))
+
 
 class Finish(nn.Module):
     """What follows a convolution: noise, leaky ReLU, and a norm under a scale and a shift per sample.
@@ -66,8 +74,7 @@ class Finish(nn.Module):
     """
 
     def forward(self, x: Tensor, strength_C: Tensor, noise_B1HW: Tensor, scale_BC: Tensor, shift_BC: Tensor) -> Tensor:
-        noisy = torch.addcmul(x, strength_C.to(x.dtype)[None, :, None, None], noise_B1HW.to(x.dtype))
-        return instance_norm(leaky_relu(noisy), scale_BC, shift_BC)
+        return instance_norm(leaky_relu(noisy(x, strength_C, noise_B1HW)), scale_BC, shift_BC)
 
 
 class Block(nn.Module):

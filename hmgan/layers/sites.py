@@ -52,6 +52,7 @@ class SiteConv2d(WeightSite):
     Args:
         up: 0 keeps the resolution. Otherwise doubles it by a transposed convolution with the sum of the 3x3's four
             one-pixel shifts times `up`: 1 for nearest up-sampling before the 3x3, 1/4 for StyleGAN's fused layer.
+            Edits come first, the sum afterwards.
 
     Shapes: x [B, I, H, W] -> [B, O, H, W], or [B, O, 2H, 2W].
     """
