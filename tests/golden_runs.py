@@ -19,7 +19,7 @@ from torch import Tensor
 
 from hmgan.config import entries
 from hmgan.config.experiment import Experiment
-from hmgan.generators.build import Generator
+from hmgan.generators.base import Generator
 from hmgan.train.log import RunLog
 from hmgan.train.tasks.alignment import aligning
 

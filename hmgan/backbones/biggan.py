@@ -1,7 +1,4 @@
-"""BigGAN's generator (Brock et al. 2019), the class-conditional source of cGANTransfer.
-
-Legend: B batch, K old classes, E embedding width, Z latent width, W style width (E and a part of z), C channels.
-"""
+"""BigGAN's generator (Brock et al. 2019). B batch, K old classes, E embedding, Z latent, W style width, C channels."""
 
 from __future__ import annotations
 
@@ -15,6 +12,7 @@ from hmgan import rng
 from hmgan.backbones.gan_memory_resnet import residual_widths
 from hmgan.components import register
 from hmgan.errors import UserError
+from hmgan.layers.backbone import Backbone
 from hmgan.layers.conditional_norm import SiteConditionalNorm
 from hmgan.layers.edits import SOURCE, Edits
 from hmgan.layers.float32 import unrounded, widened
@@ -54,11 +52,11 @@ class GBlock(nn.Module):
 
 
 @register("backbone", "biggan")
-class BigGAN(nn.Module):
+class BigGAN(Backbone):
     """Residual blocks whose batch norms see a shared class embedding and, each block, a part of z of its own.
 
     z ends with a weight per old class, one-hot where it is drawn: without labels the source shows a random old class.
-    As a source it keeps the batch statistics of its pretraining, so that a batch equals its samples.
+    As a source it keeps the batch statistics of its pretraining, so that samples do not depend on each other.
 
     Args:
         resolution: output pixels, a power of two from 8 to 1024.
@@ -68,7 +66,7 @@ class BigGAN(nn.Module):
         shared: E, width of the class embedding.
         attention: pixels behind whose block self-attention stands; 0 for none.
 
-    Raises: UserError for a resolution, widths, a latent width or a place of attention that do not fit.
+    Raises: UserError for a resolution, widths, a latent width or pixels of attention that do not fit.
     """
 
     batch_statistics = True
@@ -87,17 +85,10 @@ class BigGAN(nn.Module):
         widths = residual_widths(resolution, channels)
         parts = len(widths)
         if resolution < 8 or z_dim % parts:
-            raise UserError(
-                f"biggan at {resolution} px needs 8 px or more and a z_dim of {parts} equal parts, got {z_dim}"
-            )
-        self.resolution, self.z_dim, self.widths, self.part, self.classes = (
-            resolution,
-            z_dim,
-            widths,
-            z_dim // parts,
-            classes,
-        )
-        self.label_dim = 0
+            wanted = f"needs 8 px or more and a z_dim of {parts} equal parts"
+            raise UserError(f"biggan at {resolution} px {wanted}, got {z_dim}")
+        self.resolution, self.widths, self.classes = resolution, widths, classes
+        self.z_dim, self.part = z_dim, z_dim // parts
         self.embedding = nn.Embedding(classes, shared)
         nn.init.orthogonal_(self.embedding.weight)
         self.fc = SpectralLinear(self.part, widths[0] * 16)
@@ -108,29 +99,17 @@ class BigGAN(nn.Module):
         self.norm = nn.BatchNorm2d(widths[-1])
         self.to_rgb = SpectralConv2d(widths[-1], 3, 3)
 
-    def sites(self) -> Mapping[str, SiteConv2d]:
-        """Both 3x3 of every block."""
-        return {m.name: m for m in self.modules() if isinstance(m, SiteConv2d)}
-
-    def norms(self) -> Mapping[str, SiteConditionalNorm]:
-        """The conditional normalisations of every block."""
-        return {m.name: m for m in self.modules() if isinstance(m, SiteConditionalNorm)}
-
-    def compilable(self) -> Sequence[nn.Module]:
-        """Nothing: between its convolutions there is little to fuse."""
-        return []
-
     def old_classes(self) -> Mapping[str, tuple[Tensor, Tensor]]:
-        """What each old class adds to the scale and to the shift, [K, C] each, by the name that edits it."""
-        return {norm.class_name: norm.class_part(self.embedding.weight) for norm in self.norms().values()}
+        norms = (m for m in self.modules() if isinstance(m, SiteConditionalNorm))
+        return {norm.class_name: norm.class_part(self.embedding.weight) for norm in norms}
 
     def latents(self, keys: Sequence[int], mixing: float = 0.0) -> Latents:
         """One z and one old class per key; there is no second style to mix in."""
-        device = self.embedding.weight.device
-        z_BZ = rng.normal_rows(keys, self.z_dim).to(device)
-        label_B = (rng.uniform_rows([key ^ 1 for key in keys], 1)[:, 0] * self.classes).long().to(device)
-        z = torch.cat([z_BZ, F.one_hot(label_B, self.classes).to(z_BZ)], 1)
-        return Latents(z, (), z, torch.full((len(keys),), len(self.blocks), device=device))
+        z = rng.normal_rows(keys, self.z_dim).to(self.embedding.weight.device)
+        label_B = (rng.uniform_rows([key ^ 1 for key in keys], 1)[:, 0] * self.classes).long().to(z.device)
+        unmixed = torch.full((len(keys),), len(self.blocks), device=z.device)
+        latents = self.labelled(Latents(z, (), z, unmixed), label_B)
+        return latents._replace(z_mix=latents.z)
 
     def labelled(self, latents: Latents, labels_B: Tensor) -> Latents:
         """The same latents under given old classes."""
@@ -149,13 +128,8 @@ class BigGAN(nn.Module):
         drawn = rng.generator(0)
         label = torch.randint(self.classes, (samples,), generator=drawn)
         z = torch.randn(samples, self.part, generator=drawn)
-        with torch.no_grad():
-            embedding = self.embedding.weight[label.to(self.embedding.weight.device)]
-            return torch.cat([embedding, z.to(embedding)], 1)
-
-    def mean_style(self) -> Tensor:
-        """[W], the mean of a block's style over fixed draws."""
-        return self.style_samples().mean(0)
+        embedding = self.embedding.weight.detach()[label.to(self.embedding.weight.device)]
+        return torch.cat([embedding, z.to(embedding)], 1)
 
     def synthesise(self, styles: Sequence[Tensor], noise: Sequence[Tensor] = (), edits: Edits = SOURCE) -> GenOut:
         """Images, and the maps of every resolution: the first layer's and every block's output."""
@@ -166,6 +140,3 @@ class BigGAN(nn.Module):
             features.append(h)
         with unrounded(h):
             return GenOut(self.to_rgb(self.norm(widened(h)).relu()).tanh(), tuple(features))
-
-    def forward(self, latents: Latents, edits: Edits = SOURCE, truncation: float = 1.0) -> GenOut:
-        return self.synthesise(self.styles(latents, truncation), latents.noise, edits)

@@ -1,22 +1,18 @@
-"""GP-GAN's residual generator (Mescheder et al. 2018), the source of GAN Memory (Cong et al. 2020).
-
-Legend: B batch, K blocks (block i works at 4 * 2^i pixels), Z latent width, C channels.
-"""
+"""GP-GAN's generator (Mescheder et al. 2018), GAN Memory's source. B batch, Z latent width, C channels."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hmgan import rng
-from hmgan.backbones.stylegan1 import block_count
+from hmgan.backbones.stylegan1 import block_count, block_widths
 from hmgan.components import register
-from hmgan.errors import UserError
-from hmgan.layers.backbone import ConvSite, NormSite
+from hmgan.layers.backbone import Backbone
 from hmgan.layers.edits import SOURCE, Edits
 from hmgan.layers.equalized import leaky_relu
 from hmgan.layers.float32 import unrounded, widened
@@ -32,10 +28,7 @@ def residual_widths(resolution: int, channels: Sequence[int] | None) -> tuple[in
     Raises: UserError for a resolution or widths that do not fit.
     """
     blocks = block_count(resolution)
-    widths = tuple(channels or (BASE * min(16, max(1, 2 ** (blocks - 2 - i))) for i in range(blocks)))
-    if len(widths) != blocks or min(widths) < 1:
-        raise UserError(f"channels needs {blocks} positive widths for {resolution} px (4 px first), got {list(widths)}")
-    return widths
+    return block_widths(resolution, channels or [BASE * min(16, max(1, 2 ** (blocks - 2 - i))) for i in range(blocks)])
 
 
 class PlainSiteConv2d(SiteConv2d):
@@ -64,11 +57,11 @@ class ResidualBlock(nn.Module):
 
 
 @register("backbone", "gan-memory-resnet")
-class GANMemoryResNet(nn.Module):
+class GANMemoryResNet(Backbone):
     """A linear layer to 4x4, a residual block per resolution with nearest up-sampling between, a 7x7, tanh.
 
-    Its sites are the linear layer and both 3x3 of every block; not the 1x1 shortcuts, nor the 7x7. It has neither
-    normalisations nor noise, and its only style is z, which style mixing leaves as it is.
+    Its sites are the linear layer and both 3x3 of every block, not the 1x1 shortcuts or the 7x7. It has no norms and no
+    noise, and its only style is z, which is never mixed.
 
     Args:
         resolution: output pixels, a power of two from 4 to 1024.
@@ -78,53 +71,31 @@ class GANMemoryResNet(nn.Module):
     Raises: UserError for a resolution or widths that do not fit.
     """
 
-    batch_statistics = False
-
     def __init__(self, *, resolution: int = 256, channels: list[int] | None = None, z_dim: int = 256) -> None:
         super().__init__()
         widths = residual_widths(resolution, channels)
-        self.resolution, self.z_dim, self.label_dim, self.widths = resolution, z_dim, 0, widths
+        self.resolution, self.widths, self.z_dim = resolution, widths, z_dim
         self.fc = SiteLinear("fc", z_dim, widths[0] * 16)
         self.blocks = nn.ModuleList(
             ResidualBlock(f"blocks.{i}", widths[max(i - 1, 0)], width) for i, width in enumerate(widths)
         )
         self.to_rgb = nn.Conv2d(widths[-1], 3, 7, padding=3)
 
-    def sites(self) -> Mapping[str, ConvSite]:
-        """The layers that weight edits may change, by name."""
-        return {m.name: m for m in self.modules() if isinstance(m, SiteLinear | SiteConv2d)}
-
-    def norms(self) -> Mapping[str, NormSite]:
-        """None."""
-        return {}
-
-    def compilable(self) -> Sequence[nn.Module]:
-        """Nothing: between its convolutions there is little to fuse."""
-        return []
-
-    def old_classes(self) -> Mapping[str, tuple[Tensor, Tensor]]:
-        """None: it is unconditional."""
-        return {}
-
     def latents(self, keys: Sequence[int], mixing: float = 0.0) -> Latents:
-        """One z per key; there is no second style to mix in."""
         z = rng.normal_rows(keys, self.z_dim).to(self.to_rgb.weight.device)
         return Latents(z, (), z, torch.full((len(keys),), len(self.blocks), device=z.device))
 
     def styles(self, latents: Latents, truncation: float = 1.0) -> list[Tensor]:
-        """z [B, Z] for every block, shrunk towards zero by `truncation`; the first block's alone is used."""
+        """For every block z [B, Z], shrunk towards zero by `truncation`; only the first block's is used."""
         return [latents.z * truncation] * len(self.blocks)
 
     def style_samples(self, samples: int = 4096) -> Tensor:
-        """[samples, Z], fixed draws of z."""
         return torch.randn(samples, self.z_dim, generator=rng.generator(0)).to(self.to_rgb.weight)
 
     def mean_style(self) -> Tensor:
-        """[Z], the mean of z."""
         return self.to_rgb.weight.new_zeros(self.z_dim)
 
     def synthesise(self, styles: Sequence[Tensor], noise: Sequence[Tensor] = (), edits: Edits = SOURCE) -> GenOut:
-        """Images and every block's output."""
         h = self.fc(styles[0], edits).unflatten(1, (-1, 4, 4))
         features: list[Tensor] = []
         for i, block in enumerate(self.blocks):
@@ -132,6 +103,3 @@ class GANMemoryResNet(nn.Module):
             features.append(h)
         with unrounded(h):
             return GenOut(self.to_rgb(leaky_relu(widened(h))).tanh(), tuple(features))
-
-    def forward(self, latents: Latents, edits: Edits = SOURCE, truncation: float = 1.0) -> GenOut:
-        return self.synthesise(self.styles(latents, truncation), latents.noise, edits)

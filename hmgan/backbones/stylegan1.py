@@ -1,11 +1,8 @@
-"""StyleGAN's generator (Karras et al. 2019), as the PyTorch port that released checkpoints come from computes it.
-
-Legend: B batch, K blocks (block i works at 4 * 2^i pixels), W style width, Z latent width, C channels.
-"""
+"""StyleGAN's generator (Karras et al. 2019), as its PyTorch port computes it. B batch, W style width, C channels."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +10,7 @@ from torch import Tensor, nn
 from hmgan import rng
 from hmgan.components import register
 from hmgan.errors import UserError
+from hmgan.layers.backbone import Backbone
 from hmgan.layers.edits import SOURCE, Edits, per_sample
 from hmgan.layers.equalized import Blur, EqualConv2d, EqualLinear, PixelNorm, he_gain, instance_norm, leaky_relu
 from hmgan.layers.float32 import unrounded, widened
@@ -34,12 +32,17 @@ def block_count(resolution: int) -> int:
 
 
 def block_widths(resolution: int, channels: Sequence[int] | None) -> tuple[int, ...]:
-    """Channels per block; the port's own where none are given."""
+    """Channels per block; the port's own where none are given. Raises UserError for those that do not fit."""
     blocks = block_count(resolution)
     widths = tuple(channels or PORT_WIDTHS[:blocks])
     if len(widths) != blocks or min(widths) < 1:
         raise UserError(f"channels needs {blocks} positive widths for {resolution} px (4 px first), got {list(widths)}")
     return widths
+
+
+def up_gain(block: int) -> float:
+    """What the sum of a kernel's four shifts is multiplied by where the block doubles its resolution."""
+    return FUSED if 4 << block >= FUSED_FROM_PIXELS else NEAREST
 
 
 class Noise(nn.Module):
@@ -51,7 +54,7 @@ class Noise(nn.Module):
         self.gain = he_gain(channels)
 
     def strength(self) -> Tensor:
-        """[C], of the noise."""
+        """[C], as it acts."""
         return self.weight * self.gain
 
     def forward(self, x: Tensor, noise_B1HW: Tensor) -> Tensor:
@@ -59,14 +62,15 @@ class Noise(nn.Module):
 
 
 def noisy(x: Tensor, strength_C: Tensor, noise_B1HW: Tensor) -> Tensor:
+    """Adds a noise map [B, 1, H, W] to x [B, C, H, W], scaled per channel."""
     return torch.addcmul(x, strength_C.to(x.dtype)[None, :, None, None], noise_B1HW.to(x.dtype))
 
 
 class Finish(nn.Module):
     """What follows a convolution: noise, leaky ReLU, and a norm under a scale and a shift per sample.
 
-    Half of G's traffic with memory. A step's classes leave no trace in its shapes, so that it can be compiled, once for
-    all blocks; around the convolutions a graph would be made anew for almost every batch.
+    Half of G's memory traffic. Its shapes do not depend on a batch's classes, so that it is compiled once for all
+    blocks; around the convolutions, almost every batch would need a graph of its own.
     """
 
     def forward(self, x: Tensor, strength_C: Tensor, noise_B1HW: Tensor, scale_BC: Tensor, shift_BC: Tensor) -> Tensor:
@@ -74,9 +78,9 @@ class Finish(nn.Module):
 
 
 class Block(nn.Module):
-    """Two times: convolution, noise, leaky ReLU, AdaIN; the first convolution doubles the resolution and is blurred.
+    """Twice: convolution, noise, leaky ReLU, AdaIN; the first convolution doubles the resolution and is blurred.
 
-    The block at 4 pixels begins with a learned constant in place of its first convolution.
+    The block at 4 pixels has a learned constant in place of its first convolution.
     """
 
     def __init__(self, name: str, inputs: int, outputs: int, w_dim: int, up: float) -> None:
@@ -103,13 +107,8 @@ class Block(nn.Module):
         return self.finish(h, self.noise2.strength(), noise_B1HW, *self.norm2.scale_and_shift(w_BW, edits))
 
 
-def miner(z_dim: int) -> nn.Module:
-    """Two plain linear layers, as their authors have them for StyleGAN. z [B, Z] -> z [B, Z]."""
-    return nn.Sequential(nn.Linear(z_dim, z_dim), nn.ReLU(), nn.Linear(z_dim, z_dim))
-
-
 @register("backbone", "stylegan1")
-class StyleGAN1(nn.Module):
+class StyleGAN1(Backbone):
     """Mapping network, synthesis blocks and the last resolution's to-RGB.
 
     Args:
@@ -117,13 +116,11 @@ class StyleGAN1(nn.Module):
         channels: width per block, 4 px first; the port's widths (512 ... 16) where left out.
         z_dim: latent and style width, Z = W as in the port.
         mapping_layers: depth of the mapping network.
-        mined: whether a miner stands in front of the mapping and says which z to ask for (MineGAN, Wang et al. 2020).
+        mined: whether a miner in front of the mapping chooses which z to ask for (MineGAN, Wang et al. 2020).
         label_dim: numbers of a class that the mapping takes beside z, for training with labels from scratch.
 
     Raises: UserError for a resolution or widths that do not fit.
     """
-
-    batch_statistics = False
 
     def __init__(
         self,
@@ -137,56 +134,35 @@ class StyleGAN1(nn.Module):
     ) -> None:
         super().__init__()
         widths = block_widths(resolution, channels)
-        self.resolution, self.z_dim, self.label_dim, self.widths = resolution, z_dim, label_dim, widths
+        self.resolution, self.widths, self.z_dim, self.label_dim = resolution, widths, z_dim, label_dim
         mapping: list[nn.Module] = [PixelNorm()]
         for i in range(mapping_layers):
             mapping += [EqualLinear(z_dim if i else z_dim + label_dim, z_dim), nn.LeakyReLU(0.2)]
         self.mapping = nn.Sequential(*mapping)
-        self.miner = miner(z_dim) if mined else nn.Identity()
+        # Two plain linear layers, as MineGAN's authors use for StyleGAN.
+        layers = [nn.Linear(z_dim, z_dim), nn.ReLU(), nn.Linear(z_dim, z_dim)] if mined else []
+        self.miner = nn.Sequential(*layers)
         self.blocks = nn.ModuleList(
-            Block(f"blocks.{i}", widths[max(i - 1, 0)], width, z_dim, self._up(i)) for i, width in enumerate(widths)
+            Block(f"blocks.{i}", widths[max(i - 1, 0)], width, z_dim, up_gain(i) if i else 0.0)
+            for i, width in enumerate(widths)
         )
         self.to_rgb = EqualConv2d(widths[-1], 3, 1)
 
-    @staticmethod
-    def _up(block: int) -> float:
-        if block == 0:
-            return 0.0
-        return FUSED if 4 << block >= FUSED_FROM_PIXELS else NEAREST
-
-    def sites(self) -> Mapping[str, SiteConv2d]:
-        """The convolutions that weight edits may change, by name."""
-        return {m.name: m for m in self.modules() if isinstance(m, SiteConv2d)}
-
-    def norms(self) -> Mapping[str, SiteAdaIN]:
-        """The normalisations that activation edits may change, by name."""
-        return {m.name: m for m in self.modules() if isinstance(m, SiteAdaIN)}
-
     def compilable(self) -> Sequence[nn.Module]:
-        """What may be compiled: the same for every batch."""
         return [m for m in self.modules() if isinstance(m, Finish)]
 
-    def old_classes(self) -> Mapping[str, tuple[Tensor, Tensor]]:
-        """None: it is unconditional."""
-        return {}
-
     def latents(self, keys: Sequence[int], mixing: float = 0.0) -> Latents:
-        """One image's randomness per key: z, noise maps, and with probability `mixing` a second style."""
-        device = self.to_rgb.weight.device
-        sizes = [(4 << i) ** 2 for i in range(len(self.blocks))]
+        device, sizes = self.to_rgb.weight.device, [(4 << i) ** 2 for i in range(len(self.blocks))]
         rows = rng.normal_rows(keys, 2 * self.z_dim + sum(sizes)).to(device)
         z, z_mix, *noise = rows.split([self.z_dim, self.z_dim, *sizes], 1)
-        coin_B, place_B = rng.uniform_rows([key ^ 1 for key in keys], 2).to(device).unbind(1)
+        coin_B, share_B = rng.uniform_rows([key ^ 1 for key in keys], 2).to(device).unbind(1)
         last = len(self.blocks) - 1
-        crossover_B = torch.where(coin_B < mixing, 1 + (place_B * last).long(), last + 1)
+        crossover_B = torch.where(coin_B < mixing, 1 + (share_B * last).long(), last + 1)
         maps = tuple(n.view(len(keys), 1, 4 << i, 4 << i) for i, n in enumerate(noise))
         return Latents(z, maps, z_mix, crossover_B)
 
     def styles(self, latents: Latents, truncation: float = 1.0) -> list[Tensor]:
-        """One w [B, W] per block; truncated towards the mean w where `truncation` is below 1.
-
-        A class's `label_dim` numbers stand behind those of z; the mean is then that of the sample's class.
-        """
+        """One w [B, W] per block; where `truncation` is below 1, pulled towards the mean w, or that of its class."""
         w_BW = self._mapped(latents.z)
         styles = [w_BW] * len(self.blocks)
         if bool((latents.crossover_B < len(self.blocks)).any()):
@@ -194,23 +170,21 @@ class StyleGAN1(nn.Module):
             styles = [torch.where((latents.crossover_B <= i)[:, None], mix_BW, w_BW) for i in range(len(self.blocks))]
         if truncation == 1.0:
             return styles
-        mean_BW = self._class_means(latents.z[:, self.z_dim :]) if self.label_dim else self.mean_style()
+        if self.label_dim:
+            label_RL, row_B = latents.z[:, self.z_dim :].unique(dim=0, return_inverse=True)
+            mean_BW = torch.stack([self.mean_style(label_L) for label_L in label_RL])[row_B]
+        else:
+            mean_BW = self.mean_style()
         return [torch.lerp(mean_BW.expand_as(w), w, truncation) for w in styles]
 
-    def _class_means(self, label_BL: Tensor) -> Tensor:
-        """[B, W], the mean style under each sample's class, made once per distinct class."""
-        label_RL, row_B = label_BL.unique(dim=0, return_inverse=True)
-        return torch.stack([self.mean_style(label_L) for label_L in label_RL])[row_B]
-
     def _mapped(self, z: Tensor) -> Tensor:
-        """z, and the class's numbers behind it, -> w [B, W]."""
+        """Maps z, with the class's numbers behind it, to w [B, W]."""
         with unrounded(z):
             mined, label = self.miner(z[:, : self.z_dim]), z[:, self.z_dim :]
             return self.mapping(torch.cat([mined, label], 1) if self.label_dim else mined)
 
     @torch.no_grad()
     def style_samples(self, samples: int = 4096, label_L: Tensor | None = None) -> Tensor:
-        """[samples, W], w of fixed draws of z."""
         z = torch.randn(samples, self.z_dim, generator=rng.generator(0)).to(self.to_rgb.weight)
         return self._mapped(z if label_L is None else torch.cat([z, label_L.expand(samples, -1)], 1))
 
@@ -219,7 +193,6 @@ class StyleGAN1(nn.Module):
         return self.style_samples(label_L=label_L).mean(0)
 
     def synthesise(self, styles: Sequence[Tensor], noise: Sequence[Tensor], edits: Edits = SOURCE) -> GenOut:
-        """Images and every block's output after its last AdaIN, from one style and one noise map per block."""
         h: Tensor | None = None
         features = []
         for block, w_BW, noise_B1HW in zip(self.blocks, styles, noise, strict=True):
@@ -231,7 +204,6 @@ class StyleGAN1(nn.Module):
     def forward(self, latents: Latents, edits: Edits = SOURCE, truncation: float = 1.0) -> GenOut:
         if edits.label_RL is not None:
             label_BL = per_sample(edits.label_RL, edits.counts)
-            latents = latents._replace(
-                z=torch.cat([latents.z, label_BL], 1), z_mix=torch.cat([latents.z_mix, label_BL], 1)
-            )
-        return self.synthesise(self.styles(latents, truncation), latents.noise, edits)
+            z, z_mix = (torch.cat([z, label_BL], 1) for z in (latents.z, latents.z_mix))
+            latents = latents._replace(z=z, z_mix=z_mix)
+        return super().forward(latents, edits, truncation)

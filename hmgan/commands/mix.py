@@ -12,7 +12,7 @@ import torch
 
 from hmgan.commands.sample import keys
 from hmgan.errors import UserError, unknown
-from hmgan.generators.build import Generator
+from hmgan.generators.base import Generator
 from hmgan.generators.snapshot import load_generator
 from hmgan.options import MixOptions, parse_seeds
 from hmgan.pictures.class_images import class_images

@@ -2,27 +2,49 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from hmgan.discriminators.heads import Head
+from hmgan.discriminators.heads import Head, State
+from hmgan.layers.float32 import unrounded
+from hmgan.types import DiscOut
 
 
-class Discriminator(nn.Module):
-    """images [B, 3, H, W], labels [B] -> DiscOut. Its last layer, `head`, is a component of its own."""
+class Discriminator(nn.Module, ABC):
+    """Images and labels -> DiscOut. Its last layer, `head`, is a component of its own.
+
+    Constructed with (classes, make_head): their number, 1 without labels, and (embedding width, classes) -> the head.
+    """
 
     head: Head
     mixes_batch = False  # whether a logit depends on all samples of a pass, so that no pass may be split
     judges_patches = False  # whether `maps(images, blocks)` gives what its first blocks make of images
 
+    @abstractmethod
+    def embeddings(self, images: Tensor, batches: int) -> Tensor:
+        """[B, 3, H, W] in [-1, 1] -> [B, F] in float32."""
+
+    def forward(self, images: Tensor, labels: Tensor, batches: int = 1) -> DiscOut:
+        """[B, 3, H, W] in [-1, 1], labels [B] -> what the head makes of the embeddings.
+
+        One pass may hold several `batches`, one after the other: each sample sees its own batch at most.
+        """
+        embedding_BF = self.embeddings(images, batches)
+        with unrounded(embedding_BF):
+            return self.head(embedding_BF, labels)
+
     def load_source(self, state: Mapping[str, Tensor]) -> None:
         """Takes a pretrained state, whose head is one linear layer; the head makes its own of it."""
         row = {k.removeprefix("head."): v for k, v in state.items() if k.startswith("head.")}
-        head = {f"head.{k}": v for k, v in self.head.from_source(row).items()}
-        self.load_state_dict({**state, **head})
+        self.load_state_dict({**state, **_named(self.head.from_source(row))})
 
-    def of_class(self, label: int) -> dict[str, Tensor]:
+    def of_class(self, label: int) -> State:
         """The state of a discriminator of one logit that judges as this one judges a class; `load_source` takes it."""
         rest = {k: v for k, v in self.state_dict().items() if not k.startswith("head.")}
-        return {**rest, **{f"head.{k}": v for k, v in self.head.of_class(label).items()}}
+        return {**rest, **_named(self.head.of_class(label))}
+
+
+def _named(head: State) -> State:
+    return {f"head.{k}": v for k, v in head.items()}

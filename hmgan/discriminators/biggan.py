@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from itertools import pairwise
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,14 +10,13 @@ from torch import Tensor, nn
 from hmgan.backbones.gan_memory_resnet import residual_widths
 from hmgan.components import register
 from hmgan.discriminators.base import Discriminator
-from hmgan.discriminators.heads import LogitPerClass
+from hmgan.discriminators.heads import LogitPerClass, MakeHead
 from hmgan.layers.float32 import unrounded, widened
 from hmgan.layers.spectral import SpectralConv2d, attention_at
-from hmgan.types import DiscOut
 
 
 class DBlock(nn.Module):
-    """Two 3x3 beside a 1x1 shortcut, then 2x2 pixels averaged; no activation before the first block's first."""
+    """Two 3x3 beside a 1x1 shortcut, then the mean of 2x2 pixels; the first block begins without an activation."""
 
     def __init__(self, inputs: int, outputs: int, first: bool, down: bool) -> None:
         super().__init__()
@@ -37,8 +35,6 @@ class BigGANDiscriminator(Discriminator):
     """Residual blocks down to 4 px, a sum over pixels, and a head; the original's is `disc_head = "projection"`.
 
     Args:
-        classes: number of classes; 1 for an unconditional discriminator.
-        make_head: (embedding width, classes) -> the head.
         resolution: input pixels, a power of two from 8 to 1024.
         channels: width per resolution, 4 px first.
         attention: pixels behind whose block self-attention stands; 0 for none.
@@ -50,7 +46,7 @@ class BigGANDiscriminator(Discriminator):
     def __init__(
         self,
         classes: int,
-        make_head: Callable[[int, int], Any] = LogitPerClass,
+        make_head: MakeHead = LogitPerClass,
         *,
         resolution: int = 128,
         channels: list[int] | None = None,
@@ -60,19 +56,15 @@ class BigGANDiscriminator(Discriminator):
         widths = residual_widths(resolution, channels)[::-1]
         self.from_rgb = DBlock(3, widths[0], first=True, down=True)
         self.blocks = nn.ModuleList(
-            DBlock(widths[max(i - 1, 0)], widths[i], first=False, down=i < len(widths) - 1)
-            for i in range(1, len(widths))
+            DBlock(inputs, outputs, first=False, down=i < len(widths) - 1)
+            for i, (inputs, outputs) in enumerate(pairwise(widths), 1)
         )
         self.attention = attention_at(attention, [resolution >> i for i in range(1, len(widths))], widths[:-1])
         self.head = make_head(widths[-1], classes)
 
-    def forward(self, images: Tensor, labels: Tensor, batches: int = 1) -> DiscOut:
-        """images [B, 3, H, W] in [-1, 1], labels [B] -> what the head makes of embeddings [B, F].
-
-        No sample sees another, so `batches` in one pass are what they are apart.
-        """
+    def embeddings(self, images: Tensor, batches: int) -> Tensor:
         h = self.from_rgb(images)
         for attention, block in zip(self.attention, self.blocks, strict=True):
             h = block(attention(h))
         with unrounded(h):
-            return self.head(widened(h).relu().sum((2, 3)), labels)
+            return widened(h).relu().sum((2, 3))

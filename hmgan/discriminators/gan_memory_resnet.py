@@ -1,12 +1,6 @@
-"""GP-GAN's residual discriminator (Mescheder et al. 2018), the one that GAN Memory (Cong et al. 2020) trains.
-
-Legend: B batch, C channels, H/W pixels, F embedding width.
-"""
+"""GP-GAN's residual discriminator (Mescheder et al. 2018), the one that GAN Memory (Cong et al. 2020) trains."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,10 +8,9 @@ from torch import Tensor, nn
 from hmgan.backbones.gan_memory_resnet import ResidualBlock, residual_widths
 from hmgan.components import register
 from hmgan.discriminators.base import Discriminator
-from hmgan.discriminators.heads import LogitPerClass
+from hmgan.discriminators.heads import LogitPerClass, MakeHead
 from hmgan.layers.equalized import leaky_relu
 from hmgan.layers.float32 import unrounded, widened
-from hmgan.types import DiscOut
 
 
 @register("discriminator", "gan-memory-resnet")
@@ -25,8 +18,6 @@ class GANMemoryDiscriminator(Discriminator):
     """A 7x7 from RGB, a residual block per resolution with average pooling between, and a head on the last 4x4 map.
 
     Args:
-        classes: number of classes; 1 for an unconditional discriminator.
-        make_head: (embedding width, classes) -> the head.
         resolution: input pixels, a power of two from 4 to 1024.
         channels: width per resolution, 4 px first; the original's where left out.
 
@@ -37,7 +28,7 @@ class GANMemoryDiscriminator(Discriminator):
     def __init__(
         self,
         classes: int,
-        make_head: Callable[[int, int], Any] = LogitPerClass,
+        make_head: MakeHead = LogitPerClass,
         *,
         resolution: int = 256,
         channels: list[int] | None = None,
@@ -50,13 +41,9 @@ class GANMemoryDiscriminator(Discriminator):
         )
         self.head = make_head(16 * widths[-1], classes)
 
-    def forward(self, images: Tensor, labels: Tensor, batches: int = 1) -> DiscOut:
-        """images [B, 3, H, W] in [-1, 1], labels [B] -> what the head makes of embeddings [B, F].
-
-        No sample sees another, so `batches` in one pass are what they are apart.
-        """
+    def embeddings(self, images: Tensor, batches: int) -> Tensor:
         h = self.blocks[0](self.from_rgb(images))
         for block in self.blocks[1:]:
             h = block(F.avg_pool2d(h, 3, stride=2, padding=1))
         with unrounded(h):
-            return self.head(leaky_relu(widened(h)).flatten(1), labels)
+            return leaky_relu(widened(h)).flatten(1)

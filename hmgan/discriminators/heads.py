@@ -1,11 +1,9 @@
-"""A discriminator's last layer: from its embedding and the label to the logit.
-
-Legend: B batch, F embedding width, N classes.
-"""
+"""A discriminator's last layer, from embedding and label to logit. B batch, F embedding width, N classes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import torch
@@ -21,35 +19,38 @@ Side = Literal["real", "fake", "gen"]  # whose images they are: D's real and fak
 LOGIT_PER_CLASS = "logit-per-class"
 
 
-class Head(EqualLinear):
-    """Constructed with (width F, classes N)."""
+class Head(EqualLinear, ABC):
+    """Constructed with (width F, classes N). Embeddings [B, F], labels [B] -> DiscOut."""
 
     def forward(self, embedding_BF: Tensor, labels_B: Tensor) -> DiscOut:  # type: ignore[override]
-        raise NotImplementedError
+        return self.judge(super().forward(embedding_BF), embedding_BF, labels_B)
+
+    @abstractmethod
+    def judge(self, logits_BN: Tensor, embedding_BF: Tensor, labels_B: Tensor) -> DiscOut:
+        """What this head makes of its linear layer's logits, one of them or N."""
 
     def terms(self, out: DiscOut, labels_B: Tensor, side: Side) -> Terms:
         """What D, of reals and fakes, and G, of "gen", minimise besides the adversarial loss; usually nothing."""
         return {}
 
+    @abstractmethod
     def from_source(self, row: Mapping[str, Tensor]) -> State:
         """This head's state from a pretrained linear layer of one logit: D then judges as its source does."""
-        raise NotImplementedError
 
+    @abstractmethod
     def of_class(self, label: int) -> State:
         """The reverse: a linear layer of one logit that judges as this head judges one class."""
-        raise NotImplementedError
+
+
+MakeHead = Callable[[int, int], Head]  # (embedding width, classes) -> the head
 
 
 @register("disc-head", LOGIT_PER_CLASS)
 class LogitPerClass(Head):
-    """A linear layer with a logit per class, of which a sample takes its own class's, as the paper has it.
+    """A linear layer with a logit per class, of which a sample takes its own class's, as the paper has it."""
 
-    Shapes: embedding_BF, labels_B -> logits [B].
-    """
-
-    def forward(self, embedding_BF: Tensor, labels_B: Tensor) -> DiscOut:  # type: ignore[override]
-        logit_BN = EqualLinear.forward(self, embedding_BF)
-        return DiscOut(logit_BN.gather(1, labels_B[:, None]).squeeze(1), embedding_BF)
+    def judge(self, logits_BN: Tensor, embedding_BF: Tensor, labels_B: Tensor) -> DiscOut:
+        return DiscOut(logits_BN.gather(1, labels_B[:, None]).squeeze(1), embedding_BF)
 
     def from_source(self, row: Mapping[str, Tensor]) -> State:
         """The pretrained row for every class; a layer that has a row per class already stays as it is."""
@@ -57,32 +58,27 @@ class LogitPerClass(Head):
         return {k: v.expand(classes, *v.shape[1:]) if len(v) == 1 else v for k, v in row.items()}
 
     def of_class(self, label: int) -> State:
-        """The class's row."""
         return {k: v[label : label + 1] for k, v in self.state_dict().items()}
 
 
 @register("disc-head", "projection")
 class Projection(Head):
-    """linear(h) + <e_c, h>: a logit for all classes, and what the class adds (Miyato and Koyama 2018, Eq. 6).
-
-    Shapes: embedding_BF, labels_B -> logits [B].
-    """
+    """linear(h) + <e_c, h>: a logit for all classes, and what the class adds (Miyato and Koyama 2018, Eq. 6)."""
 
     def __init__(self, width: int, classes: int) -> None:
         super().__init__(width, 1)
-        # Unit-normal, and scaled in use, as every other weight here.
+        # Unit-normal, and scaled in use, as every other weight.
         self.embedding = nn.Parameter(torch.randn(classes, width))
 
-    def forward(self, embedding_BF: Tensor, labels_B: Tensor) -> DiscOut:  # type: ignore[override]
+    def judge(self, logits_BN: Tensor, embedding_BF: Tensor, labels_B: Tensor) -> DiscOut:
         of_class_B = (self.embedding[labels_B] * embedding_BF).sum(1) * he_gain(embedding_BF.shape[1])
-        return DiscOut(EqualLinear.forward(self, embedding_BF).squeeze(1) + of_class_B, embedding_BF)
+        return DiscOut(logits_BN.squeeze(1) + of_class_B, embedding_BF)
 
     def from_source(self, row: Mapping[str, Tensor]) -> State:
         """The pretrained row, to which no class adds anything yet."""
         return {**row, "embedding": torch.zeros_like(self.embedding)}
 
     def of_class(self, label: int) -> State:
-        """The row for all classes, and what the class adds to it."""
         return {"weight": self.weight + self.embedding[label], "bias": self.bias}
 
 
@@ -90,14 +86,12 @@ class Projection(Head):
 class AuxiliaryClassifier(Head):
     """One logit for real or fake, which does not see the label, and a classifier beside it (Odena et al. 2017).
 
-    D learns the classes of real images and, as the classifier's paper has it, of fakes; G is to be told apart by them.
+    D learns the classes of real images and, as the paper has it, of fakes; G learns to be told apart by them.
 
     Args:
         class_weight: of the classification loss, -log P(own class | image) (AC-GAN's Eq. 3), for D and for G.
-        class_fakes: whether D's classifier learns of fakes too, or of real images alone. Of both, the networks may
-            agree on classes of their own.
-
-    Shapes: embedding_BF, labels_B -> logits [B] and class logits [B, N].
+        class_fakes: whether D's classifier learns from fakes too, or from real images alone. From both, the networks
+            may agree on classes of their own.
     """
 
     def __init__(self, width: int, classes: int, *, class_weight: Weight = 1.0, class_fakes: bool = True) -> None:
@@ -105,12 +99,11 @@ class AuxiliaryClassifier(Head):
         self.classifier = EqualLinear(width, classes)
         self.class_weight, self.class_fakes = class_weight, class_fakes
 
-    def forward(self, embedding_BF: Tensor, labels_B: Tensor) -> DiscOut:  # type: ignore[override]
-        logit_B = EqualLinear.forward(self, embedding_BF).squeeze(1)
-        return DiscOut(logit_B, embedding_BF, self.classifier(embedding_BF))
+    def judge(self, logits_BN: Tensor, embedding_BF: Tensor, labels_B: Tensor) -> DiscOut:
+        return DiscOut(logits_BN.squeeze(1), embedding_BF, self.classifier(embedding_BF))
 
     def terms(self, out: DiscOut, labels_B: Tensor, side: Side) -> Terms:
-        """The classification loss of each side that the classifier is to learn of."""
+        """The classification loss of each side that the classifier learns from."""
         if out.class_logits is None or (side == "fake" and not self.class_fakes):
             return {}
         return {f"loss/class-{side}": (self.class_weight, F.cross_entropy(out.class_logits, labels_B))}
@@ -120,5 +113,4 @@ class AuxiliaryClassifier(Head):
         return {**row, **{f"classifier.{k}": v for k, v in self.classifier.state_dict().items()}}
 
     def of_class(self, label: int) -> State:
-        """The row for real or fake, which is every class's."""
         return {"weight": self.weight, "bias": self.bias}

@@ -1,12 +1,6 @@
-"""StyleGAN's discriminator, as the public PyTorch port computes it, with a head for classes.
-
-Legend: B batch, C channels, H/W pixels, F embedding width.
-"""
+"""StyleGAN's discriminator, as its PyTorch port computes it. B batch, C channels, H/W pixels, F embedding width."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,21 +8,20 @@ from torch import Tensor, nn
 from hmgan.backbones.stylegan1 import block_widths
 from hmgan.components import register
 from hmgan.discriminators.base import Discriminator
-from hmgan.discriminators.heads import LogitPerClass
+from hmgan.discriminators.heads import LogitPerClass, MakeHead
 from hmgan.errors import UserError
 from hmgan.layers.equalized import Blur, EqualConv2d, leaky_relu, leaky_relu_by_sign
 from hmgan.layers.float32 import unrounded, widened
-from hmgan.types import DiscOut
 
 
 def minibatch_stddev(x: Tensor, group: int, batches: int = 1) -> Tensor:
     """Appends one channel: the standard deviation over each group of samples, averaged over everything else.
 
-    Groups are consecutive samples, so that the value does not depend on how a global batch is split over ranks.
+    Groups are consecutive samples, so that it does not matter how a global batch is split over ranks.
 
     Args:
         group: samples per group; 0 takes the whole batch, as the port does.
-        batches: how many batches of one size x holds, one after the other; no group spans two.
+        batches: how many batches of one size x holds; no group spans two.
     Raises: UserError if a batch is not a whole number of groups.
     """
     total, channels, height, width = x.shape
@@ -60,8 +53,6 @@ class StyleGAN1Discriminator(Discriminator):
     """From-RGB, down-sampling blocks, minibatch standard deviation, and a head.
 
     Args:
-        classes: number of classes; 1 for an unconditional discriminator.
-        make_head: (embedding width, classes) -> the head.
         resolution: input pixels, a power of two from 8 to 1024.
         channels: width per resolution, 4 px first; the port's where left out.
         rgb_activation: whether from-RGB is followed by a leaky ReLU (the port has both kinds).
@@ -75,7 +66,7 @@ class StyleGAN1Discriminator(Discriminator):
     def __init__(
         self,
         classes: int,
-        make_head: Callable[[int, int], Any] = LogitPerClass,
+        make_head: MakeHead = LogitPerClass,
         *,
         resolution: int = 256,
         channels: list[int] | None = None,
@@ -92,16 +83,11 @@ class StyleGAN1Discriminator(Discriminator):
         self.conv2 = EqualConv2d(widths[0], widths[0], 4)
         self.head = make_head(widths[0], classes)
 
-    def forward(self, images: Tensor, labels: Tensor, batches: int = 1) -> DiscOut:
-        """images [B, 3, H, W] in [-1, 1], labels [B] -> what the head makes of embeddings [B, F].
-
-        The images of several batches may go through in one pass; each sample sees its own batch only.
-        """
+    def embeddings(self, images: Tensor, batches: int) -> Tensor:
         h = self.maps(images, len(self.blocks))
         with unrounded(h):  # from the batch's statistics on: at 4 px this costs nothing
             h = leaky_relu(self.conv1(minibatch_stddev(widened(h), self.stddev_group, batches)))
-            embedding_BF = leaky_relu(self.conv2(h)).flatten(1)
-            return self.head(embedding_BF, labels)
+            return leaky_relu(self.conv2(h)).flatten(1)
 
     def maps(self, images: Tensor, blocks: int) -> Tensor:
         """What the first blocks make of images: [B, 3, H, W] -> [B, C, H / 2^blocks, W / 2^blocks]."""

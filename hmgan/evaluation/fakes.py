@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hmgan import rng
 from hmgan.evaluation.sharding import BATCH
-from hmgan.generators.build import Generator
+from hmgan.generators.base import Generator
 from hmgan.pictures.class_images import class_images
 
 

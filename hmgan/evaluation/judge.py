@@ -16,7 +16,7 @@ from hmgan.evaluation.features import extract, real_features
 from hmgan.evaluation.generator_scores import GENERATOR_SCORES, OF_PERCEPTION, Subject, check_classes
 from hmgan.evaluation.score import Line, Score, class_scores, intra_class_distance
 from hmgan.evaluation.sharding import Ranks, sharded
-from hmgan.generators.build import Generator
+from hmgan.generators.base import Generator
 from hmgan.layers.float32 import products
 from hmgan.metrics.measures import DEFAULT, FEATURE_MEASURES
 from hmgan.metrics.networks import load_extractor, load_perceptual

@@ -1,41 +1,37 @@
-"""Folding: one class's edits become part of the source's own weights, and a plain backbone is left.
-
-Legend: C channels, W style width, S the two halves of a style (scale and shift).
-"""
+"""Folds one class's edits into the source's weights. C channels, W style width, S halves of a style (scale, shift)."""
 
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from hmgan.errors import UserError
 from hmgan.generators.transfer import TransferGenerator
+from hmgan.layers.backbone import Backbone
 from hmgan.layers.edits import StyleEdit
 from hmgan.layers.sites import SiteAdaIN
 
 
 @torch.no_grad()
-def folded(generator: TransferGenerator, label: int) -> Any:
+def folded(generator: TransferGenerator, label: int) -> Backbone:
     """A backbone without edits that draws what the generator draws of one class, from the same latents.
 
-    Weight edits replace weights. A style edit is affine in the scale and shift that it is given, as those are in w, so
-    that the two are one affine layer.
+    Weight edits replace weights. A style edit is affine in the scale and shift it is given, and they are in w: together
+    one affine layer.
 
-    Raises: UserError for edits that no weight of the backbone can take up.
+    Raises: UserError for edits that no weight of the backbone can express.
     """
     backbone = copy.deepcopy(generator.source)
-    device = next(generator.parameters()).device
-    edits = generator.edits(torch.tensor([label], device=device))
+    edits = generator.edits(torch.tensor([label], device=next(generator.parameters()).device))
     if edits.label_RL is not None:
         raise UserError("the class is an input of this generator's mapping and does not fold; leave --class out")
     sites, norms = backbone.sites(), backbone.norms()
     for name, weight_edit in edits.weights.items():
         layer = sites[name]
         weight_R, bias_R = weight_edit.weights(layer.weight, layer.bias)
-        layer.weight.copy_(weight_R[0] / layer.site().gain)  # edits make weights as they act
+        layer.weight.copy_(weight_R[0] / layer.gain)  # edits make weights as they act
         layer.bias.copy_(bias_R[0])
     for name, style_edit in edits.styles.items():
         norm = norms.get(name)
@@ -46,7 +42,7 @@ def folded(generator: TransferGenerator, label: int) -> Any:
 
 
 def fold_style(norm: SiteAdaIN, edit: StyleEdit) -> None:
-    """style' = M style + t per channel, M [C, S, S] and t [C, S], taken into the linear layer that makes the style."""
+    """Takes style' = M style + t per channel, M [C, S, S] and t [C, S], into the linear layer that makes the style."""
     mix_CSS, offset_CS = as_affine(edit, norm.channels, norm.style.weight)
     weight_CSW = norm.style.weight.unflatten(0, (2, -1)).transpose(0, 1)
     bias_CS = norm.style.bias.unflatten(0, (2, -1)).T

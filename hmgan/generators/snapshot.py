@@ -1,7 +1,4 @@
-"""Generators on disk: a folder with model.safetensors and config.json, whole in itself.
-
-An unconditional one is a source folder (sources.py); a conditional one holds the source and the trained parts.
-"""
+"""Generators on disk. An unconditional one is a source's folder; others hold the source and the trained parts too."""
 
 from __future__ import annotations
 
@@ -9,23 +6,21 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from safetensors.torch import save_file
-
-from hmgan import components
 from hmgan.config import entries
 from hmgan.config.settings import Choice
 from hmgan.errors import UserError
-from hmgan.files import write_atomically
-from hmgan.generators.build import Generator
+from hmgan.generators.base import Generator
 from hmgan.generators.source import (
     CONFIG,
     FORMAT,
     GENERATOR,
+    component,
     load_exactly,
     read_choice,
     read_source,
     read_tensors,
     source_folder,
+    write,
 )
 from hmgan.generators.transfer import TransferGenerator
 from hmgan.generators.unconditional import UnconditionalGenerator
@@ -52,22 +47,19 @@ def save_conditional(
     notes: dict[str, Any],
 ) -> None:
     """Writes a conditional generator; `parts` are the choices of its backbone, class net and modulation."""
-    folder.mkdir(parents=True, exist_ok=True)
     chosen = {name: choice.model_dump() for name, choice in parts.items()}
     config = {"format": CONDITIONAL, **notes, "classes": list(classes), **chosen}
-    tensors = {k: v.detach().cpu().contiguous() for k, v in generator.whole_state().items()}
-    write_atomically(folder / GENERATOR, lambda path: save_file(tensors, path))
-    write_atomically(folder / CONFIG, lambda path: path.write_text(json.dumps(config, indent=1) + "\n"))
+    write(folder, config, {GENERATOR: generator.whole_state()})
 
 
 def load_generator(path: Path | str) -> Loaded:
     """The generator in a folder: a snapshot, a source, or a run directory, whose newest snapshot is taken.
 
-    The name of a registry source will do, too.
+    The name of a source in the registry works, too.
 
     Raises: UserError where there is none.
     """
-    # A folder first: a path drops its leading ./, so a folder of a source's name could not be given otherwise.
+    # A folder first: a path loses its leading ./, so that a folder of a source's name could not be given otherwise.
     named = not Path(path).exists() and str(path) in entries.entries("source")
     folder = source_folder(str(path)) if named else newest_snapshot(Path(path))
     try:
@@ -85,14 +77,12 @@ def load_generator(path: Path | str) -> Loaded:
     classes = config.get("classes")
     if not isinstance(classes, list) or not classes:
         raise UserError(f"{folder / CONFIG}: classes should be a list of names, got {classes!r}")
-    tensors = read_tensors(folder / GENERATOR)
-    source = components.build("backbone", backbone.name, **backbone.options)
+    tensors, source = read_tensors(folder / GENERATOR), component("backbone", backbone)
     # The source first: the modulation takes its normalised weights from it.
     source_state = {k.removeprefix("source."): v for k, v in tensors.items() if k.startswith("source.")}
     load_exactly(source, source_state, folder / GENERATOR)
-    labels = components.build("class-net", class_net.name, len(classes), **class_net.options)
-    heads = components.build("modulation", modulation.name, source, labels.dim, **modulation.options)
-    generator = TransferGenerator(source, labels, heads)
+    labels = component("class-net", class_net, len(classes))
+    generator = TransferGenerator(source, labels, component("modulation", modulation, source, labels.dim))
     load_exactly(generator, tensors, folder / GENERATOR)
     return Loaded(generator.eval(), tuple(classes), config, generator)
 

@@ -21,13 +21,16 @@ from hmgan.config.experiment import Experiment
 from hmgan.config.settings import Choice
 from hmgan.errors import UserError, explain, unknown
 from hmgan.files import sha256_of, write_atomically
+from hmgan.layers.backbone import Backbone
 
 FORMAT = "hmgan-source/1"
 GENERATOR, DISCRIMINATOR, CONFIG = "model.safetensors", "discriminator.safetensors", "config.json"
 
 
 class Source(NamedTuple):
-    backbone: Any  # an nn.Module that keeps the Backbone protocol
+    """A frozen backbone, and the choice and state of its discriminator, where it has one."""
+
+    backbone: Backbone
     discriminator: tuple[Choice, dict[str, Tensor]] | None
     config: dict[str, Any]
     digest: str  # sha256 of model.safetensors
@@ -53,7 +56,7 @@ def load_source(name: str) -> Source:
 
 
 def source_of(experiment: Experiment) -> Source | None:
-    """What an experiment starts from; None for training from scratch. Raises UserError as `load_source` does."""
+    """What an experiment starts from; None for training from scratch. Raises as `load_source` does."""
     return None if experiment.source is None else load_source(experiment.source)
 
 
@@ -61,17 +64,22 @@ def read_source(folder: Path) -> Source:
     """A frozen source with its discriminator's state. Raises UserError if a file is missing or does not fit."""
     config = read_config(folder)
     choice = read_choice(config, "backbone", folder)
-    backbone = components.build("backbone", choice.name, **choice.options)
+    backbone = component("backbone", choice)
     load_exactly(backbone, read_tensors(folder / GENERATOR), folder / GENERATOR)
     discriminator = None
     if "discriminator" in config:
         discriminator = read_choice(config, "discriminator", folder), read_tensors(folder / DISCRIMINATOR)
-    digest = sha256_of(folder / GENERATOR)
     # A backbone with batch statistics keeps those it was trained with.
-    return Source(backbone.eval(), discriminator, config, digest)
+    return Source(backbone.eval(), discriminator, config, sha256_of(folder / GENERATOR))
+
+
+def component(kind: str, choice: Choice, *parts: object) -> Any:
+    """What a choice names, built from its parts and the choice's options."""
+    return components.build(kind, choice.name, *parts, **choice.options)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
+    """The config.json of a source. Raises UserError where there is none."""
     try:
         config = json.loads((folder / CONFIG).read_text())
     except (OSError, json.JSONDecodeError) as error:
@@ -83,7 +91,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def read_choice(config: Mapping[str, Any], part: str, folder: Path) -> Choice:
-    """A component that a config.json names. Raises UserError where it is missing or is none."""
+    """A component that a config.json names. Raises UserError where it is missing or not a component."""
     try:
         return Choice.model_validate(config.get(part))
     except ValidationError as error:
@@ -91,7 +99,7 @@ def read_choice(config: Mapping[str, Any], part: str, folder: Path) -> Choice:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, in float32."""
+    """The tensors of a safetensors file, in float32. Raises UserError where it is not readable."""
     try:
         return {name: tensor.float() for name, tensor in load_file(path).items()}
     except (OSError, SafetensorError) as error:
@@ -99,7 +107,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def load_exactly(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
-    """Loads a state that must name every tensor of the network, each with its shape, and no others."""
+    """Loads a state. Raises UserError unless it names every tensor of the network, with its shape, and no others."""
     own = network.state_dict()
     for name in sorted({*own, *state}):
         if name not in own or name not in state or own[name].shape != state[name].shape:
@@ -115,14 +123,21 @@ def save_source(
     notes: Mapping[str, Any],
     dtype: torch.dtype = torch.float32,
 ) -> None:
-    """Writes a source; config.json last, so that a folder with one is whole."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Writes a source; `notes` go into its config.json."""
     config: dict[str, Any] = {"format": FORMAT, **notes, "backbone": backbone[0].model_dump()}
-    parts = [(GENERATOR, backbone[1])]
+    states = {GENERATOR: backbone[1].state_dict()}
     if discriminator is not None:
         config["discriminator"] = discriminator[0].model_dump()
-        parts.append((DISCRIMINATOR, discriminator[1]))
-    for name, network in parts:
-        tensors = {k: v.detach().to("cpu", dtype).contiguous() for k, v in network.state_dict().items()}
+        states[DISCRIMINATOR] = discriminator[1].state_dict()
+    write(folder, config, states, dtype)
+
+
+def write(
+    folder: Path, config: Mapping[str, Any], states: Mapping[str, dict[str, Tensor]], dtype: torch.dtype | None = None
+) -> None:
+    """Writes states by the names of their files; config.json last, so that a folder with one is whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, state in states.items():
+        tensors = {k: v.detach().to("cpu", dtype).contiguous() for k, v in state.items()}
         write_atomically(folder / name, partial(save_file, tensors))
     write_atomically(folder / CONFIG, lambda path: path.write_text(json.dumps(config, indent=1) + "\n"))

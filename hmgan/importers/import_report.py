@@ -11,6 +11,8 @@ from rich.table import Table
 
 
 class Match(NamedTuple):
+    """A tensor of theirs that became one of ours."""
+
     network: str
     ours: str
     theirs: str
@@ -19,13 +21,15 @@ class Match(NamedTuple):
 
 
 class LeftOut(NamedTuple):
+    """A tensor of theirs that is not used."""
+
     network: str
     theirs: str
     reason: str
 
 
 @dataclass(frozen=True)
-class Report:
+class ImportReport:
     """What became of every tensor of a checkpoint."""
 
     title: str
@@ -36,8 +40,8 @@ class Report:
 
     def text(self) -> str:
         """Every tensor on a line of its own."""
-        lines = [self.title, *(f"note: {note}" for note in self.notes)]
-        lines += ["", f"matched (theirs -> ours): {len(self.matched)}"]
+        lines = [self.title, *(f"note: {note}" for note in self.notes), ""]
+        lines += [f"matched (theirs -> ours): {len(self.matched)}"]
         for m in self.matched:
             lines.append(f"  {m.theirs} -> {m.network} {m.ours} {list(m.shape)}" + (f" ({m.note})" if m.note else ""))
         lines += ["", f"new (ours, nothing of theirs): {len(self.new)}", *(f"  {name}" for name in self.new)]
@@ -48,18 +52,17 @@ class Report:
     def table(self) -> Table:
         """Counts per network."""
         table = Table("network", "matched", "new", "left out")
-        matched = Counter(entry.network for entry in self.matched)
-        left_out = Counter(entry.network for entry in self.left_out)
+        matched, left_out = (Counter(entry.network for entry in entries) for entries in (self.matched, self.left_out))
         new = Counter(name.split()[0] for name in self.new)
         for network in dict.fromkeys((*matched, *new, *left_out)):
             table.add_row(network, str(matched[network]), str(new[network]), str(left_out[network]))
         return table
 
 
-def show(report: Report) -> None:
+def show(report: ImportReport) -> None:
     """Prints the counts and the notes."""
-    console = Console()
-    console.print(report.title, markup=False, highlight=False, soft_wrap=True)
+    console = Console(markup=False, highlight=False)
+    console.print(report.title, soft_wrap=True)
     console.print(report.table())
     for note in report.notes:
-        console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"note: {note}", soft_wrap=True)

@@ -1,26 +1,31 @@
-"""Which tensor of the public StyleGAN1 port becomes which of ours: names, shapes and layouts, no files.
+"""The public StyleGAN1 PyTorch port: what its checkpoints hold, and which tensor becomes which of ours.
 
-The port stores unit-normal weights and multiplies sqrt(2 / fan_in) in at run time, as we do, so that most tensors are
-taken as they are. Its fused up-sampling kernels are laid out for a transposed convolution, ours for a convolution.
-
-Legend: block i works at 4 * 2^i pixels; the port counts the discriminator's layers from the largest picture downwards.
+Its weights are unit-normal and scaled at run time, as ours, but its fused up-sampling kernels are laid out for a
+transposed convolution. Block i works at 4 * 2^i pixels; the discriminator's layers count from the largest picture down.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from hmgan.backbones.stylegan1 import FUSED, FUSED_FROM_PIXELS, NEAREST, block_count
+from hmgan.backbones.stylegan1 import FUSED, NEAREST, block_count, up_gain
 from hmgan.errors import UserError
+from hmgan.importers.import_report import LeftOut
 
+NAME = "the StyleGAN1 PyTorch port"
+OTHER = f"give a checkpoint of {NAME}, whole and unchanged"
+AVERAGED, RAW, DISCRIMINATOR = "g_running", "generator", "discriminator"
 CONST = "generator.progression.0.conv1.input"
 LOGIT = "linear.linear.weight_orig"
 BLUR = re.compile(r"(?:generator\.)?progression\.\d\.conv[12]\.\d\.weight(?:_flip)?")
+LAYER = re.compile(r"(?:generator\.)?(progression|to_rgb|from_rgb)\.(\d)\.")
 
 
 class Layout(NamedTuple):
@@ -33,11 +38,7 @@ class Layout(NamedTuple):
 
 SAME = Layout("", lambda ours: ours, lambda tensor: tensor)
 PER_CHANNEL = Layout("flattened", lambda ours: (1, *ours, 1, 1), torch.flatten)
-FUSED_UP = Layout(
-    "transposed and flipped",
-    lambda ours: (ours[1], ours[0], *ours[2:]),
-    lambda kernel: kernel.transpose(0, 1).flip(2, 3),
-)
+FUSED_UP = Layout("transposed and flipped", lambda o: (o[1], o[0], *o[2:]), lambda k: k.transpose(0, 1).flip(2, 3))
 
 
 class Pair(NamedTuple):
@@ -55,12 +56,25 @@ class Pair(NamedTuple):
         return (self.layout.change(tensor.float()) * self.scale).contiguous()
 
 
-class Plan(NamedTuple):
+class NetworkPlan(NamedTuple):
     """How one network of the port becomes a component of ours."""
 
+    network: str  # "generator" or "discriminator"
+    theirs: PortNetwork
     options: dict[str, Any]
-    pairs: tuple[Pair, ...]
+    pairs: list[Pair]
     reason: Callable[[str], str]  # why a tensor that no pair names is left out
+    component: str = "stylegan1"
+
+
+class PortCheckpoint(NamedTuple):
+    """What is taken from a file, and what is not."""
+
+    plans: list[NetworkPlan]
+    resolution: int
+    weights: str  # the generator's key in the file
+    notes: tuple[str, ...]
+    unused: list[LeftOut]
 
 
 class PortNetwork(NamedTuple):
@@ -71,20 +85,25 @@ class PortNetwork(NamedTuple):
     tensors: Mapping[str, Tensor]
 
     def full_name(self, name: str) -> str:
+        """With the network's key, where it has one."""
         return f"{self.label}/{name}" if self.label else name
 
-    def shape(self, name: str, dims: int) -> tuple[int, ...]:
-        shape = tuple(self.get(name).shape)
-        if len(shape) != dims or min(shape) < 1:
-            raise UserError(
-                f"{self.where}: {self.full_name(name)} should have {dims} dimensions, got shape {shape}; {OTHER}"
-            )
-        return shape
+    def refused(self, name: str, problem: str, advice: str = OTHER) -> UserError:
+        """What to raise where a tensor should be something else."""
+        return UserError(f"{self.where}: {self.full_name(name)} should {problem}; {advice}")
 
     def get(self, name: str) -> Tensor:
+        """The tensor of that name."""
         if name not in self.tensors:
-            raise UserError(f"{self.where}: {self.full_name(name)} should be in the file, got nothing; {OTHER}")
+            raise self.refused(name, "be in the file, got nothing")
         return self.tensors[name]
+
+    def shape(self, name: str, dims: int) -> tuple[int, ...]:
+        """The shape of a tensor, which must have that many dimensions."""
+        shape = tuple(self.get(name).shape)
+        if len(shape) != dims or min(shape) < 1:
+            raise self.refused(name, f"have {dims} dimensions, got shape {shape}")
+        return shape
 
     def indices(self, pattern: str) -> list[int]:
         """The numbers that the pattern's one group takes among the names, sorted."""
@@ -92,116 +111,163 @@ class PortNetwork(NamedTuple):
         return sorted({int(match[1]) for match in found if match})
 
 
-OTHER = "give a checkpoint of the StyleGAN1 PyTorch port, whole and unchanged"
+def read(path: Path, content: Mapping[str, Any], resolution: int | None, stddev_group: int) -> PortCheckpoint:
+    """How the dictionary in a file is converted at a resolution, its highest where None.
+
+    Raises: UserError unless it holds a generator of the port that has this output, in plain tensors.
+    """
+    networks, unused = split_networks(path, content)
+    generator, discriminator = networks["generator"], networks.get("discriminator")
+    known = generator.indices(r"generator\.to_rgb\.([0-8])\.conv\.weight_orig")
+    sizes = [4 << i for i in known]
+    if not sizes:
+        raise UserError(f"{generator.where} should hold a to-RGB layer, got none; {OTHER}")
+    if resolution is not None and resolution not in sizes:
+        choices = ", ".join(map(str, sizes))
+        raise UserError(f"{generator.where} has no output of {resolution} px; choose --resolution among {choices}")
+    size = resolution or sizes[-1]
+    plans = [plan_generator(generator, size)]
+    if discriminator is not None:
+        plans.append(plan_discriminator(discriminator, size, stddev_group))
+    notes = [] if discriminator else ["no discriminator in the file; training will begin with a new one"]
+    # The port's to-RGB biases start at zero: one that has left it is of a resolution that training has come to.
+    trained = [4 << i for i in known if bool(generator.get(f"generator.to_rgb.{i}.conv.bias").any())]
+    if trained and size not in trained:
+        notes.append(f"the to-RGB layer at {size} px looks untrained; consider --resolution {trained[-1]}")
+    return PortCheckpoint(plans, size, generator.label or "bare state dict", tuple(notes), unused)
 
 
-def resolutions(generator: PortNetwork) -> list[int]:
-    """The output sizes that the file has a to-RGB layer for."""
-    return [4 << i for i in generator.indices(r"generator\.to_rgb\.([0-8])\.conv\.weight_orig")]
+def split_networks(path: Path, content: Mapping[str, Any]) -> tuple[dict[str, PortNetwork], list[LeftOut]]:
+    """The generator, the discriminator where there is one, and what else the file holds."""
+    if not {AVERAGED, RAW} & content.keys() and any(isinstance(value, Tensor) for value in content.values()):
+        content = {"": content}  # one network's tensors, not a dictionary of networks
+    parts = {key: _strip(value) for key, value in content.items() if isinstance(value, Mapping)}
+    picked = {"generator": _chosen_generator(path, parts, content)}
+    if DISCRIMINATOR in parts:
+        picked["discriminator"] = DISCRIMINATOR
+    networks = {name: PortNetwork(str(path), key, parts[key]) for name, key in picked.items()}
+    for network in networks.values():
+        _check_plain(network)
+    rest = {key: value for key, value in content.items() if key not in picked.values()}
+    return networks, [entry for key, value in rest.items() for entry in _left_out(key, value)]
 
 
-def trained_resolutions(generator: PortNetwork) -> list[int]:
-    """Those whose to-RGB bias left zero, where the port starts it: training has come that far."""
-    names = {size: f"generator.to_rgb.{block_count(size) - 1}.conv.bias" for size in resolutions(generator)}
-    return [size for size, name in names.items() if bool(generator.get(name).any())]
+def _chosen_generator(path: Path, parts: Mapping[str, Any], content: Mapping[str, Any]) -> str:
+    """The key of the generator to take. Raises UserError where there is none."""
+    chosen = next((key for key in (AVERAGED, RAW, "") if key in parts), None)
+    if chosen is None:
+        keys = ", ".join(sorted(content)[:6]) or "nothing"
+        raise UserError(f"{path} should have {AVERAGED!r} or {RAW!r}, got {keys}; {OTHER}")
+    if CONST not in parts[chosen]:
+        got = "a discriminator" if LOGIT in parts[chosen] else f"{len(parts[chosen])} others"
+        raise UserError(f"{path}: {chosen or 'the file'} should hold {CONST}, got {got}; {OTHER}")
+    return chosen
 
 
-def plan_generator(port: PortNetwork, resolution: int) -> Plan:
+def _left_out(key: str, value: Any) -> list[LeftOut]:
+    """A part that is not used; the raw generator is one only beside its moving average."""
+    if key == RAW and isinstance(value, Mapping):
+        reason = f"raw weights; {AVERAGED} is used"
+        return [LeftOut("raw generator", f"{key}/{name}", reason) for name in _strip(value)]
+    return [LeftOut(key, key, f"no network of the port, {_count(value)} tensors")]
+
+
+def _strip(state: Mapping[Any, Any]) -> dict[str, Any]:
+    """Without the prefix that DataParallel puts before every name."""
+    return {str(key).removeprefix("module."): value for key, value in state.items()}
+
+
+def _check_plain(port: PortNetwork) -> None:
+    """Raises UserError unless every value is a dense floating-point tensor with memory of its own."""
+    for name, value in port.tensors.items():
+        dense = isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"
+        # A tensor can claim more numbers than its file holds; copying one would fill the memory.
+        if dense and value.is_floating_point() and value.nbytes <= value.untyped_storage().nbytes():
+            continue
+        got = f"{value.dtype} {tuple(value.shape)}" if dense else f"a {type(value).__name__}"
+        raise port.refused(name, f"be a floating-point tensor, got {got}")
+
+
+def _count(value: Any) -> int:
+    """Tensors anywhere in nested dictionaries and lists."""
+    if isinstance(value, Mapping):
+        return sum(map(_count, value.values()))
+    return sum(map(_count, value)) if isinstance(value, list | tuple) else int(isinstance(value, Tensor))
+
+
+def plan_generator(port: PortNetwork, resolution: int) -> NetworkPlan:
     """The generator up to `resolution`. Raises UserError where a tensor that decides a width is missing."""
     blocks = block_count(resolution)
     widths = [port.shape(f"generator.progression.{i}.conv2.conv.weight_orig", 4)[0] for i in range(blocks)]
     layers = len(port.indices(r"style\.(\d{1,3})\.linear\.weight_orig"))
     pairs = [pair for i in range(layers) for pair in _layer(f"mapping.{2 * i + 1}", f"style.{2 * i + 1}.linear")]
     for i in range(blocks):
-        theirs = f"generator.progression.{i}"
+        ours, theirs = f"blocks.{i}", f"generator.progression.{i}"
         pairs += _up_layer(port, i) if i else [Pair("blocks.0.const", CONST)]
-        pairs += _layer(f"blocks.{i}.conv2", f"{theirs}.conv2.conv")
+        pairs += _layer(f"{ours}.conv2", f"{theirs}.conv2.conv")
         for n in (1, 2):
-            pairs.append(Pair(f"blocks.{i}.noise{n}.weight", f"{theirs}.noise{n}.weight_orig", PER_CHANNEL))
-            pairs += _layer(f"blocks.{i}.norm{n}.style", f"{theirs}.adain{n}.style.linear")
+            pairs.append(Pair(f"{ours}.noise{n}.weight", f"{theirs}.noise{n}.weight_orig", PER_CHANNEL))
+            pairs += _layer(f"{ours}.norm{n}.style", f"{theirs}.adain{n}.style.linear")
     pairs += _layer("to_rgb", f"generator.to_rgb.{blocks - 1}.conv")
-
-    def reason(name: str) -> str:
-        match = re.match(r"generator\.(progression|to_rgb)\.(\d)\.", name)
-        if not match:
-            return "no layer of this architecture"
-        if int(match[2]) >= blocks:
-            return f"above {resolution} px"
-        return f"to-RGB below {resolution} px" if match[1] == "to_rgb" else "no layer of this architecture"
-
     z_dim = port.shape("style.1.linear.weight_orig", 2)[1]
     options = {"resolution": resolution, "channels": widths, "z_dim": z_dim, "mapping_layers": layers}
-    return Plan(options, tuple(pairs), reason)
+    return NetworkPlan("generator", port, options, pairs, partial(_reason, port, resolution, range(blocks, 10)))
 
 
-def plan_discriminator(port: PortNetwork, resolution: int, stddev_group: int) -> Plan:
+def plan_discriminator(port: PortNetwork, resolution: int, stddev_group: int) -> NetworkPlan:
     """The discriminator from `resolution` down. Raises UserError if the file's is for smaller pictures only."""
     blocks = block_count(resolution)
     layers = max(port.indices(r"progression\.(\d)\.conv1\.0\.conv\.weight_orig"), default=-1) + 1
     first = layers - blocks
     if first < 0:
         got = f"one that reads {4 << (layers - 1)} px" if layers else "none of its layers"
-        raise UserError(
-            f"{port.where}: the discriminator should read {resolution} px, got {got}; choose a lower --resolution"
-        )
+        problem = f"the discriminator should read {resolution} px, got {got}"
+        raise UserError(f"{port.where}: {problem}; choose a lower --resolution")
     activation = f"from_rgb.{first}.0.conv.weight_orig" in port.tensors
     from_rgb = f"from_rgb.{first}.0.conv" if activation else f"from_rgb.{first}.conv"
     widths = [port.shape(f"{from_rgb}.weight_orig", 4)[0]]
     pairs = _layer("from_rgb", from_rgb)
     for i in range(blocks - 1):
-        theirs = f"progression.{first + i}"
+        ours, theirs = f"blocks.{i}", f"progression.{first + i}"
         widths.append(port.shape(f"{theirs}.conv1.0.conv.weight_orig", 4)[0])
-        pairs += _layer(f"blocks.{i}.conv1", f"{theirs}.conv1.0.conv")
+        pairs += _layer(f"{ours}.conv1", f"{theirs}.conv1.0.conv")
         # Convolving and averaging 2x2 pixels is the fused kernel, so that both kinds of layer have the same weights.
         fused = f"{theirs}.conv2.1.weight" in port.tensors
-        pairs += (
-            _fused(f"blocks.{i}.conv2", f"{theirs}.conv2.1")
-            if fused
-            else _layer(f"blocks.{i}.conv2", f"{theirs}.conv2.1.conv")
-        )
+        conv2 = (f"{theirs}.conv2.1", "weight") if fused else (f"{theirs}.conv2.1.conv",)
+        pairs += _layer(f"{ours}.conv2", *conv2)
     pairs += _layer("conv1", f"progression.{layers - 1}.conv1.0.conv")
     pairs += _layer("conv2", f"progression.{layers - 1}.conv2.0.conv")
     pairs += _layer("head", "linear.linear")
-
-    def reason(name: str) -> str:
-        match = re.match(r"(progression|from_rgb)\.(\d)\.", name)
-        if not match:
-            return "no layer of this architecture"
-        if int(match[2]) < first:
-            return f"above {resolution} px"
-        return f"from-RGB below {resolution} px" if match[1] == "from_rgb" else "no layer of this architecture"
-
-    options = {"resolution": resolution, "channels": widths[::-1], "rgb_activation": activation}
-    return Plan({**options, "stddev_group": stddev_group}, tuple(pairs), reason)
+    options: dict[str, Any] = {"resolution": resolution, "channels": widths[::-1], "rgb_activation": activation}
+    options["stddev_group"] = stddev_group
+    return NetworkPlan("discriminator", port, options, pairs, partial(_reason, port, resolution, range(first)))
 
 
-def check_blur(port: PortNetwork, name: str) -> bool:
-    """Whether `name` is a blur buffer. Raises UserError if it is one with another kernel than [1, 2, 1]'s."""
-    kernel = port.tensors[name]
-    if not BLUR.fullmatch(name) or kernel.ndim != 4 or kernel.shape[1:] != (1, 3, 3):
-        return False
-    taps = torch.tensor([1.0, 2.0, 1.0])
-    if not torch.allclose(kernel.float(), (torch.outer(taps, taps) / 16).expand(kernel.shape), atol=1e-3):
-        raise UserError(f"{port.where}: {port.full_name(name)} should blur by [1, 2, 1], got another kernel; {OTHER}")
-    return True
-
-
-def _layer(ours: str, theirs: str) -> list[Pair]:
-    return [Pair(f"{ours}.weight", f"{theirs}.weight_orig"), Pair(f"{ours}.bias", f"{theirs}.bias")]
-
-
-def _fused(ours: str, theirs: str) -> list[Pair]:
-    return [Pair(f"{ours}.weight", f"{theirs}.weight"), Pair(f"{ours}.bias", f"{theirs}.bias")]
+def _layer(ours: str, theirs: str, weight: str = "weight_orig") -> list[Pair]:
+    return [Pair(f"{ours}.weight", f"{theirs}.{weight}"), Pair(f"{ours}.bias", f"{theirs}.bias")]
 
 
 def _up_layer(port: PortNetwork, block: int) -> list[Pair]:
-    """The convolution that doubles the resolution, from either of the port's kinds.
-
-    The port can be built without fused layers; then a block that is fused here takes weights four times as large.
-    """
+    """The convolution that doubles the resolution. Where only ours is fused, its weights are four times as large."""
     ours, theirs = f"blocks.{block}.conv1", f"generator.progression.{block}.conv1"
-    own_gain = FUSED if 4 << block >= FUSED_FROM_PIXELS else NEAREST
-    fused = f"{theirs}.0.weight" in port.tensors
-    weight, bias = _fused(ours, f"{theirs}.0") if fused else _layer(ours, f"{theirs}.1.conv")
-    layout, gain = (FUSED_UP, FUSED) if fused else (SAME, NEAREST)
-    return [weight._replace(layout=layout, scale=gain / own_gain), bias]
+    if f"{theirs}.0.weight" in port.tensors:
+        (weight, bias), layout, gain = _layer(ours, f"{theirs}.0", "weight"), FUSED_UP, FUSED
+    else:
+        (weight, bias), layout, gain = _layer(ours, f"{theirs}.1.conv"), SAME, NEAREST
+    return [weight._replace(layout=layout, scale=gain / up_gain(block)), bias]
+
+
+def _reason(port: PortNetwork, resolution: int, above: range, name: str) -> str:
+    """Why a tensor is left out. Raises UserError for a blur buffer with another kernel than [1, 2, 1]'s."""
+    kernel = port.tensors[name]
+    if BLUR.fullmatch(name) and kernel.ndim == 4 and kernel.shape[1:] == (1, 3, 3):
+        taps = torch.tensor([1.0, 2.0, 1.0])
+        if not torch.allclose(kernel.float(), (torch.outer(taps, taps) / 16).expand(kernel.shape), atol=1e-3):
+            raise port.refused(name, "blur by [1, 2, 1], got another kernel")
+        return "constant"
+    match = LAYER.match(name)
+    if match and int(match[2]) in above:
+        return f"above {resolution} px"
+    if match and match[1] != "progression":
+        return f"{match[1].replace('_rgb', '-RGB')} below {resolution} px"
+    return "no layer of this architecture"

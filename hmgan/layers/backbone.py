@@ -2,41 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
+from hmgan.layers.conditional_norm import SiteConditionalNorm
 from hmgan.layers.edits import SOURCE, Edits
-from hmgan.types import GenOut, Latents, Site
+from hmgan.layers.sites import SiteAdaIN, WeightSite
+from hmgan.types import GenOut, Latents
+
+NormSite = SiteAdaIN | SiteConditionalNorm
 
 
-class ConvSite(Protocol):
-    def site(self) -> Site: ...
-
-
-class NormSite(Protocol):
-    channels: int
-
-    @property
-    def style(self) -> Callable[[Tensor], Tensor]: ...  # w [N, W] -> scale and shift [N, 2 C]
-
-
-class Backbone(Protocol):
+class Backbone(nn.Module, ABC):
     """A generator with named sites. Without edits it is the source, exactly."""
 
     resolution: int
-    batch_statistics: bool  # whether samples of a batch depend on each other while it trains
-    label_dim: int  # numbers of a class that its mapping takes beside z; usually none
+    widths: tuple[int, ...]  # channels per block, 4 px first
+    batch_statistics = False  # whether samples of a batch depend on each other while it trains
+    label_dim = 0  # numbers of a class that its mapping takes beside z
 
-    def sites(self) -> Mapping[str, ConvSite]: ...
-    def norms(self) -> Mapping[str, NormSite]: ...
-    def compilable(self) -> Sequence[nn.Module]: ...  # parts whose shapes a batch's classes leave alone
-    # What each class of a conditional source adds to a norm's scale and shift, [K, C] each; empty without classes.
-    def old_classes(self) -> Mapping[str, tuple[Tensor, Tensor]]: ...
-    def latents(self, keys: Sequence[int], mixing: float = 0.0) -> Latents: ...
-    def styles(self, latents: Latents, truncation: float = 1.0) -> list[Tensor]: ...
-    def style_samples(self) -> Tensor: ...
-    def mean_style(self) -> Tensor: ...
-    def synthesise(self, styles: Sequence[Tensor], noise: Sequence[Tensor], edits: Edits = SOURCE) -> GenOut: ...
-    def __call__(self, latents: Latents, edits: Edits = SOURCE, truncation: float = 1.0) -> GenOut: ...
+    def sites(self) -> Mapping[str, WeightSite]:
+        """The layers whose weights a modulation may edit, by name."""
+        return {m.name: m for m in self.modules() if isinstance(m, WeightSite)}
+
+    def norms(self) -> Mapping[str, NormSite]:
+        """The normalisations whose scale and shift a modulation may edit, by name."""
+        return {m.name: m for m in self.modules() if isinstance(m, NormSite)}
+
+    def compilable(self) -> Sequence[nn.Module]:
+        """The parts whose shapes do not depend on the classes in a batch."""
+        return []
+
+    def old_classes(self) -> Mapping[str, tuple[Tensor, Tensor]]:
+        """What each class of a conditional source adds to a norm's scale and shift, [K, C] each, by the edit's name."""
+        return {}
+
+    @abstractmethod
+    def latents(self, keys: Sequence[int], mixing: float = 0.0) -> Latents:
+        """One image's randomness per key; with probability `mixing` it has a second style."""
+
+    @abstractmethod
+    def styles(self, latents: Latents, truncation: float = 1.0) -> list[Tensor]:
+        """What each block is given, [B, W] each, pulled towards the mean where `truncation` is below 1."""
+
+    @abstractmethod
+    def style_samples(self) -> Tensor:
+        """[samples, W], the styles of fixed draws."""
+
+    def mean_style(self) -> Tensor:
+        """[W], the mean of the styles of fixed draws."""
+        return self.style_samples().mean(0)
+
+    @abstractmethod
+    def synthesise(self, styles: Sequence[Tensor], noise: Sequence[Tensor], edits: Edits = SOURCE) -> GenOut:
+        """Images, and every block's output."""
+
+    def forward(self, latents: Latents, edits: Edits = SOURCE, truncation: float = 1.0) -> GenOut:
+        return self.synthesise(self.styles(latents, truncation), latents.noise, edits)

@@ -1,7 +1,4 @@
-"""Class-conditional batch normalisation, as BigGAN has it: scale and shift from a class embedding and a part of z.
-
-Legend: B batch, N samples, K old classes, E embedding width, W style width (E and z's part), C channels, H/W pixels.
-"""
+"""Class-conditional batch norm, as in BigGAN. B batch, N samples, E embedding width, W style width, C channels."""
 
 from __future__ import annotations
 
@@ -17,8 +14,8 @@ from hmgan.layers.spectral import normalised
 class SiteConditionalNorm(nn.Module):
     """Scale 1 + P(c) + Z(z) and shift P'(c) + Z'(z) of a batch norm, linear in the style w = (embedding, part of z).
 
-    Two things may be edited: the class's part alone, under the name `class_name`, and then the whole, under `name`.
-    In training the statistics are the batch's, so samples depend on each other; in evaluation those of the training.
+    Two things may be edited: the class's part alone, under `class_name`, and then the whole, under `name`. The
+    statistics are the batch's in training, so that samples depend on each other, and the kept ones in evaluation.
 
     Shapes: x [B, C, H, W], w [B, W] -> [B, C, H, W].
     """
@@ -36,7 +33,7 @@ class SiteConditionalNorm(nn.Module):
         self.register_buffer("var_C", torch.ones(channels))
 
     def matrices(self) -> tuple[Tensor, Tensor]:
-        """Of the scale and of the shift, [C, W] each, spectrally normalised."""
+        """The spectrally normalised matrices of the scale and of the shift, [C, W] each."""
         return normalised(self.scale), normalised(self.shift)
 
     def class_part(self, embedding_NE: Tensor) -> tuple[Tensor, Tensor]:
@@ -55,7 +52,7 @@ class SiteConditionalNorm(nn.Module):
         edit = edits.styles.get(self.name)
         if edit is not None:
             scale_BC, shift_BC = edit.style(scale_BC, shift_BC, edits.counts)
-        normal = self._normalise(widened(x))
+        normal = F.batch_norm(widened(x), self.mean_C, self.var_C, None, None, self.training, 0.1, 1e-5)
         return torch.addcmul(shift_BC[..., None, None], normal, scale_BC[..., None, None]).to(x.dtype)
 
     def _style(self, w_BW: Tensor, edits: Edits) -> tuple[Tensor, Tensor]:
@@ -66,10 +63,5 @@ class SiteConditionalNorm(nn.Module):
         old_BE, z_BZ = w_BW.split([self.embedding, w_BW.shape[1] - self.embedding], 1)
         of_scale_BC, of_shift_BC = (old_BE @ matrix[:, : self.embedding].T for matrix in (scale_CW, shift_CW))
         scale_BC, shift_BC = edit.style(of_scale_BC, of_shift_BC, edits.counts)
-        return (
-            1 + scale_BC + z_BZ @ scale_CW[:, self.embedding :].T,
-            shift_BC + z_BZ @ shift_CW[:, self.embedding :].T,
-        )
-
-    def _normalise(self, x: Tensor) -> Tensor:
-        return F.batch_norm(x, self.mean_C, self.var_C, None, None, self.training, 0.1, 1e-5)
+        of_z_BC, shift_of_z_BC = (z_BZ @ matrix[:, self.embedding :].T for matrix in (scale_CW, shift_CW))
+        return 1 + scale_BC + of_z_BC, shift_BC + shift_of_z_BC

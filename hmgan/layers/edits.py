@@ -1,7 +1,4 @@
-"""What a modulation hands to the source: one edit per site, one row per distinct class in the batch.
-
-Legend: R rows (distinct classes), B batch, O/I channels out and in, k kernel size, H/W pixels.
-"""
+"""What a modulation hands to the source. R rows (distinct classes), B batch, O/I channels out and in, k kernel size."""
 
 from __future__ import annotations
 
@@ -17,25 +14,23 @@ class WeightEdit(Protocol):
     """Replaces a convolution's weight and bias, a row per class."""
 
     def weights(self, weight_OIkk: Tensor, bias_O: Tensor) -> tuple[Tensor, Tensor]:
-        """The site's own weight, without its gain, and bias -> weights [R, O, I, k, k] and biases [R, O]."""
+        """The site's weight without its gain [O, I, k, k], and bias [O] -> as they act, [R, O, I, k, k] and [R, O]."""
 
 
 class StyleEdit(Protocol):
     """Changes the scale and shift of a normalisation, a row per class."""
 
-    def style(self, scale_BC: Tensor, shift_BC: Tensor, counts: tuple[int, ...]) -> tuple[Tensor, Tensor]: ...
+    def style(self, scale_BC: Tensor, shift_BC: Tensor, counts: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """The norm's own scale and shift -> the edited ones, [B, C] each."""
 
 
 @dataclass(frozen=True)
 class Edits:
-    """R rows of edits; for a batch sorted by row, `counts[r]` consecutive samples belong to row r.
-
-    The empty instance is the source itself.
-    """
+    """R rows of edits: of a batch sorted by row, `counts[r]` consecutive samples belong to row r. None: the source."""
 
     weights: Mapping[str, WeightEdit] = field(default_factory=dict)
     styles: Mapping[str, StyleEdit] = field(default_factory=dict)
-    label_RL: Tensor | None = None  # what the mapping takes of a class, beside z
+    label_RL: Tensor | None = None  # of a class, what the mapping takes beside z
     rows: int = 0
     counts: tuple[int, ...] = ()
 
@@ -54,13 +49,12 @@ class AdaFM:
 
     def weights(self, weight_OIkk: Tensor, bias_O: Tensor) -> tuple[Tensor, Tensor]:
         taps = (..., *[None] * (self.normal_OIkk.dim() - 2))
-        weight = torch.addcmul(self.shift_ROI[taps], self.scale_ROI[taps], self.normal_OIkk)
-        return weight, bias_O + self.bias_RO
+        return torch.addcmul(self.shift_ROI[taps], self.scale_ROI[taps], self.normal_OIkk), bias_O + self.bias_RO
 
 
 @dataclass(frozen=True)
 class LiveAdaFM:
-    """AdaFM of a weight that trains: normalised here, at every use."""
+    """AdaFM of a weight that trains, and so is normalised at every use."""
 
     epsilon: float
     scale_ROI: Tensor
@@ -82,18 +76,6 @@ def kernel_statistics(weight: Tensor, axes: tuple[int, ...] = (2, 3)) -> tuple[T
 
 
 @dataclass(frozen=True)
-class AdaIN:
-    """h' = (1 + g_v) * h + t_v per channel, folded into the scale and shift that make h."""
-
-    scale_RC: Tensor
-    shift_RC: Tensor
-
-    def style(self, scale_BC: Tensor, shift_BC: Tensor, counts: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        factor_BC, extra_BC = (per_sample(x, counts) for x in (1 + self.scale_RC, self.shift_RC))
-        return factor_BC * scale_BC, torch.addcmul(extra_BC, factor_BC, shift_BC)
-
-
-@dataclass(frozen=True)
 class ClassStyle:
     """The class's scale and shift in place of the style's."""
 
@@ -102,6 +84,21 @@ class ClassStyle:
 
     def style(self, scale_BC: Tensor, shift_BC: Tensor, counts: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         return per_sample(self.scale_RC, counts), per_sample(self.shift_RC, counts)
+
+
+class AdaIN(ClassStyle):
+    """h' = (1 + g_v) * h + t_v per channel, folded into the scale and shift that make h."""
+
+    def style(self, scale_BC: Tensor, shift_BC: Tensor, counts: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        factor_BC, extra_BC = (per_sample(x, counts) for x in (1 + self.scale_RC, self.shift_RC))
+        return factor_BC * scale_BC, torch.addcmul(extra_BC, factor_BC, shift_BC)
+
+
+class StyleOffset(ClassStyle):
+    """What a class adds to the style's own scale and shift."""
+
+    def style(self, scale_BC: Tensor, shift_BC: Tensor, counts: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        return scale_BC + per_sample(self.scale_RC, counts), shift_BC + per_sample(self.shift_RC, counts)
 
 
 def per_sample(rows: Tensor, counts: tuple[int, ...]) -> Tensor:

@@ -17,12 +17,12 @@ LEAK = 0.2
 
 
 def he_gain(fan_in: int) -> float:
-    """s(k) = sqrt(2 / k), multiplied into unit-normal weights at run time (Karras et al. 2018, section 4.1)."""
+    """s(k) = sqrt(2 / k), which multiplies unit-normal weights at run time (Karras et al. 2018, section 4.1)."""
     return math.sqrt(2.0 / fan_in)
 
 
 class _LeakyReLU(torch.autograd.Function):
-    """Keeps its result for the backward, which the next layer keeps anyway, and not its input as well."""
+    """Keeps its result for the backward, as the next layer does anyway, and not its input as well."""
 
     generate_vmap_rule = True
 
@@ -41,7 +41,7 @@ class _LeakyReLU(torch.autograd.Function):
 
 
 def leaky_relu(x: Tensor) -> Tensor:
-    # A compiler chooses by itself what to keep.
+    """x, or x / 5 below zero. Keeps its result for the backward; a compiler chooses by itself what to keep."""
     return F.leaky_relu(x, LEAK) if torch.compiler.is_compiling() else _LeakyReLU.apply(x)
 
 
@@ -66,7 +66,7 @@ class _LeakyReLUBySign(torch.autograd.Function):
 
 
 def leaky_relu_by_sign(x: Tensor) -> Tensor:
-    """`leaky_relu` for where the next layer does not keep its input: a quarter of the memory, a little slower."""
+    """`leaky_relu` where the next layer does not keep its input: a quarter of the memory, and a little slower."""
     return _LeakyReLUBySign.apply(x)[0]
 
 
@@ -80,8 +80,8 @@ class EqualLinear(nn.Module):
         self.gain = he_gain(inputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        # Scale the activations, not the weight: the weight is often the far larger tensor.
-        with unrounded(x):  # mapping, styles, class network, logits: small, and all else hangs on them
+        # Scales the activations: the weight is often the far larger tensor.
+        with unrounded(x):  # mapping, styles, class network, logits: small, and all else depends on them
             return F.linear(widened(x) * self.gain, self.weight, self.bias)
 
 
@@ -96,21 +96,22 @@ Way = Callable[[Tensor, Tensor], Tensor]
 
 
 def by_convolution(x: Tensor, kernel: Tensor) -> Tensor:
+    """Blurs every channel of x [B, C, H, W] by the kernel [1, 1, 3, 3]."""
     channels = x.shape[1]
     return F.conv2d(x, kernel.expand(channels, 1, 3, 3), padding=1, groups=channels)
 
 
 def by_shifts(x: Tensor, kernel: Tensor) -> Tensor:
-    """The same, for a compiler to make one kernel of: by channel, a convolution reaches an eighth of a GPU's speed."""
-    wide = F.pad(widened(x), (1, 1, 1, 1))  # a convolution too sums in float32, and rounds once
+    """The same, once compiled into one kernel: a depthwise convolution reaches an eighth of a GPU's speed."""
+    wide = F.pad(widened(x), (1, 1, 1, 1))  # as a convolution does: sum in float32, and round once
     rows = wide[..., :-2, :] + 2 * wide[..., 1:-1, :] + wide[..., 2:, :]
     return ((rows[..., :-2] + 2 * rows[..., 1:-1] + rows[..., 2:]) / 16).to(x.dtype)
 
 
 class _Blur(torch.autograd.Function):
-    """A blur by a symmetric kernel is its own transpose, so its gradient is the same blur, to any order.
+    """A blur by a symmetric kernel is its own transpose, so that its gradient is the same blur, to any order.
 
-    Without this, the second derivative that R1 takes runs one convolution per channel.
+    Otherwise R1's second derivative would run one convolution per channel.
     """
 
     generate_vmap_rule = True
@@ -153,7 +154,7 @@ def four_shifts(weight: Tensor, scale: float = 1.0, flip: bool = False) -> Tenso
     k = weight.shape[-1]
     taps = F.pad(torch.eye(k * k, device=weight.device, dtype=weight.dtype).view(-1, k, k), (1, 1, 1, 1))
     shifts = scale * (taps[:, 1:, 1:] + taps[:, :-1, 1:] + taps[:, 1:, :-1] + taps[:, :-1, :-1]).flatten(1)
-    # One product with the shifts of every single tap: ten times faster on CPU than shifting the kernels themselves.
+    # One product with the shifts of every tap: ten times faster on CPU than shifting the kernels.
     with unrounded(weight):
         return (weight.flatten(-2) @ (shifts.flip(0) if flip else shifts)).unflatten(-1, (k + 1, k + 1))
 
@@ -163,9 +164,9 @@ _shared: dict[tuple[nn.Module, bool], Tensor] | None = None  # effective kernels
 
 @contextmanager
 def shared_kernels() -> Iterator[None]:
-    """Inside, each equalised convolution makes its effective kernel once, for all passes whose backward is one.
+    """Each equalised convolution makes its effective kernel once, for all passes that share a backward.
 
-    Four passes of D that each keep their own hold 0.4 GiB more at 512 channels. Weights must not change inside.
+    Four passes of D with kernels of their own hold 0.4 GiB more at 512 channels. Weights must not change inside.
     """
     global _shared
     before, _shared = _shared, {}
@@ -183,28 +184,22 @@ class EqualConv2d(nn.Module):
         self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))
         self.bias = nn.Parameter(torch.zeros(outputs))
         self.gain = he_gain(inputs * kernel * kernel)
-        self.padding = padding
-        self.down = down
+        self.padding, self.down = padding, down
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self._kernel(), self.bias, stride=2 if self.down else 1, padding=self.padding)
-
-    def _kernel(self) -> Tensor:
-        """As it acts; `shared_kernels` says for how long it stands."""
-        if _shared is None:
-            return self._effective_weight()
-        # One made without a graph has no gradient to give to a pass that wants one.
-        key = (self, torch.is_grad_enabled())
-        if key not in _shared:
-            _shared[key] = self._effective_weight()
-        return _shared[key]
+        # A kernel made without a graph has no gradient for a pass that needs one.
+        key: tuple[nn.Module, bool] = (self, torch.is_grad_enabled())
+        kernels = {} if _shared is None else _shared
+        if key not in kernels:
+            kernels[key] = self._effective_weight()
+        return F.conv2d(x, kernels[key], self.bias, stride=2 if self.down else 1, padding=self.padding)
 
     def _effective_weight(self) -> Tensor:
         return four_shifts(self.weight, self.gain / 4) if self.down else self.weight * self.gain
 
 
 def instance_norm(x: Tensor, scale_BC: Tensor, shift_BC: Tensor, epsilon: float = 1e-5) -> Tensor:
-    """scale * (x - mean) / sqrt(var + epsilon) + shift, statistics per sample and channel, variance biased."""
-    # A batch norm whose channels are all samples' channels: one fused kernel, three times faster on CPU.
+    """(x - mean) / sqrt(var + epsilon) * scale + shift, statistics per sample and channel, variance biased."""
+    # As a batch norm whose channels are all samples' channels: one fused kernel, three times faster on CPU.
     flat = x.flatten(0, 1)[None]
     return F.batch_norm(flat, None, None, scale_BC.flatten(), shift_BC.flatten(), True, 0.0, epsilon).view_as(x)

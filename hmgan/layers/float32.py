@@ -1,8 +1,8 @@
 """What stays in float32 where networks compute in bfloat16, and how exact float32 products are on a GPU.
 
-bfloat16 has 8 significant bits. Convolutions and activations live with that; not so statistics, styles, the tables that
-edit weights, images, logits, embeddings and losses. Weights are made in float32, edited or scaled, and rounded once, by
-the convolution that takes them.
+bfloat16 has 8 significant bits: enough for convolutions and activations, but not for statistics, styles, the tables
+that edit weights, images, logits, embeddings and losses. Weights are made, edited and scaled in float32 and rounded
+once, by the convolution that takes them.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ def unrounded(x: Tensor) -> AbstractContextManager[object]:
 
 
 def widened(x: Tensor) -> Tensor:
-    """x in float32 if it has fewer bits; more stay."""
+    """Casts x to float32 if it has fewer bits; more stay."""
     return x.float() if x.dtype.itemsize < 4 else x
 
 
 @contextmanager
 def products(*, tf32: bool) -> Iterator[None]:
-    """On a GPU: whether float32 convolutions and matrix products round their factors to 11 significant bits (TF32).
+    """Says whether float32 convolutions and matrix products on a GPU round their factors to 11 bits (TF32).
 
-    PyTorch's own default is mixed: convolutions do, matrix products do not.
+    By PyTorch's default convolutions do, and matrix products do not.
     """
     convolutions, matrices = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
     torch.backends.cudnn.allow_tf32 = tf32

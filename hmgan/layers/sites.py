@@ -1,9 +1,8 @@
-"""Modulatable layers: they know their name, look their edit up, and are the source exactly where there is none.
-
-Legend: B batch, R rows (distinct classes), O/I channels out and in, k kernel size, H/W pixels.
-"""
+"""Modulatable layers: without an edit, the source exactly. B batch, R rows, O/I channels out and in, k kernel size."""
 
 from __future__ import annotations
+
+from abc import ABC, abstractmethod
 
 import torch
 import torch.nn.functional as F
@@ -14,60 +13,87 @@ from hmgan.layers.equalized import EqualLinear, four_shifts, he_gain, instance_n
 from hmgan.types import Site
 
 
-class SiteConv2d(nn.Module):
-    """A 3x3 convolution whose weights a modulation may replace per class.
+class WeightSite(nn.Module, ABC):
+    """A layer whose weight and bias a modulation may replace per class."""
 
-    Args:
-        up: 0 keeps the resolution. Otherwise doubles it by one transposed convolution whose kernel is the sum of
-            the four one-pixel shifts of the 3x3 times `up`: 1 for nearest up-sampling followed by the 3x3,
-            1/4 for StyleGAN's fused layer. Modulate first, fuse afterwards.
+    weight: Tensor
+    bias: Tensor
+    gain = 1.0
+    axes: tuple[int, ...] = (2, 3)  # of the weight, over which its statistics are taken
 
-    Shapes: x [B, I, H, W] -> [B, O, H, W], or [B, O, 2H, 2W].
-    """
-
-    def __init__(self, name: str, inputs: int, outputs: int, up: float = 0.0) -> None:
+    def __init__(self, name: str) -> None:
         super().__init__()
         self.name = name
-        self.weight = nn.Parameter(torch.randn(outputs, inputs, 3, 3))
-        self.bias = nn.Parameter(torch.zeros(outputs))
-        self.gain = he_gain(inputs * 9)
-        self.up = up
 
     def site(self) -> Site:
-        return Site(self.effective_weight(), self.bias, self.gain)
+        """The layer, as it acts."""
+        return Site(self.effective_weight(), self.bias, self.gain, self.axes)
 
     def effective_weight(self) -> Tensor:
-        """[O, I, k, k], as it acts."""
+        """The weight, as it acts."""
         return self.weight * self.gain
 
     def forward(self, x: Tensor, edits: Edits) -> Tensor:
         edit = edits.weights.get(self.name)
         if edit is None:
-            return self._conv(x, self.effective_weight(), self.bias)
-        weight_ROIkk, bias_RO = edit.weights(self.weight, self.bias)
-        return self._conv_rows(x, weight_ROIkk, bias_RO, edits.counts)
+            return self.act(x, self.effective_weight(), self.bias)
+        weights_R, biases_R = edit.weights(self.weight, self.bias)
+        rows = zip(x.split(edits.counts), weights_R, biases_R, strict=True)
+        return torch.cat([self.act(x_r, weight, bias) for x_r, weight, bias in rows if len(x_r)])
 
-    def _conv(self, x: Tensor, weight_OIkk: Tensor, bias_O: Tensor) -> Tensor:
+    @abstractmethod
+    def act(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """The layer's function under one effective weight and bias."""
+
+
+class SiteConv2d(WeightSite):
+    """A 3x3 convolution.
+
+    Args:
+        up: 0 keeps the resolution. Otherwise doubles it by a transposed convolution with the sum of the 3x3's four
+            one-pixel shifts times `up`: 1 for nearest up-sampling before the 3x3, 1/4 for StyleGAN's fused layer.
+            Edits come first, the sum afterwards.
+
+    Shapes: x [B, I, H, W] -> [B, O, H, W], or [B, O, 2H, 2W].
+    """
+
+    def __init__(self, name: str, inputs: int, outputs: int, up: float = 0.0) -> None:
+        super().__init__(name)
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, 3, 3))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.gain = he_gain(inputs * 9)
+        self.up = up
+
+    def act(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         if not self.up:
-            return F.conv2d(x, weight_OIkk, bias_O, padding=1)
-        kernel = four_shifts(weight_OIkk, self.up, flip=True).transpose(0, 1)
-        return F.conv_transpose2d(x, kernel, bias_O, stride=2, padding=1)
+            return F.conv2d(x, weight, bias, padding=1)
+        kernel = four_shifts(weight, self.up, flip=True).transpose(0, 1)
+        return F.conv_transpose2d(x, kernel, bias, stride=2, padding=1)
 
-    def _conv_rows(self, x: Tensor, weight_ROIkk: Tensor, bias_RO: Tensor, counts: tuple[int, ...]) -> Tensor:
-        rows = zip(x.split(counts), weight_ROIkk, bias_RO, strict=True)
-        return torch.cat([self._conv(x_r, weight_r, bias_r) for x_r, weight_r, bias_r in rows if len(x_r)])
+
+class SiteLinear(WeightSite):
+    """A linear layer with PyTorch's own initialisation. x [B, I] -> [B, O].
+
+    Its statistics are those of an output's row, over the inputs: mFiLM of GAN Memory (Cong et al. 2020).
+    """
+
+    axes = (1,)
+
+    def __init__(self, name: str, inputs: int, outputs: int) -> None:
+        super().__init__(name)
+        layer = nn.Linear(inputs, outputs)
+        self.weight, self.bias = layer.weight, layer.bias
+
+    def act(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return F.linear(x, weight, bias)
 
 
 class SiteAdaIN(nn.Module):
-    """Adaptive instance normalisation by the style w, which the modulation may edit.
-
-    Shapes: x [B, C, H, W], w [B, W] -> [B, C, H, W].
-    """
+    """Adaptive instance normalisation by the style. x [B, C, H, W], w [B, W] -> [B, C, H, W]."""
 
     def __init__(self, name: str, channels: int, w_dim: int) -> None:
         super().__init__()
-        self.name = name
-        self.channels = channels
+        self.name, self.channels = name, channels
         self.style = EqualLinear(w_dim, 2 * channels)
         with torch.no_grad():
             self.style.bias[:channels] = 1.0
@@ -80,29 +106,3 @@ class SiteAdaIN(nn.Module):
         scale_BC, shift_BC = self.style(w_BW).chunk(2, 1)
         edit = edits.styles.get(self.name)
         return (scale_BC, shift_BC) if edit is None else edit.style(scale_BC, shift_BC, edits.counts)
-
-
-class SiteLinear(nn.Module):
-    """A linear layer whose weights a modulation may replace per class, with PyTorch's own initialisation.
-
-    Its statistics are those of an output's row, over the inputs: mFiLM of GAN Memory (Cong et al. 2020).
-
-    Shapes: x [B, I] -> [B, O].
-    """
-
-    def __init__(self, name: str, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.name = name
-        layer = nn.Linear(inputs, outputs)
-        self.weight, self.bias = layer.weight, layer.bias
-
-    def site(self) -> Site:
-        return Site(self.weight, self.bias, 1.0, (1,))
-
-    def forward(self, x: Tensor, edits: Edits) -> Tensor:
-        edit = edits.weights.get(self.name)
-        if edit is None:
-            return F.linear(x, self.weight, self.bias)
-        weight_ROI, bias_RO = edit.weights(self.weight, self.bias)
-        rows = zip(x.split(edits.counts), weight_ROI, bias_RO, strict=True)
-        return torch.cat([F.linear(x_r, weight_OI, bias_O) for x_r, weight_OI, bias_O in rows if len(x_r)])

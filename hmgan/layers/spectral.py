@@ -1,7 +1,7 @@
 """Spectrally normalised layers (Miyato et al. 2018). B batch, O/I channels or features out and in, H/W pixels.
 
-sigma comes from a power iteration that begins anew at every use. The usual layers carry the vector of the last use
-along instead, and take one round: a state that changes with every pass, and that a moving average would spoil.
+The power iteration for sigma starts afresh at every use: the usual vector that is kept between uses changes with every
+pass, and a moving average would spoil it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def spectral_norm(weight: Tensor, rounds: int = ROUNDS) -> Tensor:
     """The largest singular value of weight [O, ...] as a matrix, from below. Its gradient is that of u^T W v."""
     matrix = weight.flatten(1)
     with torch.no_grad():
-        # Any fixed start but one that could be orthogonal to the answer by symmetry, as a vector of ones could.
+        # Any fixed start but one that symmetry could make orthogonal to the answer, such as a vector of ones.
         u = torch.linspace(0.5, 1.5, len(matrix), device=weight.device, dtype=weight.dtype)
         u = u * torch.where(torch.arange(len(u), device=weight.device) % 2 == 0, 1.0, -0.7).to(u)
         for _ in range(rounds):
@@ -79,12 +79,12 @@ class Attention(nn.Module):
         return x + self.weight * self.out(mixed)
 
 
-def attention_at(place: int, pixels: Sequence[int], widths: Sequence[int]) -> nn.ModuleList:
-    """One layer per map: self-attention where a map has `place` pixels, nothing elsewhere.
+def attention_at(wanted: int, pixels: Sequence[int], widths: Sequence[int]) -> nn.ModuleList:
+    """One layer per map: self-attention where a map has `wanted` pixels, nothing elsewhere or where it is 0.
 
-    Raises: UserError if there is no such map; 0 asks for none.
+    Raises: UserError if there is no such map.
     """
-    if place and place not in pixels:
-        raise UserError(f"attention must be 0 or one of {', '.join(map(str, sorted(pixels)))} pixels, got {place}")
+    if wanted and wanted not in pixels:
+        raise UserError(f"attention must be 0 or one of {', '.join(map(str, sorted(pixels)))} pixels, got {wanted}")
     maps = zip(pixels, widths, strict=True)
-    return nn.ModuleList(Attention(width) if size == place else nn.Identity() for size, width in maps)
+    return nn.ModuleList(Attention(width) if size == wanted else nn.Identity() for size, width in maps)

@@ -14,15 +14,12 @@ Reals = Callable[[], Tensor]
 
 
 class Adversarial(Protocol):
-    """What D and G minimise against each other. Logits are of the global batch, so samples may be compared.
+    """What D and G minimise against each other. Logits are of the global batch, so that samples may be compared.
 
-    `reals` gives D's logits of the step's real images, without gradients. A function: it costs D a pass.
-
-    Where `compares` is false, the loss is a mean over samples of what each has of its own. An objective that does not
-    say so may compare them, which costs a batch in parts another pass.
+    `reals` gives D's logits of the step's real images, without gradients: a function, since it costs D a pass.
     """
 
-    compares: bool
+    compares: bool  # whether it is not a mean over samples; comparing them costs a step in microbatches another pass
 
     def disc(self, real_B: Tensor, fake_B: Tensor) -> Tensor: ...
     def gen(self, fake_B: Tensor, reals: Reals) -> Tensor: ...
@@ -39,7 +36,7 @@ class Logistic(nn.Module):
         return F.softplus(-real_B).mean() + F.softplus(fake_B).mean()
 
     def gen(self, fake_B: Tensor, reals: Reals) -> Tensor:
-        """-log sigmoid(D(G(z, c), c)): the non-saturating form."""
+        """-log sigmoid(D(G(z, c), c))."""
         return F.softplus(-fake_B).mean()
 
 
@@ -54,5 +51,4 @@ class Hinge(nn.Module):
         return F.relu(1 - real_B).mean() + F.relu(1 + fake_B).mean()
 
     def gen(self, fake_B: Tensor, reals: Reals) -> Tensor:
-        """-D(G(z, c), c)."""
         return -fake_B.mean()

@@ -1,4 +1,4 @@
-"""Self-alignment: pulls a randomly initialised transfer generator to its source, without data."""
+"""Self-alignment: pulls a transfer generator with random heads to its source, without data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hmgan.layers.float32 import widened
 def alignment_loss(source: Sequence[Tensor], transferred: Sequence[Tensor]) -> Tensor:
     """Sum over blocks of the mean absolute difference of their features, Eq. 6.
 
-    The paper writes a sum of absolute values; the released code takes each block's mean, which makes the blocks
-    comparable. Shapes: a sequence of [B, C, H, W] each -> scalar.
+    The paper sums absolute values; the released code takes each block's mean, which makes blocks comparable.
+    Shapes: a sequence of [B, C, H, W] each -> scalar.
     """
     return torch.stack([(widened(s) - widened(t)).abs().mean() for s, t in zip(source, transferred, strict=True)]).sum()

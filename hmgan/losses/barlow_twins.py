@@ -39,9 +39,8 @@ class BarlowTwins(nn.Module):
 
     def __init__(self, *, weight: Weight = 1e-3, off_diagonal: Weight = 5e-3) -> None:
         super().__init__()
-        self.weight = weight
-        self.off_diagonal = off_diagonal
+        self.weight, self.off_diagonal = weight, off_diagonal
 
     def forward(self, evidence: Evidence) -> Tensor:
-        real, fake = evidence.views()
-        return redundancy(*real, self.off_diagonal) + redundancy(*fake, self.off_diagonal)
+        real, fake = (redundancy(*pair, self.off_diagonal) for pair in evidence.views())
+        return real + fake

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from torch import Tensor, nn
 
+from hmgan.layers.backbone import Backbone
 from hmgan.types import GenOut, Latents
 
 Pair = tuple[Tensor, Tensor]
 
 
 class Evidence(NamedTuple):
-    """The D phase's results, gathered over the ranks. Views are a function: they cost D four batches."""
+    """The D phase's results, gathered over the ranks. Views are a function, since they cost D four batches."""
 
     real_logit_B: Tensor
     fake_logit_B: Tensor
@@ -29,7 +30,7 @@ class Contrastive(Protocol):
 
 
 class Regularizer(Protocol):
-    """A loss on D's logits, and a module: what it remembers from step to step is in buffers, which checkpoints hold."""
+    """A loss on D's logits, and a module: what it remembers between steps is in buffers, which checkpoints hold."""
 
     weight: float
 
@@ -39,7 +40,7 @@ class Regularizer(Protocol):
 class Transferred(NamedTuple):
     """Both networks as they came, frozen, and the generator that trains."""
 
-    source: Any  # a Backbone and an nn.Module
+    source: Backbone
     discriminator: nn.Module  # with one class
     adapted: nn.Module
 
@@ -54,15 +55,15 @@ class Adaptation(NamedTuple):
 
 
 class GenPenalty(Protocol):
-    """A loss that holds G to its source, built from `Transferred`; `least`: samples in the smallest global batch."""
+    """A loss that holds G to its source, built from `Transferred`."""
 
-    least: int
+    least: int  # samples in the smallest global batch
     weight: float
 
     def __call__(self, phase: Adaptation) -> Tensor: ...
 
 
-# What a penalty on fine-tuning cannot stand beside.
+# What a penalty on fine-tuning excludes.
 OF_FINE_TUNING = {
     "modulation": "is for fine-tuning, which is a transfer without class_net and modulation",
     "backbone": "is for fine-tuning a source",

@@ -16,12 +16,12 @@ from hmgan.types import Weight
 
 @register("gen-penalty", "cdc")
 class Correspondence:
-    """KL(source || adapted) of which samples of a batch are like which, in the features of one random block.
+    """KL(source || adapted) of which samples of a batch resemble which, in the features of one random block.
 
-    Ojha et al. 2021, arXiv:2104.06820, Eqs. 2-4: for every sample the softmax over the others of the cosine similarity
-    of their features, in the source and in the generator that trains, from the same latents. Averaged over every entry
-    of the N x (N - 1) distributions, as the authors' code does, so that the paper's weight of 1000 is this one's. The
-    block at 4 px, which sees no other resolution, is not drawn.
+    Ojha et al. 2021, arXiv:2104.06820, Eqs. 2-4: for each sample the softmax over the others of the cosine similarity
+    of their features, in the source and in the generator that trains, from the same latents. It is the mean over the
+    N x (N - 1) entries, as in the authors' code, so that the paper's weight of 1000 is this one's. The block at 4 px,
+    which sees no other resolution, is not drawn.
 
     Args:
         weight: of the penalty in G's loss.
@@ -46,6 +46,5 @@ class Correspondence:
 def likeness(features_NCHW: Tensor) -> Tensor:
     """[N, C, H, W] -> [N, N - 1], log softmax over the other samples of the cosine similarities."""
     unit_ND = F.normalize(widened(features_NCHW).flatten(1), dim=1)
-    samples = len(unit_ND)
-    others_NN = ~torch.eye(samples, dtype=torch.bool, device=unit_ND.device)
-    return (unit_ND @ unit_ND.T)[others_NN].view(samples, samples - 1).log_softmax(1)
+    others_NN = ~torch.eye(len(unit_ND), dtype=torch.bool, device=unit_ND.device)
+    return (unit_ND @ unit_ND.T)[others_NN].view(len(unit_ND), -1).log_softmax(1)

@@ -14,7 +14,7 @@ from hmgan.types import Weight
 def dual_contrastive(real_B: Tensor, fake_B: Tensor) -> Tensor:
     """mean_i softplus(LSE_j t_j - s_i) + mean_j softplus(t_j + LSE_i(-s_i)) with s real and t fake logits.
 
-    Each real is told from all fakes, and each fake from all reals. Sums inside, so the loss grows with log B.
+    Each real is told from all fakes, and each fake from all reals. Sums inside: the loss grows with log B.
     """
     against_fakes = F.softplus(fake_B.logsumexp(0) - real_B).mean()
     against_reals = F.softplus(fake_B + (-real_B).logsumexp(0)).mean()
@@ -23,9 +23,7 @@ def dual_contrastive(real_B: Tensor, fake_B: Tensor) -> Tensor:
 
 @register("contrastive", "dcl")
 class DualContrastive(nn.Module):
-    """The dual contrastive loss as the discriminator's auxiliary term, on the adversarial term's own logits.
-
-    Not decoupled contrastive learning, which shares the abbreviation.
+    """The dual contrastive loss as a term of D's, on the adversarial logits; not decoupled contrastive learning.
 
     Args:
         weight: lambda_contr of Eq. 9.
@@ -43,8 +41,8 @@ class DualContrastive(nn.Module):
 class DualContrastiveGame(nn.Module):
     """The dual contrastive loss as the adversarial objective itself. Logits [B] -> scalar.
 
-    G's is the practical form, with the roles exchanged: each fake is to stand out from all reals, and each real from
-    all fakes. A G that maximises D's loss, as the paper writes it, would learn least where D is surest.
+    G's is the practical form, with the roles exchanged. A G that maximises D's loss, as the paper writes it, would
+    learn least where D is surest.
     """
 
     compares = True

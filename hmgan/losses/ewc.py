@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 
 from hmgan import rng
 from hmgan.components import register
 from hmgan.errors import UserError
+from hmgan.layers.backbone import Backbone
 from hmgan.losses.base import OF_FINE_TUNING, Adaptation, Transferred
 from hmgan.types import Count, Weight
 
 
 @register("gen-penalty", "ewc")
 class ElasticWeights:
-    """sum_i F_i (theta_i - theta_i^S)^2: what matters to the source's images is held, the rest may go.
+    """sum_i F_i (theta_i - theta_i^S)^2: what matters to the source's images is held, the rest may move.
 
     Li et al. 2020, arXiv:2012.02780. F_i = E[(d log p / d theta_i)^2] over the source's own images. A GAN has no
-    likelihood: log sigmoid(D(G(z))) of the source's D stands for it. Each sample's gradient is squared by itself,
-    before the mean; D's minibatch deviation sees the pass that the sample is in.
+    likelihood: log sigmoid(D(G(z))) of the source's D stands in for it. Gradients are squared per sample, before the
+    mean; D's minibatch deviation sees the pass that the sample is in.
 
     Args:
         weight: of the penalty in G's loss.
@@ -41,13 +42,12 @@ class ElasticWeights:
     ) -> None:
         if samples % group:
             raise UserError(f"ewc needs samples in whole groups, got {samples} samples and group {group}; change one")
-        self.weight = weight
-        self._transferred = transferred
+        self.weight, self._transferred = weight, transferred
         self._samples, self._group, self._seed = samples, group, seed
         self._terms: list[tuple[Tensor, Tensor, Tensor]] | None = None
 
     def __call__(self, phase: Adaptation) -> Tensor:
-        if self._terms is None:  # not in the constructor: a run that is only checked has no use for it
+        if self._terms is None:  # not in the constructor: a dry run does not need it
             source, discriminator, adapted = self._transferred
             importance = fisher(source, discriminator, self._samples, self._group, self._seed)
             own, origin = dict(adapted.named_parameters()), dict(source.named_parameters())
@@ -56,7 +56,7 @@ class ElasticWeights:
 
 
 @torch.enable_grad()
-def fisher(source: Any, discriminator: Any, samples: int, group: int, seed: int) -> dict[str, Tensor]:
+def fisher(source: Backbone, discriminator: nn.Module, samples: int, group: int, seed: int) -> dict[str, Tensor]:
     """Parameter name -> mean over samples of its squared gradient of log sigmoid(D(G(z))); networks stay untouched."""
     theta = {name: p.detach().requires_grad_() for name, p in source.named_parameters()}
     total = {name: torch.zeros_like(p) for name, p in theta.items()}

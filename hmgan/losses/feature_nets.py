@@ -1,4 +1,4 @@
-"""Networks that an objective looks at images with; scores have extractors. B batch, C channels, H/W pixels."""
+"""Networks through which an objective sees images; scores have extractors. B batch, C channels, H/W pixels."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class FeatureNet(Protocol):
 class SqueezeFeatures(nn.Module):
     """SqueezeNet's conv1, fire3, fire5, fire7 and fire9, on the package's own weights.
 
-    In place of ten layers of VGG-16, which the package does not have. As with those, features are compared as they
-    come, from images of 0 to 255 at their own size; but images smaller than its last layers can see are enlarged.
+    In place of ten layers of VGG-16, which the package does not have. As with those, features are not normalised and
+    come from images of 0 to 255 at their own size; but images too small for its last layers are enlarged.
 
     Args:
         least: pixels below which images are enlarged to this many.

@@ -12,11 +12,10 @@ from hmgan.errors import UserError
 
 @register("regularizer", "lecam")
 class LeCam(nn.Module):
-    """Keeps D's logits near the averages of the other side's, so that D does not run away on few images.
+    """Keeps D's logits near moving averages of the other side's, so that D does not run away on few images.
 
-    E[relu(D(x) - a_fake)^2] + E[relu(a_real - D(G(z)))^2]. The anchors a are moving averages of the mean logits, the
-    step's own included, and begin as the first step's means. As in the authors' code, only what lies beyond an anchor
-    counts; the paper squares the whole difference.
+    E[relu(D(x) - a_fake)^2] + E[relu(a_real - D(G(z)))^2], with anchors a that average the steps' mean logits, this
+    one's included. As in the authors' code, only what lies beyond an anchor counts; the paper squares all of it.
 
     Args:
         weight: lambda. The paper has 0.3 for BigGAN with the hinge loss and 3e-7 for StyleGAN2 with ADA.
@@ -44,9 +43,7 @@ class LeCam(nn.Module):
         self.steps += 1
         self.anchor_real = self._moved(self.anchor_real, real_B, decay)
         self.anchor_fake = self._moved(self.anchor_fake, fake_B, decay)
-        beyond_fakes = F.relu(real_B - self.anchor_fake).square().mean()
-        below_reals = F.relu(self.anchor_real - fake_B).square().mean()
-        return beyond_fakes + below_reals
+        return F.relu(real_B - self.anchor_fake).square().mean() + F.relu(self.anchor_real - fake_B).square().mean()
 
     @staticmethod
     def _moved(anchor: Tensor, logit_B: Tensor, decay: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def r1_penalty(logit_B: Tensor, images_BCHW: Tensor) -> Tensor:
-    """mean over samples of |d D(x, c) / d x|^2; `images` must require gradients. Scalar."""
+    """Mean over samples of |d D(x, c) / d x|^2, a scalar; `images` must require gradients."""
     (grad,) = torch.autograd.grad(logit_B.sum(), images_BCHW, create_graph=True)
     return grad.square().sum((1, 2, 3)).mean()
 

@@ -1,7 +1,4 @@
-"""Weight modulation: a hypernetwork turns the class vector into every convolution's scale, shift and bias.
-
-Legend: R rows (distinct classes), E class-vector width, O/I channels out and in, k kernel size.
-"""
+"""Weight modulation: every kernel has a scale, shift and bias per class. R rows, E class-vector width, O/I channels."""
 
 from __future__ import annotations
 
@@ -16,10 +13,9 @@ from hmgan.errors import UserError
 from hmgan.layers.backbone import Backbone
 from hmgan.layers.edits import AdaFM, Edits, LiveAdaFM, WeightEdit, kernel_statistics
 from hmgan.modulation.affine import AffineHead, LowRankHead
-from hmgan.modulation.base import Modulation
+from hmgan.modulation.base import Init, Modulation
 from hmgan.types import Site
 
-Init = Literal["source", "align", "random"]
 # (class-vector width, (O, I), unit, the table at v = 0 or None for zero, spread) -> a head that emits [R, O * I]
 TableHead = Callable[[int, tuple[int, int], float, Tensor | None, float], nn.Module]
 
@@ -32,9 +28,8 @@ def full_table(dim: int, shape: tuple[int, int], unit: float, bias: Tensor | Non
 class SiteHeads(nn.Module):
     """gamma_v, beta_v = g(v; Phi_a) and b_v = g_b(v; Phi_b) of one site (Eq. 3).
 
-    The normalised weight (W - mu) / (sigma + epsilon) of a frozen source is computed once; where the convolutions
-    train too (`live`), at every use. Epsilon keeps a constant kernel, whose sigma is 0, finite; with
-    gamma = sigma + epsilon it is still reproduced exactly.
+    The normalised weight (W - mu) / (sigma + epsilon) is computed once; where the convolutions train too (`live`), at
+    every use. Epsilon keeps a constant kernel finite, which gamma = sigma + epsilon still reproduces exactly.
     """
 
     normal_OIkk: Tensor
@@ -46,46 +41,25 @@ class SiteHeads(nn.Module):
         weight = site.weight.detach()
         mean, std = kernel_statistics(weight, site.axes)
         # A scale per kernel [O, I], or per row [O, 1].
-        self.shape, self.live, self.axes = (mean.shape[0], mean.shape[1]), live, site.axes
-        # Effective weights carry the site's gain, so sigma does too: epsilon is in the same units.
+        self.shape, self.live, self.epsilon, self.axes = (mean.shape[0], mean.shape[1]), live, epsilon, site.axes
+        # Effective weights carry the site's gain, and so does sigma: epsilon is in the same units.
         floor = std + epsilon * site.gain
-        self.epsilon = epsilon
         if not live:
             self.register_buffer("normal_OIkk", (weight - mean) / floor, persistent=False)
-        exact = init == "source"
-        spread = 0.0 if exact else 1.0
-        self.scale = table(dim, self.shape, site.gain, floor if exact else None, spread)
-        self.shift = table(dim, self.shape, site.gain, mean if exact else None, spread)
+        scale, shift, spread = (floor, mean, 0.0) if init == "source" else (None, None, 1.0)
+        self.scale = table(dim, self.shape, site.gain, scale, spread)
+        self.shift = table(dim, self.shape, site.gain, shift, spread)
         self.bias = AffineHead(dim, weight.shape[0], spread=spread)
 
     def forward(self, v_RE: Tensor) -> WeightEdit:
-        scale_ROI = self.scale(v_RE).unflatten(1, self.shape)
-        shift_ROI = self.shift(v_RE).unflatten(1, self.shape)
+        scale_ROI, shift_ROI = (head(v_RE).unflatten(1, self.shape) for head in (self.scale, self.shift))
         if self.live:
             return LiveAdaFM(self.epsilon, scale_ROI, shift_ROI, self.bias(v_RE), self.axes)
         return AdaFM(self.normal_OIkk, scale_ROI, shift_ROI, self.bias(v_RE))
 
 
-class _Heads(Modulation):
-    """Heads for every convolution of a backbone. v [R, E] -> Edits with R rows."""
-
-    edits_weights = True
-
-    def __init__(
-        self, backbone: Backbone, dim: int, init: Init, epsilon: float, live: bool, table: TableHead = full_table
-    ) -> None:
-        super().__init__()
-        self.names = list(backbone.sites())
-        sites = [conv.site() for conv in backbone.sites().values()]
-        self.heads = nn.ModuleList(SiteHeads(site, dim, init, epsilon, live, table) for site in sites)
-
-    def forward(self, v_RE: Tensor) -> Edits:
-        tables = {name: head(v_RE) for name, head in zip(self.names, self.heads, strict=True)}
-        return Edits(weights=tables, rows=len(v_RE))
-
-
 @register("modulation", "adafm")
-class AdaFMHeads(_Heads):
+class AdaFMHeads(Modulation):
     """Affine heads for every convolution: Hyper-Mod, and with a one-hot class net GAN Memory (Eqs. 1-5).
 
     Args:
@@ -94,22 +68,36 @@ class AdaFMHeads(_Heads):
             them as they are, which shows what either start is worth.
         epsilon: added to sigma, in units of the site's gain.
         live: normalise the source's weights at every use, for a source whose convolutions train too.
-
-    Shapes: v [R, E] -> Edits with R rows.
     """
 
+    edits_weights = True
+
     def __init__(
-        self, backbone: Backbone, dim: int, *, init: Init = "source", epsilon: float = 1e-5, live: bool = False
+        self,
+        backbone: Backbone,
+        dim: int,
+        table: TableHead = full_table,
+        *,
+        init: Init = "source",
+        epsilon: float = 1e-5,
+        live: bool = False,
     ) -> None:
-        super().__init__(backbone, dim, init, epsilon, live)
+        super().__init__()
+        self.names = list(backbone.sites())
+        sites = [layer.site() for layer in backbone.sites().values()]
+        self.heads = nn.ModuleList(SiteHeads(site, dim, init, epsilon, live, table) for site in sites)
+
+    def forward(self, v_RE: Tensor) -> Edits:
+        tables = {name: head(v_RE) for name, head in zip(self.names, self.heads, strict=True)}
+        return Edits(weights=tables, rows=len(v_RE))
 
 
 @register("modulation", "adafm-low-rank")
-class LowRankAdaFMHeads(_Heads):
-    """AdaFM whose classes share one table per site and part from it in `rank` dimensions. Ours, not the paper's.
+class LowRankAdaFMHeads(AdaFMHeads):
+    """AdaFM whose classes share one table per site and differ from it in `rank` dimensions. Ours, not the paper's.
 
-    gamma_v = gamma_0 + L_v R_v^T / sqrt(rank), and beta_v alike; the heads emit the factors L [O, rank] and
-    R [I, rank]. A site's heads grow with rank * (O + I) and not with O * I: the memory of the full hypernetwork.
+    gamma_v = gamma_0 + L_v R_v^T / sqrt(rank), and beta_v alike, from the heads' factors L [O, rank] and R [I, rank]:
+    heads grow with rank * (O + I) and not with O * I, the memory of the full hypernetwork.
 
     Args:
         rank: columns of the factors, 1 or more.
@@ -119,7 +107,6 @@ class LowRankAdaFMHeads(_Heads):
         epsilon: added to sigma, in units of the site's gain.
         live: normalise the source's weights at every use, for a source whose convolutions train too.
 
-    Shapes: v [R, E] -> Edits with R rows.
     Raises: UserError for a rank below 1.
     """
 
@@ -136,5 +123,5 @@ class LowRankAdaFMHeads(_Heads):
     ) -> None:
         if rank < 1:
             raise UserError(f"modulation.rank counts columns of the factors and must be at least 1, got {rank}")
-        table = partial(LowRankHead, rank=rank, base_trains=base == "trained")
-        super().__init__(backbone, dim, init, epsilon, live, table)
+        table = partial(LowRankHead, rank, base == "trained")
+        super().__init__(backbone, dim, table, init=init, epsilon=epsilon, live=live)

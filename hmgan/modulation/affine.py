@@ -1,7 +1,4 @@
-"""The affine head: one linear map per table, from the class vector to a row of scales, shifts or biases.
-
-Legend: R rows (distinct classes), E class-vector width, O outputs (all entries of the table, flat).
-"""
+"""From class vectors to tables of scales, shifts or biases. R rows, E class-vector width, O a table's entries, flat."""
 
 from __future__ import annotations
 
@@ -19,8 +16,7 @@ BLOCKS = 64
 class _AffineBlocks(torch.autograd.Function):
     """v [R, E], N blocks of a weight [N, O/N, E] and of a bias [N, O/N] -> [N, R, O/N]: v @ weight.T + unit * bias.
 
-    One batched product, which adds the bias as it writes. Autograd's own gradient of the weight comes out transposed
-    and is copied: a fifth of a site's backward.
+    One product, which adds the bias as it writes. Autograd would copy the weight's gradient: a fifth of the backward.
     """
 
     generate_vmap_rule = True
@@ -49,45 +45,35 @@ class _AffineBlocks(torch.autograd.Function):
 
 
 class LowRankHead(nn.Module):
-    """v [R, E] -> tables [R, O * I] of one base and, per row, `rank` outer products.
+    """v [R, E] -> tables [R, O * I], unit * (base + L_v R_v^T / sqrt(rank)): one base and, per row, outer products.
 
-    unit * (base + L_v R_v^T / sqrt(rank)). L's head starts at zero where the base is given, so that the table starts
-    at the base; R's starts at random, so that L has a gradient.
+    With `spread` 0 the table starts at its base, as L does at zero; R starts at random, so that L has a gradient.
 
     Args:
-        dim, shape, unit: width of v, (O, I), and what one unit of the table stands for.
-        bias: the base in effective units; zero where left out.
-        spread: standard deviation of L's initial weight.
         rank: columns of the factors.
-        base_trains: whether the base is a parameter.
+        trains: whether the base is a parameter.
+        dim, shape, unit: width of v, (O, I), and what one unit of the table stands for.
+        bias: the base in effective units, or None for zero.
+        spread: standard deviation of L's initial weight.
     """
 
     base_OI: Tensor
 
     def __init__(
-        self,
-        dim: int,
-        shape: tuple[int, int],
-        unit: float,
-        bias: Tensor | None,
-        spread: float,
-        *,
-        rank: int,
-        base_trains: bool,
+        self, rank: int, trains: bool, dim: int, shape: tuple[int, int], unit: float, bias: Tensor | None, spread: float
     ) -> None:
         super().__init__()
         self.unit, self.rank = unit, rank
         self.left = AffineHead(dim, shape[0] * rank, spread=spread)
         self.right = AffineHead(dim, shape[1] * rank, spread=1.0)
         base_OI = torch.zeros(shape) if bias is None else bias.detach().view(shape) / unit
-        if base_trains:
+        if trains:
             self.base_OI = nn.Parameter(base_OI)
         else:
             self.register_buffer("base_OI", base_OI)
 
     def forward(self, v_RE: Tensor) -> Tensor:
-        left_ROk = self.left(v_RE).unflatten(1, (-1, self.rank))
-        right_RIk = self.right(v_RE).unflatten(1, (-1, self.rank))
+        left_ROk, right_RIk = (head(v_RE).unflatten(1, (-1, self.rank)) for head in (self.left, self.right))
         scale = self.unit / math.sqrt(self.rank)
         return torch.add(self.base_OI * self.unit, left_ROk @ right_RIk.mT, alpha=scale).flatten(1)
 
@@ -105,14 +91,13 @@ class AffineHead(nn.Module):
 
     def __init__(self, dim: int, outputs: int, *, unit: float = 1.0, bias: Tensor | None = None, spread: float) -> None:
         super().__init__()
-        self.gain = he_gain(dim) * unit
-        self.unit = unit
+        self.gain, self.unit = he_gain(dim) * unit, unit
         self.weight = nn.Parameter(torch.randn(outputs, dim) * spread if spread else torch.zeros(outputs, dim))
         self.bias = nn.Parameter(torch.zeros(outputs) if bias is None else bias.detach().flatten() / unit)
 
     def forward(self, v_RE: Tensor) -> Tensor:
-        # In blocks of outputs, few rows cost little more than reading the weight once; one tall and thin product takes
-        # three times as long on CPU.
+        # In blocks of outputs, few rows cost little more than reading the weight once; one tall product takes three
+        # times as long on CPU.
         blocks = math.gcd(len(self.weight), BLOCKS), -1
         weight_NOE, bias_NO = self.weight.unflatten(0, blocks), self.bias.unflatten(0, blocks)
         table_NRO = _AffineBlocks.apply(v_RE * self.gain, weight_NOE, bias_NO, self.unit)

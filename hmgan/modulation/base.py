@@ -1,20 +1,28 @@
-"""What every modulation scheme is: class vectors in, edits out, and perhaps a word in G's loss."""
+"""What every modulation scheme is: class vectors in, edits out, and perhaps a term of G's loss."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
 from hmgan.errors import UserError
 from hmgan.layers.backbone import Backbone, NormSite
+from hmgan.layers.edits import Edits
+
+# Heads that start from the source, exactly; random ones, to be self-aligned first; and random ones, left as they are.
+Init = Literal["source", "align", "random"]
 
 
-class Modulation(nn.Module):
+class Modulation(nn.Module, ABC):
     """g(v; Phi): class vectors [R, E] -> Edits with R rows."""
 
     edits_weights: ClassVar[bool] = False  # whether there are gamma, beta and b to take apart
+
+    @abstractmethod
+    def forward(self, v_RE: Tensor) -> Edits: ...
 
     def penalties(self) -> Mapping[str, Tensor]:
         """What G minimises besides the adversarial loss, weighted, by name; most schemes add nothing."""

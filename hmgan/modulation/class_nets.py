@@ -13,7 +13,7 @@ from hmgan.layers.equalized import EqualLinear, he_gain
 
 @register("class-net", "one-hot")
 class OneHot(nn.Module):
-    """v is the label itself, so an affine head is a table with one free row per class (GAN Memory)."""
+    """v is the label itself, so that an affine head is a table with a free row per class (GAN Memory)."""
 
     def __init__(self, classes: int) -> None:
         super().__init__()
@@ -37,8 +37,7 @@ class Embedding(nn.Module):
         if dim < 1:
             raise UserError(f"class_net.dim must be at least 1, got {dim}")
         self.dim = dim
-        rows = torch.randn(1, dim).repeat(classes, 1) if shared else torch.randn(classes, dim)
-        self.weight = nn.Parameter(rows)
+        self.weight = nn.Parameter(torch.randn(1, dim).repeat(classes, 1) if shared else torch.randn(classes, dim))
         self.gain = he_gain(dim)
 
     def forward(self, labels_R: Tensor) -> Tensor:
@@ -59,10 +58,8 @@ class ClassMLP(nn.Module):
         super().__init__()
         self.dim = dim
         self.embedding = Embedding(classes, dim=dim, shared=shared)
-        steps: list[nn.Module] = []
-        for _ in range(layers):
-            steps += [EqualLinear(dim, dim), nn.LeakyReLU(0.2)]
-        self.layers = nn.Sequential(*steps)
+        steps = ((EqualLinear(dim, dim), nn.LeakyReLU(0.2)) for _ in range(layers))
+        self.layers = nn.Sequential(*(module for step in steps for module in step))
 
     def forward(self, labels_R: Tensor) -> Tensor:
         return self.layers(self.embedding(labels_R))

@@ -12,8 +12,10 @@ from hmgan.errors import UserError
 
 
 class Clusters(NamedTuple):
+    """What k-means finds."""
+
     centre_KD: Tensor  # the mean of each cluster's points
-    share_K: Tensor  # the fraction of the points in each; sum_k share_k * centre_k is the mean of all points
+    share_K: Tensor  # each one's fraction of the points; sum_k share_k * centre_k is the mean of all points
 
 
 def k_means(points_ND: Tensor, clusters: int, seed: int, rounds: int = 100) -> Clusters:

@@ -14,21 +14,18 @@ from hmgan.modulation.base import Modulation
 
 @register("modulation", "label-to-z")
 class LabelToZ(Modulation):
-    """A linear map of v stands beside z at the mapping's input: the released code's generator from scratch.
+    """A linear map of v joins z at the mapping's input: the released code's generator from scratch.
 
     For pretraining with labels; the backbone's `label_dim` says how many numbers.
 
-    Shapes: v [R, E] -> Edits with R rows.
-    Raises: UserError for a backbone whose mapping takes no class, as that of a source without labels.
+    Raises: UserError for a backbone whose mapping takes no class, such as that of a source without labels.
     """
 
     def __init__(self, backbone: Backbone, dim: int) -> None:
         super().__init__()
         if backbone.label_dim < 1:
-            raise UserError(
-                "modulation label-to-z wants a mapping network that takes a class, and this one does not; "
-                "train from scratch with --set backbone.label_dim=N"
-            )
+            problem = "wants a mapping network that takes a class, and this one does not"
+            raise UserError(f"modulation label-to-z {problem}; train from scratch with --set backbone.label_dim=N")
         self.label = EqualLinear(dim, backbone.label_dim)
 
     def forward(self, v_RE: Tensor) -> Edits:

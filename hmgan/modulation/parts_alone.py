@@ -1,7 +1,4 @@
-"""A class's gamma, beta and b each on its own, the others as in the source (the paper's Fig. 2).
-
-Legend: R rows (distinct classes), O/I channels out and in, k kernel size.
-"""
+"""A class's gamma, beta or b alone, the rest as in the source (Fig. 2). R rows, O/I channels, k kernel size."""
 
 from __future__ import annotations
 
@@ -10,8 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from hmgan.layers.backbone import ConvSite
 from hmgan.layers.edits import Edits, WeightEdit
+from hmgan.layers.sites import WeightSite
 from hmgan.types import Site
 
 
@@ -19,8 +16,8 @@ from hmgan.types import Site
 class Partly:
     """Some parts of a weight edit; the others are the source's: gamma = sigma, beta = mu, b = 0.
 
-    A normalised kernel has mean 0 (Eq. 4), so an edited one's mean is beta and the rest of it is gamma's. Both are
-    read off the kernels, whatever the edit makes them from.
+    A normalised kernel has mean 0 (Eq. 4), so that beta is an edited one's mean and gamma decides the rest: both are
+    read off the kernels, whatever edit made them.
     """
 
     edit: WeightEdit
@@ -40,7 +37,7 @@ class Partly:
 
 
 def partly(
-    edits: Edits, sites: Mapping[str, ConvSite], *, gamma: bool = False, beta: bool = False, b: bool = False
+    edits: Edits, sites: Mapping[str, WeightSite], *, gamma: bool = False, beta: bool = False, b: bool = False
 ) -> Edits:
     """The weight edits of these parts alone; `sites` are the source's."""
     kept = {name: Partly(edit, sites[name].site(), gamma, beta, b) for name, edit in edits.weights.items()}

@@ -1,17 +1,17 @@
-"""Knowledge propagation of cGANTransfer (Shahbazi et al. 2021): a class as a mixture of old ones.
-
-Legend: R rows (distinct classes), E class-vector width, K old classes, C channels.
-"""
+"""A class as a mixture of old ones (Shahbazi et al. 2021). R rows, E class-vector width, K old classes, C channels."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-Init = Literal["source", "orthogonal", "align"]
+from hmgan.layers.edits import ClassStyle, Edits
+from hmgan.modulation.base import Modulation
+
+Start = Literal["source", "orthogonal", "align"]
 
 
 class Propagation(nn.Module):
@@ -28,9 +28,9 @@ class Propagation(nn.Module):
 
     old_KC: Tensor
 
-    def __init__(self, old_KC: Tensor, share_K: Tensor, dim: int, init: Init) -> None:
+    def __init__(self, old_KC: Tensor, share_K: Tensor, dim: int, init: Start) -> None:
         super().__init__()
-        # Saved: clusters come out of a long computation whose rounding is not every machine's.
+        # Saved: clusters come from a long computation, which machines round differently.
         self.register_buffer("old_KC", old_KC.detach().clone())
         self.score = nn.Linear(dim, len(old_KC))
         self.residual = nn.Linear(dim, old_KC.shape[1], bias=False)
@@ -48,12 +48,33 @@ class Propagation(nn.Module):
         return self.score(v_RE) @ self.old_KC + self.residual(v_RE)
 
 
-def propagation_penalties(parts: Sequence[Any], l1: float, l2: float) -> Mapping[str, Tensor]:
-    """lambda_1 * sum over layers of mean |S|, biases included, and lambda_2 * sum over layers of mean R^2.
+class NormPropagation(nn.Module):
+    """One norm's class parts: P(S(v)) + R(v), for its scale and for its shift."""
 
-    Args:
-        parts: every `Propagation` of a modulation.
-    """
-    score = torch.stack([torch.cat([part.score.weight.flatten(), part.score.bias]).abs().mean() for part in parts])
-    residual = torch.stack([part.residual.weight.square().mean() for part in parts])
-    return {"loss/l1-scores": l1 * score.sum(), "loss/l2-residuals": l2 * residual.sum()}
+    def __init__(self, old_scale_KC: Tensor, old_shift_KC: Tensor, share_K: Tensor, dim: int, init: Start) -> None:
+        super().__init__()
+        self.scale = Propagation(old_scale_KC, share_K, dim, init)
+        self.shift = Propagation(old_shift_KC, share_K, dim, init)
+
+    def forward(self, v_RE: Tensor) -> ClassStyle:
+        return ClassStyle(self.scale(v_RE), self.shift(v_RE))
+
+
+class Propagations(Modulation):
+    """Knowledge propagation for every norm, by the name of what it edits."""
+
+    def __init__(self, names: Iterable[str], norms: Iterable[NormPropagation], l1: float, l2: float) -> None:
+        super().__init__()
+        self.names, self.l1, self.l2 = list(names), l1, l2
+        self.norms = nn.ModuleList(norms)
+
+    def forward(self, v_RE: Tensor) -> Edits:
+        edits = {name: norm(v_RE) for name, norm in zip(self.names, self.norms, strict=True)}
+        return Edits(styles=edits, rows=len(v_RE))
+
+    def penalties(self) -> Mapping[str, Tensor]:
+        """lambda_1 * sum over layers of mean |S|, biases included, and lambda_2 * sum over layers of mean R^2."""
+        parts = [m for m in self.modules() if isinstance(m, Propagation)]
+        score = torch.stack([torch.cat([part.score.weight.flatten(), part.score.bias]).abs().mean() for part in parts])
+        residual = torch.stack([part.residual.weight.square().mean() for part in parts])
+        return {"loss/l1-scores": self.l1 * score.sum(), "loss/l2-residuals": self.l2 * residual.sum()}

@@ -1,12 +1,8 @@
-"""Batch statistics adaptation: a scale and a shift per channel are all that trains.
-
-Legend: R rows (distinct classes), E class-vector width, C channels.
-"""
+"""Batch statistics adaptation: only scales and shifts train. R rows (distinct classes), E class-vector width."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,40 +10,31 @@ from torch import Tensor, nn
 from hmgan.components import register
 from hmgan.layers.backbone import Backbone
 from hmgan.layers.edits import AdaIN, Edits
-from hmgan.modulation.base import Modulation, adaptive_norms
+from hmgan.modulation.base import Init, Modulation, adaptive_norms
 
 
 @register("modulation", "scale-shift")
 class ScaleShift(Modulation):
     """h' = (1 + g_v) * h + t_v after every adaptive normalisation, g and t linear in v: a free table per one-hot class.
 
-    Noguchi & Harada 2019, arXiv:1904.01774, adapt the scales and shifts of batch norms. An instance norm follows every
-    convolution of StyleGAN and takes a scale of its output out again, so theirs stand where the statistics are set:
-    behind the norm. Unlike adain's, these heads have no bias, which would be a second scale and shift for all classes.
+    Noguchi & Harada 2019, arXiv:1904.01774, adapt the scales and shifts of batch norms. The instance norm after each of
+    StyleGAN's convolutions undoes a scale of its output, so these act where the statistics are set: behind the norm.
+    Unlike adain's, these heads have no bias, which would be a second scale and shift for all classes.
 
     Args:
         pull: weight in G's loss of the sum over norms of the mean g^2 and the mean t^2.
         init: "source" starts from the source network exactly; "align" from random numbers, to be self-aligned first;
             "random" from the same, left as they are.
-
-    Shapes: v [R, E] -> Edits with R rows.
     """
 
-    def __init__(
-        self,
-        backbone: Backbone,
-        dim: int,
-        *,
-        pull: float = 0.02,
-        init: Literal["source", "align", "random"] = "source",
-    ) -> None:
+    def __init__(self, backbone: Backbone, dim: int, *, pull: float = 0.02, init: Init = "source") -> None:
         super().__init__()
         norms = adaptive_norms(backbone, "scale-shift")
         start = torch.zeros if init == "source" else torch.randn
-        self.pull = pull
-        self.names = list(norms)
-        self.scales = nn.ParameterList(nn.Parameter(start(dim, norm.channels)) for norm in norms.values())
-        self.shifts = nn.ParameterList(nn.Parameter(start(dim, norm.channels)) for norm in norms.values())
+        self.pull, self.names = pull, list(norms)
+        self.scales, self.shifts = (
+            nn.ParameterList(nn.Parameter(start(dim, norm.channels)) for norm in norms.values()) for _ in range(2)
+        )
 
     def forward(self, v_RE: Tensor) -> Edits:
         tables = zip(self.names, self.scales, self.shifts, strict=True)

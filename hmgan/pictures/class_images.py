@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hmgan.generators.build import Generator
+from hmgan.generators.base import Generator
 from hmgan.pictures.images import to_uint8
 from hmgan.types import Latents
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from PIL import Image
 
-from hmgan.generators.build import Generator
+from hmgan.generators.base import Generator
 from hmgan.pictures.class_images import class_images
 from hmgan.pictures.images import enlarged, grid, labelled_grid
 

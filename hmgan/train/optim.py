@@ -8,7 +8,7 @@ from torch.optim import Adam
 
 from hmgan.config.settings import Optimizer
 from hmgan.errors import UserError, nearest
-from hmgan.generators.build import Generator
+from hmgan.generators.base import Generator
 
 
 def generator_optimizer(generator: Generator, settings: Optimizer) -> Adam:

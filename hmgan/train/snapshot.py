@@ -11,7 +11,8 @@ from hmgan.evaluation.card import write_card
 from hmgan.evaluation.judge import Judge, Verdict
 from hmgan.evaluation.score import Score
 from hmgan.files import cache_folder
-from hmgan.generators.build import Generator, fine_tuned_choice
+from hmgan.generators.base import Generator
+from hmgan.generators.build import fine_tuned_choice
 from hmgan.generators.snapshot import SNAPSHOTS, save_conditional
 from hmgan.generators.source import save_source
 from hmgan.generators.transfer import TransferGenerator

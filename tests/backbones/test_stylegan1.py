@@ -19,7 +19,7 @@ Z = 8
 
 def converted(state, resolution) -> StyleGAN1:
     port = PortNetwork("checkpoint", "", state)
-    network = convert("generator", port, plan_generator(port, resolution)).network
+    network = convert(plan_generator(port, resolution)).network
     return network.double()
 
 

@@ -16,7 +16,7 @@ WIDTHS = (8, 8, 7, 8, 6, 4, 3)
 
 def converted(state, resolution, group=0) -> StyleGAN1Discriminator:
     port = PortNetwork("checkpoint", "", state)
-    network = convert("discriminator", port, plan_discriminator(port, resolution, group)).network
+    network = convert(plan_discriminator(port, resolution, group)).network
     return network.double()
 
 

@@ -180,7 +180,7 @@ def test_a_class_style_starts_at_the_mean_style_and_ignores_z():
 def test_low_rank_tables_are_a_base_and_outer_products(rank):
     torch.manual_seed(0)
     base = torch.randn(5, 4, dtype=torch.float64)
-    layer = LowRankHead(DIM, (5, 4), 0.3, base, 1.0, rank=rank, base_trains=True).double()
+    layer = LowRankHead(rank, True, DIM, (5, 4), 0.3, base, 1.0).double()
     v_RE = torch.randn(3, DIM, dtype=torch.float64)
     table = layer(v_RE).view(3, 5, 4)
     for row in range(3):

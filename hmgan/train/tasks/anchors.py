@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from hmgan import rng
 from hmgan.components import register
 from hmgan.discriminators.patches import PatchDiscriminator
-from hmgan.generators.build import Generator
+from hmgan.generators.base import Generator
 from hmgan.train.tasks.gan_losses import Opponents
 from hmgan.train.tasks.players import FINE_TUNING, Players
 from hmgan.types import Count, GenOut, Latents, Weight

@@ -16,7 +16,7 @@ from torch.optim import Adam
 from hmgan.config.experiment import Experiment
 from hmgan.data.images import Shown
 from hmgan.discriminators.base import Discriminator
-from hmgan.generators.build import Generator
+from hmgan.generators.base import Generator
 from hmgan.train import precision
 from hmgan.train.draws import Microbatch
 from hmgan.train.engines.base import Checkpointed, Engine, EngineRanks, Trained

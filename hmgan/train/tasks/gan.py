@@ -141,9 +141,9 @@ class Gan(Task):
         choice = self.experiment.gen_penalty
         if choice is None:
             return None
-        networks = self.generator.backbone, self.discriminator
-        source, discriminator = (copy.deepcopy(network).requires_grad_(False) for network in networks)
-        transferred = Transferred(source, discriminator, networks[0])
+        backbone = self.generator.backbone
+        source = copy.deepcopy(backbone).requires_grad_(False)
+        transferred = Transferred(source, copy.deepcopy(self.discriminator).requires_grad_(False), backbone)
         return components.build("gen-penalty", choice.name, transferred, **choice.options)
 
     def _chosen(self, kind: str, choice: Choice | None) -> Any:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from torch import nn
 
 from hmgan.components import register
-from hmgan.generators.build import Generator
+from hmgan.generators.base import Generator
 from hmgan.losses.base import OF_FINE_TUNING
 from hmgan.train.tasks.gan_losses import Opponents
 from hmgan.types import Weight
