@@ -138,7 +138,7 @@ def chaos(kills: int, seed: int, folder: Path, minutes: float = math.inf) -> Fig
 
 
 def start(outdir: Path, shards: Path, source: Path, folder: Path) -> launched.Ranks:
-    """Begins the run, or goes on with it."""
+    """Begins the run, or resumes it."""
     where: list[object] = ["--resume", "latest", "--outdir", outdir]
     if not list(outdir.glob("*/config.json")):  # killed before it had begun
         shutil.rmtree(outdir, ignore_errors=True)

@@ -2,7 +2,7 @@
 
     python scripts/table2.py        # of the study embedded; --study names another, --outdir its folder
 
-Trains what of it is not finished, or goes on with it; prints the table, and writes it as table2.md beside the report.
+Trains what is not finished, resuming what was begun; prints the table, and writes it as table2.md beside the report.
 """
 
 from hmgan.study.paper import script
