@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import tarfile
 import tempfile
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from hmgan.data.decode import BACKGROUND, checked_background, checked_range, open_image
 from hmgan.data.images import Images
 from hmgan.data.index import Index, Shard, index_in, new_index, read_index, upload_index, write_index
 from hmgan.data.pack.image_folders import class_order
@@ -26,17 +26,25 @@ from hmgan.units import size
 from hmgan.urls import is_url
 
 
-def make_index(place: str, classes: Sequence[str] | None = None, report: Callable[[str], None] = print) -> Index:
+def make_index(
+    place: str,
+    classes: Sequence[str] | None = None,
+    report: Callable[[str], None] = print,
+    background: str = BACKGROUND,
+) -> Index:
     """Indexes the WebDataset shards at a path or URL, and writes the index beside them.
 
     Args:
         classes: names of the classes 0, 1, ..., for shards whose .cls are numbers; left out: what the .cls say.
+        background: the colour that transparent pixels are composed on, as CSS names it.
 
     Raises: UserError if there are no shards, a sample is not whole, or images differ in size.
     """
     shards: list[Shard] = []
     samples: list[TarSample] = []
     sizes: dict[tuple[int, int], str] = {}  # of images, and the key of the first one of each
+    transparent = 0
+    checked_background(background)
     for name, tar in _tars(place):
         try:
             its = tar_samples(tar)
@@ -45,7 +53,9 @@ def make_index(place: str, classes: Sequence[str] | None = None, report: Callabl
         shards.append(Shard(name=name, bytes=tar.stat().st_size, sha256=sha256_of(tar), samples=len(its)))
         with open(tar, "rb") as file:
             for key, _, offset, length in its:
-                sizes.setdefault(_size(os.pread(file.fileno(), length, offset), f"{key} in {place}/{name}"), key)
+                image = _opened(os.pread(file.fileno(), length, offset), f"{key} in {place}/{name}")
+                sizes.setdefault(image.size, key)
+                transparent += image.has_transparency_data
         samples += its
         report(f"{name}: {len(its)} images")
     if not samples:
@@ -60,7 +70,10 @@ def make_index(place: str, classes: Sequence[str] | None = None, report: Callabl
         shards=shards,
         rows=[(sample.offset, sample.length, number[sample.label]) for sample in samples],
         keys=[sample.key for sample in samples],
+        background=background,
     )
+    if transparent:
+        report(f"{transparent} images have transparency and are put on {background} (--background)")
     if is_url(place):
         upload_index(index, open_store(place))
     else:
@@ -98,10 +111,12 @@ def _tars(place: str) -> Iterator[tuple[str, Path]]:
                 yield name, Path(file.name)
 
 
-def _size(content: bytes, what: str) -> tuple[int, int]:
+def _opened(content: bytes, what: str) -> Image.Image:
+    """The image, its header read."""
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            return image.size
+        image = open_image(content)
+        checked_range(image)
+        return image
     except Exception as error:
         raise UserError(f"image {what} cannot be read: {error}; mend it or pack the shards anew") from error
 

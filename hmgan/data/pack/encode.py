@@ -1,4 +1,4 @@
-"""An image on its way into a shard: decoded, resized, encoded. H/W pixels."""
+"""An image on its way into a shard: resized, encoded. H/W pixels."""
 
 from __future__ import annotations
 
@@ -7,23 +7,9 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from hmgan.errors import UserError
-
-
-def decode(content: bytes) -> Image.Image:
-    """The image in RGB, upright. Raises nearly anything for damaged bytes."""
-    try:
-        opened = Image.open(io.BytesIO(content))
-    except UnidentifiedImageError:
-        raise ValueError("no image, or of an unknown format") from None
-    with opened as image:
-        image.load()
-        upright = ImageOps.exif_transpose(image)
-    if upright.mode.startswith("I;16"):  # Pillow's own conversion would clip 16 bits to white
-        upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-    return upright.convert("RGB")
 
 
 def cropped(image: Image.Image) -> Image.Image:
