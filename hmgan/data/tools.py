@@ -12,9 +12,11 @@ from pathlib import Path
 from PIL import Image
 
 from hmgan.data.decode import BACKGROUND, checked_background, checked_range, open_image
+from hmgan.data.filenames import check_once, is_litter, tars
 from hmgan.data.images import Images
 from hmgan.data.index import Index, Shard, index_in, new_index, read_index, upload_index, write_index
 from hmgan.data.pack.image_folders import class_order
+from hmgan.data.pack.labels import labelled_or_one_class
 from hmgan.data.pack.tables import TarSample, tar_samples
 from hmgan.data.shards import ShardSet
 from hmgan.data.store.cache import DiskCache
@@ -49,7 +51,7 @@ def make_index(
         try:
             its = tar_samples(tar)
         except (tarfile.TarError, ValueError) as error:
-            raise UserError(f"{place}/{name} cannot be indexed: {error}; upload it again") from error
+            raise UserError(f"{place}/{name} cannot be indexed: {error}; mend it or copy it again") from error
         shards.append(Shard(name=name, bytes=tar.stat().st_size, sha256=sha256_of(tar), samples=len(its)))
         with open(tar, "rb") as file:
             for key, _, offset, length in its:
@@ -61,14 +63,15 @@ def make_index(
     if not samples:
         raise UserError(f"{place} holds no .tar shards with images; give the folder that they lie in")
     _check_square(place, sizes)
-    found = _checked_classes([sample.label for sample in samples], classes)
+    labels = labelled_or_one_class([(sample.key, sample.label) for sample in samples], place, ())
+    found = _checked_classes(labels, classes)
     number = {name: i for i, name in enumerate(found)}
     index = new_index(
         folder=LocalFolder(Path(place)),
         resolution=next(iter(sizes))[0],
         classes=found if classes is None else classes,
         shards=shards,
-        rows=[(sample.offset, sample.length, number[sample.label]) for sample in samples],
+        rows=[(sample.offset, sample.length, number[label]) for sample, label in zip(samples, labels, strict=True)],
         keys=[sample.key for sample in samples],
         background=background,
     )
@@ -92,6 +95,7 @@ def _check_square(place: str, sizes: Mapping[tuple[int, int], str]) -> None:
 def _checked_classes(labels: Sequence[str], given: Sequence[str] | None) -> tuple[str, ...]:
     """The labels found, in order. Raises UserError unless they are 0, 1, ... where `given` names them."""
     names = class_order(labels)
+    check_once(given or (), "--classes")
     if given is not None and names != tuple(map(str, range(len(given)))):
         raise UserError(f"--classes names {len(given)} classes, the shards have {', '.join(names)}; name each")
     return names
@@ -100,11 +104,11 @@ def _checked_classes(labels: Sequence[str], given: Sequence[str] | None) -> tupl
 def _tars(place: str) -> Iterator[tuple[str, Path]]:
     """The name of every shard and its file, which in a store's case is temporary."""
     if not is_url(place):
-        yield from ((path.name, path) for path in sorted(Path(place).glob("*.tar")))
+        yield from ((path.name, path) for path in tars(Path(place)))
         return
     store = open_store(place)
     for name in store.names():
-        if name.endswith(".tar"):
+        if name.endswith(".tar") and not is_litter(name):
             with tempfile.NamedTemporaryFile() as file:
                 file.writelines(store.blocks(name, store.size(name)))
                 file.flush()

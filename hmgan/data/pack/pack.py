@@ -32,6 +32,7 @@ from hmgan.files import sha256_of
 
 SEED = 0  # of the order of the samples over the shards
 JOURNAL = 3  # version of the journal's lines: one of another version is begun anew
+SHOWN = 5  # names of files in a line
 AHEAD = 8  # images per thread that are encoded or waiting for it
 
 
@@ -115,6 +116,11 @@ def pack(
     with busy(f"looking through {src.name}"):
         source = opens(src)
     with closing(source), open_destination(out) as (target, journal_file):
+        if not source.items:
+            raise UserError(f"{src} holds no images; give one that does")
+        for reason, names in source.passed_over.items():
+            some = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+            report(f"passed over, {reason}: {len(names)} ({some}) in {src}")
         items = _interleaved(source.items)
         size = _power_of_two(_common_size(src, items, options) if resolution is None else resolution)
         plan = json.dumps([[key, item.label] for key, item in items]) + repr((JOURNAL, name, size, options))
