@@ -61,7 +61,7 @@ def list_(
 def index(
     place: Annotated[str, typer.Argument(help="A folder or URL of WebDataset shards.")],
     classes: Annotated[str | None, typer.Option(help="Names of the classes 0, 1, ..., joined by commas.")] = None,
-    background: Annotated[str, typer.Option(help="Colour behind transparent pixels.")] = "white",
+    background: Annotated[str | None, typer.Option(help="Colour behind transparent pixels; left out: white.")] = None,
 ) -> None:
     """Writes the index beside shards that others made."""
     from hmgan.commands.data import index

@@ -170,12 +170,29 @@ def index_in(folder: Folder) -> Index:
     return index
 
 
+def head_in(folder: Folder) -> Mapping[str, Any]:
+    """The JSON of an index that is there; empty if there is none.
+
+    Raises: UserError for a file of that name that is no index of ours.
+    """
+    try:
+        head = json.loads(folder.read(JSON))
+    except OSError:
+        return {}
+    except ValueError as error:
+        raise UserError(f"{folder}/{JSON} is damaged: {error}; mend it, or move it away") from error
+    if not isinstance(head, dict) or head.get("format") != FORMAT or not isinstance(head.get("classes"), list):
+        raise UserError(f"{folder}/{JSON} is there and no index of hmgan; move it away")
+    return head
+
+
 def _read_head(folder: Folder) -> Mapping[str, Any]:
     try:
         head = json.loads(folder.read(JSON))
     except OSError as error:
         raise UserError(
-            f"{folder} is not a packed data set: no readable {JSON} in it; run `hmgan pack SRC {folder}` first"
+            f"{folder} is not a packed data set: no readable {JSON} in it; pack images with `hmgan pack {folder} DST` "
+            f"and give DST, or run `hmgan index {folder}` on shards"
         ) from error
     except ValueError as error:
         raise UserError(f"{folder}/{JSON} is damaged: {error}; {AGAIN}") from error

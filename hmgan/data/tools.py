@@ -14,7 +14,7 @@ from PIL import Image
 from hmgan.data.decode import BACKGROUND, checked_background, checked_range, open_image
 from hmgan.data.filenames import check_once, is_litter, tars
 from hmgan.data.images import Images
-from hmgan.data.index import Index, Shard, index_in, new_index, read_index, upload_index, write_index
+from hmgan.data.index import Index, Shard, head_in, index_in, new_index, read_index, upload_index, write_index
 from hmgan.data.pack.image_folders import class_order
 from hmgan.data.pack.labels import labelled_or_one_class
 from hmgan.data.pack.tables import TarSample, tar_samples
@@ -32,13 +32,15 @@ def make_index(
     place: str,
     classes: Sequence[str] | None = None,
     report: Callable[[str], None] = print,
-    background: str = BACKGROUND,
+    background: str | None = None,
 ) -> Index:
     """Indexes the WebDataset shards at a path or URL, and writes the index beside them.
 
+    What an index that is there already knows besides, such as the names of the classes, is kept.
+
     Args:
         classes: names of the classes 0, 1, ..., for shards whose .cls are numbers; left out: what the .cls say.
-        background: the colour that transparent pixels are composed on, as CSS names it.
+        background: the colour that transparent pixels are composed on, as CSS names it; left out: white.
 
     Raises: UserError if there are no shards, a sample is not whole, or images differ in size.
     """
@@ -46,7 +48,6 @@ def make_index(
     samples: list[TarSample] = []
     sizes: dict[tuple[int, int], str] = {}  # of images, and the key of the first one of each
     transparent = 0
-    checked_background(background)
     for name, tar in _tars(place):
         try:
             its = tar_samples(tar)
@@ -64,6 +65,9 @@ def make_index(
         raise UserError(f"{place} holds no .tar shards with images; give the folder that they lie in")
     _check_square(place, sizes)
     labels = labelled_or_one_class([(sample.key, sample.label) for sample in samples], place, ())
+    known = head_in(open_folder(place))
+    background = checked_background(background or known.get("background", BACKGROUND))
+    classes = classes or _kept_classes(place, known.get("classes", []), class_order(labels))
     found = _checked_classes(labels, classes)
     number = {name: i for i, name in enumerate(found)}
     index = new_index(
@@ -73,6 +77,7 @@ def make_index(
         shards=shards,
         rows=[(sample.offset, sample.length, number[label]) for sample, label in zip(samples, labels, strict=True)],
         keys=[sample.key for sample in samples],
+        skipped=known.get("skipped", 0),
         background=background,
     )
     if transparent:
@@ -90,6 +95,18 @@ def _check_square(place: str, sizes: Mapping[tuple[int, int], str]) -> None:
     if len(sizes) > 1 or width != height:
         some = ", ".join(f"{w} x {h} ({key})" for (w, h), key in list(sizes.items())[:2])
         raise UserError(f"the images in {place} must be squares of one size, got {some}; hmgan pack brings them there")
+
+
+def _kept_classes(place: str, known: Sequence[str], found: Sequence[str]) -> Sequence[str] | None:
+    """The names in the index that is there, of the classes 0, 1, ... that were found; None where they are the same."""
+    if set(known) <= set(found):
+        return None
+    if list(found) == [str(i) for i in range(len(known))]:
+        return known
+    raise UserError(
+        f"the index in {place} names the classes {', '.join(known)}, the shards have {', '.join(found)}; "
+        "name each with --classes"
+    )
 
 
 def _checked_classes(labels: Sequence[str], given: Sequence[str] | None) -> tuple[str, ...]:

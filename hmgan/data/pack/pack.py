@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from webdataset import TarWriter
 
@@ -69,6 +69,7 @@ class _Encoded(NamedTuple):
     label: int
     image: bytes
     error: str
+    source: str  # digest of its bytes in the source
     transparent: bool = False
     side: int = 0  # of the square that was resized
 
@@ -125,7 +126,12 @@ def pack(
         size = _power_of_two(_common_size(src, items, options) if resolution is None else resolution)
         plan = json.dumps([[key, item.label] for key, item in items]) + repr((JOURNAL, name, size, options))
         with busy(f"checking what is finished in {out}"):
-            journal = Journal(journal_file, hashlib.sha256(plan.encode()).hexdigest(), target)
+            journal = Journal(
+                journal_file, hashlib.sha256(plan.encode()).hexdigest(), target, partial(_unchanged, items)
+            )
+        for line in journal.lines:
+            for damaged, why in line["damaged"].items():
+                report(f"left out, cannot be read: {damaged} ({why}) in {src}")
         begin = journal.lines[-1]["next"] if journal.lines else 0
         encode = partial(_encode, src, {label: i for i, label in enumerate(source.classes)}, size, options)
         samples = _encoded(items[begin:], begin, encode, threads or os.cpu_count() or 1, f"packing {src.name}")
@@ -157,16 +163,18 @@ def pack(
 def _encode(
     src: Path, label_of: dict[str, int], size: int, options: Options, position: int, key: str, item: Item
 ) -> _Encoded:
+    source = ""
     try:
         content = item.read()
+        source = _digest(content)
         with open_image(content) as header:
             transparent = header.has_transparency_data
         square = encode.FITS[options.fit](decode(content, options.background))
     except Exception as error:  # on damaged bytes, decoders raise nearly anything
-        return _Encoded(position, key, item.key, 0, b"", str(error) or type(error).__name__)
+        return _Encoded(position, key, item.key, 0, b"", str(error) or type(error).__name__, source)
     fitted = encode.fitted(square, size, options.pad, f"{item.key} in {src}")
     image = encode.encode(fitted, options.extension, options.quality)
-    return _Encoded(position, key, item.key, label_of[item.label], image, "", transparent, square.width)
+    return _Encoded(position, key, item.key, label_of[item.label], image, "", source, transparent, square.width)
 
 
 def _encoded(
@@ -198,17 +206,19 @@ def _write(
         path = target.work / f"{name}-{len(journal.lines):06d}.tar"
         labels: list[int] = []
         keys: list[str] = []
-        damaged: list[str] = []
+        damaged: dict[str, str] = {}
         seen: dict[str, str] = {}
+        first, sources = following.position, hashlib.sha256()
         transparent = enlarged = position = 0
         # Fixed owner and time: the bytes then depend on the images only.
         with open(path, "wb") as file, TarWriter(file, "hmgan", "hmgan", mtime=0, encoder=False) as tar:
             while following is not None and (len(labels) < options.shard_samples or following.error):
                 sample, position = following, following.position + 1
                 following = next(samples, None)
+                sources.update(sample.source.encode())
                 if sample.error:
                     report(f"left out, cannot be read: {sample.name} ({sample.error})")
-                    damaged.append(sample.name)
+                    damaged[sample.name] = sample.error
                     continue
                 label = str(sample.label).encode()
                 tar.write({"__key__": sample.key, options.extension: sample.image, "cls": label})
@@ -216,15 +226,30 @@ def _write(
                 enlarged += not options.pad and sample.side < size
                 labels.append(sample.label)
                 keys.append(sample.key)
-                digest = hashlib.blake2b(sample.image, digest_size=12).hexdigest()
+                digest = _digest(sample.image)
                 if digest in first_of:
                     report(f"the same image twice: {first_of[digest]} and {sample.name}")
                 else:
                     seen[digest] = first_of[digest] = sample.name
         shard = Shard(name=path.name, bytes=path.stat().st_size, sha256=sha256_of(path), samples=len(labels))
         rows = [(*place, label) for place, label in zip(_places(path, options), labels, strict=True)]
-        told = {"transparent": transparent, "enlarged": enlarged}
+        told = {"transparent": transparent, "enlarged": enlarged, "first": first, "sources": sources.hexdigest()}
         journal.add(shard, rows=rows, keys=keys, damaged=damaged, seen=seen, next=position, **told)
+
+
+def _unchanged(items: Sequence[tuple[str, Item]], line: dict[str, Any]) -> bool:
+    """Whether the images of a finished shard still are what was packed."""
+    sources = hashlib.sha256()
+    for _, item in items[line["first"] : line["next"]]:
+        try:
+            sources.update(_digest(item.read()).encode())
+        except Exception:  # as it could not be read then either, or the digests differ
+            continue
+    return sources.hexdigest() == line["sources"]
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=12).hexdigest()
 
 
 def _places(path: Path, options: Options) -> list[tuple[int, int]]:

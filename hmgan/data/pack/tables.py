@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hmgan.data.filenames import EXTENSIONS, check_once, is_litter, slashed, tars
+from hmgan.data.index import head_in
 from hmgan.data.pack.archives import check_end
 from hmgan.data.pack.image_folders import ImageSource, Item, class_order, quick_png
 from hmgan.data.pack.labels import labelled, labelled_or_one_class
+from hmgan.data.store.folders import LocalFolder
 from hmgan.errors import UserError
 
-INDEX, FORMAT = "index.json", "hmgan-shards/"
 DELIMITERS = ",;\t"  # of a CSV; Excel writes what the language's decimals leave free
 ROWS = 256  # of a parquet file that are in memory at a time
 
@@ -180,7 +181,7 @@ def _class_names(file: Path, schema: Any, image: str, label: str) -> list[str]:
 
 def shards(path: Path) -> ImageSource:
     """Opens WebDataset shards, to pack them anew: an image and a .cls per key. An index of ours names the classes."""
-    names = _indexed_names(path if path.is_dir() else path.parent)
+    names = head_in(LocalFolder(path if path.is_dir() else path.parent)).get("classes", [])
     found: list[tuple[str, str | None]] = []
     reads: list[Callable[[], bytes]] = []
     with ExitStack() as opened:
@@ -195,17 +196,6 @@ def shards(path: Path) -> ImageSource:
         labels = labelled_or_one_class(found, path, names)
         items = [Item(key, cls, read) for (key, _), cls, read in zip(found, labels, reads, strict=True)]
         return ImageSource(items, tuple(names or class_order(labels)), opened.pop_all().close)
-
-
-def _indexed_names(folder: Path) -> tuple[str, ...]:
-    """Names of the classes, where an index of ours has them."""
-    if not (folder / INDEX).is_file():
-        return ()
-    try:
-        head = json.loads((folder / INDEX).read_bytes())
-        return tuple(head["classes"]) if str(head.get("format")).startswith(FORMAT) else ()
-    except (OSError, ValueError, KeyError, AttributeError) as error:
-        raise UserError(f"{folder / INDEX} cannot be read: {error}; mend it, or move it away") from error
 
 
 def tar_samples(tar: Path) -> list[TarSample]:
