@@ -11,6 +11,8 @@ from PIL import Image
 
 from hmgan.errors import UserError
 
+MOST_SIDE = 9000  # pixels of a padded square: what Pillow takes for the largest harmless image
+
 
 def cropped(image: Image.Image) -> Image.Image:
     """The square in the middle."""
@@ -22,6 +24,8 @@ def cropped(image: Image.Image) -> Image.Image:
 def padded(image: Image.Image) -> Image.Image:
     """The whole image in the middle of a square, framed in the colour of its border."""
     side = max(image.size)
+    if side > MOST_SIDE:
+        raise ValueError(f"{image.width} x {image.height} becomes a square of {side} px, more than {MOST_SIDE}")
     left, top = (side - image.width) // 2, (side - image.height) // 2
     return _framed(np.asarray(image), left, top, (side, side))
 

@@ -32,6 +32,8 @@ from hmgan.files import sha256_of
 
 SEED = 0  # of the order of the samples over the shards
 JOURNAL = 3  # version of the journal's lines: one of another version is begun anew
+MOST_PIXELS = 4096  # of a side: 48 MB an image, with several per thread in memory
+MOST_THREADS = 256
 SHOWN = 5  # names of files in a line
 AHEAD = 8  # images per thread that are encoded or waiting for it
 
@@ -110,6 +112,10 @@ def pack(
     Raises: UserError if SRC, OUT or an option is refused; no folder OUT is left then.
     """
     src = Path(src)
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        raise UserError(f"--threads must lie in 1..{MOST_THREADS}, got {threads}; leave it out for one per core")
+    if resolution is not None:
+        _power_of_two(resolution)
     options = Options(
         pad=pad, fit=fit, extension=extension, quality=quality, shard_samples=shard_samples, background=background
     )
@@ -289,10 +295,10 @@ def _shard_name(name: str | None, out: str | Path) -> str:
 
 
 def _power_of_two(resolution: int) -> int:
-    if resolution < 4 or resolution & (resolution - 1):
-        below = max(4, 1 << max(0, resolution.bit_length() - 1))
+    if not 4 <= resolution <= MOST_PIXELS or resolution & (resolution - 1):
+        below = min(max(4, 1 << max(0, resolution.bit_length() - 1)), MOST_PIXELS // 2)
         raise UserError(
-            f"the resolution must be a power of two and at least 4, got {resolution}; "
+            f"the resolution must be a power of two and at least 4, at most {MOST_PIXELS}, got {resolution}; "
             f"pass --resolution {below} or {2 * below}, with --pad to add a border instead of resizing"
         )
     return resolution

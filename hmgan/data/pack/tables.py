@@ -131,7 +131,7 @@ def parquet_files(path: Path, columns: tuple[str, str] | None) -> ImageSource:
     read row group by row group.
     """
     try:
-        from pyarrow import ArrowInvalid, parquet
+        from pyarrow import ArrowException, parquet
     except ImportError:
         raise UserError(f"reading {path} needs pyarrow; install hmgan[parquet]") from None
     image, label = columns or ("image", "label")
@@ -148,11 +148,12 @@ def parquet_files(path: Path, columns: tuple[str, str] | None) -> ImageSource:
                     batches = table.iter_batches(ROWS, columns=[image, label])
                     for row in chain.from_iterable(batch.to_pylist() for batch in batches):
                         picture = row[image]
-                        content = (picture["bytes"] if isinstance(picture, dict) else picture) or b""
+                        content = picture.get("bytes") if isinstance(picture, dict) else picture
+                        content = content if isinstance(content, bytes) else b""  # told when it is packed
                         reads.append(partial(os.pread, spool.fileno(), len(content), spool.tell()))
                         found.append((f"{len(found):08d}", row[label]))
                         spool.write(content)
-        except (OSError, ArrowInvalid) as error:
+        except (OSError, ArrowException) as error:
             raise UserError(f"{path} is not readable parquet: {error}; download it again") from error
         spool.flush()
         labels = labelled(found, path, names)

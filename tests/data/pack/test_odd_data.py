@@ -9,6 +9,7 @@ import tarfile
 import zipfile
 
 import pytest
+from PIL import Image
 from tiny_pictures import pixels, png
 
 from hmgan.data.filenames import is_litter
@@ -239,3 +240,34 @@ def test_backslashes_in_a_table_are_slashes(folder, tmp_path):
     folder("img", cat=1, dog=1)
     (tmp_path / "a.csv").write_text("path,label\nimg\\cat\\000.png,cat\nimg\\dog\\001.png,dog\n")
     assert pack(tmp_path / "a.csv", tmp_path / "out", report=silent).counts == (1, 1)
+
+
+@pytest.mark.parametrize("resolution", [65536, 8192, 10**12, 0, -4, 48])
+def test_a_resolution_beyond_memory_is_refused_before_anything_is_read(resolution, folder, tmp_path):
+    assert "power of two and at least 4, at most 4096" in refused_by(
+        pack, folder(), tmp_path / "out", resolution=resolution
+    )
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("threads", [0, -1, 10**6])
+def test_threads_out_of_range_are_refused(threads, folder, tmp_path):
+    assert f"--threads must lie in 1..256, got {threads}" in refused_by(
+        pack, folder(), tmp_path / "out", threads=threads
+    )
+
+
+def test_a_strip_that_would_become_a_huge_square_is_left_out(folder, tmp_path):
+    src = folder(cat=2)
+    Image.new("RGB", (20_000, 1)).save(src / "cat" / "strip.png")
+    lines: list[str] = []
+    index = pack(src, tmp_path / "out", resolution=8, fit="pad", report=lines.append)
+    assert (len(index), index.skipped) == (2, 1)
+    assert any("cat/strip.png (20000 x 1 becomes a square of 20000 px" in line for line in lines)
+
+
+@pytest.mark.parametrize("picture", ["a path", {"path": "a path"}, None])
+def test_parquet_pictures_without_bytes_are_left_out(picture, tmp_path):
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pa.table({"image": [picture], "label": [0]}), tmp_path / "a.parquet")
+    assert "none of the 1 images" in refused_by(pack, tmp_path / "a.parquet", tmp_path / "out", report=silent)
