@@ -71,6 +71,7 @@ class PackOptions:
     extension: Annotated[str, Option("--format", help="Of the images in the shards: png, jpg or webp.")] = "png"
     quality: Annotated[int, Option(help="Of jpg and webp.")] = 95
     shard_samples: Annotated[int, Option(help="Images per shard.")] = 1000
+    background: Annotated[str, Option(help="Colour behind transparent pixels.")] = "white"
     name: Annotated[str | None, Option(help="Name of the shards; left out: the folder's.")] = None
     image_column: Annotated[str | None, Option(help="Of a table; left out: path, or image in parquet.")] = None
     label_column: Annotated[str | None, Option(help="Of a table; left out: label.")] = None

@@ -61,11 +61,12 @@ def list_(
 def index(
     place: Annotated[str, typer.Argument(help="A folder or URL of WebDataset shards.")],
     classes: Annotated[str | None, typer.Option(help="Names of the classes 0, 1, ..., joined by commas.")] = None,
+    background: Annotated[str | None, typer.Option(help="Colour behind transparent pixels; left out: white.")] = None,
 ) -> None:
     """Writes the index beside shards that others made."""
     from hmgan.commands.data import index
 
-    index(place, classes.split(",") if classes else None)
+    index(place, classes.split(",") if classes else None, background)
 
 
 @data.command()

@@ -14,9 +14,9 @@ from hmgan.pictures.grids import GRID_COLUMNS, class_grid
 from hmgan.pictures.images import save_png
 
 
-def index(place: str, classes: Sequence[str] | None) -> None:
+def index(place: str, classes: Sequence[str] | None, background: str | None) -> None:
     """Writes the index beside shards and describes them; the classes have the names given, or those in the shards."""
-    print("\n".join(described(ShardSet(make_index(place, classes)))))
+    print("\n".join(described(ShardSet(make_index(place, classes, background=background)))))
 
 
 def inspect(name: str, grid: Path | None) -> None:

@@ -34,6 +34,7 @@ def pack_images(options: PackOptions) -> None:
         extension=options.extension,
         quality=options.quality,
         shard_samples=options.shard_samples,
+        background=options.background,
     )
     counts = ", ".join(f"{cls} {count}" for cls, count in zip(index.classes, index.counts, strict=True))
     shards = len(index.shards)

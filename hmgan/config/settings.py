@@ -61,6 +61,7 @@ class Data(Strict):
         "index", description="webdataset is for shards without an index: no exact resume, and other limits"
     )
     buffer: int = Field(1000, ge=1, description="images that reader webdataset mixes with each other")
+    background: str = Field("white", description="colour behind transparent pixels; an index has its own")
 
     @model_validator(mode="before")
     @classmethod
@@ -82,8 +83,9 @@ class Data(Strict):
                 f"weights must be one for each source, got {len(self.weights)} for {len(self.sources)}; "
                 "give as many, or none"
             )
-        if self.reader == "index" and "buffer" in self.model_fields_set:
-            raise ValueError('buffer is of reader "webdataset"; leave it out')
+        for field in ("buffer", "background"):
+            if self.reader == "index" and field in self.model_fields_set:
+                raise ValueError(f'{field} is of reader "webdataset"; leave it out')
         for field in ("weights", "balance", "per_class"):
             if self.reader != "index" and getattr(self, field):
                 raise ValueError(

@@ -1,4 +1,4 @@
-"""Decodes the bytes of an image into a buffer of pixels."""
+"""The one decoder of images: packing, indexing and every reader see the same pixels. H/W pixels."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import io
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
+
+from hmgan.errors import UserError
 
 try:
     import simplejpeg
@@ -14,18 +16,54 @@ except ImportError:  # slower, and the same images up to the decoders' rounding
     simplejpeg = None
 
 JPEG = b"\xff\xd8"
+TURNED = (b"Exif\0\0", b"tiff:Orientation")  # a JPEG without either has no rotation
+BACKGROUND = "white"
+SCALED = ("PNG", "PPM")  # formats whose 32-bit pixels hold 16 bits
 
 
 class SizeError(ValueError):
     """An image is of another size than wanted; its text is the size."""
 
 
-def decode_into(content: bytes, out_HW3: NDArray[np.uint8]) -> None:
-    """Writes RGB pixels into `out_HW3`, which must be contiguous.
+def checked_background(name: str) -> str:
+    """The name of a colour, as CSS writes it. Raises UserError if there is no such colour."""
+    try:
+        ImageColor.getrgb(name)
+    except ValueError:
+        raise UserError(f"background must be a colour such as white or #8080ff, got {name!r}; name one") from None
+    return name
 
-    Raises: SizeError for an image of another size; nearly anything for damaged bytes.
+
+def open_image(content: bytes) -> Image.Image:
+    """The image, its header alone read. Raises nearly anything for damaged bytes."""
+    try:
+        return Image.open(io.BytesIO(content))
+    except UnidentifiedImageError:
+        raise ValueError("no image, or of an unknown format") from None
+
+
+def checked_range(image: Image.Image) -> None:
+    """Raises ValueError for 32-bit pixels, whose brightest value is not known."""
+    if image.mode == "F" or (image.mode == "I" and image.format not in SCALED):
+        raise ValueError("32-bit pixels, whose brightest value is not known; convert them to 8 or 16 bits")
+
+
+def decode(content: bytes, background: str = BACKGROUND) -> Image.Image:
+    """The image in RGB, upright, its transparent pixels composed on a colour.
+
+    Raises: ValueError for 32-bit pixels; nearly anything for damaged bytes.
     """
-    if simplejpeg is not None and content[:2] == JPEG:
+    with open_image(content) as image:
+        image.load()
+        return _plain(image, background)
+
+
+def decode_into(content: bytes, out_HW3: NDArray[np.uint8], background: str = BACKGROUND) -> None:
+    """Writes the pixels of `decode` into `out_HW3`, which must be contiguous.
+
+    Raises: SizeError for an image of another size; what `decode` raises.
+    """
+    if _is_plain_jpeg(content):
         try:
             pixels = simplejpeg.decode_jpeg(content, colorspace="RGB", buffer=out_HW3)
         except ValueError:
@@ -34,9 +72,37 @@ def decode_into(content: bytes, out_HW3: NDArray[np.uint8]) -> None:
             raise
         _check(pixels.shape[0], pixels.shape[1], out_HW3)
         return
-    with Image.open(io.BytesIO(content)) as image:
-        _check(image.height, image.width, out_HW3)
-        out_HW3[:] = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    with open_image(content) as image:
+        if image.height * image.width != out_HW3.shape[0] * out_HW3.shape[1]:
+            raise SizeError(f"{image.width} x {image.height}")  # before all of a large one is decoded
+        image.load()
+        upright = _plain(image, background)
+    _check(upright.height, upright.width, out_HW3)
+    out_HW3[:] = np.asarray(upright)
+
+
+def _is_plain_jpeg(content: bytes) -> bool:
+    """Whether the fast decoder is right: it neither rotates nor knows ink colours."""
+    if simplejpeg is None or content[:2] != JPEG:
+        return False
+    if simplejpeg.decode_jpeg_header(content)[2] in ("CMYK", "YCCK"):
+        return False
+    if not any(mark in content for mark in TURNED):
+        return True
+    with open_image(content) as image:
+        return image.getexif().get(0x0112, 1) == 1
+
+
+def _plain(loaded: Image.Image, background: str) -> Image.Image:
+    checked_range(loaded)
+    image = ImageOps.exif_transpose(loaded)
+    if image.mode.startswith("I"):
+        # Pillow's own conversion would clip 16 bits to white.
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    rgba = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", rgba.size, background), rgba).convert("RGB")
 
 
 def _check(height: int, width: int, out_HW3: NDArray[np.uint8]) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 
+from hmgan.data.decode import BACKGROUND, checked_background
 from hmgan.data.store.folders import AGAIN, File, Folder, open_folder
 from hmgan.data.store.stores import Store
 from hmgan.errors import UserError
@@ -50,6 +51,7 @@ class Index:
     classes: tuple[str, ...]
     counts: tuple[int, ...]  # samples of each class
     skipped: int  # unreadable images that the packing left out
+    background: str = BACKGROUND  # of transparent pixels
     shards: tuple[Shard, ...]
     shard: NDArray[np.int32]
     offset: NDArray[np.int64]
@@ -68,6 +70,7 @@ class Index:
     def digest(self) -> str:
         """The sha256 of the content, without names of files and samples: a renamed copy is the same data set."""
         head = [FORMAT, self.resolution, self.classes, [(s.bytes, s.sha256, s.samples) for s in self.shards]]
+        head += [] if self.background == BACKGROUND else [self.background]  # older sets keep their digests
         digest = hashlib.sha256(json.dumps(head).encode())
         for name, array in self.arrays().items():
             digest.update(name.encode())
@@ -85,6 +88,7 @@ def new_index(
     rows: Sequence[Sequence[int]],
     keys: Iterable[str],
     skipped: int = 0,
+    background: str = BACKGROUND,
 ) -> Index:
     """The index of samples in the order of the shards; `rows` has offset, length and label of each."""
     rows_N3 = np.array(rows, np.int64).reshape(-1, 3)
@@ -95,6 +99,7 @@ def new_index(
         classes=tuple(classes),
         counts=tuple(np.bincount(rows_N3[:, 2], minlength=len(classes)).tolist()),
         skipped=skipped,
+        background=background,
         shards=tuple(shards),
         shard=np.repeat(np.arange(len(shards), dtype=np.int32), [shard.samples for shard in shards]),
         offset=rows_N3[:, 0],
@@ -128,6 +133,7 @@ def _files(index: Index) -> dict[str, bytes]:
         "classes": list(index.classes),
         "counts": list(index.counts),
         "skipped": index.skipped,
+        **({} if index.background == BACKGROUND else {"background": index.background}),
         "arrays_sha256": hashlib.sha256(arrays).hexdigest(),
         "shards": [asdict(shard) for shard in index.shards],
     }
@@ -153,6 +159,7 @@ def index_in(folder: Folder) -> Index:
             classes=tuple(head["classes"]),
             counts=tuple(head["counts"]),
             skipped=int(head["skipped"]),
+            background=checked_background(str(head.get("background", BACKGROUND))),
             shards=tuple(Shard(**shard) for shard in head["shards"]),
             **arrays,
         )
@@ -163,12 +170,29 @@ def index_in(folder: Folder) -> Index:
     return index
 
 
+def head_in(folder: Folder) -> Mapping[str, Any]:
+    """The JSON of an index that is there; empty if there is none.
+
+    Raises: UserError for a file of that name that is no index of ours.
+    """
+    try:
+        head = json.loads(folder.read(JSON))
+    except OSError:
+        return {}
+    except ValueError as error:
+        raise UserError(f"{folder}/{JSON} is damaged: {error}; mend it, or move it away") from error
+    if not isinstance(head, dict) or head.get("format") != FORMAT or not isinstance(head.get("classes"), list):
+        raise UserError(f"{folder}/{JSON} is there and no index of hmgan; move it away")
+    return head
+
+
 def _read_head(folder: Folder) -> Mapping[str, Any]:
     try:
         head = json.loads(folder.read(JSON))
     except OSError as error:
         raise UserError(
-            f"{folder} is not a packed data set: no readable {JSON} in it; run `hmgan pack SRC {folder}` first"
+            f"{folder} is not a packed data set: no readable {JSON} in it; pack images with `hmgan pack {folder} DST` "
+            f"and give DST, or run `hmgan index {folder}` on shards"
         ) from error
     except ValueError as error:
         raise UserError(f"{folder}/{JSON} is damaged: {error}; {AGAIN}") from error

@@ -49,7 +49,9 @@ def open_training(data: Data | None, *, labelled: bool, report: Report = print) 
             'data.reader = "webdataset" has no index to take the names of the classes from; name the classes 0, 1, ... '
             "in data.classes"
         )
-    streamed = Streamed(data.sources, classes=data.classes, buffer=data.buffer)
+    streamed = Streamed(
+        data.sources, classes=data.classes, buffer=data.buffer, background=data.background, report=report
+    )
     return streamed if labelled else streamed.unlabelled()
 
 

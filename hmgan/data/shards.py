@@ -112,7 +112,7 @@ class ShardSet(Indexed, Dataset[tuple[Tensor, int]]):
         row = self._row(i)
         content = self._read(row)
         try:
-            decode_into(content, out_HW3)
+            decode_into(content, out_HW3, self.index.background)
         except SizeError as error:
             want = f"{self.resolution} x {self.resolution}"
             raise DamageError(f"{self._where(row)} must be {want} px, got {error}; {AGAIN}") from None

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-import io
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count, islice
 
 import numpy as np
@@ -16,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from hmgan.data.decode import SizeError, decode_into
+from hmgan.data.decode import BACKGROUND, SizeError, checked_background, decode_into, open_image
 from hmgan.data.images import Images, Reading
 from hmgan.data.loader import as_read, read_batch
 from hmgan.data.tarstream import Sample, samples, shards_in
@@ -45,15 +44,31 @@ class Streamed:
         sources: folders or URLs of shards.
         classes: names of the labels 0, 1, ...; a .cls may hold the number or the name. Empty: without labels.
         buffer: images.
+        background: the colour that transparent pixels are composed on, as CSS names it.
+        report: takes a line if the first image has any.
 
-    Raises: UserError for a folder without shards, or a first image that cannot be read.
+    Raises: UserError for a folder without shards or samples, or a first image that cannot be read.
     """
 
-    def __init__(self, sources: Sequence[str], *, classes: Sequence[str], buffer: int) -> None:
+    def __init__(
+        self,
+        sources: Sequence[str],
+        *,
+        classes: Sequence[str],
+        buffer: int,
+        background: str = BACKGROUND,
+        report: Callable[[str], None] = print,
+    ) -> None:
         self.shards = [shard for place in sources for shard in shards_in(place)]
         self.classes, self._buffer = tuple(classes) or (UNLABELLED,), buffer
         self._label_of = {str(i): i for i in range(len(classes))} | {name: i for i, name in enumerate(classes)}
-        self.resolution = _side(next(samples(self.shards[:1], labelled=False)))
+        self.background = checked_background(background)
+        if (first := next(samples(self.shards, labelled=False), None)) is None:
+            raise UserError(f"the shards in {' + '.join(sources)} hold no samples; make them again")
+        with _opened(first) as image:
+            self.resolution = _side(first, image)
+            if image.has_transparency_data:
+                report(f"transparent pixels are put on {background} (data.background), such as those of {first.name}")
 
     def unlabelled(self) -> Streamed:
         view = copy.copy(self)
@@ -114,7 +129,7 @@ class Streamed:
     def read_into(self, sample: Sample, out_HW3: NDArray[np.uint8]) -> int:
         """Decodes an image into `out_HW3`, and returns its label."""
         try:
-            decode_into(sample.image, out_HW3)
+            decode_into(sample.image, out_HW3, self.background)
         except SizeError as error:
             want = f"{self.resolution} x {self.resolution}"
             raise UserError(f"{sample.name} must be {want} px like the first, got {error}; make it again") from None
@@ -168,13 +183,17 @@ class _Stream(IterableDataset[Batch | UserError]):
             yield from shards[part::parts]
 
 
-def _side(sample: Sample) -> int:
-    """Pixels of a square image."""
+def _opened(sample: Sample) -> Image.Image:
+    """The image, its header read."""
     try:
-        with Image.open(io.BytesIO(sample.image)) as image:
-            width, height = image.size
+        return open_image(sample.image)
     except Exception as error:
         raise UserError(f"{sample.name} cannot be decoded: {error}; make that shard again") from error
+
+
+def _side(sample: Sample, image: Image.Image) -> int:
+    """Pixels of a square image."""
+    width, height = image.size
     if width != height:
         raise UserError(f"{sample.name} must be a square, got {width} x {height}; hmgan pack makes squares")
     return width

@@ -11,7 +11,7 @@ from typing import Any
 
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
-from hmgan.data.pack.image_folders import EXTENSIONS
+from hmgan.data.filenames import EXTENSIONS, is_litter, tars
 from hmgan.data.store.stores import BLOCK, MissingError, open_store
 from hmgan.errors import UserError
 from hmgan.urls import is_url
@@ -41,9 +41,9 @@ def shards_in(place: str) -> list[str]:
     place = place.removeprefix("file://")
     if is_url(place):
         store = open_store(place)
-        found = [f"{store.url}/{name}" for name in store.names() if name.endswith(".tar")]
+        found = [f"{store.url}/{name}" for name in store.names() if name.endswith(".tar") and not is_litter(name)]
     else:
-        found = [str(path) for path in sorted(Path(place).glob("*.tar"))]
+        found = [str(path) for path in tars(Path(place))]
     if not found:
         raise UserError(f"{place} holds no .tar shards; give the folder that they lie in")
     return found
@@ -54,7 +54,7 @@ def samples(shards: Iterable[str], labelled: bool) -> Iterator[Sample]:
 
     Raises: UserError for a partial sample, and a shard that is missing, cut off or no tar.
     """
-    expanded = tar_file_expander(_opened(shards))
+    expanded = tar_file_expander(_opened(shards), select_files=lambda name: not is_litter(name))
     try:
         for fields in group_by_keys(expanded):
             yield Sample(fields, labelled)

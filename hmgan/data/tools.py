@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import tarfile
 import tempfile
@@ -12,9 +11,12 @@ from pathlib import Path
 
 from PIL import Image
 
+from hmgan.data.decode import BACKGROUND, checked_background, checked_range, open_image
+from hmgan.data.filenames import check_once, is_litter, tars
 from hmgan.data.images import Images
-from hmgan.data.index import Index, Shard, index_in, new_index, read_index, upload_index, write_index
+from hmgan.data.index import Index, Shard, head_in, index_in, new_index, read_index, upload_index, write_index
 from hmgan.data.pack.image_folders import class_order
+from hmgan.data.pack.labels import labelled_or_one_class
 from hmgan.data.pack.tables import TarSample, tar_samples
 from hmgan.data.shards import ShardSet
 from hmgan.data.store.cache import DiskCache
@@ -26,41 +28,60 @@ from hmgan.units import size
 from hmgan.urls import is_url
 
 
-def make_index(place: str, classes: Sequence[str] | None = None, report: Callable[[str], None] = print) -> Index:
+def make_index(
+    place: str,
+    classes: Sequence[str] | None = None,
+    report: Callable[[str], None] = print,
+    background: str | None = None,
+) -> Index:
     """Indexes the WebDataset shards at a path or URL, and writes the index beside them.
+
+    What an index that is there already knows besides, such as the names of the classes, is kept.
 
     Args:
         classes: names of the classes 0, 1, ..., for shards whose .cls are numbers; left out: what the .cls say.
+        background: the colour that transparent pixels are composed on, as CSS names it; left out: white.
 
     Raises: UserError if there are no shards, a sample is not whole, or images differ in size.
     """
     shards: list[Shard] = []
     samples: list[TarSample] = []
     sizes: dict[tuple[int, int], str] = {}  # of images, and the key of the first one of each
+    transparent = 0
     for name, tar in _tars(place):
         try:
             its = tar_samples(tar)
         except (tarfile.TarError, ValueError) as error:
-            raise UserError(f"{place}/{name} cannot be indexed: {error}; upload it again") from error
+            raise UserError(f"{place}/{name} cannot be indexed: {error}; mend it or copy it again") from error
         shards.append(Shard(name=name, bytes=tar.stat().st_size, sha256=sha256_of(tar), samples=len(its)))
         with open(tar, "rb") as file:
             for key, _, offset, length in its:
-                sizes.setdefault(_size(os.pread(file.fileno(), length, offset), f"{key} in {place}/{name}"), key)
+                image = _opened(os.pread(file.fileno(), length, offset), f"{key} in {place}/{name}")
+                sizes.setdefault(image.size, key)
+                transparent += image.has_transparency_data
         samples += its
         report(f"{name}: {len(its)} images")
     if not samples:
         raise UserError(f"{place} holds no .tar shards with images; give the folder that they lie in")
     _check_square(place, sizes)
-    found = _checked_classes([sample.label for sample in samples], classes)
+    labels = labelled_or_one_class([(sample.key, sample.label) for sample in samples], place, ())
+    known = head_in(open_folder(place))
+    background = checked_background(background or known.get("background", BACKGROUND))
+    classes = classes or _kept_classes(place, known.get("classes", []), class_order(labels))
+    found = _checked_classes(labels, classes)
     number = {name: i for i, name in enumerate(found)}
     index = new_index(
         folder=LocalFolder(Path(place)),
         resolution=next(iter(sizes))[0],
         classes=found if classes is None else classes,
         shards=shards,
-        rows=[(sample.offset, sample.length, number[sample.label]) for sample in samples],
+        rows=[(sample.offset, sample.length, number[label]) for sample, label in zip(samples, labels, strict=True)],
         keys=[sample.key for sample in samples],
+        skipped=known.get("skipped", 0),
+        background=background,
     )
+    if transparent:
+        report(f"{transparent} images have transparency and are put on {background} (--background)")
     if is_url(place):
         upload_index(index, open_store(place))
     else:
@@ -76,9 +97,22 @@ def _check_square(place: str, sizes: Mapping[tuple[int, int], str]) -> None:
         raise UserError(f"the images in {place} must be squares of one size, got {some}; hmgan pack brings them there")
 
 
+def _kept_classes(place: str, known: Sequence[str], found: Sequence[str]) -> Sequence[str] | None:
+    """The names in the index that is there, of the classes 0, 1, ... that were found; None where they are the same."""
+    if set(known) <= set(found):
+        return None
+    if list(found) == [str(i) for i in range(len(known))]:
+        return known
+    raise UserError(
+        f"the index in {place} names the classes {', '.join(known)}, the shards have {', '.join(found)}; "
+        "name each with --classes"
+    )
+
+
 def _checked_classes(labels: Sequence[str], given: Sequence[str] | None) -> tuple[str, ...]:
     """The labels found, in order. Raises UserError unless they are 0, 1, ... where `given` names them."""
     names = class_order(labels)
+    check_once(given or (), "--classes")
     if given is not None and names != tuple(map(str, range(len(given)))):
         raise UserError(f"--classes names {len(given)} classes, the shards have {', '.join(names)}; name each")
     return names
@@ -87,21 +121,23 @@ def _checked_classes(labels: Sequence[str], given: Sequence[str] | None) -> tupl
 def _tars(place: str) -> Iterator[tuple[str, Path]]:
     """The name of every shard and its file, which in a store's case is temporary."""
     if not is_url(place):
-        yield from ((path.name, path) for path in sorted(Path(place).glob("*.tar")))
+        yield from ((path.name, path) for path in tars(Path(place)))
         return
     store = open_store(place)
     for name in store.names():
-        if name.endswith(".tar"):
+        if name.endswith(".tar") and not is_litter(name):
             with tempfile.NamedTemporaryFile() as file:
                 file.writelines(store.blocks(name, store.size(name)))
                 file.flush()
                 yield name, Path(file.name)
 
 
-def _size(content: bytes, what: str) -> tuple[int, int]:
+def _opened(content: bytes, what: str) -> Image.Image:
+    """The image, its header read."""
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            return image.size
+        image = open_image(content)
+        checked_range(image)
+        return image
     except Exception as error:
         raise UserError(f"image {what} cannot be read: {error}; mend it or pack the shards anew") from error
 

@@ -37,7 +37,6 @@ def test_the_index_of_bare_shards_is_that_of_the_packing(out):
     assert made.digest == index.digest
     assert made.key.tobytes() == index.key.tobytes()
     assert made.key_end.tolist() == index.key_end.tolist()
-    assert make_index(str(out), None, silent).classes == ("0", "1")
 
 
 def test_bare_shards_in_s3_are_indexed_there(out, s3, tmp_path, monkeypatch):
@@ -108,3 +107,45 @@ def test_the_commands_print_and_draw(out, tmp_path, capsys):
     os.truncate(out / "pets-000001.tar", 1000)
     assert tiny.command("data", "verify", out) == 2
     assert "pets-000001.tar must be" in capsys.readouterr().err
+
+
+def test_an_index_that_is_there_keeps_its_names(out):
+    index = read_index(out)
+    made = make_index(str(out), None, silent)
+    assert (made.digest, made.classes, made.skipped) == (index.digest, ("cat", "dog"), index.skipped)
+    assert make_index(str(out), ["a", "b"], silent).classes == ("a", "b")
+    bare(out)
+    assert make_index(str(out), None, silent).classes == ("0", "1")
+
+
+def test_names_that_do_not_fit_the_shards_any_more_are_not_thrown_away(out, folder, tmp_path):
+    pack(folder("more", a=1, b=1, c=1), tmp_path / "three", name="three")
+    (tmp_path / "three/three-000000.tar").rename(out / "three-000000.tar")
+    before = (out / "index.json").read_bytes()
+    with pytest.raises(UserError, match=r"names the classes cat, dog, the shards have 0, 1, 2; name each"):
+        make_index(str(out), None, silent)
+    assert (out / "index.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("content", ['{"mine": 1}', "[1]", "no JSON"])
+def test_a_file_of_another_meaning_is_not_overwritten(out, content):
+    (out / "index.json").write_text(content)
+    with pytest.raises(UserError, match="move it away"):
+        make_index(str(out), None, silent)
+    assert (out / "index.json").read_text() == content
+
+
+def test_one_shard_of_a_packed_set_keeps_the_names(out, tmp_path):
+    assert pack(out / "pets-000000.tar", tmp_path / "one", report=silent).classes == ("cat", "dog")
+
+
+@pytest.mark.parametrize("name", ["src", "a.zip"])
+def test_the_hint_never_names_images_as_the_place_to_write(folder, tmp_path, name):
+    place = folder() if name == "src" else tmp_path / name
+    if name == "a.zip":
+        place.write_bytes(b"images")
+    with pytest.raises(UserError, match=rf"`hmgan pack {place} DST`") as error:
+        read_index(place)
+    assert f"SRC {place}" not in str(error.value)
+    with pytest.raises(UserError, match=r"exists already and holds files; choose a new folder$"):
+        pack(folder("other"), place)

@@ -18,8 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from hmgan.data.filenames import check_once, slashed
 from hmgan.errors import UserError
 
+# What the readers of archives raise; a compression that they do not know is a RuntimeError.
+READERS = (zipfile.BadZipFile, tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError, RuntimeError)
+ENCRYPTED = 1  # of a ZIP member's flags
 Wanted = Callable[[str], bool]  # whether the file of this name is of use
 
 
@@ -40,34 +44,48 @@ def open_archive(path: Path, wanted: Wanted) -> Archive:
     if not path.exists():
         raise UserError(f"{path} does not exist; give the archive, or the folder that it was unpacked into")
     if path.is_dir():
-        return Archive(files_below(path, wanted), lambda name: (path / name).read_bytes())
+        return Archive(list(filter(wanted, files_below(path))), lambda name: (path / name).read_bytes())
     if zipfile.is_zipfile(path):
-        return _zip(path, wanted)
+        return open_zip(path, wanted)
     return _tar(path, wanted) if _is_plain_tar(path) else _compressed_tar(path, wanted)
 
 
-def files_below(folder: Path, wanted: Wanted) -> list[str]:
-    """Names of the wanted files below a folder, relative to it, sorted."""
-    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    return sorted(filter(wanted, names))
+def files_below(folder: Path) -> list[str]:
+    """Names of the files below a folder, relative to it, sorted."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
-def _zip(path: Path, wanted: Wanted) -> Archive:
-    """A ZIP; zipfile itself keeps threads apart."""
+def open_zip(path: Path, wanted: Wanted = lambda name: True) -> Archive:
+    """A ZIP, its names with slashes; zipfile itself keeps threads apart.
+
+    Raises: UserError as `open_archive` does, and for one with a password.
+    """
     with ExitStack() as opened:
         with _readable(path):
             file = opened.enter_context(zipfile.ZipFile(path))
-        found = [info for info in file.infolist() if not info.is_dir() and wanted(info.filename)]
-        for info in found:
-            _check(path, info.filename, not stat.S_ISLNK(info.external_attr >> 16))
-        return Archive(list(dict.fromkeys(info.filename for info in found)), file.read, opened.pop_all().close)
+        found = [(slashed(info.filename), info) for info in file.infolist() if not info.is_dir()]
+        found = [(name, info) for name, info in found if wanted(name)]
+        check_once((name for name, _ in found), str(path))
+        for name, info in found:
+            _check(path, name, not stat.S_ISLNK(info.external_attr >> 16))
+            if info.flag_bits & ENCRYPTED:
+                raise UserError(f"{path} has a password; make it anew without one")
+        infos = dict(found)
+
+        def read(name: str) -> bytes:
+            with _readable(path):
+                return file.read(infos[name])
+
+        return Archive(list(infos), read, opened.pop_all().close)
 
 
 def _tar(path: Path, wanted: Wanted) -> Archive:
     """A tar without compression."""
     with _readable(path), tarfile.open(path, "r:") as tar:
-        places = {member.name: (member.offset_data, member.size) for member in _members(tar, path, wanted)}
+        found = [(member.name, (member.offset_data, member.size)) for member in _members(tar, path, wanted)]
         check_end(tar)
+    check_once((name for name, _ in found), str(path))
+    places = dict(found)
     return _at_places(places, open(path, "rb"))
 
 
@@ -80,6 +98,8 @@ def _compressed_tar(path: Path, wanted: Wanted) -> Archive:
             for member in _members(tar, path, wanted):
                 content = tar.extractfile(member)
                 assert content is not None  # of a regular file
+                if member.name in places:
+                    check_once((member.name, member.name), str(path))
                 places[member.name] = (spool.tell(), member.size)
                 spool.write(content.read())
         spool.flush()
@@ -129,7 +149,7 @@ def _members(tar: tarfile.TarFile, path: Path, wanted: Wanted) -> Iterator[tarfi
 def _readable(path: Path) -> Iterator[None]:
     try:
         yield
-    except (zipfile.BadZipFile, tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+    except READERS as error:
         raise UserError(
             f"{path} cannot be read: {error}; it must be a ZIP, a tar or a compressed tar: download it again"
         ) from error

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -40,7 +40,7 @@ class LocalDestination:
 
     def __init__(self, out: Path) -> None:
         if out.is_file() or (out.is_dir() and any(out.iterdir())):
-            raise UserError(f"{out} exists already; choose another folder or remove it")
+            raise UserError(f"{out} exists already and holds files; choose a new folder")
         self._out = out
         self.work = out.resolve().with_name(f".{out.resolve().name}.packing")
         self.folder: Folder = LocalFolder(out)
@@ -74,7 +74,7 @@ class RemoteDestination:
         self.work = cache_folder() / "packing" / hashlib.sha256(url.encode()).hexdigest()[:16]
         with suppress(MissingError):
             self._store.size(JSON)
-            raise UserError(f"{url} holds a packed data set already; choose another URL or remove it")
+            raise UserError(f"{url} holds a packed data set already; choose another URL")
         self.folder = open_folder(url)
 
     def keep(self, shard: Shard) -> None:
@@ -105,17 +105,20 @@ class Journal:
     """What is finished, a line per shard, so that a packing that was killed can be resumed.
 
     Args:
-        plan: identifies the images and options; a journal of another plan is dropped.
+        plan: identifies the names of the images and the options; a journal of another plan is dropped.
+        unchanged: whether the images of a line still have the contents that they were packed with.
     """
 
-    def __init__(self, file: BinaryIO, plan: str, destination: Destination) -> None:
+    def __init__(
+        self, file: BinaryIO, plan: str, destination: Destination, unchanged: Callable[[dict[str, Any]], bool]
+    ) -> None:
         self._file, self._destination = file, destination
         self.lines: list[dict[str, Any]] = []
         file.seek(0)
         kept = file.read().split(b"\n")[:-1]  # what follows the last line's end was being written
         if kept and json.loads(kept[0]) == {"plan": plan}:
             for line in map(json.loads, kept[1:]):
-                if not destination.has(Shard(**line["shard"])):
+                if not (destination.has(Shard(**line["shard"])) and unchanged(line)):
                     break
                 self.lines.append(line)
         file.truncate(0)

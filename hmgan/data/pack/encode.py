@@ -1,4 +1,4 @@
-"""An image on its way into a shard: decoded, resized, encoded. H/W pixels."""
+"""An image on its way into a shard: resized, encoded. H/W pixels."""
 
 from __future__ import annotations
 
@@ -7,23 +7,11 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from hmgan.errors import UserError
 
-
-def decode(content: bytes) -> Image.Image:
-    """The image in RGB, upright. Raises nearly anything for damaged bytes."""
-    try:
-        opened = Image.open(io.BytesIO(content))
-    except UnidentifiedImageError:
-        raise ValueError("no image, or of an unknown format") from None
-    with opened as image:
-        image.load()
-        upright = ImageOps.exif_transpose(image)
-    if upright.mode.startswith("I;16"):  # Pillow's own conversion would clip 16 bits to white
-        upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-    return upright.convert("RGB")
+MOST_SIDE = 9000  # pixels of a padded square: what Pillow takes for the largest harmless image
 
 
 def cropped(image: Image.Image) -> Image.Image:
@@ -36,6 +24,8 @@ def cropped(image: Image.Image) -> Image.Image:
 def padded(image: Image.Image) -> Image.Image:
     """The whole image in the middle of a square, framed in the colour of its border."""
     side = max(image.size)
+    if side > MOST_SIDE:
+        raise ValueError(f"{image.width} x {image.height} becomes a square of {side} px, more than {MOST_SIDE}")
     left, top = (side - image.width) // 2, (side - image.height) // 2
     return _framed(np.asarray(image), left, top, (side, side))
 

@@ -5,20 +5,21 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from PIL import Image
 
-from hmgan.data.pack.archives import files_below
+from hmgan.data.filenames import EXTENSIONS, check_once, is_litter, slashed, sorted_out
+from hmgan.data.pack.archives import Archive, files_below, open_zip
+from hmgan.data.pack.labels import labelled
 from hmgan.errors import UserError
 from hmgan.types import UNLABELLED
 
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 LABELS, SHEETS, SHEETS_FORMAT = "dataset.json", "sheets.json", "hmgan-sheets/1"
 
 
@@ -37,6 +38,7 @@ class ImageSource:
     items: Sequence[Item]
     classes: tuple[str, ...]
     close: Callable[[], object] = lambda: None
+    passed_over: Mapping[str, Sequence[str]] = field(default_factory=dict)  # files that are none, by the reason
 
 
 def class_order(names: Iterable[str]) -> tuple[str, ...]:
@@ -45,77 +47,75 @@ def class_order(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(unique, key=int) if all(n.isascii() and n.isdigit() for n in unique) else unique)
 
 
-def is_image(name: str) -> bool:
-    """Whether a file of this name is an image, and not hidden."""
-    path = PurePosixPath(name)
-    # Hidden files are the litter of file managers ("._x.png", ".ipynb_checkpoints/"), never meant as data.
-    return path.suffix.lower() in EXTENSIONS and not any(part.startswith(".") for part in path.parts)
-
-
 def folders(path: Path) -> list[Path]:
-    """The folders in a folder, sorted, without hidden ones."""
-    return sorted(d for d in path.iterdir() if d.is_dir() and not d.name.startswith("."))
+    """The folders in a folder, sorted, without litter."""
+    return sorted(d for d in path.iterdir() if d.is_dir() and not is_litter(d.name))
 
 
 def class_folders(path: Path) -> ImageSource:
     """Opens a folder per class, searched to any depth; the folders' names are the classes."""
-    names = {folder.name: files_below(folder, is_image) for folder in folders(path)}
-    for label, found in names.items():
+    images, others = sorted_out(files_below(path))
+    keys: dict[str, list[str]] = {folder.name: [] for folder in folders(path)}
+    for key in images:
+        label, slash, _ = key.partition("/")
+        if not slash:
+            raise UserError(f"{path} holds class folders and {key} outside of them; move it into a class folder")
+        keys[label].append(key)
+    for label, found in keys.items():
         if not found:
             raise UserError(f"class folder {path / label} holds no images; put images in it or remove it")
-    loose = sorted(file.name for file in path.iterdir() if file.is_file() and is_image(file.name))
-    if loose:
-        raise UserError(f"{path} holds class folders and {loose[0]} outside of them; move it into a class folder")
-    classes = class_order(names)
-    keys = [(label, f"{label}/{name}") for label in classes for name in names[label]]
-    return ImageSource([Item(key, label, (path / key).read_bytes) for label, key in keys], classes)
+    classes = class_order(keys)
+    items = [Item(key, label, (path / key).read_bytes) for label in classes for key in keys[label]]
+    return ImageSource(items, classes, passed_over=others)
 
 
 def loose_images(path: Path) -> ImageSource:
     """Opens a folder of images without class folders: one class, "all"."""
-    names = files_below(path, is_image)
+    names, others = sorted_out(files_below(path))
     if not names:
         raise UserError(
             f"{path} holds no images ({' '.join(EXTENSIONS)}) and no class folders; "
             "give a folder of images, a folder per class, or a StyleGAN ZIP"
         )
-    return ImageSource([Item(name, UNLABELLED, (path / name).read_bytes) for name in names], (UNLABELLED,))
+    items = [Item(name, UNLABELLED, (path / name).read_bytes) for name in names]
+    return ImageSource(items, (UNLABELLED,), passed_over=others)
 
 
 def stylegan_folder(path: Path) -> ImageSource:
     """Opens an unpacked StyleGAN data set: a folder with a dataset.json."""
-    return _stylegan(path, files_below(path, is_image), lambda name: (path / name).read_bytes(), lambda: None)
+    return _stylegan(path, Archive(files_below(path), lambda name: (path / name).read_bytes()))
 
 
 def stylegan_zip(path: Path) -> ImageSource:
     """Opens a ZIP as StyleGAN's dataset tool writes it, with a dataset.json."""
+    if not zipfile.is_zipfile(path):
+        raise UserError(f"{path} is not a readable ZIP; give a ZIP made for StyleGAN")
     with ExitStack() as opened:
-        try:
-            file = opened.enter_context(zipfile.ZipFile(path))
-        except (OSError, zipfile.BadZipFile) as error:
-            raise UserError(f"{path} is not a readable ZIP: {error}; give a ZIP made for StyleGAN") from error
-        if LABELS not in file.namelist():
+        archive = opened.enter_context(closing(open_zip(path)))
+        if LABELS not in archive.names:
             raise UserError(
                 f"{path} has no {LABELS}; unzip it and pack the folder, or add one: "
                 '{"labels": null}, or {"labels": [["00000/img00000000.png", 6], ...]}'
             )
-        return _stylegan(path, sorted(filter(is_image, file.namelist())), file.read, opened.pop_all().close)
+        source = _stylegan(path, archive)
+        opened.pop_all()
+        return source
 
 
-def _stylegan(path: Path, names: list[str], read: Callable[[str], bytes], close: Callable[[], object]) -> ImageSource:
-    """The images with the labels of StyleGAN's dataset.json; `read(name)` gives a member's bytes."""
+def _stylegan(path: Path, archive: Archive) -> ImageSource:
+    """The images with the labels of StyleGAN's dataset.json."""
+    names, others = sorted_out(sorted(name for name in archive.names if name != LABELS))
     if not names:
         raise UserError(f"{path} holds no images ({' '.join(EXTENSIONS)}); give a data set made for StyleGAN")
-    pairs = _json(f"{LABELS} in {path}", partial(read, LABELS)).get("labels")
+    pairs = _json(f"{LABELS} in {path}", partial(archive.read, LABELS)).get("labels")
     labels = dict.fromkeys(names, UNLABELLED) if pairs is None else _stylegan_labels(path, pairs)
     if missing := [name for name in names if name not in labels]:
         got = f"{len(missing)} without one such as {missing[0]}"
         raise UserError(f"{LABELS} in {path} must label every image, got {got}; add its label")
     if extra := sorted(set(labels).difference(names)):
         raise UserError(f"{LABELS} in {path} labels {extra[0]}, which is not there; add the image or drop its label")
-    return ImageSource(
-        [Item(name, labels[name], partial(read, name)) for name in names], class_order(labels.values()), close
-    )
+    items = [Item(name, labels[name], partial(archive.read, name)) for name in names]
+    return ImageSource(items, class_order(labels.values()), archive.close, others)
 
 
 def contact_sheets(path: Path) -> ImageSource:
@@ -152,7 +152,7 @@ def quick_png(image: Image.Image) -> bytes:
 def _json(what: str, read: Callable[[], bytes]) -> dict[str, Any]:
     try:
         head = json.loads(read())
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{what} is not readable JSON: {error}; mend it") from error
     if not isinstance(head, dict):
         raise UserError(f"{what} must hold an object {{...}}, got {type(head).__name__}; mend it")
@@ -160,9 +160,11 @@ def _json(what: str, read: Callable[[], bytes]) -> dict[str, Any]:
 
 
 def _stylegan_labels(path: Path, pairs: Any) -> dict[str, str]:
-    labels = {}
-    for pair in pairs if isinstance(pairs, list) else [pairs]:
+    pairs = pairs if isinstance(pairs, list) else [pairs]
+    for pair in pairs:
         if not (isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str) and type(pair[1]) is int):
             raise UserError(f"labels of {LABELS} in {path} must be pairs [file name, whole number], got {pair!r:.80}")
-        labels[pair[0]] = str(pair[1])
-    return labels
+    names = [slashed(name) for name, _ in pairs]
+    check_once(names, f"{LABELS} in {path}")
+    texts = labelled(((name, number) for name, number in pairs), path)
+    return dict(zip(names, texts, strict=True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from hmgan.data.filenames import tars
 from hmgan.data.pack.image_folders import (
     LABELS,
     SHEETS,
@@ -24,12 +25,12 @@ Matches = Callable[[Path], bool]
 
 # The first match wins.
 TABLES: Sequence[tuple[Matches, Callable[[Path, Columns | None], ImageSource]]] = [
-    (lambda path: path.suffix in (".csv", ".jsonl") and path.is_file(), listing),
+    (lambda path: path.suffix.lower() in (".csv", ".jsonl") and path.is_file(), listing),
     (lambda path: path.suffix == ".parquet" or bool(parquets(path)), parquet_files),
 ]
 KINDS: Sequence[tuple[Matches, Callable[[Path], ImageSource]]] = [
     (lambda path: path.is_file() and "images" in path.name and "idx3" in path.name, idx),
-    (lambda path: path.suffix == ".tar" or any(path.glob("*.tar")), shards),
+    (lambda path: path.suffix.lower() == ".tar" or bool(tars(path)), shards),
     (Path.is_file, stylegan_zip),
     (lambda path: (path / SHEETS).is_file(), contact_sheets),
     (lambda path: (path / LABELS).is_file(), stylegan_folder),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import re
@@ -17,11 +16,11 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from PIL import Image
 from webdataset import TarWriter
 
+from hmgan.data.decode import BACKGROUND, checked_background, decode, open_image
 from hmgan.data.index import Index, Shard, new_index
 from hmgan.data.pack import encode
 from hmgan.data.pack.destinations import Destination, Journal, open_destination
@@ -32,7 +31,10 @@ from hmgan.errors import UserError
 from hmgan.files import sha256_of
 
 SEED = 0  # of the order of the samples over the shards
-JOURNAL = 2  # version of the journal's lines: one of another version is begun anew
+JOURNAL = 3  # version of the journal's lines: one of another version is begun anew
+MOST_PIXELS = 4096  # of a side: 48 MB an image, with several per thread in memory
+MOST_THREADS = 256
+SHOWN = 5  # names of files in a line
 AHEAD = 8  # images per thread that are encoded or waiting for it
 
 
@@ -45,6 +47,7 @@ class Options:
     extension: str = "png"
     quality: int = 95
     shard_samples: int = 1000
+    background: str = BACKGROUND
 
     def __post_init__(self) -> None:
         if self.shard_samples < 1:
@@ -56,6 +59,7 @@ class Options:
                 raise UserError(f"{name} must be one of {', '.join(known)}, got {value!r}")
         if not 1 <= self.quality <= 100:
             raise UserError(f"--quality must lie in 1..100, got {self.quality}")
+        checked_background(self.background)
 
 
 class _Encoded(NamedTuple):
@@ -67,6 +71,9 @@ class _Encoded(NamedTuple):
     label: int
     image: bytes
     error: str
+    source: str  # digest of its bytes in the source
+    transparent: bool = False
+    side: int = 0  # of the square that was resized
 
 
 def pack(
@@ -83,6 +90,7 @@ def pack(
     extension: str = "png",
     quality: int = 95,
     shard_samples: int = 1000,
+    background: str = BACKGROUND,
 ) -> Index:
     """Writes the images of SRC as shards into the new folder OUT, or to a URL.
 
@@ -99,24 +107,41 @@ def pack(
         fit: how images become squares: "crop" takes the middle, "pad" adds a border.
         extension, quality: "png", "jpg" or "webp"; the quality of the latter two.
         shard_samples: images per shard.
+        background: the colour that transparent pixels are composed on, as CSS names it.
 
     Raises: UserError if SRC, OUT or an option is refused; no folder OUT is left then.
     """
     src = Path(src)
-    options = Options(pad=pad, fit=fit, extension=extension, quality=quality, shard_samples=shard_samples)
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        raise UserError(f"--threads must lie in 1..{MOST_THREADS}, got {threads}; leave it out for one per core")
+    if resolution is not None:
+        _power_of_two(resolution)
+    options = Options(
+        pad=pad, fit=fit, extension=extension, quality=quality, shard_samples=shard_samples, background=background
+    )
     name = _shard_name(name, out)
     with busy(f"looking through {src.name}"):
         source = opens(src)
     with closing(source), open_destination(out) as (target, journal_file):
+        if not source.items:
+            raise UserError(f"{src} holds no images; give one that does")
+        for reason, names in source.passed_over.items():
+            some = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+            report(f"passed over, {reason}: {len(names)} ({some}) in {src}")
         items = _interleaved(source.items)
         size = _power_of_two(_common_size(src, items, options) if resolution is None else resolution)
         plan = json.dumps([[key, item.label] for key, item in items]) + repr((JOURNAL, name, size, options))
         with busy(f"checking what is finished in {out}"):
-            journal = Journal(journal_file, hashlib.sha256(plan.encode()).hexdigest(), target)
+            journal = Journal(
+                journal_file, hashlib.sha256(plan.encode()).hexdigest(), target, partial(_unchanged, items)
+            )
+        for line in journal.lines:
+            for damaged, why in line["damaged"].items():
+                report(f"left out, cannot be read: {damaged} ({why}) in {src}")
         begin = journal.lines[-1]["next"] if journal.lines else 0
         encode = partial(_encode, src, {label: i for i, label in enumerate(source.classes)}, size, options)
         samples = _encoded(items[begin:], begin, encode, threads or os.cpu_count() or 1, f"packing {src.name}")
-        _write(samples, target, journal, options, name, lambda line: report(f"{line} in {src}"))
+        _write(samples, target, journal, options, size, name, lambda line: report(f"{line} in {src}"))
         index = new_index(
             folder=target.folder,
             resolution=size,
@@ -133,6 +158,10 @@ def pack(
                     f"class {label!r} of {src} has no readable image: {len(damaged)} of {len(items)} images are "
                     f"damaged, such as {damaged[0]}; replace them"
                 )
+        if transparent := sum(line["transparent"] for line in journal.lines):
+            report(f"{transparent} images have transparency and were put on {background} (--background) in {src}")
+        if enlarged := sum(line["enlarged"] for line in journal.lines):
+            report(f"{enlarged} images are smaller than {size} px and were enlarged in {src}")
         target.finish(index)
     return index
 
@@ -140,13 +169,18 @@ def pack(
 def _encode(
     src: Path, label_of: dict[str, int], size: int, options: Options, position: int, key: str, item: Item
 ) -> _Encoded:
+    source = ""
     try:
-        image = encode.decode(item.read())
+        content = item.read()
+        source = _digest(content)
+        with open_image(content) as header:
+            transparent = header.has_transparency_data
+        square = encode.FITS[options.fit](decode(content, options.background))
     except Exception as error:  # on damaged bytes, decoders raise nearly anything
-        return _Encoded(position, key, item.key, 0, b"", str(error) or type(error).__name__)
-    square = encode.fitted(encode.FITS[options.fit](image), size, options.pad, f"{item.key} in {src}")
-    content = encode.encode(square, options.extension, options.quality)
-    return _Encoded(position, key, item.key, label_of[item.label], content, "")
+        return _Encoded(position, key, item.key, 0, b"", str(error) or type(error).__name__, source)
+    fitted = encode.fitted(square, size, options.pad, f"{item.key} in {src}")
+    image = encode.encode(fitted, options.extension, options.quality)
+    return _Encoded(position, key, item.key, label_of[item.label], image, "", source, transparent, square.width)
 
 
 def _encoded(
@@ -167,6 +201,7 @@ def _write(
     target: Destination,
     journal: Journal,
     options: Options,
+    size: int,
     name: str,
     report: Callable[[str], None],
 ) -> None:
@@ -177,30 +212,50 @@ def _write(
         path = target.work / f"{name}-{len(journal.lines):06d}.tar"
         labels: list[int] = []
         keys: list[str] = []
-        damaged: list[str] = []
+        damaged: dict[str, str] = {}
         seen: dict[str, str] = {}
-        position = 0
+        first, sources = following.position, hashlib.sha256()
+        transparent = enlarged = position = 0
         # Fixed owner and time: the bytes then depend on the images only.
         with open(path, "wb") as file, TarWriter(file, "hmgan", "hmgan", mtime=0, encoder=False) as tar:
             while following is not None and (len(labels) < options.shard_samples or following.error):
                 sample, position = following, following.position + 1
                 following = next(samples, None)
+                sources.update(sample.source.encode())
                 if sample.error:
                     report(f"left out, cannot be read: {sample.name} ({sample.error})")
-                    damaged.append(sample.name)
+                    damaged[sample.name] = sample.error
                     continue
                 label = str(sample.label).encode()
                 tar.write({"__key__": sample.key, options.extension: sample.image, "cls": label})
+                transparent += sample.transparent
+                enlarged += not options.pad and sample.side < size
                 labels.append(sample.label)
                 keys.append(sample.key)
-                digest = hashlib.blake2b(sample.image, digest_size=12).hexdigest()
+                digest = _digest(sample.image)
                 if digest in first_of:
                     report(f"the same image twice: {first_of[digest]} and {sample.name}")
                 else:
                     seen[digest] = first_of[digest] = sample.name
         shard = Shard(name=path.name, bytes=path.stat().st_size, sha256=sha256_of(path), samples=len(labels))
         rows = [(*place, label) for place, label in zip(_places(path, options), labels, strict=True)]
-        journal.add(shard, rows=rows, keys=keys, damaged=damaged, seen=seen, next=position)
+        told = {"transparent": transparent, "enlarged": enlarged, "first": first, "sources": sources.hexdigest()}
+        journal.add(shard, rows=rows, keys=keys, damaged=damaged, seen=seen, next=position, **told)
+
+
+def _unchanged(items: Sequence[tuple[str, Item]], line: dict[str, Any]) -> bool:
+    """Whether the images of a finished shard still are what was packed."""
+    sources = hashlib.sha256()
+    for _, item in items[line["first"] : line["next"]]:
+        try:
+            sources.update(_digest(item.read()).encode())
+        except Exception:  # as it could not be read then either, or the digests differ
+            continue
+    return sources.hexdigest() == line["sources"]
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=12).hexdigest()
 
 
 def _places(path: Path, options: Options) -> list[tuple[int, int]]:
@@ -240,10 +295,10 @@ def _shard_name(name: str | None, out: str | Path) -> str:
 
 
 def _power_of_two(resolution: int) -> int:
-    if resolution < 4 or resolution & (resolution - 1):
-        below = max(4, 1 << max(0, resolution.bit_length() - 1))
+    if not 4 <= resolution <= MOST_PIXELS or resolution & (resolution - 1):
+        below = min(max(4, 1 << max(0, resolution.bit_length() - 1)), MOST_PIXELS // 2)
         raise UserError(
-            f"the resolution must be a power of two and at least 4, got {resolution}; "
+            f"the resolution must be a power of two and at least 4, at most {MOST_PIXELS}, got {resolution}; "
             f"pass --resolution {below} or {2 * below}, with --pad to add a border instead of resizing"
         )
     return resolution
@@ -270,7 +325,7 @@ def _common_size(src: Path, items: Sequence[tuple[str, Item]], options: Options)
 def _side(item: Item, fit: str) -> int | None:
     """The side of the square it will become, from the image's header alone; None if it cannot be read."""
     try:
-        with Image.open(io.BytesIO(item.read())) as image:
+        with open_image(item.read()) as image:
             return max(image.size) if fit == "pad" else min(image.size)
     except Exception:  # damaged: told and counted when the image is packed
         return None

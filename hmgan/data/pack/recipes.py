@@ -17,8 +17,9 @@ from typing import Annotated, ClassVar
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hmgan.config.entry_schemas import Entry, schema
+from hmgan.data.filenames import is_image
 from hmgan.data.pack.archives import Archive, open_archive
-from hmgan.data.pack.image_folders import ImageSource, Item, class_order, is_image
+from hmgan.data.pack.image_folders import ImageSource, Item, class_order
 from hmgan.data.pack.label_files import attribute_column, matlab_vector
 from hmgan.errors import UserError, nearest
 

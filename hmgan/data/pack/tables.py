@@ -8,7 +8,7 @@ import json
 import os
 import tarfile
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from itertools import chain
@@ -19,12 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from hmgan.data.filenames import EXTENSIONS, check_once, is_litter, slashed, tars
+from hmgan.data.index import head_in
 from hmgan.data.pack.archives import check_end
-from hmgan.data.pack.image_folders import EXTENSIONS, ImageSource, Item, class_order, quick_png
+from hmgan.data.pack.image_folders import ImageSource, Item, class_order, quick_png
+from hmgan.data.pack.labels import labelled, labelled_or_one_class
+from hmgan.data.store.folders import LocalFolder
 from hmgan.errors import UserError
-from hmgan.types import UNLABELLED
 
-INDEX = "index.json"
+DELIMITERS = ",;\t"  # of a CSV; Excel writes what the language's decimals leave free
 ROWS = 256  # of a parquet file that are in memory at a time
 
 
@@ -32,7 +35,7 @@ class TarSample(NamedTuple):
     """A sample of a shard, and where its image lies there, in bytes."""
 
     key: str
-    label: str
+    label: str | None  # None: it has no .cls
     offset: int
     length: int
 
@@ -71,24 +74,45 @@ def _png(pixels: NDArray[np.uint8]) -> bytes:
 def listing(path: Path, columns: tuple[str, str] | None) -> ImageSource:
     """Opens a CSV with a header, or a JSONL: a row per image with its path, relative to the file, and its label."""
     image, label = columns or ("path", "label")
-    items = []
+    found: list[tuple[str, object]] = []
     for number, row in enumerate(_rows(path), 1):
-        name, cls = row.get(image), row.get(label)
-        if name in (None, "") or cls in (None, ""):
+        name = row.get(image)
+        if name in (None, "") or label not in row:
             raise UserError(
                 f"row {number} of {path} must have {image!r} and {label!r}, got {', '.join(map(str, row))}; "
                 "name the right ones with --image-column and --label-column"
             )
-        items.append(Item(str(name), str(cls), (path.parent / str(name)).read_bytes))
-    if not items:
+        found.append((str(name), row[label]))
+    if not found:
         raise UserError(f"{path} lists no images; give a row per image")
-    return _listed(items)
+    names, labels = [name for name, _ in found], labelled(found, path)
+    check_once((name for name, _ in dict.fromkeys(zip(names, labels, strict=True))), str(path))
+    return _listed([Item(name, cls, _beside(path, name).read_bytes) for name, cls in zip(names, labels, strict=True)])
+
+
+def _beside(table: Path, name: str) -> Path:
+    """The file that a table names, relative to it; Windows writes backslashes."""
+    path = table.parent / name
+    return path if path.exists() else table.parent / slashed(name)
 
 
 def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
-    with open(path, encoding="utf-8", newline="") as file:
-        if path.suffix == ".csv":
-            yield from csv.DictReader(file)
+    try:
+        yield from _decoded_rows(path)
+    except (UnicodeError, csv.Error) as error:
+        raise UserError(f"{path} is not a table in UTF-8: {error}; save it as UTF-8") from error
+
+
+def _decoded_rows(path: Path) -> Iterator[Mapping[str, Any]]:
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        if path.suffix.lower() == ".csv":
+            header = file.readline()
+            if "\0" in header:
+                raise UnicodeError("it holds null characters, as UTF-16 does")
+            file.seek(0)
+            rows = csv.DictReader(file, delimiter=max(DELIMITERS, key=header.count))
+            check_once(rows.fieldnames or (), f"the header of {path}")
+            yield from rows
             return
         for number, line in enumerate(file, 1):
             try:
@@ -107,11 +131,12 @@ def parquet_files(path: Path, columns: tuple[str, str] | None) -> ImageSource:
     read row group by row group.
     """
     try:
-        from pyarrow import ArrowInvalid, parquet
+        from pyarrow import ArrowException, parquet
     except ImportError:
         raise UserError(f"reading {path} needs pyarrow; install hmgan[parquet]") from None
     image, label = columns or ("image", "label")
-    items: list[Item] = []
+    found: list[tuple[str, object]] = []
+    reads: list[Callable[[], bytes]] = []
     names: list[str] = []
     with ExitStack() as opened:
         spool = opened.enter_context(tempfile.TemporaryFile())
@@ -119,24 +144,29 @@ def parquet_files(path: Path, columns: tuple[str, str] | None) -> ImageSource:
             for file in [path] if path.is_file() else parquets(path):
                 with parquet.ParquetFile(file) as table:
                     names = _class_names(file, table.schema_arrow, image, label)
+                    check_once(names, f"the class names of {file}")
                     batches = table.iter_batches(ROWS, columns=[image, label])
                     for row in chain.from_iterable(batch.to_pylist() for batch in batches):
-                        picture, number = row[image], row[label]
-                        content = (picture["bytes"] if isinstance(picture, dict) else picture) or b""
-                        read = partial(os.pread, spool.fileno(), len(content), spool.tell())
-                        items.append(Item(f"{len(items):08d}", names[number] if names else str(number), read))
+                        picture = row[image]
+                        content = picture.get("bytes") if isinstance(picture, dict) else picture
+                        content = content if isinstance(content, bytes) else b""  # told when it is packed
+                        reads.append(partial(os.pread, spool.fileno(), len(content), spool.tell()))
+                        found.append((f"{len(found):08d}", row[label]))
                         spool.write(content)
-        except (OSError, ArrowInvalid) as error:
+        except (OSError, ArrowException) as error:
             raise UserError(f"{path} is not readable parquet: {error}; download it again") from error
         spool.flush()
-        used = {item.label for item in items}
+        labels = labelled(found, path, names)
+        items = [Item(key, cls, read) for (key, _), cls, read in zip(found, labels, reads, strict=True)]
+        used = set(labels)
         classes = tuple(name for name in names if name in used) or class_order(used)
         return ImageSource(items, classes, opened.pop_all().close)
 
 
 def parquets(folder: Path) -> list[Path]:
     """The parquet files in a folder, or in its folder `data`."""
-    return sorted([*folder.glob("*.parquet"), *folder.glob("data/*.parquet")])
+    found = [*folder.glob("*.parquet"), *folder.glob("data/*.parquet")]
+    return sorted(path for path in found if not is_litter(path.name))
 
 
 def _class_names(file: Path, schema: Any, image: str, label: str) -> list[str]:
@@ -152,18 +182,21 @@ def _class_names(file: Path, schema: Any, image: str, label: str) -> list[str]:
 
 def shards(path: Path) -> ImageSource:
     """Opens WebDataset shards, to pack them anew: an image and a .cls per key. An index of ours names the classes."""
-    names = json.loads((path / INDEX).read_bytes())["classes"] if (path / INDEX).is_file() else None
-    items: list[Item] = []
+    names = head_in(LocalFolder(path if path.is_dir() else path.parent)).get("classes", [])
+    found: list[tuple[str, str | None]] = []
+    reads: list[Callable[[], bytes]] = []
     with ExitStack() as opened:
-        for tar in [path] if path.is_file() else sorted(path.glob("*.tar")):
+        for tar in [path] if path.is_file() else tars(path):
             file = opened.enter_context(open(tar, "rb")).fileno()
             try:
                 for key, label, offset, length in tar_samples(tar):
-                    name = names[int(label)] if names else label
-                    items.append(Item(key, name, partial(os.pread, file, length, offset)))
-            except (tarfile.TarError, ValueError, IndexError) as error:
-                raise UserError(f"{tar} cannot be packed anew: {error}; copy it again") from error
-        return ImageSource(items, tuple(names or class_order(item.label for item in items)), opened.pop_all().close)
+                    found.append((key, label))
+                    reads.append(partial(os.pread, file, length, offset))
+            except (tarfile.TarError, ValueError) as error:
+                raise UserError(f"{tar} cannot be packed anew: {error}; mend it or copy it again") from error
+        labels = labelled_or_one_class(found, path, names)
+        items = [Item(key, cls, read) for (key, _), cls, read in zip(found, labels, reads, strict=True)]
+        return ImageSource(items, tuple(names or class_order(labels)), opened.pop_all().close)
 
 
 def tar_samples(tar: Path) -> list[TarSample]:
@@ -174,20 +207,23 @@ def tar_samples(tar: Path) -> list[TarSample]:
     samples: dict[str, dict[str, tarfile.TarInfo]] = {}
     with tarfile.open(tar, "r:") as file:
         for member in file:
-            path = PurePosixPath(member.name)
-            key, _, extension = path.name.partition(".")
-            if member.isfile() and extension:
-                samples.setdefault(str(path.parent / key), {})[extension] = member
+            path = PurePosixPath(slashed(member.name))
+            stem, _, extension = path.name.partition(".")
+            if member.isfile() and extension and not is_litter(str(path)):
+                its = samples.setdefault(key := str(path.parent / stem), {})
+                if extension in its:
+                    raise ValueError(f"sample {key} is there twice, with two .{extension}")
+                its[extension] = member
         check_end(file)
         found = []
         for key, members in samples.items():
             images = [member for extension, member in members.items() if f".{extension.lower()}" in EXTENSIONS]
             if len(images) != 1:
                 raise ValueError(f"sample {key} must have one image, got {', '.join(members)}")
-            label = UNLABELLED
+            label = None
             if "cls" in members:
                 content = file.extractfile(members["cls"])
                 assert content is not None
-                label = content.read().decode().strip()
+                label = content.read().decode("utf-8-sig").strip()
             found.append(TarSample(key, label, images[0].offset_data, images[0].size))
     return found

@@ -224,6 +224,8 @@ def open_folder(place: str | Path) -> Folder:
     name = str(place).removeprefix("file://")
     if is_url(name):
         return RemoteFolder(open_store(name), DiskCache(cache_folder() / "shards", cache_limit()))
+    if Path(name).is_file():
+        raise UserError(f"{name} is not a packed data set but a file; run `hmgan pack {name} DST` and give DST")
     if not Path(name).is_dir():
         raise UserError(f"{name} is not a packed data set: no such folder; run `hmgan pack SRC {name}` first")
     return LocalFolder(Path(name))

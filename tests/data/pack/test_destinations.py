@@ -148,3 +148,31 @@ def test_packing_to_s3_resumes_after_a_failure_of_the_store(folder, tmp_path, pr
     put = {Path(path).name for method, path, _ in proxied.asked if method == "PUT"}
     assert put == {"pets-000002.tar", "pets-000003.tar", "pets-000004.tar", "index.json", "index.safetensors"}
     assert stored(url) == bytes_of(tmp_path / "here")
+
+
+@pytest.mark.parametrize("broken", ["first", "later"])
+def test_images_that_were_replaced_since_a_kill_are_packed_anew(folder, tmp_path, monkeypatch, broken):
+    src = folder(cat=9, dog=9)
+    paths = sorted(src.glob("*/*.png"))
+    good = {path: path.read_bytes() for path in paths}
+    for path in paths[:3] if broken == "first" else paths[-3:]:
+        path.write_bytes(b"broken")
+    with killed_after(3, monkeypatch):
+        pack(src, tmp_path / "out", shard_samples=4, name="pets", resolution=8, report=lambda _: None)
+    for path, content in good.items():
+        path.write_bytes(content)
+    index = pack(src, tmp_path / "out", shard_samples=4, name="pets", resolution=8)
+    assert (len(index), index.skipped) == (18, 0)
+    pack(src, tmp_path / "whole", shard_samples=4, name="pets", resolution=8)
+    assert bytes_of(tmp_path / "out") == bytes_of(tmp_path / "whole")
+
+
+def test_what_a_killed_packing_left_out_is_named_again(folder, tmp_path, monkeypatch):
+    src = folder(cat=9, dog=9)
+    broken = sorted(src.glob("*/*.png"))[0]
+    broken.write_bytes(b"broken")
+    with killed_after(4, monkeypatch):
+        pack(src, tmp_path / "out", shard_samples=4, name="pets", resolution=8, report=lambda _: None)
+    said: list[str] = []
+    pack(src, tmp_path / "out", shard_samples=4, name="pets", resolution=8, report=said.append)
+    assert sum("cannot be read: cat/000.png" in line for line in said) == 1

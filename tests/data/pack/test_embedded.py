@@ -6,8 +6,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from hmgan.data.decode import decode
 from hmgan.data.pack.embedded import embedded, embedded_names
-from hmgan.data.pack.encode import decode
 from hmgan.data.pack.kinds import open_source
 from hmgan.data.pack.pack import pack
 from hmgan.data.shards import ShardSet

@@ -1,0 +1,58 @@
+"""Which files of a folder or an archive are data, by their names alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+from hmgan.errors import UserError
+
+# Those that Pillow cannot read here are named as unreadable rather than passed over.
+EXTENSIONS = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pnm"),
+    *(".tga", ".avif", ".heic", ".heif", ".jp2", ".jxl"),
+)
+LITTER = {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information", "icon\r"}
+
+
+def is_litter(name: str) -> bool:
+    """Whether macOS, Windows or a notebook left the file: hidden ones ("._x.png", ".ipynb_checkpoints/"), Thumbs.db."""
+    parts = PurePosixPath(name).parts
+    return any((part.startswith(".") and part != "..") or part.lower() in LITTER for part in parts)
+
+
+def is_image(name: str) -> bool:
+    """Whether a file of this name is an image, and no litter."""
+    return PurePosixPath(name).suffix.lower() in EXTENSIONS and not is_litter(name)
+
+
+def sorted_out(names: Iterable[str]) -> tuple[list[str], dict[str, list[str]]]:
+    """The images, and the other files by the reason why they are none."""
+    images: list[str] = []
+    others: dict[str, list[str]] = {}
+    for name in names:
+        if is_image(name):
+            images.append(name)
+        else:
+            reason = "litter of a file manager or notebook" if is_litter(name) else "not named like an image"
+            others.setdefault(reason, []).append(name)
+    return images, others
+
+
+def tars(folder: Path) -> list[Path]:
+    """The shards in a folder, sorted."""
+    return sorted(path for path in folder.glob("*.tar") if not is_litter(path.name))
+
+
+def slashed(name: str) -> str:
+    """A name as Windows wrote it, with slashes."""
+    return name.replace("\\", "/")
+
+
+def check_once(names: Iterable[str], what: str) -> None:
+    """Raises UserError for a name that comes twice, since neither is better than the other."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise UserError(f"{what} has two entries for {name!r}; keep the right one")
+        seen.add(name)

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import io
+import tarfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hmgan.data.decode import decode, decode_into
+from hmgan.data.pack.pack import pack
+from hmgan.data.shards import ShardSet
+from hmgan.data.streamed import Streamed
+from hmgan.data.tarstream import samples
+from hmgan.data.tools import make_index, verify
+from hmgan.errors import UserError
+
+SIDE = 16
+GREY = np.arange(SIDE * SIDE, dtype=np.uint8).reshape(SIDE, SIDE)
+RGB = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
+
+
+def saved(image, kind, **options):
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def turned():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return exif
+
+
+def see_through():
+    pixels = np.dstack([RGB, np.full((SIDE, SIDE), 255, np.uint8)])
+    pixels[:4, :, 3] = 0
+    return Image.fromarray(pixels)
+
+
+def palette():
+    image = Image.fromarray(GREY, "L").convert("P")
+    image.info["transparency"] = 3
+    return image
+
+
+PICTURES = {
+    "16 bit PNG": saved(Image.fromarray(GREY.astype(np.uint16) * 257), "PNG"),
+    "16 bit TIFF": saved(Image.fromarray(GREY.astype(np.uint16) * 257), "TIFF"),
+    "16 bit PGM": b"P5 16 16 65535\n" + (GREY.astype(">u2") * 257).tobytes(),
+    "turned JPEG": saved(Image.fromarray(RGB), "JPEG", exif=turned()),
+    "turned PNG": saved(Image.fromarray(RGB), "PNG", exif=turned()),
+    "CMYK JPEG": saved(Image.fromarray(RGB).convert("CMYK"), "JPEG"),
+    "transparent PNG": saved(see_through(), "PNG"),
+    "transparent WebP": saved(see_through(), "WEBP", lossless=True),
+    "grey with alpha": saved(see_through().convert("LA"), "PNG"),
+    "transparent palette": saved(palette(), "PNG"),
+    "one bit": saved(Image.fromarray(GREY > 99), "PNG"),
+}
+
+
+def bare_shard(folder, content, ending="png"):
+    folder.mkdir()
+    with tarfile.open(folder / "a.tar", "w") as tar:
+        for name, data in ((f"0.{ending}", content), ("0.cls", b"0")):
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return folder
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_pack_index_and_stream_show_the_same_pixels(name, tmp_path):
+    content = PICTURES[name]
+    place = bare_shard(tmp_path / "wds", content)
+    pack(place, tmp_path / "out", background="#ff0000", report=lambda _: None)
+    packed = ShardSet(tmp_path / "out")[0][0]
+    make_index(str(place), report=lambda _: None, background="#ff0000")
+    assert verify(str(place), lambda _: None) == []
+    indexed = ShardSet(place)[0][0]
+    stream = Streamed([str(place)], classes=["a"], buffer=1, background="#ff0000", report=lambda _: None)
+    streamed_HW3 = np.empty((SIDE, SIDE, 3), np.uint8)
+    stream.read_into(next(samples(stream.shards, labelled=True)), streamed_HW3)
+    assert indexed.equal(packed)
+    assert np.array_equal(streamed_HW3.transpose(2, 0, 1), packed.numpy())
+
+
+def test_16_bits_keep_their_brightness_and_rotations_are_followed():
+    assert np.array_equal(np.asarray(decode(PICTURES["16 bit PNG"]))[..., 0], GREY)
+    assert np.array_equal(np.asarray(decode(PICTURES["16 bit PGM"]))[..., 0], GREY)
+    assert np.array_equal(np.asarray(decode(PICTURES["turned PNG"])), np.rot90(RGB, -1))
+
+
+@pytest.mark.parametrize(("background", "pixel"), [("white", 255), ("black", 0)])
+def test_what_hides_under_transparent_pixels_is_not_seen(background, pixel):
+    out_HW3 = np.empty((SIDE, SIDE, 3), np.uint8)
+    decode_into(PICTURES["transparent PNG"], out_HW3, background)
+    assert (out_HW3[:4] == pixel).all()
+    assert np.array_equal(out_HW3[4:], RGB[4:])
+
+
+@pytest.mark.parametrize("pixels", [GREY.astype(np.int32), GREY.astype(np.float32)])
+def test_32_bits_of_unknown_range_are_refused_by_all(pixels, tmp_path):
+    place = bare_shard(tmp_path / "wds", saved(Image.fromarray(pixels), "TIFF"), "tif")
+    with pytest.raises(UserError, match="32-bit pixels, whose brightest value is not known"):
+        make_index(str(place))
+    lines = []
+    with pytest.raises(UserError, match="no readable image"):
+        pack(place, tmp_path / "out", report=lines.append)
+    assert "32-bit pixels" in lines[0]
+
+
+def test_the_colour_behind_transparent_pixels_is_told_and_must_be_one(tmp_path):
+    place = bare_shard(tmp_path / "wds", PICTURES["transparent PNG"])
+    lines = []
+    pack(place, tmp_path / "out", background="grey", report=lines.append)
+    make_index(str(place), report=lines.append)
+    Streamed([str(place)], classes=["a"], buffer=1, report=lines.append)
+    assert any("1 images have transparency and were put on grey (--background)" in line for line in lines)
+    assert any("put on white (--background)" in line for line in lines)
+    assert any("put on white (data.background)" in line for line in lines)
+    with pytest.raises(UserError, match="background must be a colour such as white"):
+        pack(place, tmp_path / "other", background="no colour")
+
+
+def test_enlarging_is_told(tmp_path):
+    lines = []
+    pack(bare_shard(tmp_path / "wds", PICTURES["one bit"]), tmp_path / "out", resolution=32, report=lines.append)
+    assert any("1 images are smaller than 32 px and were enlarged" in line for line in lines)
