@@ -138,12 +138,12 @@ def anchored(experiment: Experiment) -> Experiment:
     return experiment.model_copy(update={**places, "evaluation": evaluation})
 
 
-def data_of(sources: Sequence[str] | None) -> Data | None:
-    """Data sets without an experiment. Raises UserError for a URL with a secret in it."""
-    if not sources:
+def data_of(given: str | Sequence[str] | Mapping[str, Any] | None) -> Data | None:
+    """Data sets without an experiment: a name, names or a table. Raises UserError, as for a URL with a secret."""
+    if not given:
         return None
     try:
-        return Data(sources=list(sources))
+        return Data.model_validate(given)
     except ValidationError as error:
         raise UserError(explain(error, Data, "data")) from None
 
