@@ -165,11 +165,13 @@ def index_in(folder: Folder) -> Index:
 
 def _read_head(folder: Folder) -> Mapping[str, Any]:
     try:
-        head = json.loads(folder.read(JSON))
-    except OSError as error:
+        content = folder.read(JSON)
+    except FileNotFoundError:
         raise UserError(
             f"{folder} is not a packed data set: no readable {JSON} in it; run `hmgan pack SRC {folder}` first"
-        ) from error
+        ) from None
+    try:
+        head = json.loads(content)
     except ValueError as error:
         raise UserError(f"{folder}/{JSON} is damaged: {error}; {AGAIN}") from error
     found = head.get("format") if isinstance(head, dict) else type(head).__name__
@@ -183,8 +185,8 @@ def _map_arrays(folder: Folder, head: Mapping[str, Any]) -> dict[str, NDArray[An
     sha256 = str(head.get("arrays_sha256"))
     try:
         size = folder.size(ARRAYS)
-    except OSError as error:
-        raise UserError(f"{folder} is incomplete: no readable {ARRAYS} beside {JSON}; {AGAIN}") from error
+    except FileNotFoundError:
+        raise UserError(f"{folder} is incomplete: no readable {ARRAYS} beside {JSON}; {AGAIN}") from None
     with os.fdopen(folder.open(File(name=ARRAYS, bytes=size, sha256=sha256)), "rb") as file:
         if sha256_of_open(file.fileno()) != sha256:
             raise UserError(f"{folder}/{ARRAYS} is damaged or belongs to another {JSON}: its sha256 differs; {AGAIN}")
