@@ -12,8 +12,32 @@ if TYPE_CHECKING:  # pydantic takes longer to import than --help to print
     from pydantic import BaseModel, ValidationError
 
 
+URL = re.compile(r"\b([a-zA-Z][\w+.-]*:)(//?)(?![/\s])([^\s\"]+)")
+KEY = re.compile(r"[^/?#@:]*(/[^?#]*)?")  # bucket or host, and a path with any signs
+PARTS = re.compile(r"([^/?#]*@)?(?P<plain>(\[[^]/]*\]|[^/?#@:]*)(:\d*)?(/[^?#@]*|[^\w/?#@]*))([?#][^@]*)?")
+
+
+def redacted(text: str) -> str:
+    """The text without users, passwords, queries and fragments of the URLs in it: any of them may be a secret.
+
+    Of a URL where they cannot be told from its other parts (the keys of AWS hold slashes), only the scheme stays.
+    """
+    return URL.sub(_bare, text)
+
+
+def _bare(url: re.Match[str]) -> str:
+    scheme, slashes, rest = url.groups()
+    if "://" not in rest and KEY.fullmatch(rest):
+        return url[0]
+    parts = None if "://" in rest else PARTS.fullmatch(rest)
+    return scheme + slashes + (parts["plain"] if parts else "***")
+
+
 class UserError(ValueError):
     """A mistake that the user can correct. The command line prints its text and exits with code 2."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(redacted(text))
 
 
 class DamageError(UserError):

@@ -26,6 +26,19 @@ def cache_folder() -> Path:
     return Path(os.environ.get("HMGAN_CACHE") or Path.home() / ".cache" / "hmgan")
 
 
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Raises UserError where a file cannot be opened though it is there: that says nothing of its bytes."""
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(path) from None
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE):
+            raise UserError(f"{path} cannot be read: {error.strerror}; see to the disk and its permissions") from error
+        raise UserError(f"{path} cannot be opened: {error.strerror}; raise that limit with `ulimit -n 4096`") from error
+
+
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Calls `write` with a temporary sibling, flushes it to disk and renames it to `path`."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
+from collections.abc import Mapping
+from typing import TypeVar
 
-from hmgan.errors import UserError
+from hmgan.errors import UserError, redacted
+
+T = TypeVar("T")
 
 
 def is_url(name: str) -> bool:
@@ -12,13 +15,15 @@ def is_url(name: str) -> bool:
     return "://" in name
 
 
-def checked(url: str) -> str:
-    """The URL. Raises UserError, which does not repeat it, for one that carries a password or a token."""
-    parts = urlsplit(url)
-    if "@" in parts.netloc or parts.query or parts.fragment:
-        bare = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-        raise UserError(
-            f"a URL of data must hold no user, password or query, got one before or after {bare}; "
-            "put credentials into the environment, such as AWS_ACCESS_KEY_ID"
-        )
-    return url
+def checked(value: T) -> T:
+    """The value. Raises UserError, which does not repeat it, for a URL with a password or a token anywhere in it."""
+    if isinstance(value, str):
+        if (bare := redacted(value)) != value:
+            raise UserError(
+                f"a URL of data must hold no user, password or query, got one before or after {bare}; "
+                "put credentials into the environment, such as AWS_ACCESS_KEY_ID"
+            )
+    elif isinstance(value, Mapping | list | tuple):
+        for part in value.values() if isinstance(value, Mapping) else value:
+            checked(part)
+    return value

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from operator import not_
 from pathlib import Path
+from types import TracebackType
 from typing import Annotated, Any
 
 import typer
 
 from hmgan import __version__, options
 from hmgan.cli.command import command, lazy, read
-from hmgan.errors import UserError
+from hmgan.errors import UserError, redacted
+from hmgan.urls import checked
 
 # What a mistake on the command line itself raises: UsageError, which typer does not export by name.
 WrongUse: Any = typer.BadParameter.__base__
@@ -121,9 +124,16 @@ app.command("launch", context_settings=TRAINS_OPTIONS)(
 app.command("doctor")(command(options.DoctorOptions, lazy("hmgan.doctor.command:doctor", failed=not_)))
 
 
+def _told(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Prints a fault of hmgan's own, with its traceback and without the secrets of URLs in it."""
+    sys.stderr.write(redacted("".join(traceback.format_exception(kind, error, trace))))
+
+
 def main() -> None:
     """The `hmgan` command. A mistake of the user's is one line and exit code 2."""
+    sys.excepthook = _told
     try:
+        checked(sys.argv[1:])
         app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except (UserError, WrongUse) as error:
         print(f"error: {error if isinstance(error, UserError) else error.format_message()}", file=sys.stderr)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from hmgan.config.settings import Data
+from hmgan.config.loading import data_of
 from hmgan.data.images import Images
 from hmgan.data.named import open_images, scored_against
 from hmgan.errors import UserError
@@ -58,8 +58,7 @@ def print_scores(options: EvaluateOptions) -> None:
 
 def reals_of(loaded: Loaded, options: EvaluateOptions) -> Images:
     """The images to score against: those named, those that the run is scored against, or those of its training."""
-    kept = loaded.config.get("data")
-    trained_on = None if kept is None else Data.model_validate(kept)
+    trained_on = data_of(loaded.config.get("data"))
     named = options.data
     if not named and (options.run / SNAPSHOTS).is_dir():
         named = rundir.read_config(options.run).evaluation.data

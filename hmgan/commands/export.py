@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +12,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from hmgan import components
-from hmgan.config.settings import Choice, Data
+from hmgan.config.loading import data_of, portable, to_table
+from hmgan.config.settings import Choice
 from hmgan.errors import UserError, unknown
 from hmgan.evaluation.card import write_card
 from hmgan.evaluation.score import Score
@@ -58,11 +60,12 @@ def export(options: ExportOptions) -> None:
         if cls is not None:
             save_folded(partial, origin, cls)
         else:
-            for name in (GENERATOR, DISCRIMINATOR, CONFIG):
+            for name in (GENERATOR, DISCRIMINATOR):
                 if (origin.snapshot / name).is_file():
                     shutil.copyfile(origin.snapshot / name, partial / name)
+            write_json(partial / CONFIG, origin.loaded.config)
         if origin.run is not None:
-            shutil.copyfile(origin.run / rundir.CONFIG, partial / RECIPE)
+            write_json(partial / RECIPE, to_table(rundir.read_config(origin.run)))
         use = f"hmgan sample --network {out.name} --seeds 0-31 --grid 8x4"
         if cls is not None and (partial / DISCRIMINATOR).is_file():
             use += f"\nhmgan train hyper-mod-b --source {out.name} --data SHARDS"
@@ -71,6 +74,11 @@ def export(options: ExportOptions) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     write_folder_atomically(out, fill)
     print(out)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes a configuration for other machines: without paths of this one."""
+    path.write_text(json.dumps(portable(content), indent=1) + "\n")
 
 
 def origin_of(network: Path) -> Origin:
@@ -88,8 +96,9 @@ def save_folded(folder: Path, origin: Origin, cls: str) -> None:
     config = origin.loaded.config
     generator, label = origin.loaded.transfer, origin.loaded.classes.index(cls)
     assert generator is not None  # checked by `export`
-    known = ("experiment", "kimg", "data", "source", "source_sha256")
-    notes = {"summary": f"class {cls}, folded", "class": cls, **{key: config[key] for key in known if key in config}}
+    known = ("experiment", "kimg", "data", "data_sha256", "source", "source_sha256")
+    kept = portable({key: config[key] for key in known if key in config})
+    notes = {"summary": f"class {cls}, folded", "class": cls, **kept}
     backbone = read_choice(config, "backbone", origin.snapshot)
     save_source(folder, (backbone, folded(generator, label)), discriminator_of(origin, label), notes)
 
@@ -131,10 +140,11 @@ def facts(origin: Origin, cls: str | None) -> dict[str, str]:
     """What a reader must know, from the snapshot itself and its run's configuration."""
     config, classes = origin.loaded.config, origin.loaded.classes
     found = {"Classes": ", ".join(classes) if cls is None else f"{cls}, one of {', '.join(classes)}"}
-    named = {"Training": "kimg", "Data": "data", "Source": "source", "Source sha256": "source_sha256"}
-    found |= {name: str(config[key]) for name, key in named.items() if key in config}
-    if config.get("data") is not None:
-        found["Data"] = str(Data.model_validate(config["data"]))
+    named = {"Training": "kimg", "Data": "data", "Data sha256": "data_sha256"}
+    named |= {"Source": "source", "Source sha256": "source_sha256"}
+    found |= {name: str(portable(config[key])) for name, key in named.items() if key in config}
+    if (data := data_of(portable(config.get("data")))) is not None:
+        found["Data"] = str(data)
     if "Training" in found:
         found["Training"] += " kimg"
     if origin.run is not None:

@@ -17,7 +17,7 @@ M = TypeVar("M", bound=BaseModel)
 class Entry(BaseModel):
     """What every entry may have. An experiment's keys are the fields of `Experiment`."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
     one_of: ClassVar[tuple[str, ...]] = ()  # of these keys, a table has exactly one
     summary: str = ""
     provenance: str = ""

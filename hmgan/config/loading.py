@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 # The key that a bare value stands for, where a table is expected.
 BARE = {**dict.fromkeys((path.rpartition(".")[2] for path in CHOICES), "name"), "data": "sources"}
+
+# An absolute path, also as a URL, or after the name of the network that it is of.
+PLACE = re.compile(r"(file://|(?P<before>[\w-]+:))?(?P<path>/(?!/).*)", re.DOTALL)
 
 
 def load_experiment(name: str, overrides: Iterable[str] = (), extra: Mapping[str, Any] | None = None) -> Experiment:
@@ -138,12 +142,22 @@ def anchored(experiment: Experiment) -> Experiment:
     return experiment.model_copy(update={**places, "evaluation": evaluation})
 
 
-def data_of(sources: Sequence[str] | None) -> Data | None:
-    """Data sets without an experiment. Raises UserError for a URL with a secret in it."""
-    if not sources:
+def portable(value: Any) -> Any:
+    """What is read elsewhere, such as a model card, with paths of this machine reduced to their last names."""
+    if isinstance(value, Mapping):
+        return {key: portable(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [portable(part) for part in value]
+    place = PLACE.fullmatch(value) if isinstance(value, str) else None
+    return (place["before"] or "") + Path(place["path"]).name if place else value
+
+
+def data_of(given: str | Sequence[str] | Mapping[str, Any] | None) -> Data | None:
+    """Data sets without an experiment: a name, names or a table. Raises UserError, as for a URL with a secret."""
+    if not given:
         return None
     try:
-        return Data(sources=list(sources))
+        return Data.model_validate(given)
     except ValidationError as error:
         raise UserError(explain(error, Data, "data")) from None
 

@@ -15,21 +15,27 @@ from pydantic import (
     model_validator,
 )
 
-from hmgan.urls import checked, is_url
+from hmgan.urls import checked
 
 NAMED = 3  # sources in a run directory's name
 
 
 class Strict(BaseModel):
-    """A model that refuses unknown keys, other types and values that are not finite."""
+    """A model that refuses unknown keys, other types, values that are not finite, and URLs with secrets."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_secrets(cls, value: Any) -> Any:
+        """Before they are kept or shown anywhere."""
+        return checked(value)
 
 
 class Choice(BaseModel):
     """A component by name, and its options beside it."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True, hide_input_in_errors=True)
     name: str
 
     @property
@@ -69,12 +75,6 @@ class Data(Strict):
         table = {"sources": value} if isinstance(value, str | list) else value
         bare = isinstance(table, dict) and isinstance(table.get("sources"), str)
         return {**table, "sources": [table["sources"]]} if bare else table
-
-    @field_validator("sources")
-    @classmethod
-    def _no_secrets(cls, sources: list[str]) -> list[str]:
-        """Before they are kept or shown anywhere."""
-        return [checked(source) if is_url(source) else source for source in sources]
 
     @model_validator(mode="after")
     def _fits(self) -> Data:
@@ -227,11 +227,6 @@ class Evaluation(Strict):
     extractor: str = Field("squeezenet", description="network whose features are compared: `hmgan list extractors`")
     per_class: int = Field(0, ge=0, description="fakes per class; 0 computes no scores")
     seed: int = Field(1_000_000, ge=0, description="the fakes' own seed, so that scores are comparable over time")
-
-    @field_validator("data")
-    @classmethod
-    def _no_secrets(cls, data: str | None) -> str | None:
-        return checked(data) if data is not None and is_url(data) else data
 
     @field_validator("per_class")
     @classmethod

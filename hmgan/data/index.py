@@ -176,9 +176,11 @@ def head_in(folder: Folder) -> Mapping[str, Any]:
     Raises: UserError for a file of that name that is no index of ours.
     """
     try:
-        head = json.loads(folder.read(JSON))
-    except OSError:
+        content = folder.read(JSON)
+    except FileNotFoundError:
         return {}
+    try:
+        head = json.loads(content)
     except ValueError as error:
         raise UserError(f"{folder}/{JSON} is damaged: {error}; mend it, or move it away") from error
     if not isinstance(head, dict) or head.get("format") != FORMAT or not isinstance(head.get("classes"), list):
@@ -188,12 +190,14 @@ def head_in(folder: Folder) -> Mapping[str, Any]:
 
 def _read_head(folder: Folder) -> Mapping[str, Any]:
     try:
-        head = json.loads(folder.read(JSON))
-    except OSError as error:
+        content = folder.read(JSON)
+    except FileNotFoundError:
         raise UserError(
             f"{folder} is not a packed data set: no readable {JSON} in it; pack images with `hmgan pack {folder} DST` "
             f"and give DST, or run `hmgan index {folder}` on shards"
-        ) from error
+        ) from None
+    try:
+        head = json.loads(content)
     except ValueError as error:
         raise UserError(f"{folder}/{JSON} is damaged: {error}; {AGAIN}") from error
     found = head.get("format") if isinstance(head, dict) else type(head).__name__
@@ -207,8 +211,8 @@ def _map_arrays(folder: Folder, head: Mapping[str, Any]) -> dict[str, NDArray[An
     sha256 = str(head.get("arrays_sha256"))
     try:
         size = folder.size(ARRAYS)
-    except OSError as error:
-        raise UserError(f"{folder} is incomplete: no readable {ARRAYS} beside {JSON}; {AGAIN}") from error
+    except FileNotFoundError:
+        raise UserError(f"{folder} is incomplete: no readable {ARRAYS} beside {JSON}; {AGAIN}") from None
     with os.fdopen(folder.open(File(name=ARRAYS, bytes=size, sha256=sha256)), "rb") as file:
         if sha256_of_open(file.fileno()) != sha256:
             raise UserError(f"{folder}/{ARRAYS} is damaged or belongs to another {JSON}: its sha256 differs; {AGAIN}")

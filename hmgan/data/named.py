@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hmgan.config import entries
+from hmgan.config.loading import data_of
 from hmgan.config.settings import Data
 from hmgan.data.images import Images, Shown
 from hmgan.data.mixture import Mixture
@@ -57,7 +58,7 @@ def open_training(data: Data | None, *, labelled: bool, report: Report = print) 
 
 def open_data(name: str | None, report: Report = print) -> Images:
     """All images behind a registry name, path or URL. Raises UserError for neither, or a folder that is not packed."""
-    return open_images(None if name is None else Data(sources=[name]), report=report)
+    return open_images(data_of(name), report=report)
 
 
 def scored_against(data: Data | None, instead: str | None = None) -> Data | None:
@@ -67,7 +68,7 @@ def scored_against(data: Data | None, instead: str | None = None) -> Data | None
     classes trained on, without shares or limits per class.
     """
     if data is None:
-        return None if instead is None else Data(sources=[instead])
+        return data_of(instead)
     if data.reader != "index" and instead is None:
         raise UserError(
             f"scores need images with an index, and {data} has none; run `hmgan index` on it, or name others as "
@@ -75,10 +76,10 @@ def scored_against(data: Data | None, instead: str | None = None) -> Data | None
         )
     if data.whole and (mix := _mix(data.sources[0])) is not None and instead is None:
         if held_out(data.sources[0]) != data.sources[0]:
-            return Data(sources=[held_out(data.sources[0])])
+            return data_of(held_out(data.sources[0]))
         data = mix
     sources = [held_out(source) for source in data.sources] if instead is None else [instead]
-    return Data(sources=list(dict.fromkeys(sources)), classes=data.classes)
+    return data_of({"sources": list(dict.fromkeys(sources)), "classes": data.classes})
 
 
 def held_out(name: str) -> str:
@@ -132,9 +133,9 @@ def _part(whole: ShardSet, classes: Sequence[str], per_class: int) -> ShardSet:
 
 def _mix(name: str) -> Data | None:
     """What a registry entry mixes, with paths relative to the entry resolved."""
-    if (table := _entry(name).get("mix")) is None:
+    if (mix := data_of(_entry(name).get("mix"))) is None:
         return None
-    mix, folder = Data.model_validate(table), entries.place("dataset", name).parent
+    folder = entries.place("dataset", name).parent
     known = entries.entries("dataset")
     sources = [source if source in known or is_url(source) else str(folder / source) for source in mix.sources]
     return mix.model_copy(update={"sources": sources})

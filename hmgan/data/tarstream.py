@@ -14,6 +14,7 @@ from webdataset.tariterators import group_by_keys, tar_file_expander
 from hmgan.data.filenames import EXTENSIONS, is_litter, tars
 from hmgan.data.store.stores import BLOCK, MissingError, open_store
 from hmgan.errors import UserError
+from hmgan.files import readable
 from hmgan.urls import is_url
 
 LABEL = "cls"
@@ -90,9 +91,10 @@ def _chunks(shard: str) -> Iterator[Iterator[bytes]]:
         return
     with ExitStack() as opened:
         try:
-            file = opened.enter_context(open(shard, "rb"))
-        except OSError as error:
-            raise UserError(f"cannot open shard {shard}: {error.strerror}; restore it") from error
+            with readable(Path(shard)):
+                file = opened.enter_context(open(shard, "rb"))
+        except FileNotFoundError as error:
+            raise UserError(f"cannot open shard {shard}: it is missing; restore it") from error
         yield iter(partial(file.read, BLOCK), b"")
 
 

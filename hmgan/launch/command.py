@@ -17,6 +17,7 @@ from hmgan.launch.targets import TARGETS, Job, LaunchTarget, Plan
 from hmgan.options import TRAINING, LaunchOptions, TrainOptions
 from hmgan.train.command import AUTO, configured
 from hmgan.train.draws import microbatch_size
+from hmgan.train.engines.choose import check_installed
 from hmgan.train.tasks import build as tasks
 
 OWN = ("--target", "--nodes", "--gpus", "--image", "--dry-run", "-n")
@@ -40,7 +41,10 @@ def launch(options: LaunchOptions, read: Read) -> None:
     gpus = options.gpus or max(1, torch.cuda.device_count())
     training = read(verb, TRAINING[verb], [experiment, *rest])
     if training.resume in (None, AUTO):  # any other run has a configuration of its own
-        microbatch_size(configured(training).train, nodes * gpus)
+        configuration = configured(training)
+        microbatch_size(configuration.train, nodes * gpus)
+        if not (options.dry_run or target.elsewhere):
+            check_installed(configuration)
     if target.requeues and not training.resume:
         rest = [*rest, "--resume", AUTO]
     common = tuple(word for folder in entries.added() for word in ("--registry", str(folder)))

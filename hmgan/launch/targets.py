@@ -62,12 +62,14 @@ class LaunchTarget(NamedTuple):
 
     Args:
         there: whether what it needs is installed, and `without`: what to say where it is not.
+        elsewhere: it runs in an installation other than this one.
         requeues: a scheduler starts the same command again, so that the run must resume by itself.
     """
 
     plan: Callable[[Job], Plan]
     there: Callable[[], object] = lambda: shutil.which("bash")
     without: str = "bash is not there; install it"
+    elsewhere: bool = False
     requeues: bool = False
 
 
@@ -123,6 +125,7 @@ TARGETS = {
         k8s,
         lambda: shutil.which("kubectl"),
         "kubectl is not there; install it, or hand on what --dry-run prints",
+        elsewhere=True,
         requeues=True,
     ),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import cast
 
-from hmgan.config.loading import to_table
+from hmgan.config.loading import portable, to_table
 from hmgan.config.settings import Choice
 from hmgan.evaluation.card import write_card
 from hmgan.evaluation.judge import Judge, Verdict
@@ -68,14 +68,27 @@ class Snapshots:
         """The model card's facts."""
         experiment, source = self.prepared.experiment, self.prepared.source
         facts = {"Training": f"{kimg:g} kimg, batch {experiment.train.batch}", "Seed": str(experiment.train.seed)}
-        facts |= {"Data": str(experiment.data), "Classes": ", ".join(self.prepared.classes)}
+        if experiment.data is not None:
+            facts["Data"] = " + ".join(portable(experiment.data.sources))
+        if digest := self._data_digest():
+            facts["Data sha256"] = digest
+        facts["Classes"] = ", ".join(self.prepared.classes)
         if source is not None:
-            facts |= {"Source": str(experiment.source), "Source sha256": source.digest}
+            facts |= {"Source": portable(experiment.source), "Source sha256": source.digest}
         return facts | {"Recipe": "config.json of the run directory", "Licence": "that of the source and the data"}
+
+    def _data_digest(self) -> str | None:
+        """The training images' digest; None where there are none, or they have no index."""
+        data, settings = self.prepared.data, self.prepared.experiment.data
+        if data is None or settings is None or settings.reader != "index":
+            return None
+        return data.indexed("a digest").digest
 
     def _save(self, trainer: Trainer, generator: Generator, folder: Path, kimg: float) -> None:
         experiment, source = self.prepared.experiment, self.prepared.source
         notes = {"kimg": kimg, "experiment": experiment.summary, "data": to_table(experiment).get("data")}
+        if digest := self._data_digest():
+            notes["data_sha256"] = digest
         if source is not None:
             notes |= {"source": experiment.source, "source_sha256": source.digest}
         backbone = experiment.backbone if source is None else Choice(**source.config["backbone"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import tiny
@@ -11,7 +12,8 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 from trained import images
 
-from hmgan.config.loading import read_experiment
+from hmgan.config.loading import portable, read_experiment, to_table
+from hmgan.data.shards import ShardSet
 from hmgan.discriminators.heads import LogitPerClass
 from hmgan.generators.snapshot import load_generator, newest_snapshot
 from hmgan.generators.source import load_source
@@ -42,14 +44,15 @@ def export(*arguments):
     return tiny.command("export", *arguments)
 
 
-def test_an_export_draws_the_runs_images_and_carries_its_recipe_and_scores(run, source, tmp_path, capsys):
+def test_an_export_draws_the_runs_images_and_carries_its_recipe_and_scores(run, shards, source, tmp_path, capsys):
     assert export(run, tmp_path / "out", "--licence", "mit") == 0
     out = tmp_path / "out"
     assert sorted(path.name for path in out.iterdir()) == [
         "README.md", "config.json", "experiment.json", "model.safetensors",
     ]  # fmt: skip
     assert torch.equal(images(load_generator(out).generator), images(load_generator(run).generator))
-    assert read_experiment(out / "experiment.json") == read_experiment(run / "config.json")
+    recipe, kept = (to_table(read_experiment(path)) for path in (out / "experiment.json", run / "config.json"))
+    assert recipe == {**kept, "data": shards.name, "source": source.name}
     card = (out / "README.md").read_text()
     front = ModelCard(card).data
     assert (front.license, front.library_name) == ("mit", "hmgan")
@@ -62,6 +65,39 @@ def test_an_export_draws_the_runs_images_and_carries_its_recipe_and_scores(run, 
     assert card.count("| 12 | 4 |") == 6
     assert all(f"| {line['class']} | {line['value']:.4g} |" in card for line in last)
     assert "hmgan sample --network out" in card
+
+
+@pytest.mark.parametrize("options", [(), ("--class", "bee")], ids=["whole", "one class"])
+def test_an_export_and_every_card_name_data_and_source_without_a_machine_path(options, run, shards, source, tmp_path):
+    assert export(run, tmp_path / "out", *options) == 0
+    written = [*(tmp_path / "out").glob("*.json"), tmp_path / "out" / "README.md", *run.rglob("README.md")]
+    assert len(written) == 5
+    for path in written:
+        text = path.read_text()
+        assert not re.search(r"[\s\"':|]/\w", text), path
+        assert "file:" not in text
+    for card in (tmp_path / "out" / "README.md", newest_snapshot(run) / "README.md"):
+        assert f"| Data | {shards.name} |" in card.read_text()
+        assert f"| Data sha256 | {ShardSet(shards).digest} |" in card.read_text()
+        assert f"| Source | {source.name} |" in card.read_text()
+
+
+@pytest.mark.parametrize(
+    ("given", "portable_"),
+    [
+        ("/home/me/mine", "mine"),
+        ("/home/me/mine/", "mine"),
+        ("file:///home/me/mine", "mine"),
+        ("inception:/home/me/inception.pt", "inception:inception.pt"),
+        (["/a/b", "s3://bucket/c", "fashion"], ["b", "s3://bucket/c", "fashion"]),
+        ({"sources": ["/a/b"], "weights": [1.0]}, {"sources": ["b"], "weights": [1.0]}),
+        ({"name": "zero2", "config": "/home/me/zero.json"}, {"name": "zero2", "config": "zero.json"}),
+        ("https://example.org/x", "https://example.org/x"),
+        ("a/b", "a/b"),
+    ],
+)
+def test_what_leaves_the_machine_has_the_last_names_of_its_paths(given, portable_):
+    assert portable(given) == portable_
 
 
 def test_an_older_snapshot_is_exported_with_its_own_scores(run, tmp_path):

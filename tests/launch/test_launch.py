@@ -12,6 +12,7 @@ import pytest
 import tiny
 
 from hmgan.launch.targets import TARGETS
+from hmgan.train.engines import zero
 
 
 @pytest.fixture(autouse=True)
@@ -71,6 +72,24 @@ def test_a_mistake_is_one_line_and_nothing_is_started(words, text, capsys, monke
 def test_a_program_that_is_not_there_is_one_line(target, text, capsys, monkeypatch):
     monkeypatch.setitem(TARGETS, target, TARGETS[target]._replace(there=lambda: None))
     assert refused(capsys, "--target", target, "hyper-mod-b") == text
+
+
+@pytest.mark.parametrize("target", ["local", "torchrun", "slurm"])
+@pytest.mark.parametrize("engine", ["zero1", "zero2"])
+def test_an_engine_without_its_package_is_told_before_anything_is_started(target, engine, capsys, monkeypatch):
+    monkeypatch.setattr(zero, "find_spec", lambda name: None)
+    monkeypatch.setattr(os, "execvpe", lambda *command: pytest.fail(f"started {command}"))
+    words = ("--target", target, "hyper-mod-b", "--set", f"compute.engine={engine}")
+    assert refused(capsys, *words) == "engines zero1 and zero2 need DeepSpeed: pip install 'hmgan[deepspeed]'"
+    assert f"compute.engine={engine}" in dry_run(capsys, *words)
+
+
+@pytest.mark.parametrize(("target", "engine"), [("local", "fsdp2"), ("local", "replicated"), ("k8s", "zero2")])
+def test_only_what_runs_here_with_deepspeed_needs_it(target, engine, capsys, monkeypatch):
+    monkeypatch.setattr(zero, "find_spec", lambda name: None)
+    monkeypatch.setitem(TARGETS, target, TARGETS[target]._replace(there=lambda: None, without="got as far as this"))
+    words = ("--target", target, "hyper-mod-b", "--set", f"compute.engine={engine}")
+    assert refused(capsys, *words) == "got as far as this"
 
 
 def test_what_is_printed_for_a_shell_keeps_every_word(capsys):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from hmgan.errors import UserError
-from hmgan.files import sha256_of_open
+from hmgan.files import readable, sha256_of_open
 
 PARTIAL, ROOM = ".partial", ".room"
 
@@ -35,7 +35,8 @@ class DiskCache:
         """A descriptor of the file, or None if it is not here. `checked`: another process has verified its bytes."""
         path = self._path(sha256)
         try:
-            descriptor = os.open(path, os.O_RDONLY)
+            with readable(path):
+                descriptor = os.open(path, os.O_RDONLY)
         except FileNotFoundError:
             return None
         if sha256 not in self._trusted and not checked:

@@ -17,7 +17,7 @@ from hmgan.data.store.cache import DiskCache
 from hmgan.data.store.prefetch import Prefetch
 from hmgan.data.store.stores import MissingError, Store, open_store
 from hmgan.errors import DamageError, UserError
-from hmgan.files import cache_folder
+from hmgan.files import cache_folder, readable
 from hmgan.urls import is_url
 
 DOWNLOADS = 3  # of a file whose checksum is wrong
@@ -40,8 +40,9 @@ class Folder(Protocol):
 
     cached: bool  # whether the files take room in the cache
 
-    def size(self, name: str) -> int: ...  # raises FileNotFoundError
-    def read(self, name: str) -> bytes: ...  # raises FileNotFoundError
+    # Both raise FileNotFoundError, and UserError for whatever else keeps them from it.
+    def size(self, name: str) -> int: ...
+    def read(self, name: str) -> bytes: ...
 
     def open(self, file: File, /) -> int:
         """A descriptor for `os.pread`, the caller's to close. Raises DamageError."""
@@ -72,16 +73,20 @@ class LocalFolder:
         return LocalFolder, (self.path,)  # a spawned process has threads of its own
 
     def size(self, name: str) -> int:
-        return (self.path / name).stat().st_size
+        with readable(self.path / name):
+            return (self.path / name).stat().st_size
 
     def read(self, name: str) -> bytes:
-        return (self.path / name).read_bytes()
+        with readable(self.path / name):
+            return (self.path / name).read_bytes()
 
     def open(self, file: File) -> int:
+        path = self.path / file.name
         try:
-            return os.open(self.path / file.name, os.O_RDONLY)
-        except OSError as error:
-            raise DamageError(f"cannot open shard {self.path / file.name}: {error.strerror}; restore it") from error
+            with readable(path):
+                return os.open(path, os.O_RDONLY)
+        except FileNotFoundError as error:
+            raise DamageError(f"cannot open shard {path}: it is missing; restore it") from error
 
     def check(self, files: Iterable[File]) -> None:
         for file in files:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import sys
@@ -17,12 +18,17 @@ import tenacity
 from hmgan.errors import UserError
 from hmgan.urls import checked
 
-NATIVE = ("s3", "s3a", "gs", "az", "azure", "abfs", "abfss", "http", "https")  # what obstore reads
+# What obstore reads, and how its variables begin.
+VENDORS = (
+    dict.fromkeys(("s3", "s3a"), "AWS") | {"gs": "GOOGLE"} | dict.fromkeys(("az", "azure", "abfs", "abfss"), "AZURE")
+)
+NATIVE = (*VENDORS, "http", "https")
 BLOCK = 1 << 22  # bytes per Range request: what a broken transfer costs at most
 TIMEOUT, CONNECT_TIMEOUT = 30.0, 5.0  # seconds for a whole request, and for its connection
 GIVE_UP = 120.0  # seconds without a success
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 10.0
 REFUSALS = 3  # credentials that renew themselves may be a moment late; more tries can lock an account
+KINDS = {"Connect": "no connection", "Timeout": "no answer in time", "403": "403 forbidden", "401": "401 unauthorized"}
 CREDENTIAL_CODES = ("ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch", "AccessDenied")
 
 T = TypeVar("T")
@@ -117,14 +123,18 @@ def _sorted_out() -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise MissingError from None
-    except Exception as error:
+    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:
+        if not isinstance(error, Exception):  # a panic of obstore's
+            raise UserError(f"the store's client failed ({type(error).__name__}); see to its variables") from None
         text = f"{type(error).__name__} {error}"
         code = re.search(r"<Code>(\w{1,60})</Code>", text)
         status = re.search(r"status code: ([1-5]\d\d)\b", text)
         kind = re.search(
             r"kind: (Connect|Timeout|Request|Interrupted|Decode|Body)\b|(body cut off after [\d of]+)", text
         )
-        words = [found[found.lastindex or 0] for found in (status, code, kind) if found]
+        words = [KINDS.get(word, word) for word in (f[f.lastindex or 0] for f in (status, code, kind) if f)]
         reason = " ".join(words) or type(error).__name__
         refused = isinstance(error, PermissionError) or (status and status[1] in ("401", "403"))
         if refused or (code and code[1] in CREDENTIAL_CODES):
@@ -141,7 +151,12 @@ class Native:
         except ImportError:
             raise UserError(f"reading {url} needs obstore; install hmgan[s3]") from None
         options: Any = {"allow_http": True, "timeout": f"{timeout}s", "connect_timeout": f"{CONNECT_TIMEOUT}s"}
-        self._store: Any = from_url(url, client_options=options, retry_config={"max_retries": 0})
+        try:
+            self._store: Any = from_url(url, client_options=options, retry_config={"max_retries": 0})
+        except Exception:  # in words that may hold what its variables say
+            vendor = VENDORS.get(urlsplit(url).scheme)
+            variables = f", and the variables {vendor}_..." if vendor else ""
+            raise UserError(f"{url} cannot be opened; see to the URL{variables}") from None
 
     def size(self, name: str) -> int:
         return int(self._store.head(name)["size"])
@@ -185,4 +200,10 @@ class Fsspec:
 def open_store(url: str) -> Store:
     """The store behind a URL. Raises UserError if no library here can read it."""
     scheme = urlsplit(checked(url)).scheme
+    endpoint = re.compile(rf"{VENDORS.get(scheme)}_(?!USE_)(\w+_)?(ENDPOINT|ENDPOINT_URL(_S3)?|BASE_URL)")
+    for name, value in os.environ.items():
+        if endpoint.fullmatch(name) and not re.match(r"https?://[\w\[]", value):  # on which the client panics
+            raise UserError(
+                f"{name} must be a whole URL, with http:// or https:// and a host, got another value; set it anew"
+            )
     return Store(url, Native(url, TIMEOUT) if scheme in NATIVE else Fsspec(url), GIVE_UP)

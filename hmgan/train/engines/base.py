@@ -81,6 +81,10 @@ class Engine:
     def __init__(self, ranks: EngineRanks) -> None:
         self.ranks = ranks
 
+    @classmethod
+    def check_installed(cls) -> None:
+        """Raises UserError where a package that the engine needs is missing."""
+
     @property
     def divides(self) -> bool:
         """Whether a checkpoint has to be gathered, by all ranks."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
+from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from hmgan.files import launch_file
 from hmgan.train.engines.base import Engine, EngineRanks, Trained, spoiling
 
 OWN = ("optimizer", "scheduler", "fp16", "bf16")  # what the experiment says, not DeepSpeed's file
+MISSING = "engines zero1 and zero2 need DeepSpeed: pip install 'hmgan[deepspeed]'"
 MOMENTS = ("exp_avg", "exp_avg_sq")
 STAGE_3 = "stage 3 divides the weights, which R1's double backward needs whole: take stage 1 or 2, or engine = fsdp2"
 
@@ -41,6 +43,11 @@ class Zero(Engine):
         path = launch_file(f"deepspeed-zero{self.stage}.json") if config is None else Path(config)
         self._settings = read(path, self.stage)
         self._deepspeed = imported()
+
+    @classmethod
+    def check_installed(cls) -> None:
+        if find_spec("deepspeed") is None:
+            raise UserError(MISSING)
 
     def trained(self, network: nn.Module, optimizer: Optimizer, microbatches: int) -> ZeroNetwork:
         settings = {**self._settings, "gradient_accumulation_steps": microbatches}
@@ -153,7 +160,7 @@ def imported() -> Any:
     try:
         import deepspeed
     except ImportError:
-        raise UserError("engines zero1 and zero2 need DeepSpeed: pip install 'hmgan[deepspeed]'") from None
+        raise UserError(MISSING) from None
     # Not compiled on first use: a run that is killed in the middle leaves a lock on which every later one waits.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
