@@ -27,12 +27,12 @@ from hmgan.data.pack.destinations import Destination, Journal, open_destination
 from hmgan.data.pack.image_folders import ImageSource, Item
 from hmgan.data.pack.kinds import open_source
 from hmgan.data.pack.progress import busy, counting
+from hmgan.data.pack.sizes import common_size, power_of_two
 from hmgan.errors import UserError
 from hmgan.files import sha256_of
 
 SEED = 0  # of the order of the samples over the shards
 JOURNAL = 3  # version of the journal's lines: one of another version is begun anew
-MOST_PIXELS = 4096  # of a side: 48 MB an image, with several per thread in memory
 MOST_THREADS = 256
 SHOWN = 5  # names of files in a line
 AHEAD = 8  # images per thread that are encoded or waiting for it
@@ -115,7 +115,7 @@ def pack(
     if threads is not None and not 1 <= threads <= MOST_THREADS:
         raise UserError(f"--threads must lie in 1..{MOST_THREADS}, got {threads}; leave it out for one per core")
     if resolution is not None:
-        _power_of_two(resolution)
+        power_of_two(resolution)
     options = Options(
         pad=pad, fit=fit, extension=extension, quality=quality, shard_samples=shard_samples, background=background
     )
@@ -129,7 +129,7 @@ def pack(
             some = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
             report(f"passed over, {reason}: {len(names)} ({some}) in {src}")
         items = _interleaved(source.items)
-        size = _power_of_two(_common_size(src, items, options) if resolution is None else resolution)
+        size = power_of_two(common_size(src, items, fit=fit, pad=pad) if resolution is None else resolution)
         plan = json.dumps([[key, item.label] for key, item in items]) + repr((JOURNAL, name, size, options))
         with busy(f"checking what is finished in {out}"):
             journal = Journal(
@@ -292,40 +292,3 @@ def _shard_name(name: str | None, out: str | Path) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
         raise UserError(f"the shards' name may hold letters, digits, _ and -, got {name!r}; choose another")
     return name
-
-
-def _power_of_two(resolution: int) -> int:
-    if not 4 <= resolution <= MOST_PIXELS or resolution & (resolution - 1):
-        below = min(max(4, 1 << max(0, resolution.bit_length() - 1)), MOST_PIXELS // 2)
-        raise UserError(
-            f"the resolution must be a power of two and at least 4, at most {MOST_PIXELS}, got {resolution}; "
-            f"pass --resolution {below} or {2 * below}, with --pad to add a border instead of resizing"
-        )
-    return resolution
-
-
-def _common_size(src: Path, items: Sequence[tuple[str, Item]], options: Options) -> int:
-    """The one size of all the readable images, padding included."""
-    sizes: dict[int, str] = {}
-    with counting(f"measuring {src.name}", len(items)) as advance:
-        for _, item in items:
-            if side := _side(item, options.fit):
-                sizes.setdefault(side + 2 * options.pad, item.key)
-            advance()
-    if not sizes:
-        raise UserError(
-            f"none of the {len(items)} images in {src} can be read, such as {items[0][1].key}; replace them"
-        )
-    if len(sizes) > 1:
-        some = ", ".join(f"{size} px ({key})" for size, key in sorted(sizes.items())[:2])
-        raise UserError(f"the images in {src} must share one size, got {some}; pass --resolution to resize them")
-    return next(iter(sizes))
-
-
-def _side(item: Item, fit: str) -> int | None:
-    """The side of the square it will become, from the image's header alone; None if it cannot be read."""
-    try:
-        with open_image(item.read()) as image:
-            return max(image.size) if fit == "pad" else min(image.size)
-    except Exception:  # damaged: told and counted when the image is packed
-        return None
