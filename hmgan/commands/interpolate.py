@@ -17,12 +17,10 @@ def draw_interpolation(options: InterpolateOptions) -> None:
 
     Raises: UserError for a generator without classes.
     """
-    network, steps = options.network, options.steps
-    if steps < 1:
-        raise UserError(f"--steps counts pictures between classes and must be at least 1, got {steps}")
+    network, seeds = options.network, parse_seeds(options.seeds)
     loaded = load_generator(network)
     if loaded.transfer is None:
         raise UserError(f"{network} is unconditional and has no classes to walk between; give a transfer run")
-    strip = interpolation_strip(loaded.transfer, loaded.classes, steps=steps, seeds=parse_seeds(options.seeds))
+    strip = interpolation_strip(loaded.transfer, loaded.classes, steps=options.steps, seeds=seeds)
     save_png(strip, options.out)
     print(options.out)

@@ -13,13 +13,19 @@ from torch import Tensor
 from torch.nn.functional import pad as pad_edges
 from torch.nn.utils.rnn import pad_sequence
 
+from hmgan.errors import UserError
 from hmgan.files import write_atomically
 
 WHITE = 255
 
 
 def to_uint8(images_NCHW: Tensor) -> Tensor:
-    """[-1, 1] float -> 0..255 uint8, halves up, out-of-range values clamped. Inverts x / 127.5 - 1 exactly."""
+    """[-1, 1] float -> 0..255 uint8, halves up, out-of-range values clamped. Inverts x / 127.5 - 1 exactly.
+
+    Raises: UserError for pixels that are not finite, which would be black or white.
+    """
+    if not images_NCHW.isfinite().all():
+        raise UserError("the generator draws pixels that are not finite; give an earlier snapshot, or train it anew")
     return (images_NCHW.float() * 127.5 + 128).floor().clamp(0, 255).to(torch.uint8)
 
 

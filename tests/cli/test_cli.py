@@ -153,7 +153,7 @@ def test_show_prints_a_component_with_its_defaults_and_data_with_its_provenance(
         ),
         (
             ["interpolate", "--network", "nowhere", "--steps", "0"],
-            "--steps counts pictures between classes and must be",
+            "Invalid value for '--steps': 0 is not in the range",
         ),
         (["demo", "--experiment", "pretrain-fashion-32"], "hmgan demo wants a transfer experiment, got "),
     ],
