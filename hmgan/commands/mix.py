@@ -12,6 +12,7 @@ import torch
 
 from hmgan.commands.sample import keys
 from hmgan.errors import UserError, unknown
+from hmgan.files import file_names
 from hmgan.generators.base import Generator
 from hmgan.generators.snapshot import load_generator
 from hmgan.options import MixOptions, parse_seeds
@@ -47,8 +48,10 @@ def draw_mixes(options: MixOptions) -> None:
         paths = {CLASSES: labelled_grid(drawn, scale_of(generator))}
     else:
         first = first_fine_block(generator, options.crossover)
+        files = file_names(known)
         paths = {
-            f"{name}.png": mixed_grid(generator, known.index(name), rows, columns, first, truncation) for name in wanted
+            f"{files[name]}.png": mixed_grid(generator, known.index(name), rows, columns, first, truncation)
+            for name in wanted
         }
     for name, picture in paths.items():
         save_png(picture, options.outdir / name)

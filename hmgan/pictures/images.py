@@ -17,6 +17,8 @@ from hmgan.errors import UserError
 from hmgan.files import write_atomically
 
 WHITE = 255
+LONGEST_NAME, MOST_LETTERS = 12, 200  # of a row's name: its width in font sizes, and letters that are looked at
+MOST_PIXELS = 2**26  # of a picture: 8192 x 8192, which viewers still open
 
 
 def to_uint8(images_NCHW: Tensor) -> Tensor:
@@ -49,6 +51,13 @@ def grid(images_NCHW: Tensor, columns: int, pad: int = 2) -> Image.Image:
     return Image.fromarray(sheet_HWC.contiguous().numpy())
 
 
+def check_size(columns: int, rows: int, side: int) -> None:
+    """Raises UserError for a grid of more pixels than viewers open, before it is drawn."""
+    if columns * rows * side * side > MOST_PIXELS:
+        size = f"{columns * side:,} x {rows * side:,} pixels"
+        raise UserError(f"a grid of {columns} x {rows} images has {size}, at most {MOST_PIXELS:,} fit; draw fewer")
+
+
 def labelled_grid(rows: Mapping[str, Tensor], scale: int = 1) -> Image.Image:
     """One row of images per class, its name in the left margin, on white.
 
@@ -76,6 +85,7 @@ def labelled_grid(rows: Mapping[str, Tensor], scale: int = 1) -> Image.Image:
 def with_row_names(sheet: Image.Image, names: Sequence[str], middles: Sequence[int], size: int) -> Image.Image:
     """The sheet, and left of it each name, `size` pixels high, centred on its row's middle."""
     font = ImageFont.load_default(size=size)
+    names = [fitted(name, font, LONGEST_NAME * size) for name in names]
     margin = math.ceil(max(font.getbbox(name)[2] for name in names)) + size
     whole = Image.new("RGB", (margin + sheet.width, sheet.height), "white")
     whole.paste(sheet, (margin, 0))
@@ -84,6 +94,13 @@ def with_row_names(sheet: Image.Image, names: Sequence[str], middles: Sequence[i
         # "rm": right-aligned at the images, centred on the row.
         draw.text((margin - size / 2, middle), name, fill="black", font=font, anchor="rm")
     return whole
+
+
+def fitted(name: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, room: float) -> str:
+    """The name on one line, cut off with an ellipsis where it is wider than `room` pixels."""
+    name = " ".join("".join(c if c.isprintable() else " " for c in name).split())[:MOST_LETTERS]
+    shorter = (f"{name[:end]}..." for end in range(len(name), 0, -1))
+    return next((text for text in (name, *shorter) if font.getlength(text) <= room), "...")
 
 
 def save_png(image: Image.Image, path: Path) -> None:

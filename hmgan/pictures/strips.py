@@ -17,7 +17,7 @@ from hmgan.generators.transfer import TransferGenerator
 from hmgan.layers.edits import SOURCE
 from hmgan.modulation.parts_alone import partly
 from hmgan.pictures.class_images import class_images
-from hmgan.pictures.images import enlarged, grid, labelled_grid, to_uint8, with_row_names
+from hmgan.pictures.images import enlarged, fitted, grid, labelled_grid, to_uint8, with_row_names
 
 CELL = 64  # screen pixels that a small image is enlarged to
 STRIP_WIDTH = 1800  # screen pixels, unless the images themselves are wider
@@ -137,16 +137,10 @@ def _with_headings(sheet: Image.Image, names: Sequence[str], centres: Sequence[i
     whole.paste(sheet, (0, top))
     draw = ImageDraw.Draw(whole)
     for name, centre in zip(names, centres, strict=True):
-        text = _fitted(" ".join(name.split()), font, room)
+        text = fitted(name, font, room)
         half = font.getlength(text) / 2
         # The first and the last name stay on the sheet, even if wider than their columns.
         x = min(max(centre, half + 2), max(half + 2, sheet.width - half - 2))
         draw.text((x, top - tick - size * 0.25), text, fill=INK, font=font, anchor="ms")
         draw.line([(centre, top - tick + 1), (centre, top - 1)], fill=FAINT, width=max(1, size // 12))
     return whole
-
-
-def _fitted(name: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, room: float) -> str:
-    """The name, cut off with an ellipsis where it is wider than `room`."""
-    shorter = (f"{name[:end]}..." for end in range(len(name), 0, -1))
-    return next((text for text in (name, *shorter) if font.getlength(text) <= room), "...")

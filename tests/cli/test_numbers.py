@@ -62,6 +62,7 @@ def test_a_truncation_that_is_no_number_is_refused_before_the_network_is_read(ve
         (["pack", "images", "shards", "--resolution", "65536"], "--resolution"),
         (["pack", "images", "shards", "--quality", "101"], "--quality"),
         (["interpolate", "--network", "run", "--steps", "100000000"], "--steps"),
+        (["interpolate", "--network", "run", "--steps", "0"], "--steps"),
         (["sample", "--network", "run", "--seeds", "0-99999999999"], "--seeds"),
         (["train", "hyper-mod-b", "--gamma", "nan"], "--gamma"),
         (["train", "hyper-mod-b", "--gamma", "-1"], "gamma"),
