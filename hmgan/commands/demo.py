@@ -82,7 +82,8 @@ def show_source(name: str, folder: Path) -> None:
 def draw(generator: TransferGenerator, classes: tuple[str, ...], folder: Path) -> None:
     """The pictures that need the trained generator."""
     with torch.no_grad():
-        save_png(interpolation_strip(generator, classes), folder / "interpolation.png")
+        if len(classes) > 1:
+            save_png(interpolation_strip(generator, classes), folder / "interpolation.png")
         save_png(style_grid(generator, classes), folder / "styles.png")
 
 
@@ -97,4 +98,5 @@ def tell(folder: Path, before: Sequence[Score], after: Sequence[Score], minutes:
         ("REPORT.md", "the same as text"),
         ("interpolation.png", "from class to class"),
     ):
-        console.print(f"  {folder / name}  {what}", highlight=False, soft_wrap=True)
+        if (folder / name).is_file():
+            console.print(f"  {folder / name}  {what}", highlight=False, soft_wrap=True)

@@ -11,6 +11,7 @@ from hmgan.config.settings import Data
 from hmgan.data.images import Images
 from hmgan.data.named import open_images, scored_against
 from hmgan.errors import UserError
+from hmgan.evaluation.counts import check_fakes
 from hmgan.evaluation.judge import Judge
 from hmgan.evaluation.score import Score
 from hmgan.evaluation.table import scores_table
@@ -39,9 +40,10 @@ def print_scores(options: EvaluateOptions) -> None:
                 f"the data has classes {', '.join(reals.classes)}, the generator {', '.join(loaded.classes)}; "
                 "give --data with the same classes in the same order"
             )
-        features = cache_folder() / "features"
-        judge = Judge(reals, options.extractor, features, runtime, options.metrics.split(","), options.perceptual)
+        features, metrics = cache_folder() / "features", options.metrics.split(",")
         count = options.per_class or min(max(reals.counts), 10_000)
+        check_fakes(metrics, count)  # before the features of the reals
+        judge = Judge(reals, options.extractor, features, runtime, metrics, options.perceptual)
         generator = loaded.generator.to(runtime.device)
         verdict = judge(generator, loaded.classes, count, options.seed, options.trunc)
         if verdict is None:  # the first rank has it

@@ -13,6 +13,7 @@ from einops import rearrange
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from hmgan.errors import UserError
 from hmgan.generators.transfer import TransferGenerator
 from hmgan.layers.edits import SOURCE
 from hmgan.modulation.parts_alone import partly
@@ -43,10 +44,10 @@ def interpolation_strip(
         classes: all names, in the order of the labels; each stands above the column that is its class alone.
         steps: columns from one class to the next; None: 8, or fewer where there are many classes.
 
-    Raises: ValueError for fewer than 2 classes, no seeds, or fewer than 1 step.
+    Raises: UserError for fewer than 2 classes or no seeds; ValueError for fewer than 1 step.
     """
     if len(classes) < 2 or not seeds:
-        raise ValueError(f"a strip needs 2 classes and 1 seed or more, got {len(classes)} and {len(seeds)}")
+        raise UserError(f"a strip needs 2 classes and 1 seed or more, got {len(classes)} and {len(seeds)}")
     if steps is None:
         steps = max(2, min(MOST_STEPS, COLUMNS // (len(classes) - 1)))
     if steps < 1:

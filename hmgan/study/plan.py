@@ -95,11 +95,13 @@ def _seeds(study: Study, wanted: Sequence[int] | None) -> list[int]:
 
 
 def _check_metrics(study: Study) -> None:
+    from hmgan.evaluation.counts import check_fakes
     from hmgan.evaluation.judge import METRICS  # here, because it takes seconds and the rest of a plan does not
 
     for name in study.metrics:
         if name not in METRICS:
             raise unknown("metric", name, METRICS)
+    check_fakes(study.metrics, study.per_class, "per_class of the study")
 
 
 def _check_alike(made: Sequence[Cell]) -> None:
