@@ -10,7 +10,7 @@ from hmgan.data.shards import ShardSet
 from hmgan.data.tools import described, make_index
 from hmgan.data.tools import verify as wrongs
 from hmgan.errors import UserError
-from hmgan.pictures.grids import GRID_COLUMNS, class_grid
+from hmgan.pictures.grids import GRID_COLUMNS, class_grid, shown, which
 from hmgan.pictures.images import save_png
 
 
@@ -24,7 +24,10 @@ def inspect(name: str, grid: Path | None) -> None:
     images = open_data(name)
     print("\n".join(described(images)))
     if grid is not None:
-        save_png(class_grid(images.examples(GRID_COLUMNS)), grid)
+        some = shown(images.classes, images.resolution)
+        save_png(class_grid(images.examples(GRID_COLUMNS, some)), grid)
+        if left_out := which(some, images.classes):
+            print(left_out)
 
 
 def verify(place: str) -> None:

@@ -18,13 +18,15 @@ from hmgan.generators.transfer import TransferGenerator
 from hmgan.layers.edits import SOURCE
 from hmgan.modulation.parts_alone import partly
 from hmgan.pictures.class_images import class_images
-from hmgan.pictures.images import enlarged, fitted, grid, labelled_grid, to_uint8, with_row_names
+from hmgan.pictures.grids import shown
+from hmgan.pictures.images import check_size, enlarged, fitted, grid, labelled_grid, to_uint8, with_row_names
 
 CELL = 64  # screen pixels that a small image is enlarged to
 STRIP_WIDTH = 1800  # screen pixels, unless the images themselves are wider
 MOST_STEPS, COLUMNS = 8, 16  # steps from class to class by default; fewer where they would fill more columns
 PARTS = ("source", "gamma alone", "beta alone", "b alone", "all three")
-PARTS_COLUMNS = 20  # of a sheet of parts, at most, unless there are more classes
+PARTS_COLUMNS = 20  # of a sheet of parts, at most
+MOST_COLUMNS = 256  # of a strip that a person can look at
 AT_ONCE = 8  # class vectors whose edits are in memory together
 INK, FAINT = "#1c1e21", "#8a9099"
 
@@ -52,6 +54,8 @@ def interpolation_strip(
         steps = max(2, min(MOST_STEPS, COLUMNS // (len(classes) - 1)))
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
+    classes = fitting(classes, steps)
+    check_size((len(classes) - 1) * steps + 1, len(seeds), generator.resolution)
     device = next(generator.parameters()).device
     vectors_KE = chain(generator.trained["class_net"](torch.arange(len(classes), device=device)), steps)
     chunks = []
@@ -83,7 +87,7 @@ def style_grid(
     """
     if not classes or not seeds:
         raise ValueError(f"a style grid needs classes and seeds, got {len(classes)} and {len(seeds)}")
-    latents = generator.latents(list(seeds))
+    latents, classes = generator.latents(list(seeds)), shown(classes, generator.resolution)
     rows = {name: class_images(generator, latents, label, truncation).cpu() for label, name in enumerate(classes)}
     return labelled_grid(rows, max(1, CELL // generator.resolution))
 
@@ -100,6 +104,7 @@ def parts_sheet(
     """
     if not classes or not seeds:
         raise ValueError(f"a sheet of parts needs classes and seeds, got {len(classes)} and {len(seeds)}")
+    classes = classes[:PARTS_COLUMNS]
     count = max(1, min(len(seeds), PARTS_COLUMNS // len(classes)))
     latents = generator.latents(list(seeds[:count]))
     row_B = torch.zeros_like(latents.crossover_B)
@@ -119,6 +124,11 @@ def parts_sheet(
     pitch = (size + 1) * scale
     middles = [headed.height - sheet.height + i * pitch + (pitch + scale) // 2 for i in range(len(PARTS))]
     return with_row_names(headed, PARTS, middles, max(12, min(20, pitch // 3)))
+
+
+def fitting(classes: Sequence[str], steps: int) -> Sequence[str]:
+    """The first classes, as many as a strip has columns for, and two at least."""
+    return classes[: 2 + max(0, MOST_COLUMNS - 1 - steps) // steps]
 
 
 def chain(vectors_CE: Tensor, steps: int) -> Tensor:
