@@ -13,7 +13,7 @@ from hmgan.config.loading import anchored, load_experiment, settings
 from hmgan.data.named import scored_against
 from hmgan.errors import UserError
 from hmgan.evaluation.score import Score
-from hmgan.evaluation.table import scores_table
+from hmgan.evaluation.table import print_tables
 from hmgan.generators.snapshot import load_generator
 from hmgan.generators.source import load_source
 from hmgan.generators.transfer import TransferGenerator
@@ -91,7 +91,7 @@ def tell(folder: Path, before: Sequence[Score], after: Sequence[Score], minutes:
     """Prints the scores, and where everything is."""
     console = Console()
     if before:
-        console.print(scores_table([("before", before), ("after", after)]))
+        print_tables([("before", before), ("after", after)], console)
     console.print(f"{minutes:.1f} minutes; everything is in {folder}", highlight=False, soft_wrap=True)
     for name, what in (
         ("report.html", "open this one in a browser"),

@@ -8,7 +8,7 @@ from hmgan.errors import UserError
 from hmgan.generators.snapshot import load_generator
 from hmgan.options import InterpolateOptions, parse_seeds
 from hmgan.pictures.grids import which
-from hmgan.pictures.images import save_png
+from hmgan.pictures.images import check_png, save_png
 from hmgan.pictures.strips import fitting, interpolation_strip
 
 
@@ -19,6 +19,7 @@ def draw_interpolation(options: InterpolateOptions) -> None:
     Raises: UserError for a generator without classes.
     """
     network, seeds = options.network, parse_seeds(options.seeds)
+    check_png(options.out)
     loaded = load_generator(network)
     if loaded.transfer is None:
         raise UserError(f"{network} is unconditional and has no classes to walk between; give a transfer run")

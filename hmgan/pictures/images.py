@@ -103,8 +103,18 @@ def fitted(name: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, room: 
     return next((text for text in (name, *shorter) if font.getlength(text) <= room), "...")
 
 
+def check_png(path: Path) -> None:
+    """Raises UserError for a picture's name that is of another format."""
+    if path.suffix.lower() != ".png":
+        raise UserError(f"pictures are PNG files, got {str(path)!r}; give a name that ends in .png")
+
+
 def save_png(image: Image.Image, path: Path) -> None:
-    """Writes a PNG whole or not at all, so that no viewer opens half a file. Makes the folder."""
+    """Writes a PNG whole or not at all, so that no viewer opens half a file. Makes the folder.
+
+    Raises: UserError for a name of another format.
+    """
+    check_png(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, lambda part: image.save(part, format="PNG"))
 
