@@ -8,6 +8,7 @@ Nothing heavier than typer is imported here: `--help` reads this file.
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, ClassVar, NamedTuple
@@ -239,7 +240,7 @@ class CompareOptions:
 
     def line(self) -> str:
         """The command that makes the whole study, as the report quotes it."""
-        given = "".join(f" --set {override}" for override in self.overrides)
+        given = "".join(f" --set {shlex.quote(override)}" for override in self.overrides)
         return f"hmgan compare {self.study} --outdir {self.folder}{given}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,7 +52,7 @@ def run_demo(options: DemoOptions) -> Path:
         draw(loaded.transfer, loaded.classes, folder)
     before, after = recorded_scores(folder)
     aim = f"{len(loaded.classes)} classes" if experiment.conditional else f"{experiment.data}, without labels"
-    given = [f"--set {override}" for override in options.overrides]
+    given = [f"--set {shlex.quote(override)}" for override in options.overrides]
     given += [] if options.seed is None else [f"--seed {options.seed}"]
     transfer = Transfer(
         title=f"From {experiment.source} to {aim}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 from rich.console import Console
 
@@ -10,7 +11,7 @@ from hmgan.config.settings import Data
 from hmgan.data.images import Images
 from hmgan.data.named import open_images, scored_against
 from hmgan.errors import UserError
-from hmgan.evaluation.counts import check_fakes
+from hmgan.evaluation.counts import check_fakes, check_size, warning
 from hmgan.evaluation.judge import Judge
 from hmgan.evaluation.table import print_tables
 from hmgan.files import cache_folder
@@ -38,8 +39,11 @@ def print_scores(options: EvaluateOptions) -> None:
             )
         features, metrics = cache_folder() / "features", options.metrics.split(",")
         count = options.per_class or min(max(reals.counts), 10_000)
+        check_size(reals, loaded.generator.resolution)
         check_fakes(metrics, count)  # before the features of the reals
         judge = Judge(reals, options.extractor, features, runtime, metrics, options.perceptual)
+        if runtime.main and (text := warning(metrics, reals, count, judge.extractor.dim)):
+            print(text, file=sys.stderr)
         generator = loaded.generator.to(runtime.device)
         verdict = judge(generator, loaded.classes, count, options.seed, options.trunc)
         if verdict is None:  # the first rank has it

@@ -1,4 +1,4 @@
-"""Whether there are images enough for a score, said before the first of them is drawn."""
+"""Whether images are enough for a score, and of one size: said before the first of them is drawn."""
 
 from __future__ import annotations
 
@@ -22,6 +22,27 @@ def check_reals(metrics: Sequence[str], reals: Images) -> None:
         if count < fewest:
             images = "1 real image" if count == 1 else f"{count} real images"
             raise UserError(f"class '{cls}' has {images}, {name} needs {fewest} or more; {LEAVE}")
+
+
+def check_size(reals: Images, resolution: int) -> None:
+    """Raises UserError where a generator draws images of another size than the real ones."""
+    if reals.resolution != resolution:
+        raise UserError(
+            f"the data has images of {reals.resolution} px, the generator draws {resolution} px, so that scores would "
+            f"be of that; pack the data with --resolution {resolution}, or give other data"
+        )
+
+
+def warning(metrics: Sequence[str], reals: Images, per_class: int, dim: int) -> str:
+    """What a Frechet distance of so few images is worth, as a line; nothing where there are enough.
+
+    A covariance of no more samples than features is singular, and the distance depends on their number above all.
+    """
+    fewest = min(per_class, *reals.counts)
+    if "fd" not in metrics or fewest > dim:
+        return ""
+    few = f"fd of {fewest:,} images of a class in {dim:,} dimensions is too large, by their number above all"
+    return f"warning: {few}; compare it only with scores of the same counts, or take more than {dim:,}, or kd"
 
 
 def check_fakes(metrics: Sequence[str], per_class: int, option: str = "--per-class") -> None:

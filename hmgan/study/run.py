@@ -61,7 +61,7 @@ def compare(options: CompareOptions) -> int:
                 if rescoring.lacks_paths(cell, cell.folder(outdir)):
                     progress.say(f"path lengths of {cell.label}")
                     rescoring.measure_paths(cell, cell.folder(outdir))
-    study_report(study, whole, options.folder, options.line())
+    study_report(study, whole, options.folder, options.line(), options.overrides)
     print(f"report in {options.folder / 'report.html'}")
     for label, reason in failures.items():
         print(f"failed: {label}: {reason}")

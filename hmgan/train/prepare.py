@@ -10,7 +10,7 @@ from hmgan.config.experiment import Experiment
 from hmgan.data import named
 from hmgan.data.images import Images, Shown
 from hmgan.errors import UserError
-from hmgan.evaluation.counts import check_reals
+from hmgan.evaluation.counts import check_reals, check_size
 from hmgan.generators import build
 from hmgan.generators.aligned import start_aligned
 from hmgan.generators.build import Networks
@@ -48,6 +48,8 @@ def prepare(experiment: Experiment, runtime: Runtime | None = None) -> Prepared:
         start_aligned(networks.generator, experiment, source, len(classes))
     preflight(task)
     reals = scored_against(experiment, runtime, classes) if task.uses_images else None
+    if reals is not None:
+        check_size(reals, resolution)
     return Prepared(experiment, runtime, task, classes, source, reals)
 
 

@@ -10,17 +10,18 @@ from PIL import Image
 from hmgan.data.pack.pack import pack
 from hmgan.errors import UserError
 from hmgan.evaluation import fakes
+from hmgan.evaluation.counts import warning
 from hmgan.report.scores import read_lines
 from hmgan.study.plan import cells, load_study
 
 
-def packed(folder, **counts):
+def packed(folder, size=8, **counts):
     """Shards of noise with so many images of each class."""
     random = np.random.default_rng(0)
     for name, count in counts.items():
         (folder / "images" / name).mkdir(parents=True)
         for i in range(count):
-            image = Image.fromarray(random.integers(0, 256, (8, 8, 3), np.uint8))
+            image = Image.fromarray(random.integers(0, 256, (size, size, 3), np.uint8))
             image.save(folder / "images" / name / f"{i}.png")
     pack(folder / "images", folder / "shards", name="few")
     return folder / "shards"
@@ -75,7 +76,7 @@ def test_a_training_that_could_not_be_scored_is_not_begun(counts, text, source, 
 
 def test_a_study_with_too_few_fakes_for_its_metrics_is_not_begun():
     study = load_study("smoke").model_copy(update={"metrics": ["prdc"], "per_class": 5})
-    with pytest.raises(UserError, match="per_class of the study must be 6 or more for prdc, got 5"):
+    with pytest.raises(UserError, match=r"evaluation\.per_class must be 6 or more for prdc, got 5"):
         cells(study)
 
 
@@ -100,3 +101,34 @@ def test_a_line_of_scores_that_was_cut_short_is_named(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"kimg": 1.0}\n{"kim')
     with pytest.raises(UserError, match=r"metrics.jsonl has a line that is no JSON"):
         read_lines(tmp_path / "metrics.jsonl")
+
+
+def test_a_generator_is_not_scored_against_images_of_another_size(source, tmp_path, undrawn, capsys):
+    run = run_of(packed(tmp_path / "a", cat=4, dog=4), source, tmp_path)
+    larger = packed(tmp_path / "b", size=16, cat=4, dog=4)
+    wanted = "the data has images of 16 px, the generator draws 8 px"
+    assert wanted in refused(capsys, "evaluate", run, "--data", larger, "--per-class", "4")
+    assert not (run / "metrics.jsonl").exists()
+    words = ["--data", tmp_path / "a" / "shards", "--source", source, "--outdir", tmp_path / "new", "--batch", "4"]
+    scored = tiny.options(evaluation__data=f'"{larger}"', evaluation__per_class=4)
+    assert wanted in refused(capsys, "train", "hyper-mod-b", *words, *scored)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(("metrics", "warned"), [("fd,kd", True), ("kd", False)])
+def test_a_distance_of_fewer_images_than_features_is_warned_of(metrics, warned, source, tmp_path, capsys):
+    run = run_of(packed(tmp_path, cat=4, dog=4), source, tmp_path)
+    capsys.readouterr()
+    assert tiny.command("evaluate", run, "--per-class", "4", "--metrics", metrics) == 0
+    assert ("warning: fd of 4 images of a class in 512 dimensions" in capsys.readouterr().err) is warned
+
+
+class Counted:
+    """Images of which only the counts are asked."""
+
+    counts = (600, 700)
+
+
+@pytest.mark.parametrize(("per_class", "dim", "warned"), [(600, 512, False), (512, 512, True), (10_000, 2048, True)])
+def test_the_count_that_is_enough_is_set_by_the_extractors_width(per_class, dim, warned):
+    assert bool(warning(("fd",), Counted(), per_class, dim)) is warned
