@@ -7,9 +7,11 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib import resources
+from itertools import chain, count
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -18,6 +20,12 @@ from hmgan.errors import UserError
 
 FULL = re.compile(rf"(Errno|os error) ({errno.ENOSPC}|{errno.EDQUOT})\b")
 CHUNK = 1 << 22  # bytes that are hashed at a time
+# What file names cannot hold on some system.
+UNSAFE = re.compile(r'[<>:"/\\|?*]|[^\S ]')
+RESERVED = re.compile(
+    r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9\xb9\xb2\xb3])(?![^. ])", re.IGNORECASE
+)  # Windows'
+LONGEST = 100  # bytes of a name: room for a suffix, and for what `write_atomically` adds
 MODE = 0o644  # safetensors and pooch write files that only their owner can read
 
 
@@ -37,6 +45,34 @@ def readable(path: Path) -> Iterator[None]:
         if error.errno not in (errno.EMFILE, errno.ENFILE):
             raise UserError(f"{path} cannot be read: {error.strerror}; see to the disk and its permissions") from error
         raise UserError(f"{path} cannot be opened: {error.strerror}; raise that limit with `ulimit -n 4096`") from error
+
+
+def file_names(texts: Iterable[str]) -> dict[str, str]:
+    """Text, whatever it is, -> a name of one file on every system, as near to the text as can be.
+
+    No two names are one where case is not told apart. They depend on the texts before them: give all that there are.
+    """
+    names: dict[str, str] = {}
+    taken = set[str]()
+    for text in dict.fromkeys(texts):
+        stem = file_name(text)
+        tries = chain([stem], (f"{stem}-{number}" for number in count(2)))
+        names[text] = next(name for name in tries if _as_compared(name) not in taken)
+        taken.add(_as_compared(names[text]))
+    return names
+
+
+def file_name(text: str) -> str:
+    """The text without what is unsafe, hidden, reserved or too long; `file_names` makes those of several unique."""
+    shown = "".join("_" if unicodedata.category(c).startswith("C") else c for c in unicodedata.normalize("NFC", text))
+    name = UNSAFE.sub("_", shown).encode()[:LONGEST].decode(errors="ignore").strip(" ").rstrip(".")
+    name = re.sub(r"^[.]+", "_", name).rstrip(" .")
+    return f"_{name}" if not name or RESERVED.match(name) else name
+
+
+def _as_compared(name: str) -> str:
+    """As file systems do that tell fewer names apart."""
+    return unicodedata.normalize("NFKC", name.casefold()).casefold()
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:

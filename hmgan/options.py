@@ -1,12 +1,14 @@
 """The options of every verb, each declared once: what the command line offers, and what the code behind it is handed.
 
 The docstring of a class is the help of its verb. A field without typer's annotation is not on the command line.
+Every number has bounds: its own, or those of the setting that it stands for.
 Nothing heavier than typer is imported here: `--help` reads this file.
 """
 
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, ClassVar, NamedTuple
@@ -14,6 +16,8 @@ from typing import Annotated, ClassVar, NamedTuple
 from typer import Argument, Context, Option
 
 from hmgan.errors import UserError
+
+MOST_SEEDS = 1_000_000  # of one command
 
 
 class Setting(NamedTuple):
@@ -35,7 +39,7 @@ Seed = Annotated[int | None, Option(help="Seed of everything random."), Setting(
 Network = Annotated[Path, Option(help="A run directory, a snapshot or a source.")]
 Seeds = Annotated[str, Option(help="For example 0,1,4-6.")]
 Classes = Annotated[list[str], Option("--class", help="A class; repeatable; left out: all.")]
-Trunc = Annotated[float, Option(help="Truncation; 1 is none.")]
+Trunc = Annotated[float, Option(min=-10, max=10, help="Truncation; 1 is none.")]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,18 +68,18 @@ class PackOptions:
         bool, Option("--accept-counts", help="Pack images whose number is not what the recipe expects.")
     ] = False
     resolution: Annotated[
-        int | None, Option(help="Pixels, a power of two; left out: the recipe's, or the images' own.")
+        int | None, Option(min=4, max=4096, help="Pixels, a power of two; left out: the recipe's, or the images' own.")
     ] = None
-    pad: Annotated[int, Option(help="Pixels of border on every side, in place of resizing.")] = 0
+    pad: Annotated[int, Option(min=0, max=8192, help="Pixels of border on every side, in place of resizing.")] = 0
     fit: Annotated[str, Option(help="Squares: crop takes the middle, pad adds a border.")] = "crop"
     extension: Annotated[str, Option("--format", help="Of the images in the shards: png, jpg or webp.")] = "png"
-    quality: Annotated[int, Option(help="Of jpg and webp.")] = 95
-    shard_samples: Annotated[int, Option(help="Images per shard.")] = 1000
+    quality: Annotated[int, Option(min=1, max=100, help="Of jpg and webp.")] = 95
+    shard_samples: Annotated[int, Option(min=1, help="Images per shard.")] = 1000
     background: Annotated[str, Option(help="Colour behind transparent pixels.")] = "white"
     name: Annotated[str | None, Option(help="Name of the shards; left out: the folder's.")] = None
     image_column: Annotated[str | None, Option(help="Of a table; left out: path, or image in parquet.")] = None
     label_column: Annotated[str | None, Option(help="Of a table; left out: label.")] = None
-    threads: Annotated[int | None, Option(help="Left out: one per core.")] = None
+    threads: Annotated[int | None, Option(min=1, max=1024, help="Left out: one per core.")] = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -141,8 +145,8 @@ class EvaluateOptions:
 
     run: Annotated[Path, Argument(help="A run directory, a snapshot or a source.")]
     data: Annotated[str | None, Option(help="Images to score against; left out: those of the training.")] = None
-    per_class: Annotated[int | None, Option(help="Fakes per class; left out: as many as real images.")] = None
-    seed: Annotated[int, Option(help="Seed of the fakes.")] = 1_000_000
+    per_class: Annotated[int | None, Option(min=2, help="Fakes per class; left out: as many as real images.")] = None
+    seed: Annotated[int, Option(min=0, help="Seed of the fakes.")] = 1_000_000
     trunc: Trunc = 1.0
     extractor: Annotated[str, Option(help="Feature extractor.")] = "squeezenet"
     metrics: Annotated[str, Option(help="Any of fd,kd,kd-subsets,prdc,diversity,ppl,leakage, joined by commas.")] = (
@@ -170,7 +174,7 @@ class InterpolateOptions:
     network: Network
     out: Annotated[Path, Option(help="The picture.")] = Path("interpolation.png")
     seeds: Annotated[str, Option(help="One row each.")] = "0-3"
-    steps: Annotated[int, Option(help="Pictures from one class to the next.")] = 8
+    steps: Annotated[int, Option(min=1, max=1000, help="Pictures from one class to the next.")] = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -194,7 +198,7 @@ class MixOptions:
     outdir: Annotated[Path, Option(help="Folder for the pictures.")] = Path("mixes")
     seeds: Seeds = "0-7"
     fine: Annotated[str | None, Option("--with", help="Seeds whose fine style the seeds are drawn with.")] = None
-    crossover: Annotated[int | None, Option(help="First block of the fine style; left out: the middle.")] = None
+    crossover: Annotated[int | None, Option(min=1, help="First block of the fine style; left out: the middle.")] = None
     classes: Classes = field(default_factory=list)
     trunc: Trunc = 1.0
 
@@ -224,7 +228,7 @@ class CompareOptions:
     workers: Annotated[str | None, Option(help="Cells at once: a number, cpu:N or cuda:N, or both: cuda:3,cpu:2.")] = (
         None
     )
-    minutes: Annotated[float | None, Option(help="Stop after so long, to be gone on with.")] = None
+    minutes: Annotated[float | None, Option(min=0, help="Stop after so long, to be gone on with.")] = None
     report_only: Annotated[bool, Option("--report-only", help="Run nothing; report what is finished.")] = False
     overrides: Set = field(default_factory=list)
     dry_run: Annotated[bool, Option("--dry-run", "-n", help="Say how far each cell is; run nothing.")] = False
@@ -237,7 +241,7 @@ class CompareOptions:
 
     def line(self) -> str:
         """The command that makes the whole study, as the report quotes it."""
-        given = "".join(f" --set {override}" for override in self.overrides)
+        given = "".join(f" --set {shlex.quote(override)}" for override in self.overrides)
         return f"hmgan compare {self.study} --outdir {self.folder}{given}"
 
 
@@ -276,5 +280,8 @@ def parse_seeds(text: str) -> list[int]:
         match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
         if not match or int(match[2] or match[1]) < int(match[1]):
             raise UserError(f"--seeds wants numbers and ranges such as 0,1,4-6, got {text!r}")
-        seeds += range(int(match[1]), int(match[2] or match[1]) + 1)
+        span = range(int(match[1]), int(match[2] or match[1]) + 1)
+        if span.stop - span.start + len(seeds) > MOST_SEEDS:
+            raise UserError(f"--seeds names more than {MOST_SEEDS:,} seeds, got {text!r}; draw them in parts")
+        seeds += span
     return seeds

@@ -94,8 +94,12 @@ def verify(data: Annotated[str, typer.Argument(help="A folder or URL.")]) -> Non
 def import_(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of the public StyleGAN port.")],
     out: Annotated[Path, typer.Argument(help="A new folder for the source.")],
-    resolution: Annotated[int | None, typer.Option(help="Output pixels; left out: the highest in the file.")] = None,
-    stddev_group: Annotated[int, typer.Option(help="Of D's minibatch deviation; 0: the batch, as the port has.")] = 0,
+    resolution: Annotated[
+        int | None, typer.Option(min=4, help="Output pixels; left out: the highest in the file.")
+    ] = None,
+    stddev_group: Annotated[
+        int, typer.Option(min=0, help="Of D's minibatch deviation; 0: the batch, as the port has.")
+    ] = 0,
 ) -> None:
     """Reads a foreign checkpoint into safetensors, with a report of every tensor."""
     from hmgan.importers.convert import import_checkpoint

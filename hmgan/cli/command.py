@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field, fields
 from importlib import import_module
@@ -23,6 +24,9 @@ def command(options: type[T], run: Callable[[T], object]) -> Callable[..., objec
     """
 
     def call(**given: Any) -> object:
+        for name, value in given.items():
+            if isinstance(value, float) and not math.isfinite(value):  # nan lies in any bounds of typer's
+                raise typer.BadParameter(f"{value} is not a finite number.", param_hint=f"'--{name}'")
         # None stands for what was not given: the field has its own default.
         return run(options(**{name: value for name, value in given.items() if value is not None}))
 

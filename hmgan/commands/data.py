@@ -10,8 +10,8 @@ from hmgan.data.shards import ShardSet
 from hmgan.data.tools import described, make_index
 from hmgan.data.tools import verify as wrongs
 from hmgan.errors import UserError
-from hmgan.pictures.grids import GRID_COLUMNS, class_grid
-from hmgan.pictures.images import save_png
+from hmgan.pictures.grids import GRID_COLUMNS, class_grid, shown, which
+from hmgan.pictures.images import check_png, save_png
 
 
 def index(place: str, classes: Sequence[str] | None, background: str | None) -> None:
@@ -21,10 +21,15 @@ def index(place: str, classes: Sequence[str] | None, background: str | None) -> 
 
 def inspect(name: str, grid: Path | None) -> None:
     """Describes a data set, and draws the first images of each class into the PNG `grid`, if one is given."""
+    if grid is not None:
+        check_png(grid)
     images = open_data(name)
     print("\n".join(described(images)))
     if grid is not None:
-        save_png(class_grid(images.examples(GRID_COLUMNS)), grid)
+        some = shown(images.classes, images.resolution)
+        save_png(class_grid(images.examples(GRID_COLUMNS, some)), grid)
+        if left_out := which(some, images.classes):
+            print(left_out)
 
 
 def verify(place: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from hmgan.config.loading import anchored, load_experiment, settings
 from hmgan.data.named import scored_against
 from hmgan.errors import UserError
 from hmgan.evaluation.score import Score
-from hmgan.evaluation.table import scores_table
+from hmgan.evaluation.table import print_tables
 from hmgan.generators.snapshot import load_generator
 from hmgan.generators.source import load_source
 from hmgan.generators.transfer import TransferGenerator
@@ -51,7 +52,7 @@ def run_demo(options: DemoOptions) -> Path:
         draw(loaded.transfer, loaded.classes, folder)
     before, after = recorded_scores(folder)
     aim = f"{len(loaded.classes)} classes" if experiment.conditional else f"{experiment.data}, without labels"
-    given = [f"--set {override}" for override in options.overrides]
+    given = [f"--set {shlex.quote(override)}" for override in options.overrides]
     given += [] if options.seed is None else [f"--seed {options.seed}"]
     transfer = Transfer(
         title=f"From {experiment.source} to {aim}",
@@ -82,7 +83,8 @@ def show_source(name: str, folder: Path) -> None:
 def draw(generator: TransferGenerator, classes: tuple[str, ...], folder: Path) -> None:
     """The pictures that need the trained generator."""
     with torch.no_grad():
-        save_png(interpolation_strip(generator, classes), folder / "interpolation.png")
+        if len(classes) > 1:
+            save_png(interpolation_strip(generator, classes), folder / "interpolation.png")
         save_png(style_grid(generator, classes), folder / "styles.png")
 
 
@@ -90,11 +92,12 @@ def tell(folder: Path, before: Sequence[Score], after: Sequence[Score], minutes:
     """Prints the scores, and where everything is."""
     console = Console()
     if before:
-        console.print(scores_table([("before", before), ("after", after)]))
+        print_tables([("before", before), ("after", after)], console)
     console.print(f"{minutes:.1f} minutes; everything is in {folder}", highlight=False, soft_wrap=True)
     for name, what in (
         ("report.html", "open this one in a browser"),
         ("REPORT.md", "the same as text"),
         ("interpolation.png", "from class to class"),
     ):
-        console.print(f"  {folder / name}  {what}", highlight=False, soft_wrap=True)
+        if (folder / name).is_file():
+            console.print(f"  {folder / name}  {what}", highlight=False, soft_wrap=True)

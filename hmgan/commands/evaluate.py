@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import sys
 
 from rich.console import Console
 
@@ -11,17 +11,15 @@ from hmgan.config.loading import data_of
 from hmgan.data.images import Images
 from hmgan.data.named import open_images, scored_against
 from hmgan.errors import UserError
+from hmgan.evaluation.counts import check_fakes, check_size, warning
 from hmgan.evaluation.judge import Judge
-from hmgan.evaluation.score import Score
-from hmgan.evaluation.table import scores_table
+from hmgan.evaluation.table import print_tables
 from hmgan.files import cache_folder
 from hmgan.generators.snapshot import SNAPSHOTS, Loaded, load_generator, newest_snapshot
 from hmgan.options import EvaluateOptions
 from hmgan.train import rundir
 from hmgan.train.distributed.runtime import Runtime
 from hmgan.types import UNLABELLED
-
-TABLE_COLUMNS = 3  # metrics side by side in a terminal of 80 characters
 
 
 def print_scores(options: EvaluateOptions) -> None:
@@ -39,14 +37,18 @@ def print_scores(options: EvaluateOptions) -> None:
                 f"the data has classes {', '.join(reals.classes)}, the generator {', '.join(loaded.classes)}; "
                 "give --data with the same classes in the same order"
             )
-        features = cache_folder() / "features"
-        judge = Judge(reals, options.extractor, features, runtime, options.metrics.split(","), options.perceptual)
+        features, metrics = cache_folder() / "features", options.metrics.split(",")
         count = options.per_class or min(max(reals.counts), 10_000)
+        check_size(reals, loaded.generator.resolution)
+        check_fakes(metrics, count)  # before the features of the reals
+        judge = Judge(reals, options.extractor, features, runtime, metrics, options.perceptual)
+        if runtime.main and (text := warning(metrics, reals, count, judge.extractor.dim)):
+            print(text, file=sys.stderr)
         generator = loaded.generator.to(runtime.device)
         verdict = judge(generator, loaded.classes, count, options.seed, options.trunc)
         if verdict is None:  # the first rank has it
             return
-        print_tables(verdict.scores)
+        print_tables([("score", verdict.scores)], Console())
         if not run.is_dir():  # a registry source, which belongs to the package
             return
         snapshot, kimg = newest_snapshot(run), loaded.config.get("kimg", 0.0)
@@ -63,11 +65,3 @@ def reals_of(loaded: Loaded, options: EvaluateOptions) -> Images:
     if not named and (options.run / SNAPSHOTS).is_dir():
         named = rundir.read_config(options.run).evaluation.data
     return open_images(scored_against(trained_on, named), labelled=loaded.classes != (UNLABELLED,))
-
-
-def print_tables(scores: Sequence[Score]) -> None:
-    """The scores as tables that a terminal has room for."""
-    columns = list(dict.fromkeys(score.metric for score in scores))
-    for first in range(0, len(columns), TABLE_COLUMNS):
-        shown = columns[first : first + TABLE_COLUMNS]
-        Console().print(scores_table([("score", [score for score in scores if score.metric in shown])]))

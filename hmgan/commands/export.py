@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from safetensors.torch import load_file
 from torch import nn
 
 from hmgan import components
@@ -21,7 +20,7 @@ from hmgan.files import write_folder_atomically
 from hmgan.generators import build
 from hmgan.generators.fold import folded
 from hmgan.generators.snapshot import SNAPSHOTS, Loaded, load_generator, newest_snapshot
-from hmgan.generators.source import CONFIG, DISCRIMINATOR, GENERATOR, read_choice, save_source, source_of
+from hmgan.generators.source import CONFIG, DISCRIMINATOR, GENERATOR, read_choice, read_tensors, save_source, source_of
 from hmgan.options import ExportOptions
 from hmgan.report.scores import read_lines
 from hmgan.train import checkpoint, rundir
@@ -109,7 +108,7 @@ def discriminator_of(origin: Origin, label: int) -> tuple[Choice, nn.Module] | N
     if not kept:
         return None
     assert origin.run is not None
-    tensors = load_file(kept / TENSORS)
+    tensors = read_tensors(kept / TENSORS)
     own = {name.removeprefix("discriminator/"): x for name, x in tensors.items() if name.startswith("discriminator/")}
     experiment = rundir.read_config(origin.run)
     source = source_of(experiment)

@@ -7,8 +7,9 @@ import torch
 from hmgan.errors import UserError
 from hmgan.generators.snapshot import load_generator
 from hmgan.options import InterpolateOptions, parse_seeds
-from hmgan.pictures.images import save_png
-from hmgan.pictures.strips import interpolation_strip
+from hmgan.pictures.grids import which
+from hmgan.pictures.images import check_png, save_png
+from hmgan.pictures.strips import fitting, interpolation_strip
 
 
 @torch.no_grad()
@@ -17,12 +18,13 @@ def draw_interpolation(options: InterpolateOptions) -> None:
 
     Raises: UserError for a generator without classes.
     """
-    network, steps = options.network, options.steps
-    if steps < 1:
-        raise UserError(f"--steps counts pictures between classes and must be at least 1, got {steps}")
+    network, seeds = options.network, parse_seeds(options.seeds)
+    check_png(options.out)
     loaded = load_generator(network)
     if loaded.transfer is None:
         raise UserError(f"{network} is unconditional and has no classes to walk between; give a transfer run")
-    strip = interpolation_strip(loaded.transfer, loaded.classes, steps=steps, seeds=parse_seeds(options.seeds))
+    strip = interpolation_strip(loaded.transfer, loaded.classes, steps=options.steps, seeds=seeds)
+    if left_out := which(fitting(loaded.classes, options.steps), loaded.classes):
+        print(left_out)
     save_png(strip, options.out)
     print(options.out)

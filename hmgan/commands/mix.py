@@ -12,11 +12,13 @@ import torch
 
 from hmgan.commands.sample import keys
 from hmgan.errors import UserError, unknown
+from hmgan.files import file_names
 from hmgan.generators.base import Generator
 from hmgan.generators.snapshot import load_generator
 from hmgan.options import MixOptions, parse_seeds
-from hmgan.pictures.class_images import class_images
-from hmgan.pictures.images import enlarged, grid, labelled_grid, save_png
+from hmgan.pictures.class_images import class_images, drawn_by_keys
+from hmgan.pictures.grids import shown, which
+from hmgan.pictures.images import check_size, enlarged, grid, labelled_grid, save_png
 from hmgan.pictures.strips import CELL
 from hmgan.types import Latents
 
@@ -42,13 +44,22 @@ def draw_mixes(options: MixOptions) -> None:
             raise UserError("--crossover says where the style of --with begins; give --with, or leave it out")
         if loaded.transfer is None:
             raise UserError(f"{options.network} has no classes to set beside styles; give --with, to mix styles alone")
-        latents = generator.latents(keys(rows))
-        drawn = {name: class_images(generator, latents, known.index(name), truncation) for name in wanted}
+        some = wanted if names else shown(wanted, generator.resolution)
+        check_size(len(rows), len(some), generator.resolution)
+        drawn = {
+            name: torch.stack(list(drawn_by_keys(generator, keys(rows), known.index(name), truncation)))
+            for name in some
+        }
+        if left_out := which(some, wanted):
+            print(left_out)
         paths = {CLASSES: labelled_grid(drawn, scale_of(generator))}
     else:
+        check_size(len(columns) + 1, len(rows) + 1, generator.resolution)
         first = first_fine_block(generator, options.crossover)
+        files = file_names(known)
         paths = {
-            f"{name}.png": mixed_grid(generator, known.index(name), rows, columns, first, truncation) for name in wanted
+            f"{files[name]}.png": mixed_grid(generator, known.index(name), rows, columns, first, truncation)
+            for name in wanted
         }
     for name, picture in paths.items():
         save_png(picture, options.outdir / name)

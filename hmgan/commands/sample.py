@@ -10,10 +10,11 @@ from PIL import Image
 
 from hmgan import rng
 from hmgan.errors import UserError, unknown
+from hmgan.files import file_names
 from hmgan.generators.snapshot import load_generator
 from hmgan.options import SampleOptions, parse_seeds
-from hmgan.pictures.class_images import class_images
-from hmgan.pictures.images import grid, save_png
+from hmgan.pictures.class_images import best_device, drawn_by_keys
+from hmgan.pictures.images import check_size, grid, save_png
 
 
 def parse_grid(text: str) -> tuple[int, int]:
@@ -43,13 +44,16 @@ def draw_samples(options: SampleOptions) -> None:
     for name in options.classes:
         if name not in loaded.classes:
             raise unknown("class", name, loaded.classes)
-    latents = loaded.generator.latents(keys(seeds))
+    generator, files = loaded.generator.to(best_device()), file_names(loaded.classes)
+    if options.grid:
+        check_size(columns, rows, generator.resolution)
     for name in options.classes or loaded.classes:
-        images = class_images(loaded.generator, latents, loaded.classes.index(name), options.trunc)
+        file, label = outdir / files[name], loaded.classes.index(name)
+        drawn = drawn_by_keys(generator, keys(seeds), label, options.trunc)
         if options.grid:
-            save_png(grid(images, columns), outdir / f"{name}.png")
-            print(outdir / f"{name}.png")
+            save_png(grid(torch.stack(list(drawn)), columns), file.with_name(f"{file.name}.png"))
+            print(f"{file}.png")
             continue
-        for seed, image in zip(seeds, images, strict=True):
-            save_png(Image.fromarray(image.permute(1, 2, 0).numpy()), outdir / f"{name}-seed{seed:04d}.png")
-        print(f"{outdir / name}-seed*.png: {len(seeds)} images")
+        for seed, image in zip(seeds, drawn, strict=True):
+            save_png(Image.fromarray(image.permute(1, 2, 0).numpy()), file.with_name(f"{file.name}-seed{seed:04d}.png"))
+        print(f"{file}-seed*.png: {len(seeds)} images")

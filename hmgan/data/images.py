@@ -64,8 +64,12 @@ class Shown(Protocol):
     def check_readers(self, world: int, workers: int) -> None:
         """Raises UserError if there is too little to share among so many ranks with so many workers each."""
 
-    def examples(self, columns: int) -> dict[str, Tensor]:
-        """Class -> its first images, uint8 [<= columns, 3, H, W]; columns times as many of a single class."""
+    def examples(self, columns: int, classes: Sequence[str] | None = None) -> dict[str, Tensor]:
+        """Class -> its first images, uint8 [<= columns, 3, H, W]; columns times as many of a single class.
+
+        Args:
+            classes: only these; None: all.
+        """
 
     def places(self, step: int, batch: int, seed: int) -> Sequence[tuple[str, str]]:
         """Shard and key of each of a step's images, over all ranks; nothing where that is not known."""

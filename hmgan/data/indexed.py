@@ -35,10 +35,10 @@ class Indexed:
         shown = indices(self.order(seed=seed), step, batch_per_rank=batch, rank=0, world=1)
         return [self.place(i) for i in shown]
 
-    def examples(self: Images, columns: int) -> dict[str, Tensor]:
+    def examples(self: Images, columns: int, classes: Sequence[str] | None = None) -> dict[str, Tensor]:
         labels, found = self.labels, {}
         columns = columns if len(self.classes) > 1 else columns * columns
-        for label, name in enumerate(self.classes):
-            chosen = torch.nonzero(labels == label).flatten()[:columns].tolist()
+        for name in classes or self.classes:
+            chosen = torch.nonzero(labels == self.classes.index(name)).flatten()[:columns].tolist()
             found[name] = torch.stack([self[i][0] for i in chosen])
         return found

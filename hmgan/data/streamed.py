@@ -82,13 +82,13 @@ class Streamed:
         """Nothing: which images a step shows is not known afterwards."""
         return ()
 
-    def examples(self, columns: int) -> dict[str, Tensor]:
+    def examples(self, columns: int, classes: Sequence[str] | None = None) -> dict[str, Tensor]:
         """Class -> its first images, as far as they are near the beginning."""
         columns = columns if len(self.classes) > 1 else columns * columns
-        found: dict[str, list[Tensor]] = {name: [] for name in self.classes}
+        found: dict[str, list[Tensor]] = {name: [] for name in classes or self.classes}
         for sample in islice(samples(self.shards, bool(self._label_of)), LOOKED_AT):
             pixels_HW3 = np.empty((self.resolution, self.resolution, 3), np.uint8)
-            of_class = found[self.classes[self.read_into(sample, pixels_HW3)]]
+            of_class = found.get(self.classes[self.read_into(sample, pixels_HW3)], [])
             if len(of_class) < columns:
                 of_class.append(torch.from_numpy(pixels_HW3).permute(2, 0, 1))
             if all(len(images) == columns for images in found.values()):

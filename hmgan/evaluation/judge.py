@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hmgan.data.images import Images
 from hmgan.errors import unknown
+from hmgan.evaluation.counts import check_fakes, check_reals, check_size
 from hmgan.evaluation.fakes import Fakes
 from hmgan.evaluation.features import extract, real_features
 from hmgan.evaluation.generator_scores import GENERATOR_SCORES, OF_PERCEPTION, Subject, check_classes
@@ -58,6 +59,7 @@ class Judge:
                 raise unknown("metric", name, METRICS)
         self.metrics = tuple(dict.fromkeys(metrics))
         check_classes(self.metrics, len(reals.classes))
+        check_reals(self.metrics, reals)
         self.extractor = load_extractor(extractor).to(ranks.device)
         if not set(OF_PERCEPTION).isdisjoint(self.metrics):
             load_perceptual(perceptual)  # its name and its file, before any image is drawn
@@ -71,6 +73,8 @@ class Judge:
         self, generator: Generator, classes: tuple[str, ...], per_class: int, seed: int, truncation: float = 1.0
     ) -> Verdict | None:
         """The metrics per class and their means, with `per_class` fakes of each; None on ranks other than the first."""
+        check_fakes(self.metrics, per_class)
+        check_size(self.reals, generator.resolution)
         fakes = Fakes(generator, classes, per_class, seed, truncation)
         features = {cls: self._features(fakes, label) for label, cls in enumerate(classes)}
         if self.ranks.rank > 0:

@@ -4,12 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from hmgan.errors import UserError
 from hmgan.evaluation.score import MEAN, Score
 from hmgan.metrics.measures import arrow
+
+BESIDE = 36  # characters of a terminal's width that a table's other columns and lines take
+
+
+def print_tables(labelled: Sequence[tuple[str, Sequence[Score]]], console: Console) -> None:
+    """The scores in as many tables as it takes to show every metric's name whole."""
+    # With its arrow, a space and the column's frame.
+    widths = {score.metric: len(labelled) * (len(score.metric) + 5) for _, scores in labelled for score in scores}
+    if len(labelled) > 1 and max(widths.values(), default=0) > console.width - BESIDE:
+        for one in labelled:
+            print_tables([one], console)
+        return
+    groups: list[list[str]] = []
+    room = 0
+    for metric, width in widths.items():
+        if width > room:
+            groups.append([])
+            room = console.width - BESIDE
+        groups[-1].append(metric)
+        room -= width
+    for group in groups:
+        of_group = [(label, [score for score in scores if score.metric in group]) for label, scores in labelled]
+        console.print(scores_table(of_group))
 
 
 def scores_table(labelled: Sequence[tuple[str, Sequence[Score]]]) -> Table:
@@ -24,15 +48,17 @@ def scores_table(labelled: Sequence[tuple[str, Sequence[Score]]]) -> Table:
     if not scores:
         raise UserError("no scores to show; evaluate first")
     table = Table(caption=_protocol(scores))
-    table.add_column("class")
+    table.add_column("class", overflow="fold")
     columns = []
     for metric in dict.fromkeys(score.metric for score in scores):
         for label, group in labelled:
             columns.append({score.cls: score for score in group if score.metric == metric})
             # Text, because names may hold rich's own [markup].
-            table.add_column(Text(f"{metric} {arrow(metric)}\n{label}"), justify="right")
-    table.add_column("real", justify="right")
-    table.add_column("fake", justify="right")
+            table.add_column(
+                Text(f"{metric} {arrow(metric)}\n{label}"), justify="right", no_wrap=True, min_width=len(metric) + 2
+            )
+    table.add_column("real", justify="right", no_wrap=True)
+    table.add_column("fake", justify="right", no_wrap=True)
     classes = dict.fromkeys(score.cls for score in scores if score.cls != MEAN)
     for cls in (*classes, MEAN):
         table.add_row(Text(cls), *_cells(cls, columns), style="bold" if cls == MEAN else None)

@@ -75,7 +75,7 @@ def load_generator(path: Path | str) -> Loaded:
         raise UserError(f"{folder / CONFIG} has format {found!r}, this version reads {CONDITIONAL!r}")
     backbone, class_net, modulation = (read_choice(config, p, folder) for p in ("backbone", "class_net", "modulation"))
     classes = config.get("classes")
-    if not isinstance(classes, list) or not classes:
+    if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):
         raise UserError(f"{folder / CONFIG}: classes should be a list of names, got {classes!r}")
     tensors, source = read_tensors(folder / GENERATOR), component("backbone", backbone)
     # The source first: the modulation takes its normalised weights from it.

@@ -99,11 +99,15 @@ def read_choice(config: Mapping[str, Any], part: str, folder: Path) -> Choice:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, in float32. Raises UserError where it is not readable."""
+    """The tensors of a safetensors file, in float32. Raises UserError where it is not readable, or not finite."""
     try:
-        return {name: tensor.float() for name, tensor in load_file(path).items()}
+        tensors = {name: tensor.float() for name, tensor in load_file(path).items()}
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path} is not a readable safetensors file: {error}") from None
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise UserError(f"{path}: {name} holds numbers that are not finite; give an earlier snapshot, or a copy")
+    return tensors
 
 
 def load_exactly(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:

@@ -13,13 +13,21 @@ from torch import Tensor
 from torch.nn.functional import pad as pad_edges
 from torch.nn.utils.rnn import pad_sequence
 
+from hmgan.errors import UserError
 from hmgan.files import write_atomically
 
 WHITE = 255
+LONGEST_NAME, MOST_LETTERS = 12, 200  # of a row's name: its width in font sizes, and letters that are looked at
+MOST_PIXELS = 2**26  # of a picture: 8192 x 8192, which viewers still open
 
 
 def to_uint8(images_NCHW: Tensor) -> Tensor:
-    """[-1, 1] float -> 0..255 uint8, halves up, out-of-range values clamped. Inverts x / 127.5 - 1 exactly."""
+    """[-1, 1] float -> 0..255 uint8, halves up, out-of-range values clamped. Inverts x / 127.5 - 1 exactly.
+
+    Raises: UserError for pixels that are not finite, which would be black or white.
+    """
+    if not images_NCHW.isfinite().all():
+        raise UserError("the generator draws pixels that are not finite; give an earlier snapshot, or train it anew")
     return (images_NCHW.float() * 127.5 + 128).floor().clamp(0, 255).to(torch.uint8)
 
 
@@ -41,6 +49,13 @@ def grid(images_NCHW: Tensor, columns: int, pad: int = 2) -> Image.Image:
     sheet_HWC = rearrange(cells, "(r k) c h w -> (r h) (k w) c", k=columns)
     sheet_HWC = pad_edges(sheet_HWC, (0, 0, 0, pad, 0, pad), value=WHITE)
     return Image.fromarray(sheet_HWC.contiguous().numpy())
+
+
+def check_size(columns: int, rows: int, side: int) -> None:
+    """Raises UserError for a grid of more pixels than viewers open, before it is drawn."""
+    if columns * rows * side * side > MOST_PIXELS:
+        size = f"{columns * side:,} x {rows * side:,} pixels"
+        raise UserError(f"a grid of {columns} x {rows} images has {size}, at most {MOST_PIXELS:,} fit; draw fewer")
 
 
 def labelled_grid(rows: Mapping[str, Tensor], scale: int = 1) -> Image.Image:
@@ -70,6 +85,7 @@ def labelled_grid(rows: Mapping[str, Tensor], scale: int = 1) -> Image.Image:
 def with_row_names(sheet: Image.Image, names: Sequence[str], middles: Sequence[int], size: int) -> Image.Image:
     """The sheet, and left of it each name, `size` pixels high, centred on its row's middle."""
     font = ImageFont.load_default(size=size)
+    names = [fitted(name, font, LONGEST_NAME * size) for name in names]
     margin = math.ceil(max(font.getbbox(name)[2] for name in names)) + size
     whole = Image.new("RGB", (margin + sheet.width, sheet.height), "white")
     whole.paste(sheet, (margin, 0))
@@ -80,8 +96,25 @@ def with_row_names(sheet: Image.Image, names: Sequence[str], middles: Sequence[i
     return whole
 
 
+def fitted(name: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, room: float) -> str:
+    """The name on one line, cut off with an ellipsis where it is wider than `room` pixels."""
+    name = " ".join("".join(c if c.isprintable() else " " for c in name).split())[:MOST_LETTERS]
+    shorter = (f"{name[:end]}..." for end in range(len(name), 0, -1))
+    return next((text for text in (name, *shorter) if font.getlength(text) <= room), "...")
+
+
+def check_png(path: Path) -> None:
+    """Raises UserError for a picture's name that is of another format."""
+    if path.suffix.lower() != ".png":
+        raise UserError(f"pictures are PNG files, got {str(path)!r}; give a name that ends in .png")
+
+
 def save_png(image: Image.Image, path: Path) -> None:
-    """Writes a PNG whole or not at all, so that no viewer opens half a file. Makes the folder."""
+    """Writes a PNG whole or not at all, so that no viewer opens half a file. Makes the folder.
+
+    Raises: UserError for a name of another format.
+    """
+    check_png(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, lambda part: image.save(part, format="PNG"))
 

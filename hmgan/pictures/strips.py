@@ -13,17 +13,20 @@ from einops import rearrange
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from hmgan.errors import UserError
 from hmgan.generators.transfer import TransferGenerator
 from hmgan.layers.edits import SOURCE
 from hmgan.modulation.parts_alone import partly
 from hmgan.pictures.class_images import class_images
-from hmgan.pictures.images import enlarged, grid, labelled_grid, to_uint8, with_row_names
+from hmgan.pictures.grids import shown
+from hmgan.pictures.images import check_size, enlarged, fitted, grid, labelled_grid, to_uint8, with_row_names
 
 CELL = 64  # screen pixels that a small image is enlarged to
 STRIP_WIDTH = 1800  # screen pixels, unless the images themselves are wider
 MOST_STEPS, COLUMNS = 8, 16  # steps from class to class by default; fewer where they would fill more columns
 PARTS = ("source", "gamma alone", "beta alone", "b alone", "all three")
-PARTS_COLUMNS = 20  # of a sheet of parts, at most, unless there are more classes
+PARTS_COLUMNS = 20  # of a sheet of parts, at most
+MOST_COLUMNS = 256  # of a strip that a person can look at
 AT_ONCE = 8  # class vectors whose edits are in memory together
 INK, FAINT = "#1c1e21", "#8a9099"
 
@@ -43,14 +46,16 @@ def interpolation_strip(
         classes: all names, in the order of the labels; each stands above the column that is its class alone.
         steps: columns from one class to the next; None: 8, or fewer where there are many classes.
 
-    Raises: ValueError for fewer than 2 classes, no seeds, or fewer than 1 step.
+    Raises: UserError for fewer than 2 classes or no seeds; ValueError for fewer than 1 step.
     """
     if len(classes) < 2 or not seeds:
-        raise ValueError(f"a strip needs 2 classes and 1 seed or more, got {len(classes)} and {len(seeds)}")
+        raise UserError(f"a strip needs 2 classes and 1 seed or more, got {len(classes)} and {len(seeds)}")
     if steps is None:
         steps = max(2, min(MOST_STEPS, COLUMNS // (len(classes) - 1)))
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
+    classes = fitting(classes, steps)
+    check_size((len(classes) - 1) * steps + 1, len(seeds), generator.resolution)
     device = next(generator.parameters()).device
     vectors_KE = chain(generator.trained["class_net"](torch.arange(len(classes), device=device)), steps)
     chunks = []
@@ -82,7 +87,7 @@ def style_grid(
     """
     if not classes or not seeds:
         raise ValueError(f"a style grid needs classes and seeds, got {len(classes)} and {len(seeds)}")
-    latents = generator.latents(list(seeds))
+    latents, classes = generator.latents(list(seeds)), shown(classes, generator.resolution)
     rows = {name: class_images(generator, latents, label, truncation).cpu() for label, name in enumerate(classes)}
     return labelled_grid(rows, max(1, CELL // generator.resolution))
 
@@ -99,6 +104,7 @@ def parts_sheet(
     """
     if not classes or not seeds:
         raise ValueError(f"a sheet of parts needs classes and seeds, got {len(classes)} and {len(seeds)}")
+    classes = classes[:PARTS_COLUMNS]
     count = max(1, min(len(seeds), PARTS_COLUMNS // len(classes)))
     latents = generator.latents(list(seeds[:count]))
     row_B = torch.zeros_like(latents.crossover_B)
@@ -120,6 +126,11 @@ def parts_sheet(
     return with_row_names(headed, PARTS, middles, max(12, min(20, pitch // 3)))
 
 
+def fitting(classes: Sequence[str], steps: int) -> Sequence[str]:
+    """The first classes, as many as a strip has columns for, and two at least."""
+    return classes[: 2 + max(0, MOST_COLUMNS - 1 - steps) // steps]
+
+
 def chain(vectors_CE: Tensor, steps: int) -> Tensor:
     """[C, E] -> [(C - 1) * steps + 1, E]: straight lines between neighbours; every `steps`-th row is a class's own."""
     weights_S = torch.arange(steps, device=vectors_CE.device, dtype=vectors_CE.dtype) / steps
@@ -137,16 +148,10 @@ def _with_headings(sheet: Image.Image, names: Sequence[str], centres: Sequence[i
     whole.paste(sheet, (0, top))
     draw = ImageDraw.Draw(whole)
     for name, centre in zip(names, centres, strict=True):
-        text = _fitted(" ".join(name.split()), font, room)
+        text = fitted(name, font, room)
         half = font.getlength(text) / 2
         # The first and the last name stay on the sheet, even if wider than their columns.
         x = min(max(centre, half + 2), max(half + 2, sheet.width - half - 2))
         draw.text((x, top - tick - size * 0.25), text, fill=INK, font=font, anchor="ms")
         draw.line([(centre, top - tick + 1), (centre, top - 1)], fill=FAINT, width=max(1, size // 12))
     return whole
-
-
-def _fitted(name: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, room: float) -> str:
-    """The name, cut off with an ellipsis where it is wider than `room`."""
-    shorter = (f"{name[:end]}..." for end in range(len(name), 0, -1))
-    return next((text for text in (name, *shorter) if font.getlength(text) <= room), "...")

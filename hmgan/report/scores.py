@@ -28,8 +28,12 @@ def recorded_scores(folder: Path) -> tuple[list[Score], list[Score]]:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """A JSONL file; nothing where there is no file."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    """A JSONL file; nothing where there is no file. Raises UserError for a line that is no JSON."""
+    lines = path.read_text().splitlines() if path.is_file() else []
+    try:
+        return [json.loads(line) for line in lines]
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path} has a line that is no JSON ({error}); remove the line") from None
 
 
 def pairs(before: Sequence[Score], after: Sequence[Score]) -> list[tuple[Score, Score]]:

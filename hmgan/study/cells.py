@@ -90,7 +90,7 @@ def progress(folder: Path) -> float:
     """The kimg trained so far, by the training's own status lines."""
     try:
         lines = read_lines(folder / TRAIN / "stats.jsonl")
-    except json.JSONDecodeError:  # its last line is being written this moment
+    except UserError:  # its last line is being written this moment
         return 0.0
     return float(lines[-1]["kimg"]) if lines else 0.0
 

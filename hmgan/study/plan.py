@@ -61,7 +61,7 @@ def cells(
     """
     wanted = product(_seeds(study, seeds), _rows(study, rows), _chosen("target", targets, study.targets))
     made = [_cell(study, row, target, seed, overrides) for seed, row, target in wanted]
-    _check_metrics(study)
+    _check_metrics(study, made)
     _check_alike(made)
     _check_figures(study, made)
     return made
@@ -94,12 +94,14 @@ def _seeds(study: Study, wanted: Sequence[int] | None) -> list[int]:
     return [seed for seed in study.seeds if not wanted or seed in wanted]
 
 
-def _check_metrics(study: Study) -> None:
+def _check_metrics(study: Study, made: Sequence[Cell]) -> None:
+    from hmgan.evaluation.counts import check_fakes
     from hmgan.evaluation.judge import METRICS  # here, because it takes seconds and the rest of a plan does not
 
     for name in study.metrics:
         if name not in METRICS:
             raise unknown("metric", name, METRICS)
+    check_fakes(study.metrics, min(cell.experiment.evaluation.per_class for cell in made), "evaluation.per_class")
 
 
 def _check_alike(made: Sequence[Cell]) -> None:

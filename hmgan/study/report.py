@@ -32,14 +32,17 @@ class Findings(NamedTuple):
     planned: Sequence[Cell]
     found: list[Result]
     outdir: Path
+    overrides: Sequence[str] = ()  # of all cells, from the command line
 
 
-def study_report(study: Study, planned: Sequence[Cell], outdir: Path, command: str) -> None:
+def study_report(
+    study: Study, planned: Sequence[Cell], outdir: Path, command: str, overrides: Sequence[str] = ()
+) -> None:
     """Writes REPORT.md, report.html, scores.csv and the pictures, from the cells that are finished.
 
     Raises: UserError if finished cells cannot be compared.
     """
-    findings = Findings(study, planned, scores.results(planned, outdir), outdir)
+    findings = Findings(study, planned, scores.results(planned, outdir), outdir, overrides)
     outdir.mkdir(parents=True, exist_ok=True)
     scores.write_csv(findings.found, outdir)
     lines = (line for result in findings.found for line in result.lines)
@@ -60,21 +63,30 @@ def lead(findings: Findings) -> str:
     """What was trained, and how much of it is finished."""
     study, done, whole = findings.study, len(findings.found), len(findings.planned)
     rows, names = sum(row.experiment is not None for row in study.rows), [target.name for target in study.targets]
+    lengths = _trained(findings)
+    kimg, images = listed([f"{each:g}" for each in lengths]), listed([f"{1000 * each:,.0f}" for each in lengths])
     missing = f"{done} of the {whole} trainings are finished; what is missing is shown as missing."
     return (
         f"{_count(rows, 'method')} on {_count(len(names), 'target')} ({listed(names)})"
-        f" with {_count(len(study.seeds), 'seed')} each, each trained on {study.kimg:g} kimg "
-        f"({1000 * study.kimg:,.0f} real images shown). {missing if done < whole else 'All of them are finished.'}"
+        f" with {_count(len(study.seeds), 'seed')} each, each trained on {kimg} kimg ({images} real images shown). "
+        f"{missing if done < whole else 'All of them are finished.'}"
     )
+
+
+def _trained(findings: Findings) -> list[float]:
+    """The kimg that the finished cells were trained for; where there are none, that the cells are to be."""
+    planned = (cell.experiment.train.kimg for cell in findings.planned)
+    return sorted({float(result.facts["kimg"]) for result in findings.found} or set(planned))
 
 
 def _facts(findings: Findings) -> dict[str, str]:
     study, found = findings.study, findings.found
+    per_class = sorted({cell.experiment.evaluation.per_class for cell in findings.planned})
     facts = {
         "Trainings": f"{len(found)} of {len(findings.planned)}",
         "Seeds": listed(list(map(str, study.seeds))),
-        "Training": f"{study.kimg:g} kimg each",
-        "Scored": f"{study.per_class:,} fakes per class",
+        "Training": f"{listed([f'{kimg:g}' for kimg in _trained(findings)])} kimg each",
+        "Scored": f"{listed([f'{count:,}' for count in per_class])} fakes per class",
     }
     if found:
         machines = {(str(r.facts["device"]), str(r.facts["threads"]), str(r.facts["torch"])) for r in found}
@@ -96,6 +108,8 @@ def _rows(findings: Findings) -> Section:
     text = [f"{study.summary}."]
     if study.set:
         text.append(f"Every row has these settings over those of its experiment: {', '.join(study.set)}.")
+    if findings.overrides:
+        text.append(f"Over those and over the study's own, by --set: {', '.join(findings.overrides)}.")
     return Section("What was compared", text, [Table("Rows", columns, lines)])
 
 

@@ -40,6 +40,7 @@ def compare(options: CompareOptions) -> int:
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("hmgan compare runs one process per cell; start it once per GPU instead, on the same --outdir")
+    everywhere = [HERE] if options.workers is None else workers(options.workers)
     study = load_study(options.study)
     whole = planned(study, options.overrides)
     rows, targets = (names.split(",") if names else None for names in (options.rows, options.targets))
@@ -51,7 +52,6 @@ def compare(options: CompareOptions) -> int:
         print_plan(wanted, options.folder)
         return 0
     failures: dict[str, str] = {}
-    everywhere = workers(options.workers) if options.workers else [HERE]
     if not options.report_only:
         # Inside run directories paths are absolute: the study can be resumed from anywhere.
         outdir, limit = options.folder.absolute(), Limit(options.minutes)
@@ -61,7 +61,7 @@ def compare(options: CompareOptions) -> int:
                 if rescoring.lacks_paths(cell, cell.folder(outdir)):
                     progress.say(f"path lengths of {cell.label}")
                     rescoring.measure_paths(cell, cell.folder(outdir))
-    study_report(study, whole, options.folder, options.line())
+    study_report(study, whole, options.folder, options.line(), options.overrides)
     print(f"report in {options.folder / 'report.html'}")
     for label, reason in failures.items():
         print(f"failed: {label}: {reason}")

@@ -50,9 +50,10 @@ def workers(text: str) -> list[Worker]:
     found: list[Worker] = []
     gpus = _visible_gpus()
     for part in text.split(","):
-        match = re.fullmatch(r"\s*(?:(cpu|cuda):)?([1-9]\d*)\s*", part)
+        match = re.fullmatch(r"\s*(?:(cpu|cuda):)?([1-9]\d{0,2})\s*", part)
         if not match:
-            raise UserError(f"--workers wants a number, cpu:N or cuda:N, or both joined by a comma, got {text!r}")
+            wanted = "a number from 1 to 999, cpu:N or cuda:N, or both joined by a comma"
+            raise UserError(f"--workers wants {wanted}, got {text!r}")
         device, count = match[1] or ("cuda" if gpus else "cpu"), int(match[2])
         if device == "cuda" and not gpus:
             raise UserError("--workers names cuda, and no GPU is to be seen here; use cpu:N, or see hmgan doctor")

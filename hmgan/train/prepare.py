@@ -10,10 +10,12 @@ from hmgan.config.experiment import Experiment
 from hmgan.data import named
 from hmgan.data.images import Images, Shown
 from hmgan.errors import UserError
+from hmgan.evaluation.counts import check_reals, check_size
 from hmgan.generators import build
 from hmgan.generators.aligned import start_aligned
 from hmgan.generators.build import Networks
 from hmgan.generators.source import Source, source_of
+from hmgan.metrics.measures import DEFAULT
 from hmgan.metrics.networks import load_extractor
 from hmgan.train.distributed.runtime import Runtime
 from hmgan.train.preflight import preflight
@@ -46,6 +48,8 @@ def prepare(experiment: Experiment, runtime: Runtime | None = None) -> Prepared:
         start_aligned(networks.generator, experiment, source, len(classes))
     preflight(task)
     reals = scored_against(experiment, runtime, classes) if task.uses_images else None
+    if reals is not None:
+        check_size(reals, resolution)
     return Prepared(experiment, runtime, task, classes, source, reals)
 
 
@@ -66,8 +70,7 @@ def scored_against(experiment: Experiment, runtime: Runtime, classes: tuple[str,
             f"evaluation.data has classes {', '.join(reals.classes)}, training has {', '.join(classes)}; "
             "they must be the same, in the same order"
         )
-    if min(reals.counts) < 2:
-        raise UserError(f"evaluation.data has a class of {min(reals.counts)} images, a score needs 2 or more")
+    check_reals(DEFAULT, reals)
     return reals
 
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from hmgan import files
 from hmgan.errors import UserError
 from hmgan.layers.float32 import products
-from hmgan.pictures.grids import GRID_COLUMNS, class_grid
+from hmgan.pictures.grids import GRID_COLUMNS, class_grid, shown, which
 from hmgan.pictures.images import save_png
 from hmgan.train import checkpoint, rundir
 from hmgan.train.log import RunLog
@@ -35,8 +35,11 @@ def run_training(prepared: Prepared, folder: Path, resume: bool = False, console
             trained = sum(p.numel() for p in trainer.task.generator.trained.parameters() if p.requires_grad)
             batch = f"batch {experiment.train.batch} on {runtime.world} x {runtime.device.type}"
             log.say("; ".join(filter(None, [f"G trains {trained:,} parameters", batch, trainer.task.summary()])))
+            some = shown(prepared.classes, prepared.networks.generator.resolution)
+            if left_out := which(some, prepared.classes):
+                log.say(left_out)
             if prepared.data is not None and runtime.main:
-                save_png(class_grid(prepared.data.examples(GRID_COLUMNS)), folder / "reals.png")
+                save_png(class_grid(prepared.data.examples(GRID_COLUMNS, some)), folder / "reals.png")
         with files.named_if_full(folder), products(tf32=experiment.compute.tf32):
             trainer.train(log)
         finished = trainer.step >= trainer.last

@@ -12,7 +12,7 @@ from pathlib import Path
 from hmgan.config.experiment import Experiment
 from hmgan.config.loading import read_experiment, to_table
 from hmgan.errors import UserError
-from hmgan.files import write_atomically
+from hmgan.files import file_name, write_atomically
 
 CONFIG = "config.json"
 
@@ -21,7 +21,7 @@ def create(outdir: Path, name: str, data: str, resolution: int, world: int, expe
     """The next numbered run directory below `outdir`, with the resolved configuration in it."""
     outdir.mkdir(parents=True, exist_ok=True)
     taken = [int(m[0]) for p in outdir.iterdir() if p.is_dir() and (m := re.match(r"\d+", p.name))]
-    label = f"{name}-{data}-{resolution}-gpus{world}-batch{experiment.train.batch}"
+    label = f"{name}-{file_name(data)}-{resolution}-gpus{world}-batch{experiment.train.batch}"
     for number in count(max(taken, default=-1) + 1):
         folder = outdir / f"{number:05d}-{label}"
         with suppress(FileExistsError):  # another run, begun at the same moment

@@ -8,6 +8,7 @@ from typing import cast
 from hmgan.config.loading import portable, to_table
 from hmgan.config.settings import Choice
 from hmgan.evaluation.card import write_card
+from hmgan.evaluation.counts import warning
 from hmgan.evaluation.judge import Judge, Verdict
 from hmgan.evaluation.score import Score
 from hmgan.files import cache_folder
@@ -58,6 +59,9 @@ class Snapshots:
             self.prepared.runtime.accelerator.log({f"{score.metric}/{score.cls}": score.value}, step=int(kimg))
         means = "  ".join(f"{s.metric} {s.value:.4g}" for s in verdict.scores if s.cls == "mean")
         self.log.say(f"scores   kimg {kimg:.3f}  {means}")
+        per_class = self.prepared.experiment.evaluation.per_class
+        if kimg == 0 and (text := warning(judge.metrics, judge.reals, per_class, judge.extractor.dim)):
+            self.log.say(text)
         for cls, ratio in verdict.diversity.items():
             if ratio < 0.5:
                 shown = f"shows {ratio:.2f} of the real images' diversity"

@@ -151,10 +151,6 @@ def test_show_prints_a_component_with_its_defaults_and_data_with_its_provenance(
             ["sample", "--network", "nowhere", "--seeds", "0-4", "--grid", "3x2"],
             "--grid 3x2 has 6 places for 5 seeds; make them equal",
         ),
-        (
-            ["interpolate", "--network", "nowhere", "--steps", "0"],
-            "--steps counts pictures between classes and must be",
-        ),
         (["demo", "--experiment", "pretrain-fashion-32"], "hmgan demo wants a transfer experiment, got "),
     ],
 )

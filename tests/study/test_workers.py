@@ -57,7 +57,8 @@ def test_other_texts_are_refused(text, gpus):
     gpus(1)
     with pytest.raises(UserError) as caught:
         workers(text)
-    assert str(caught.value) == f"--workers wants a number, cpu:N or cuda:N, or both joined by a comma, got {text!r}"
+    wanted = "a number from 1 to 999, cpu:N or cuda:N, or both joined by a comma"
+    assert str(caught.value) == f"--workers wants {wanted}, got {text!r}"
 
 
 def test_gpus_are_refused_where_there_are_none(gpus):

@@ -1,0 +1,57 @@
+"""Whether images are enough for a score, and of one size: said before the first of them is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hmgan.data.images import Images
+from hmgan.errors import UserError
+from hmgan.evaluation.score import MEAN
+from hmgan.metrics.measures import KS
+
+FEWEST = {"prdc": max(KS) + 1, "leakage": 4}  # images per class; of any other metric 2
+LEAVE = "add images, leave the class out with data.classes, or take another metric"
+
+
+def check_reals(metrics: Sequence[str], reals: Images) -> None:
+    """Raises UserError, naming class and metric, where real images are too few, or a class has the name of the mean."""
+    if MEAN in reals.classes:
+        raise UserError(f"a class is named '{MEAN}', which is the name of the row of means; rename the class")
+    name, fewest = _neediest(metrics)
+    for cls, count in zip(reals.classes, reals.counts, strict=True):
+        if count < fewest:
+            images = "1 real image" if count == 1 else f"{count} real images"
+            raise UserError(f"class '{cls}' has {images}, {name} needs {fewest} or more; {LEAVE}")
+
+
+def check_size(reals: Images, resolution: int) -> None:
+    """Raises UserError where a generator draws images of another size than the real ones."""
+    if reals.resolution != resolution:
+        raise UserError(
+            f"the data has images of {reals.resolution} px, the generator draws {resolution} px, so that scores would "
+            f"be of that; pack the data with --resolution {resolution}, or give other data"
+        )
+
+
+def warning(metrics: Sequence[str], reals: Images, per_class: int, dim: int) -> str:
+    """What a Frechet distance of so few images is worth, as a line; nothing where there are enough.
+
+    A covariance of no more samples than features is singular, and the distance depends on their number above all.
+    """
+    fewest = min(per_class, *reals.counts)
+    if "fd" not in metrics or fewest > dim:
+        return ""
+    few = f"fd of {fewest:,} images of a class in {dim:,} dimensions is too large, by their number above all"
+    return f"warning: {few}; compare it only with scores of the same counts, or take more than {dim:,}, or kd"
+
+
+def check_fakes(metrics: Sequence[str], per_class: int, option: str = "--per-class") -> None:
+    """Raises UserError, naming the option, where fakes are too few."""
+    name, fewest = _neediest(metrics)
+    if per_class < fewest:
+        raise UserError(f"{option} must be {fewest} or more for {name}, got {per_class}")
+
+
+def _neediest(metrics: Sequence[str]) -> tuple[str, int]:
+    """The metric that needs the most images, and how many."""
+    return max(((name, FEWEST.get(name, 2)) for name in metrics), key=lambda each: each[1], default=("a score", 2))
