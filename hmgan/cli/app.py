@@ -12,6 +12,7 @@ import typer
 from hmgan import __version__, options
 from hmgan.cli.command import command, lazy, read
 from hmgan.errors import UserError
+from hmgan.train.distributed.signals import ended_by_signals
 
 # What a mistake on the command line itself raises: UsageError, which typer does not export by name.
 WrongUse: Any = typer.BadParameter.__base__
@@ -121,12 +122,14 @@ app.command("doctor")(command(options.DoctorOptions, lazy("hmgan.doctor.command:
 
 
 def main() -> None:
-    """The `hmgan` command. A mistake of the user's is one line and exit code 2."""
-    try:
-        app(sys.argv[1:] or ["--help"], standalone_mode=False)
-    except (UserError, WrongUse) as error:
-        print(f"error: {error if isinstance(error, UserError) else error.format_message()}", file=sys.stderr)
-        sys.exit(2)
-    except typer.Abort:
-        print("aborted", file=sys.stderr)
-        sys.exit(1)
+    """The `hmgan` command. A mistake of the user's is one line and exit code 2; a signal, a line and 128 + its number."""
+    with ended_by_signals():
+        try:
+            code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        except (UserError, WrongUse) as error:
+            print(f"error: {error if isinstance(error, UserError) else error.format_message()}", file=sys.stderr)
+            code = 2
+        except typer.Abort:
+            print("aborted", file=sys.stderr)
+            code = 1
+        sys.exit(code or 0)
