@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from operator import not_
 from pathlib import Path
@@ -121,11 +122,19 @@ app.command("launch", context_settings=TRAINS_OPTIONS)(
 app.command("doctor")(command(options.DoctorOptions, lazy("hmgan.doctor.command:doctor", failed=not_)))
 
 
+def filled(words: list[str]) -> list[str]:
+    """The words. Raises UserError for an empty one: a shell's variable that is not set must not become a default."""
+    for before, word in zip(["hmgan", *words], words, strict=False):
+        if not word or re.fullmatch("--[a-z-]+=", word):
+            raise UserError(f"{(word or before).rstrip('=')} got '', an empty value; give one, or leave it out")
+    return words
+
+
 def main() -> None:
-    """The `hmgan` command. A mistake of the user's is one line and exit code 2; a signal, a line and 128 + its number."""
+    """The `hmgan` command. A mistake of the user's is one line and exit code 2; a signal, a line and its own code."""
     with ended_by_signals():
         try:
-            code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+            code = app(filled(sys.argv[1:]) or ["--help"], standalone_mode=False)
         except (UserError, WrongUse) as error:
             print(f"error: {error if isinstance(error, UserError) else error.format_message()}", file=sys.stderr)
             code = 2

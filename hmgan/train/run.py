@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from rich.console import Console
 
 from hmgan import files
+from hmgan.config import entries
 from hmgan.errors import UserError
 from hmgan.layers.float32 import products
 from hmgan.pictures.grids import GRID_COLUMNS, class_grid
@@ -19,8 +21,13 @@ from hmgan.train.tasks import build as tasks
 from hmgan.train.trainer import CHECKPOINTS, Trainer
 
 
-def run_training(prepared: Prepared, folder: Path, resume: bool = False, console: Console | None = None) -> Path:
+def run_training(
+    prepared: Prepared, folder: Path, resume: bool = False, console: Console | None = None, verb: str | None = None
+) -> Path:
     """Trains in `folder`, which exists, and returns it.
+
+    Args:
+        verb: of the command that goes on with it; left out: its task's.
 
     Raises: SystemExit where a signal stopped the run, with the code that launchers start it again on.
     """
@@ -40,7 +47,9 @@ def run_training(prepared: Prepared, folder: Path, resume: bool = False, console
         with files.named_if_full(folder), products(tf32=experiment.compute.tf32):
             trainer.train(log)
         finished = trainer.step >= trainer.last
-        at, again = f"at kimg {trainer.kimg:.3f}", f"hmgan {tasks.verb(experiment)} EXPERIMENT --resume {folder}"
+        registries = [word for added in entries.added() for word in ("--registry", str(added))]
+        command = ["hmgan", *registries, verb or tasks.verb(experiment), "--resume", str(folder)]
+        at, again = f"at kimg {trainer.kimg:.3f}", shlex.join(command)
         stopped = f"stopped  by {runtime.stop.reason} {at}; checkpoint {trainer.step:09d} is saved; to go on: {again}"
         log.say(f"finished {folder}" if finished else stopped)
     runtime.accelerator.end_training()
@@ -57,6 +66,7 @@ def resume_run(trainer: Trainer, folder: Path, log: RunLog) -> None:
     if chosen is not None and not runtime.main:
         trainer.resume(chosen)
     if log.folder is not None:
+        rundir.keep_config(folder, trainer.experiment)  # what was given beside --resume is known to be right now
         rundir.clear(log.folder)
         for name in ("stats.jsonl", "metrics.jsonl"):
             rundir.drop_after(folder / name, trainer.kimg if chosen is not None else -1.0)

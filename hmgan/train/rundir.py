@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -48,10 +49,11 @@ def read_config(folder: Path) -> Experiment:
     return read_experiment(folder / CONFIG)
 
 
-def latest(outdir: Path) -> Path:
-    """The run directory with the highest number. Raises UserError where there is none."""
-    if found := runs(outdir):
-        return found[0]
+def latest(outdir: Path, wanted: Callable[[Experiment], bool]) -> Path:
+    """The wanted run directory with the highest number. Raises UserError where there is none."""
+    for run in runs(outdir):
+        if wanted(read_config(run)):
+            return run
     raise UserError(f"no run to resume in {outdir}; give --outdir, or the run directory itself")
 
 

@@ -225,7 +225,8 @@ def open_folder(place: str | Path) -> Folder:
     if is_url(name):
         return RemoteFolder(open_store(name), DiskCache(cache_folder() / "shards", cache_limit()))
     if not Path(name).is_dir():
-        raise UserError(f"{name} is not a packed data set: no such folder; run `hmgan pack SRC {name}` first")
+        todo = f"run `hmgan pack SRC {name}` first, or give --data where it lies now"
+        raise UserError(f"{name} is not a packed data set: no such folder; {todo}")
     return LocalFolder(Path(name))
 
 
