@@ -46,6 +46,7 @@ SETTINGS = tiny.options(
     train__timeout=60.0,  # also for a rank that waits for another one that was killed before they had met
 )
 VICTIMS = ((0,), (1,), (0, 1))
+CLAIMS = ".claims"  # who trained
 TIMED = {Path("log.txt"), Path("stats.jsonl")}
 TIMES = {"seconds", "sec_per_kimg", "mem_gib"}
 PATIENCE = 300.0  # seconds for the survivor to notice
@@ -219,7 +220,7 @@ def same(one: Path, other: Path) -> bool:
 
 
 def files(run: Path) -> set[Path]:
-    return {path.relative_to(run) for path in run.rglob("*") if path.is_file()}
+    return {path.relative_to(run) for path in run.rglob("*") if path.is_file() and path.parent.name != CLAIMS}
 
 
 def lines(run: Path) -> list[dict[str, float]]:

@@ -23,8 +23,8 @@ from hmgan.config.moved import renamed
 from hmgan.errors import UserError
 from hmgan.files import sha256_of, write_atomically
 from hmgan.report.scores import read_lines
-from hmgan.study import claims
 from hmgan.study.plan import Cell
+from hmgan.train import claims
 
 CELL, INPUTS, DONE, FAILED = "cell.json", "inputs.json", "done.json", "failed.json"
 ALIGN, TRAIN, CLAIMS, OUTPUT, PATHS = "align", "train", "claims", "output.txt", "paths.jsonl"

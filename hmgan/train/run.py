@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import nullcontext
 from pathlib import Path
 
 from rich.console import Console
@@ -13,7 +14,7 @@ from hmgan.errors import UserError
 from hmgan.layers.float32 import products
 from hmgan.pictures.grids import GRID_COLUMNS, class_grid
 from hmgan.pictures.images import save_png
-from hmgan.train import checkpoint, rundir
+from hmgan.train import checkpoint, claims, rundir
 from hmgan.train.log import RunLog
 from hmgan.train.prepare import Prepared
 from hmgan.train.snapshot import Snapshots
@@ -32,8 +33,13 @@ def run_training(
     Raises: SystemExit where a signal stopped the run, with the code that launchers start it again on.
     """
     experiment, runtime = prepared.experiment, prepared.runtime
-    runtime.track(folder)
-    with RunLog(folder if runtime.main else None, experiment.train.kimg, console) as log, runtime.stop.listening():
+    claim = claims.alone(folder / rundir.CLAIMS, str(folder)) if runtime.main else nullcontext()
+    with (
+        claim,
+        RunLog(folder if runtime.main else None, experiment.train.kimg, console) as log,
+        runtime.stop.listening(),
+    ):
+        runtime.track(folder)
         trainer = Trainer(prepared.task, runtime, folder, Snapshots(prepared, folder, log).write)
         if resume:
             resume_run(trainer, folder, log)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -10,12 +11,14 @@ from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
+import psutil
+
 from hmgan.config.experiment import Experiment
 from hmgan.config.loading import read_experiment, to_table
 from hmgan.errors import UserError
 from hmgan.files import write_atomically
 
-CONFIG = "config.json"
+CONFIG, CLAIMS = "config.json", ".claims"
 
 
 def create(outdir: Path, name: str, data: str, resolution: int, world: int, experiment: Experiment) -> Path:
@@ -68,12 +71,25 @@ def same(outdir: Path, experiment: Experiment) -> Path | None:
 
 
 def clear(folder: Path) -> None:
-    """Removes the hidden files and folders that a killed run left half written."""
+    """Removes the hidden files and folders that a killed process left half written, not those of a living one."""
     for path in list(folder.rglob(".*.partial")):
+        if being_written(path):
+            continue
         if path.is_dir():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)  # it may have lain in such a folder
+
+
+def being_written(partial: Path) -> bool:
+    """Whether the process that its name tells lives, is another one, and began before it was last written."""
+    number = partial.name.split(".")[-2]
+    if not number.isdigit() or int(number) == os.getpid():
+        return False
+    with suppress(psutil.Error, FileNotFoundError):
+        owner = psutil.Process(int(number))
+        return owner.status() != psutil.STATUS_ZOMBIE and owner.create_time() <= partial.stat().st_mtime
+    return False
 
 
 def drop_after(path: Path, kimg: float) -> None:

@@ -260,9 +260,9 @@ def test_a_damaged_newest_checkpoint_is_told_and_the_one_before_is_gone_on_with(
 
 
 def test_what_a_killed_run_left_half_written_is_removed(finished):
-    (finished / "snapshots" / ".000000.016.1.partial").mkdir()
-    for path in (finished, finished / "snapshots" / ".000000.016.1.partial"):
-        (path / ".fakes.png.1.partial").write_bytes(b"half")
+    (finished / "snapshots" / ".000000.016.99999999.partial").mkdir()
+    for path in (finished, finished / "snapshots" / ".000000.016.99999999.partial"):
+        (path / ".fakes.png.99999999.partial").write_bytes(b"half")
     assert tiny.command("train", "hyper-mod-c", "--resume", finished) == 0
     assert not list(finished.rglob(".*.partial"))
 

@@ -47,7 +47,7 @@ def test_the_directory_is_named_after_experiment_data_resolution_ranks_and_batch
 def test_it_holds_what_users_look_for(run):
     names = {path.name for path in run.iterdir()}
     known = {"config.json", "log.txt", "stats.jsonl", "metrics.jsonl", "reals.png", "fakes_init.png"}
-    known |= {"fakes000001.000.png", "fakes000002.000.png", "snapshots", "checkpoints", "tensorboard"}
+    known |= {"fakes000001.000.png", "fakes000002.000.png", "snapshots", "checkpoints", "tensorboard", ".claims"}
     assert names == known
 
 
