@@ -12,7 +12,7 @@ import typer
 
 from hmgan import __version__, options
 from hmgan.cli.command import command, lazy, read
-from hmgan.errors import UserError
+from hmgan.errors import UserError, refusal
 from hmgan.train.distributed.signals import ended_by_signals
 
 # What a mistake on the command line itself raises: UsageError, which typer does not export by name.
@@ -137,6 +137,11 @@ def main() -> None:
             code = app(filled(sys.argv[1:]) or ["--help"], standalone_mode=False)
         except (UserError, WrongUse) as error:
             print(f"error: {error if isinstance(error, UserError) else error.format_message()}", file=sys.stderr)
+            code = 2
+        except OSError as error:
+            if (line := refusal(error)) is None:
+                raise
+            print(f"error: {line}", file=sys.stderr)
             code = 2
         except typer.Abort:
             print("aborted", file=sys.stderr)
