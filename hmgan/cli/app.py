@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import re
 import sys
+import unicodedata
 from operator import not_
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,6 +22,11 @@ from hmgan.train.distributed.signals import ended_by_signals
 WrongUse: Any = typer.BadParameter.__base__
 # What comes after the EXPERIMENT of `hmgan launch` is for `hmgan train` to read.
 TRAINS_OPTIONS = {"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False}
+
+PLAIN = {
+    **{"UPWARDS ARROW": "^", "DOWNWARDS ARROW": "v", "RIGHTWARDS ARROW": ">", "HORIZONTAL ELLIPSIS": "."},
+    **{"EN DASH": "-", "MINUS SIGN": "-", "NO-BREAK SPACE": " ", "MULTIPLICATION SIGN": "x", "PLUS-MINUS SIGN": "~"},
+}
 
 app = typer.Typer(
     name="hmgan",
@@ -130,8 +138,20 @@ def filled(words: list[str]) -> list[str]:
     return words
 
 
+def plain(error: UnicodeError) -> tuple[str, int]:
+    """What stands for characters that a terminal's encoding lacks: what is as wide, so that tables stay tables."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    return "".join(PLAIN.get(unicodedata.name(character, ""), "?") for character in lacking), error.end
+
+
 def main() -> None:
     """The `hmgan` command. A mistake of the user's is one line and exit code 2; a signal, a line and its own code."""
+    codecs.register_error("plain", plain)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="plain")
     with ended_by_signals():
         try:
             code = app(filled(sys.argv[1:]) or ["--help"], standalone_mode=False)

@@ -29,7 +29,7 @@ def recorded_scores(folder: Path) -> tuple[list[Score], list[Score]]:
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """A JSONL file; nothing where there is no file."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
 
 
 def pairs(before: Sequence[Score], after: Sequence[Score]) -> list[tuple[Score, Score]]:

@@ -40,7 +40,7 @@ class CellLock:
         with suppress(OSError):  # of a full disk: the claim then ends with the process
             if self.held():
                 owner = json.dumps({**_owner(), "released": True})
-                write_atomically(self.path, lambda part: part.write_text(owner))
+                write_atomically(self.path, lambda part: part.write_text(owner, encoding="utf-8"))
 
     def held(self) -> bool:
         """Whether no other process took the cell over, as one may after this one was suspended for long."""
@@ -66,7 +66,7 @@ def take(folder: Path) -> CellLock | None:
     number = 1 if newest is None else int(newest.stem) + 1
     path = folder / f"{number:06d}.json"
     try:
-        with path.open("x") as file:
+        with path.open("x", encoding="utf-8") as file:
             json.dump(_owner(), file)
     except FileExistsError:
         return None
@@ -79,7 +79,7 @@ def holder(folder: Path) -> str | None:
     if newest is None:
         return None
     try:
-        owner: dict[str, Any] = json.loads(newest.read_text())
+        owner: dict[str, Any] = json.loads(newest.read_text(encoding="utf-8"))
     except json.JSONDecodeError:  # being written this moment, or cut short by a crash: only its age tells
         return None if _silence(newest) > STALE else "a process that is starting"
     if owner.get("released"):
@@ -125,7 +125,7 @@ def alone(folder: Path, what: str) -> Iterator[None]:
 def _is_here(claim: Path | None) -> bool:
     """Whether a claim's process, if it can be told, is one of this machine."""
     try:
-        return claim is not None and json.loads(claim.read_text())["machine"] == _machine()
+        return claim is not None and json.loads(claim.read_text(encoding="utf-8"))["machine"] == _machine()
     except json.JSONDecodeError:  # being written this moment
         return False
 
@@ -149,7 +149,7 @@ def _started(pid: int) -> str | None:
     """When a process began, which tells it from a later one with its number; None if it is gone or cannot be told."""
     try:
         # Behind the command in brackets, which may hold anything: the state, and the start as the 20th field.
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     except OSError:
         return None
     return None if fields[0] in "ZX" else fields[19]
@@ -158,7 +158,7 @@ def _started(pid: int) -> str | None:
 def _machine() -> str:
     """This kernel and its process numbers: containers may share a host name, and count from 1 each."""
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
         return f"{socket.gethostname()} {boot} {os.readlink('/proc/self/ns/pid')}"
     except OSError:
         return socket.gethostname()

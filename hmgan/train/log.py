@@ -91,7 +91,7 @@ class RunLog:
 
     def _append(self, name: str, text: str) -> None:
         if self.folder is not None:
-            with (self.folder / name).open("a") as file:
+            with (self.folder / name).open("a", encoding="utf-8") as file:
                 file.write(text + "\n")
 
 

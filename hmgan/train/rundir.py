@@ -37,7 +37,7 @@ def create(outdir: Path, name: str, data: str, resolution: int, world: int, expe
 
 def keep_config(folder: Path, experiment: Experiment) -> None:
     """Writes the resolved configuration."""
-    write_atomically(folder / CONFIG, lambda path: path.write_text(text_of(experiment)))
+    write_atomically(folder / CONFIG, lambda path: path.write_text(text_of(experiment), encoding="utf-8"))
 
 
 def text_of(experiment: Experiment) -> str:
@@ -67,7 +67,9 @@ def runs(outdir: Path) -> list[Path]:
 
 def same(outdir: Path, experiment: Experiment) -> Path | None:
     """The newest run below `outdir` of exactly this configuration; None where there is none."""
-    return next((run for run in runs(outdir) if (run / CONFIG).read_text() == text_of(experiment)), None)
+    return next(
+        (run for run in runs(outdir) if (run / CONFIG).read_text(encoding="utf-8") == text_of(experiment)), None
+    )
 
 
 def clear(folder: Path) -> None:
@@ -96,6 +98,6 @@ def drop_after(path: Path, kimg: float) -> None:
     """Cuts a JSONL file back to lines up to `kimg`: a resumed run writes the later ones again."""
     if path.is_file():
         # A last line without its end was cut short when the run was killed.
-        whole = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        whole = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
         kept = "".join(line for line in whole if json.loads(line)["kimg"] <= kimg + 1e-9)
-        write_atomically(path, lambda p: p.write_text(kept))
+        write_atomically(path, lambda p: p.write_text(kept, encoding="utf-8"))
