@@ -10,6 +10,7 @@ from rich.console import Console
 
 from hmgan import files
 from hmgan.config import entries
+from hmgan.config.loading import to_table
 from hmgan.errors import UserError
 from hmgan.layers.float32 import products
 from hmgan.pictures.grids import GRID_COLUMNS, class_grid
@@ -39,7 +40,7 @@ def run_training(
         RunLog(folder if runtime.main else None, experiment.train.kimg, console) as log,
         runtime.stop.listening(),
     ):
-        runtime.track(folder)
+        runtime.track(folder, to_table(experiment))
         trainer = Trainer(prepared.task, runtime, folder, Snapshots(prepared, folder, log).write)
         if resume:
             resume_run(trainer, folder, log)

@@ -74,10 +74,13 @@ class Runtime:
         loud = self.accelerator.is_local_main_process
         return Watchdog(self.whereabouts, self.rank, self.world, self.share, loud, self._timeout)
 
-    def track(self, folder: Path) -> None:
-        """Opens the trackers in a run directory."""
-        self.accelerator.project_configuration.logging_dir = str(folder)
-        self.accelerator.init_trackers("tensorboard")
+    def track(self, folder: Path, configuration: Mapping[str, Any]) -> None:
+        """Opens the trackers in a run directory, as of project hmgan, and hands them the configuration."""
+        self.accelerator.project_configuration.logging_dir = str(folder / "tensorboard")
+        self.accelerator.init_trackers("hmgan")
+        for tracker in self.accelerator.trackers:
+            if tracker.name != "tensorboard":  # which would make one more run of it, every time
+                tracker.store_init_configuration(dict(configuration))
 
     @property
     def rank(self) -> int:

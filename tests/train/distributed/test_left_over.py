@@ -38,3 +38,19 @@ def test_a_tracker_that_is_not_installed_is_refused(monkeypatch):
     monkeypatch.setattr(runtime, "get_available_trackers", lambda: there)
     with pytest.raises(UserError, match="names 'wandb', which is not installed"):
         runtime.Runtime(trackers=["wandb"])
+
+
+def test_a_tracker_is_opened_as_project_hmgan_with_the_configuration(tmp_path, monkeypatch):
+    opened = runtime.Runtime()
+    seen = {}
+
+    class Tracker:
+        name = "other"
+
+        def store_init_configuration(self, values):
+            seen.update(values)
+
+    monkeypatch.setattr(opened.accelerator, "init_trackers", lambda project: seen.update(project=project))
+    monkeypatch.setattr(opened.accelerator, "trackers", [Tracker()])
+    opened.track(tmp_path, {"train": {"batch": 4}})
+    assert seen == {"project": "hmgan", "train": {"batch": 4}}
