@@ -163,6 +163,9 @@ def main() -> None:
                 raise
             print(f"error: {line}", file=sys.stderr)
             code = 2
+        except MemoryError as error:
+            print(f"error: not enough memory ({error}); make the batch or the images smaller", file=sys.stderr)
+            code = 2
         except typer.Abort:
             print("aborted", file=sys.stderr)
             code = 1
