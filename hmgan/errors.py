@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import inspect
+import os
 import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -42,6 +44,15 @@ class UserError(ValueError):
 
 class DamageError(UserError):
     """Images that are lost or damaged in storage, so that no retry helps; a run may leave a few of them out."""
+
+
+def refusal(error: OSError) -> str | None:
+    """One line for a place that the system refuses to read or write; None where the error is about no place."""
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)  # those of a write have no file's name
+    if error.errno is None or (error.filename is None and error.errno not in full):
+        return None
+    place = error.filename or "the place that is written to"
+    return f"{place} cannot be used: {os.strerror(error.errno).lower()}; mend that, or give another place"
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

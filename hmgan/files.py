@@ -9,7 +9,7 @@ import re
 import shutil
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import resources
 from itertools import chain, count
 from pathlib import Path
@@ -78,33 +78,50 @@ def _as_compared(name: str) -> str:
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Calls `write` with a temporary sibling, flushes it to disk and renames it to `path`."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        write(partial)
-        partial.chmod(MODE)
-        sync(partial)
-        os.replace(partial, path)
-        sync(path.parent)
-    finally:
-        partial.unlink(missing_ok=True)
+    with refused_as(path):
+        try:
+            write(partial)
+            partial.chmod(MODE)
+            sync(partial)
+            os.replace(partial, path)
+            sync(path.parent)
+        finally:
+            with suppress(OSError):  # of a place that cannot be written
+                partial.unlink(missing_ok=True)
 
 
 def write_folder_atomically(folder: Path, write: Callable[[Path], object]) -> None:
     """The same for a folder of files. An existing folder is replaced only once the new one is complete."""
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    with refused_as(folder):
+        try:
+            partial.mkdir(parents=True)
+            write(partial)
+            for path in partial.iterdir():
+                path.chmod(MODE)
+                sync(path)
+            sync(partial)
+            if folder.exists():
+                shutil.rmtree(folder)
+            os.replace(partial, folder)
+            sync(folder.parent)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def refused_as(path: Path) -> Iterator[None]:
+    """Around the writing of `path`: what the system refuses, it refuses of that, and not of a temporary sibling."""
     try:
-        write(partial)
-        for path in partial.iterdir():
-            path.chmod(MODE)
-            sync(path)
-        sync(partial)
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(partial, folder)
-        sync(folder.parent)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        yield
+    except (OSError, SafetensorError) as error:
+        number = re.search(r"os error (\d+)", str(error))  # safetensors has no error number, only the text of one
+        code = error.errno if isinstance(error, OSError) else number and int(number[1])
+        named = error.filename if isinstance(error, OSError) else None
+        if code is None or (named is not None and f".{path.name}." not in str(named)):
+            raise
+        raise OSError(code, os.strerror(code), str(path)) from error
 
 
 @contextmanager

@@ -87,7 +87,9 @@ class TrainOptions:
     """Transfers a source to the classes of --data."""
 
     verb: ClassVar[str] = "train"
-    experiment: Annotated[str, Argument(help="A name of `hmgan list experiments`.")]
+    experiment: Annotated[
+        str | None, Argument(help="A name of `hmgan list experiments`; with --resume RUN it may be left out.")
+    ] = None
     outdir: Outdir = Path("runs")
     data: Data = None
     source: Source = None
@@ -128,7 +130,10 @@ class AlignOptions(TrainOptions):
     """Self-alignment (Eq. 6): pulls random heads to the source, without images; only the classes come from --data."""
 
     verb: ClassVar[str] = "align"
-    experiment: Annotated[str, Argument(help="A transfer experiment whose heads are aligned to its source.")]
+    experiment: Annotated[
+        str | None,
+        Argument(help="A transfer experiment whose heads are aligned to its source; with --resume RUN not needed."),
+    ] = None
     gamma: None = None
     mirror: None = None
     aug: None = None
@@ -208,8 +213,9 @@ class DemoOptions:
     """Transfers the embedded clothing GAN to shoes and bags, and writes a report; minutes on two CPU cores."""
 
     outdir: Annotated[Path, Option(help="A new folder for the demo.")] = Path("demo")
-    experiment: Annotated[str, Option(help="The transfer to show.")] = "demo"
+    experiment: Annotated[str | None, Option(help="The transfer to show; left out: demo.")] = None
     seed: Seed = None
+    resume: Annotated[str | None, Option(help="The run directory of a demo that was stopped, or `latest`.")] = None
     overrides: Set = field(default_factory=list)
 
 

@@ -109,7 +109,7 @@ class _Source(dict[str, Any]):
         super().__init__()
         path = HERE.joinpath(*module.split(".")[1:]).with_suffix(".py")
         self.nodes: dict[str, ast.stmt] = {}
-        for node in ast.parse(path.read_text()).body:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.ClassDef):
                 self.nodes[node.name] = node
             elif isinstance(node, ast.ImportFrom):

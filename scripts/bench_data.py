@@ -225,9 +225,9 @@ def main(
                 )
             report["training"] = {name: found._asdict() for name, found in waits.items()}
     if markdown is not None:
-        markdown.write_text(ratios(figures))
+        markdown.write_text(ratios(figures), encoding="utf-8")
     if json_ is not None:
-        json_.write_text(json.dumps(report, indent=1) + "\n")
+        json_.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

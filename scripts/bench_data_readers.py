@@ -223,7 +223,7 @@ class Elsewhere:
     def __init__(self, python: str, library: str, sets: Sets, work: Path) -> None:
         command = [python, str(OTHERS), library, str(sets.files), str(sets.size), str(work)]
         self._log = work / f"{library}.log"
-        with open(self._log, "w") as log:
+        with open(self._log, "w", encoding="utf-8") as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
             )
@@ -240,7 +240,9 @@ class Elsewhere:
         for line in self._process.stdout:
             if line.startswith("{"):
                 return dict(json.loads(line))
-        raise RuntimeError(f"{self._process.args} ended without an answer: {self._log.read_text()[-500:]}")
+        raise RuntimeError(
+            f"{self._process.args} ended without an answer: {self._log.read_text(encoding='utf-8')[-500:]}"
+        )
 
     def close(self) -> None:
         self._process.terminate()

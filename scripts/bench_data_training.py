@@ -34,7 +34,7 @@ def waiting(data: str) -> Waiting:
         command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(port)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         subprocess.run([*command, __file__, data, folder], check=True, env=environment, capture_output=True)
-        ranks = [json.loads(path.read_text()) for path in sorted(Path(folder).glob("rank*.json"))]
+        ranks = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(Path(folder).glob("rank*.json"))]
     assert len(ranks) == 2, f"two ranks were started, {len(ranks)} answered"
     return max(Waiting(**rank) for rank in ranks)
 
@@ -85,7 +85,7 @@ def train(data: str, folder: Path) -> None:
     steps = [b - a for a, b in zip(clock.ends[WARMING:], clock.ends[WARMING + 1 :], strict=False)]
     waits = clock.waits[WARMING + 1 :]
     report = {"share": sum(waits) / sum(steps), "step": sorted(steps)[len(steps) // 2], "first": clock.waits[0]}
-    (folder / f"rank{prepared.runtime.rank}.json").write_text(json.dumps(report))
+    (folder / f"rank{prepared.runtime.rank}.json").write_text(json.dumps(report), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -254,12 +254,12 @@ def main(
         gc.collect()  # a trainer holds itself
         torch.cuda.empty_cache()
         if file is not None:
-            file.write_text(json.dumps(result, indent=1) + "\n")
+            file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     console.print(
         f"{device}, {time.monotonic() - began:.0f} s; left out: {result['left_out'] or 'nothing'}", markup=False
     )
     if file is not None:
-        file.write_text(json.dumps(result, indent=1) + "\n")
+        file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

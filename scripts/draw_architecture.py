@@ -174,7 +174,7 @@ def main(
     out: Annotated[Path, typer.Argument()] = ROOT / "docs" / "architecture.svg",
     title: Annotated[str, typer.Option()] = "Now",
 ) -> None:
-    out.write_text(drawn(house(tree), title))
+    out.write_text(drawn(house(tree), title), encoding="utf-8")
 
 
 if __name__ == "__main__":

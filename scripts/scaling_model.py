@@ -109,7 +109,7 @@ def main(
     ranks: Annotated[list[int] | None, typer.Option(help="8, 64 and 512 if left out")] = None,
 ) -> None:
     """Prints a Markdown table."""
-    found, console = json.loads(measured.read_text()), Console(width=200)
+    found, console = json.loads(measured.read_text(encoding="utf-8")), Console(width=200)
     console.print(f"{found['device']}, torch {found['torch']}, {variant}; milliseconds\n", highlight=False)
     console.print(
         "| heads | batch per GPU | links | GPUs | T_1 | reduce G | reduce D | rows | step | images/s | efficiency |"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import time
+
 import pytest
 import tiny
 import torch
@@ -9,6 +12,7 @@ import torch
 from hmgan.train.prepare import prepare
 from hmgan.train.run import run_training
 from hmgan.train.snapshot import Snapshots
+from hmgan.train.trainer import Trainer
 
 
 def trained(shards, source, folder, *overrides):
@@ -33,3 +37,19 @@ def images(generator):
     labels = torch.tensor([2, 0, 1, 1])
     with torch.no_grad():
         return generator(generator.latents(range(4), 0.9), labels, 0.7).image
+
+
+def signalled_in(monkeypatch, step, number):
+    """A signal arrives in the middle of that step."""
+    original = Trainer._minimise
+
+    def act(self, phase, parts):
+        if self.step == step and phase.average is not None:
+            os.kill(os.getpid(), number)
+            deadline = time.monotonic() + 10
+            while not self.runtime.stop.requested:  # a thread takes it from the pipe
+                assert time.monotonic() < deadline
+                time.sleep(0.001)
+        return original(self, phase, parts)
+
+    monkeypatch.setattr(Trainer, "_minimise", act)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
+import io
+import re
 import sys
 import traceback
+import unicodedata
 from operator import not_
 from pathlib import Path
 from types import TracebackType
@@ -13,13 +17,19 @@ import typer
 
 from hmgan import __version__, options
 from hmgan.cli.command import command, lazy, read
-from hmgan.errors import UserError, redacted
+from hmgan.errors import UserError, redacted, refusal
+from hmgan.train.distributed.signals import ended_by_signals
 from hmgan.urls import checked
 
 # What a mistake on the command line itself raises: UsageError, which typer does not export by name.
 WrongUse: Any = typer.BadParameter.__base__
 # What comes after the EXPERIMENT of `hmgan launch` is for `hmgan train` to read.
 TRAINS_OPTIONS = {"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False}
+
+PLAIN = {
+    **{"UPWARDS ARROW": "^", "DOWNWARDS ARROW": "v", "RIGHTWARDS ARROW": ">", "HORIZONTAL ELLIPSIS": "."},
+    **{"EN DASH": "-", "MINUS SIGN": "-", "NO-BREAK SPACE": " ", "MULTIPLICATION SIGN": "x", "PLUS-MINUS SIGN": "~"},
+}
 
 app = typer.Typer(
     name="hmgan",
@@ -133,15 +143,45 @@ def _told(kind: type[BaseException], error: BaseException, trace: TracebackType 
     sys.stderr.write(redacted("".join(traceback.format_exception(kind, error, trace))))
 
 
+def filled(words: list[str]) -> list[str]:
+    """The words. Raises UserError for an empty one: a shell's variable that is not set must not become a default."""
+    for before, word in zip(["hmgan", *words], words, strict=False):
+        if not word or re.fullmatch("--[a-z-]+=", word):
+            raise UserError(f"{(word or before).rstrip('=')} got '', an empty value; give one, or leave it out")
+    return words
+
+
+def plain(error: UnicodeError) -> tuple[str, int]:
+    """What stands for characters that a terminal's encoding lacks: what is as wide, so that tables stay tables."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    return "".join(PLAIN.get(unicodedata.name(character, ""), "?") for character in lacking), error.end
+
+
 def main() -> None:
-    """The `hmgan` command. A mistake of the user's is one line and exit code 2."""
+    """The `hmgan` command. A mistake of the user's is one line and exit code 2; a signal, a line and its own code."""
     sys.excepthook = _told
-    try:
-        checked(sys.argv[1:])
-        app(sys.argv[1:] or ["--help"], standalone_mode=False)
-    except (UserError, WrongUse) as error:
-        print(f"error: {error if isinstance(error, UserError) else error.format_message()}", file=sys.stderr)
-        sys.exit(2)
-    except typer.Abort:
-        print("aborted", file=sys.stderr)
-        sys.exit(1)
+    codecs.register_error("plain", plain)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="plain")
+    with ended_by_signals():
+        try:
+            checked(sys.argv[1:])
+            code = app(filled(sys.argv[1:]) or ["--help"], standalone_mode=False)
+        except (UserError, WrongUse) as error:
+            print(f"error: {error if isinstance(error, UserError) else error.format_message()}", file=sys.stderr)
+            code = 2
+        except OSError as error:
+            if (line := refusal(error)) is None:
+                raise
+            print(f"error: {line}", file=sys.stderr)
+            code = 2
+        except MemoryError as error:
+            print(f"error: not enough memory ({error}); make the batch or the images smaller", file=sys.stderr)
+            code = 2
+        except typer.Abort:
+            print("aborted", file=sys.stderr)
+            code = 1
+        sys.exit(code or 0)

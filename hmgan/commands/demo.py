@@ -19,13 +19,14 @@ from hmgan.generators.snapshot import load_generator
 from hmgan.generators.source import load_source
 from hmgan.generators.transfer import TransferGenerator
 from hmgan.generators.unconditional import UnconditionalGenerator
-from hmgan.options import DemoOptions
+from hmgan.options import DemoOptions, TrainOptions
 from hmgan.pictures.grids import class_grid, fake_rows
 from hmgan.pictures.images import save_png
 from hmgan.pictures.strips import interpolation_strip, style_grid
 from hmgan.report.scores import recorded_scores
 from hmgan.report.transfer import Transfer, transfer_report
 from hmgan.train import rundir
+from hmgan.train.command import lengthened
 from hmgan.train.prepare import prepare
 from hmgan.train.run import run_training
 from hmgan.types import UNLABELLED
@@ -37,23 +38,30 @@ def run_demo(options: DemoOptions) -> Path:
     Raises: UserError for an experiment that does not fit, or an output folder that cannot be made.
     """
     began = time.monotonic()
-    name = options.experiment
-    experiment = anchored(load_experiment(name, options.overrides, settings(options)))
-    if experiment.backbone is not None:
-        raise UserError(f"hmgan demo wants a transfer experiment, got {name!r}, a pretraining")
-    prepared = prepare(experiment)
-    resolution = prepared.networks.generator.resolution
-    folder = rundir.create(options.outdir, name, experiment.data_label, resolution, 1, experiment)
+    name, run = options.experiment or "demo", options.resume
+    if run is None:
+        experiment = anchored(load_experiment(name, options.overrides, settings(options)))
+        if experiment.backbone is not None:
+            raise UserError(f"hmgan demo wants a transfer experiment, got {name!r}, a pretraining")
+        prepared = prepare(experiment)
+        resolution = prepared.networks.generator.resolution
+        folder = rundir.create(options.outdir, name, experiment.data_label, resolution, 1, experiment)
+    else:
+        given = TrainOptions(
+            experiment=options.experiment, outdir=options.outdir, seed=options.seed, overrides=options.overrides
+        )
+        folder, experiment = lengthened(given, run)
+        prepared = prepare(experiment)
     show_source(str(experiment.source), folder)
-    run_training(prepared, folder)
+    run_training(prepared, folder, resume=run is not None, verb="demo")
     minutes = (time.monotonic() - began) / 60
     loaded = load_generator(folder)
     if loaded.transfer is not None:
         draw(loaded.transfer, loaded.classes, folder)
     before, after = recorded_scores(folder)
     aim = f"{len(loaded.classes)} classes" if experiment.conditional else f"{experiment.data}, without labels"
-    given = [f"--set {shlex.quote(override)}" for override in options.overrides]
-    given += [] if options.seed is None else [f"--seed {options.seed}"]
+    words = [f"--set {shlex.quote(override)}" for override in options.overrides]
+    words += [] if options.seed is None else [f"--seed {options.seed}"]
     transfer = Transfer(
         title=f"From {experiment.source} to {aim}",
         source=str(experiment.source),
@@ -62,7 +70,7 @@ def run_demo(options: DemoOptions) -> Path:
         method=experiment.summary,
         kimg=float(loaded.config["kimg"]),
         minutes=minutes,
-        command=" ".join(["hmgan demo", *given]),
+        command=" ".join(["hmgan demo", *words]),
         run=str(folder),
         facts={
             "Scored against": str(scored_against(experiment.data, experiment.evaluation.data)),

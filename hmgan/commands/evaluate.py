@@ -48,14 +48,13 @@ def print_scores(options: EvaluateOptions) -> None:
         verdict = judge(generator, loaded.classes, count, options.seed, options.trunc)
         if verdict is None:  # the first rank has it
             return
+        if run.is_dir():  # and no registry source, which belongs to the package
+            snapshot, kimg = newest_snapshot(run), loaded.config.get("kimg", 0.0)
+            with (run / "metrics.jsonl").open("a", encoding="utf-8") as file:
+                for score in verdict.scores:
+                    line = judge.line(score, kimg, snapshot.name, options.seed, options.trunc)
+                    file.write(json.dumps(line) + "\n")
         print_tables([("score", verdict.scores)], Console())
-        if not run.is_dir():  # a registry source, which belongs to the package
-            return
-        snapshot, kimg = newest_snapshot(run), loaded.config.get("kimg", 0.0)
-        with (run / "metrics.jsonl").open("a") as file:
-            for score in verdict.scores:
-                line = judge.line(score, kimg, snapshot.name, options.seed, options.trunc)
-                file.write(json.dumps(line) + "\n")
 
 
 def reals_of(loaded: Loaded, options: EvaluateOptions) -> Images:

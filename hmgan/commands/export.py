@@ -124,7 +124,7 @@ def discriminator_of(origin: Origin, label: int) -> tuple[Choice, nn.Module] | N
 def checkpoint_at(run: Path, kimg: float | None) -> Path | None:
     """The run's complete checkpoint of a kimg; None where there is none."""
     for path in checkpoint.stored(run / CHECKPOINTS):
-        if (path / STATE).is_file() and json.loads((path / STATE).read_text())["kimg"] == kimg:
+        if (path / STATE).is_file() and json.loads((path / STATE).read_text(encoding="utf-8"))["kimg"] == kimg:
             return path
     return None
 

@@ -170,7 +170,7 @@ def to_table(experiment: Experiment) -> dict[str, Any]:
 def read_experiment(path: Path) -> Experiment:
     """The experiment that a run directory keeps. Raises UserError where there is none."""
     try:
-        table = json.loads(path.read_text())
+        table = json.loads(path.read_text(encoding="utf-8"))
         return resolve(moved.renamed(table) if isinstance(table, dict) else table)
     except (OSError, json.JSONDecodeError) as error:
         raise UserError(f"{path} is not a readable run configuration ({error}); give a run directory") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from time import perf_counter
 
@@ -66,7 +67,8 @@ def disk(result: ProbeResult, outdir: Path, probe: int) -> None:
     except OSError as error:
         result.problems.append(f"--outdir {outdir} cannot be written: {error.strerror}; give another one")
     finally:
-        path.unlink(missing_ok=True)
+        with suppress(OSError):  # of a folder that cannot be written
+            path.unlink(missing_ok=True)
     result.rows += [("--outdir", str(outdir)), ("", text)]
 
 

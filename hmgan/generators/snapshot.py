@@ -63,7 +63,7 @@ def load_generator(path: Path | str) -> Loaded:
     named = not Path(path).exists() and str(path) in entries.entries("source")
     folder = source_folder(str(path)) if named else newest_snapshot(Path(path))
     try:
-        config = json.loads((folder / CONFIG).read_text())
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:
         raise UserError(f"no generator at {path} ({error}); give a run directory, a snapshot or a source") from None
     found = config.get("format") if isinstance(config, dict) else type(config).__name__

@@ -81,7 +81,7 @@ def component(kind: str, choice: Choice, *parts: object) -> Any:
 def read_config(folder: Path) -> dict[str, Any]:
     """The config.json of a source. Raises UserError where there is none."""
     try:
-        config = json.loads((folder / CONFIG).read_text())
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:
         raise UserError(f"{folder / CONFIG} is not readable: {error}; give a folder that hmgan wrote") from None
     found = config.get("format") if isinstance(config, dict) else type(config).__name__
@@ -144,4 +144,6 @@ def write(
     for name, state in states.items():
         tensors = {k: v.detach().to("cpu", dtype).contiguous() for k, v in state.items()}
         write_atomically(folder / name, partial(save_file, tensors))
-    write_atomically(folder / CONFIG, lambda path: path.write_text(json.dumps(config, indent=1) + "\n"))
+    write_atomically(
+        folder / CONFIG, lambda path: path.write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+    )

@@ -14,7 +14,7 @@ LONGEST = 50  # of the 63 characters that the pods' own, longer, names may have
 
 def filled(name: str, nodes: int, gpus: int, image: str, command: Sequence[str], arguments: Sequence[str]) -> str:
     """The Service and the Job, as YAML."""
-    service, job = yaml.safe_load_all(launch_file("kubernetes.yaml").read_text())
+    service, job = yaml.safe_load_all(launch_file("kubernetes.yaml").read_text(encoding="utf-8"))
     name = re.sub(r"[^a-z0-9]+", "-", name.lower())[:LONGEST].strip("-")
     for document in (service, job):
         document["metadata"]["name"] = name

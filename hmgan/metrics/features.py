@@ -84,7 +84,7 @@ class Extractor(nn.Module):
 def load_squeezenet() -> Extractor:
     """SqueezeNet v1.1 from the package's own assets: small, offline, and never to be called FID."""
     folder = ASSETS / "squeezenet"
-    config, path = json.loads((folder / "config.json").read_text()), folder / "model.safetensors"
+    config, path = json.loads((folder / "config.json").read_text(encoding="utf-8")), folder / "model.safetensors"
     raw = path.read_bytes()
     digest = hashlib.sha256(raw).hexdigest()
     if digest != config["weights_sha256"]:

@@ -29,7 +29,7 @@ def recorded_scores(folder: Path) -> tuple[list[Score], list[Score]]:
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """A JSONL file; nothing where there is no file. Raises UserError for a line that is no JSON."""
-    lines = path.read_text().splitlines() if path.is_file() else []
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     try:
         return [json.loads(line) for line in lines]
     except json.JSONDecodeError as error:

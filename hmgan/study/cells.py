@@ -23,8 +23,8 @@ from hmgan.config.moved import renamed
 from hmgan.errors import UserError
 from hmgan.files import sha256_of, write_atomically
 from hmgan.report.scores import read_lines
-from hmgan.study import claims
 from hmgan.study.plan import Cell
+from hmgan.train import claims
 
 CELL, INPUTS, DONE, FAILED = "cell.json", "inputs.json", "done.json", "failed.json"
 ALIGN, TRAIN, CLAIMS, OUTPUT, PATHS = "align", "train", "claims", "output.txt", "paths.jsonl"
@@ -154,14 +154,14 @@ def check_same(folder: Path, cell: Cell) -> None:
 def read(path: Path) -> dict[str, Any]:
     """One of a cell's JSON files. Raises UserError where it cannot be read."""
     try:
-        return dict(json.loads(path.read_text()))
+        return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error}); remove {path.parent} to run the cell anew") from None
 
 
 def put(path: Path, content: Mapping[str, Any]) -> None:
     """Writes one of a cell's JSON files, all or nothing."""
-    write_atomically(path, lambda part: part.write_text(json.dumps(content, indent=1) + "\n"))
+    write_atomically(path, lambda part: part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8"))
 
 
 def _flat(table: Mapping[str, Any], above: str = "") -> dict[str, Any]:

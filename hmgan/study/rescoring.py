@@ -38,4 +38,4 @@ def lacks_paths(cell: Cell, folder: Path) -> bool:
 def measure_paths(cell: Cell, folder: Path) -> None:
     """Writes a finished cell's path lengths, to a file apart from the scores that every row has."""
     text = scored(folder / cells.TRAIN, cell.experiment, [PATH_LENGTHS])
-    write_atomically(folder / cells.PATHS, lambda part: part.write_text(text))
+    write_atomically(folder / cells.PATHS, lambda part: part.write_text(text, encoding="utf-8"))

@@ -21,13 +21,14 @@ from hmgan.errors import UserError
 from hmgan.generators import build
 from hmgan.generators.source import source_of
 from hmgan.options import CompareOptions, parse_seeds
-from hmgan.study import cells, claims, rescoring
+from hmgan.study import cells, rescoring
 from hmgan.study.cells import State
 from hmgan.study.plan import Cell, load_study
 from hmgan.study.plan import cells as planned
 from hmgan.study.progress import StudyProgress
 from hmgan.study.report import study_report
 from hmgan.study.workers import HERE, Limit, Worker, workers
+from hmgan.train import claims
 from hmgan.train.dryrun import parameters
 
 POLL = 0.2  # seconds

@@ -47,7 +47,7 @@ def run_cell(folder: Path) -> None:
     more = [name for name in table["metrics"] if name not in have]
     if more:
         lines = rescoring.scored(folder / cells.TRAIN, experiment, more)
-        with (folder / cells.TRAIN / "metrics.jsonl").open("a") as file:
+        with (folder / cells.TRAIN / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(lines)
     spent = {name: minutes(folder / name) for name in (cells.ALIGN, cells.TRAIN)}
     facts |= {"kimg": experiment.train.kimg, "align_kimg": align_kimg, "minutes": spent, "metrics": table["metrics"]}

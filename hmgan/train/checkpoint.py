@@ -58,7 +58,7 @@ def write(folder: Path, copy: Copy, state: Mapping[str, Any]) -> None:
     def fill(partial: Path) -> None:
         save_file(copy.tensors, partial / TENSORS)
         whole = {**state, "groups": copy.groups, "sha256": sha256_of(partial / TENSORS)}
-        (partial / STATE).write_text(json.dumps(whole) + "\n")
+        (partial / STATE).write_text(json.dumps(whole) + "\n", encoding="utf-8")
 
     try:
         write_folder_atomically(folder, fill)
@@ -74,7 +74,7 @@ def load(folder: Path, entries: Entries) -> dict[str, Any]:
     Raises: CheckpointError, with nothing changed; UserError for a checkpoint of other networks.
     """
     try:
-        state = json.loads((folder / STATE).read_text())
+        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
         whole = sha256_of(folder / TENSORS) == state["sha256"]
     except (OSError, ValueError, KeyError, TypeError):
         whole = False

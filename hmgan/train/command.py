@@ -5,7 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from hmgan.config.experiment import Experiment
-from hmgan.config.loading import anchored, load_experiment, merge, parse_override, resolve, settings, to_table
+from hmgan.config.loading import (
+    anchored,
+    load_experiment,
+    merge,
+    parse_override,
+    read_extended,
+    resolve,
+    settings,
+    to_table,
+)
 from hmgan.errors import UserError
 from hmgan.options import TrainOptions
 from hmgan.train import dryrun, precision, rundir
@@ -27,7 +36,7 @@ def train(options: TrainOptions) -> Path:
     """
     named = options.resume if options.resume != AUTO else None
     with failure_announced():
-        folder, kept, experiment = lengthened(options, named) if named else (None, None, configured(options))
+        folder, experiment = lengthened(options, named) if named else (None, configured(options))
     runtime = runtime_of(experiment)
     with runtime.watched():
         prepared = prepare(experiment, runtime)
@@ -38,23 +47,23 @@ def train(options: TrainOptions) -> Path:
         if folder is None:
             # Rank 0 alone looks: on a shared file system the other ranks may see a new folder late.
             folder, again = runtime.share(begun(options, prepared) if runtime.main else (options.outdir, False))
-        elif runtime.main and experiment != kept:
-            rundir.keep_config(folder, experiment)
         return run_training(prepared, folder, resume=again)
 
 
 def begun(options: TrainOptions, prepared: Prepared) -> tuple[Path, bool]:
     """The run directory, a new one if need be, and whether it is resumed."""
-    experiment, resolution = prepared.experiment, prepared.networks.generator.resolution
+    experiment, resolution, name = prepared.experiment, prepared.networks.generator.resolution, options.experiment
     if options.resume == AUTO and (kept := rundir.same(options.outdir, experiment)):
         return kept, True
     world, label = prepared.runtime.world, experiment.data_label
-    return rundir.create(options.outdir, options.experiment, label, resolution, world, experiment), False
+    return rundir.create(options.outdir, str(name), label, resolution, world, experiment), False
 
 
 def configured(options: TrainOptions) -> Experiment:
     """The experiment that the options name; its data is not opened. Raises UserError for whatever is wrong in it."""
     name, verb = options.experiment, options.verb
+    if name is None:
+        raise UserError("missing argument 'EXPERIMENT': a name of `hmgan list experiments`, or else --resume RUN")
     asked = precision.launched()
     before = [] if asked is None else [f"compute.precision={asked}"]  # --set comes after, and wins
     experiment = anchored(load_experiment(name, [*before, *options.overrides], settings(options)))
@@ -65,18 +74,21 @@ def configured(options: TrainOptions) -> Experiment:
     return experiment
 
 
-def lengthened(options: TrainOptions, run: str) -> tuple[Path, Experiment, Experiment]:
-    """The run, its own configuration, and the one to resume it under. Raises UserError for whatever is wrong."""
-    folder = rundir.latest(options.outdir) if run == "latest" else Path(run)
+def lengthened(options: TrainOptions, run: str) -> tuple[Path, Experiment]:
+    """The run, and the configuration to resume it under. Raises UserError for whatever is wrong."""
+    verb = options.verb
+    folder = rundir.latest(options.outdir, lambda run: tasks.verb(run) == verb) if run == "latest" else Path(run)
     kept = rundir.read_config(folder)
-    if tasks.verb(kept) != options.verb:
-        raise UserError(f"{folder} is a run of hmgan {tasks.verb(kept)}, got hmgan {options.verb}")
+    if tasks.verb(kept) != verb:
+        raise UserError(f"{folder} is a run of hmgan {tasks.verb(kept)}, got hmgan {verb}")
+    if (name := options.experiment) is not None and read_extended(name)["summary"] != kept.summary:
+        raise UserError(f"{folder} is a run of {kept.summary!r}, got EXPERIMENT {name}, which is another; leave it out")
     given, paths = settings(options), [override.partition("=")[0].strip() for override in options.overrides]
-    others = given.keys() - {"train"} or given.get("train", {}).keys() - {"kimg"}
+    others = given.keys() - {"train", "data"} or given.get("train", {}).keys() - {"kimg"}
     if others or not all(f"{path}.".startswith(SPREAD) for path in paths):
         raise UserError(
-            "--resume goes on with the run's own configuration; only --kimg, --set compute.engine and "
-            "--set train.accumulate may be given beside it"
+            "--resume goes on with the run's own configuration; only --kimg, --set compute.engine, --set "
+            "train.accumulate and --data, where the same images lie now, may be given beside it"
         )
     asked = precision.launched()
     if asked not in (None, kept.compute.precision):
@@ -87,4 +99,4 @@ def lengthened(options: TrainOptions, run: str) -> tuple[Path, Experiment, Exper
     for override in options.overrides:
         merge(table, parse_override(override))
     merge(table, given)
-    return folder, kept, resolve(table)
+    return folder, anchored(resolve(table))

@@ -17,6 +17,7 @@ from hmgan.train.tasks import build as tasks
 from hmgan.units import size
 
 BYTES = 4  # float32
+SHOWN = 256  # images of the first batch at most, whose labels are read
 
 
 def print_plan(prepared: Prepared, console: Console | None = None) -> None:
@@ -41,10 +42,12 @@ def print_plan(prepared: Prepared, console: Console | None = None) -> None:
     summary = f"{prepared.task.summary()}; " if prepared.task.summary() else ""
     console.print(f"{summary}classes: {', '.join(prepared.classes)}")
     if prepared.data is not None:
-        share, seed = experiment.train.batch // world, experiment.train.seed
+        whole, seed = experiment.train.batch // world, experiment.train.seed
+        share = min(whole, SHOWN)
         first = next(prepared.data.batches(Reading(batch_per_rank=share, world=world, seed=seed)))
         labels = [prepared.data.classes[label] for label in first.labels.tolist()]
-        console.print(f"first batch: {', '.join(f'{cls} x {count}' for cls, count in sorted(Counter(labels).items()))}")
+        what = "first batch" if share == whole else f"first {share} of the batch's {whole:,} images"
+        console.print(f"{what}: {', '.join(f'{cls} x {count}' for cls, count in sorted(Counter(labels).items()))}")
         console.print(f"labels: {' '.join(labels)}")
     console.print("dry run: nothing was trained or written")
 

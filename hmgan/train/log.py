@@ -13,6 +13,7 @@ from typing import Any, Self
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 from hmgan.units import duration
 
@@ -36,8 +37,14 @@ class RunLog:
         self.folder = folder
         self.console = console or Console(stderr=True, quiet=folder is None)
         self._live = self.console.is_terminal and folder is not None
-        columns = BarColumn(30), TextColumn("{task.percentage:>3.0f}%"), TimeRemainingColumn()
-        self._bar = Progress(*columns, TextColumn("{task.description}"), console=self.console, disable=not self._live)
+        # Of a narrow terminal the status line gives way, not what is left of it.
+        columns = (
+            BarColumn(20, table_column=Column(min_width=20, no_wrap=True)),
+            TextColumn("{task.percentage:>3.0f}%", table_column=Column(min_width=4, no_wrap=True)),
+            TimeRemainingColumn(table_column=Column(min_width=7, no_wrap=True)),
+            TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
+        )
+        self._bar = Progress(*columns, console=self.console, expand=True, disable=not self._live)
         self._task = self._bar.add_task("starting", total=total_kimg)
         self._began = time.monotonic()
         self._last = (self._began, 0.0)
@@ -91,7 +98,7 @@ class RunLog:
 
     def _append(self, name: str, text: str) -> None:
         if self.folder is not None:
-            with (self.folder / name).open("a") as file:
+            with (self.folder / name).open("a", encoding="utf-8") as file:
                 file.write(text + "\n")
 
 

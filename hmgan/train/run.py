@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
+from contextlib import nullcontext
 from pathlib import Path
 
 from rich.console import Console
 
 from hmgan import files
+from hmgan.config import entries
+from hmgan.config.loading import to_table
 from hmgan.errors import UserError
 from hmgan.layers.float32 import products
 from hmgan.pictures.grids import GRID_COLUMNS, class_grid, shown, which
 from hmgan.pictures.images import save_png
-from hmgan.train import checkpoint, rundir
+from hmgan.train import checkpoint, claims, rundir
 from hmgan.train.log import RunLog
 from hmgan.train.prepare import Prepared
 from hmgan.train.snapshot import Snapshots
@@ -19,14 +23,24 @@ from hmgan.train.tasks import build as tasks
 from hmgan.train.trainer import CHECKPOINTS, Trainer
 
 
-def run_training(prepared: Prepared, folder: Path, resume: bool = False, console: Console | None = None) -> Path:
+def run_training(
+    prepared: Prepared, folder: Path, resume: bool = False, console: Console | None = None, verb: str | None = None
+) -> Path:
     """Trains in `folder`, which exists, and returns it.
+
+    Args:
+        verb: of the command that goes on with it; left out: its task's.
 
     Raises: SystemExit where a signal stopped the run, with the code that launchers start it again on.
     """
     experiment, runtime = prepared.experiment, prepared.runtime
-    runtime.track(folder)
-    with RunLog(folder if runtime.main else None, experiment.train.kimg, console) as log, runtime.stop.listening():
+    claim = claims.alone(folder / rundir.CLAIMS, str(folder)) if runtime.main else nullcontext()
+    with (
+        claim,
+        RunLog(folder if runtime.main else None, experiment.train.kimg, console) as log,
+        runtime.stop.listening(),
+    ):
+        runtime.track(folder, to_table(experiment))
         trainer = Trainer(prepared.task, runtime, folder, Snapshots(prepared, folder, log).write)
         if resume:
             resume_run(trainer, folder, log)
@@ -43,7 +57,9 @@ def run_training(prepared: Prepared, folder: Path, resume: bool = False, console
         with files.named_if_full(folder), products(tf32=experiment.compute.tf32):
             trainer.train(log)
         finished = trainer.step >= trainer.last
-        at, again = f"at kimg {trainer.kimg:.3f}", f"hmgan {tasks.verb(experiment)} EXPERIMENT --resume {folder}"
+        registries = [word for added in entries.added() for word in ("--registry", str(added))]
+        command = ["hmgan", *registries, verb or tasks.verb(experiment), "--resume", str(folder)]
+        at, again = f"at kimg {trainer.kimg:.3f}", shlex.join(command)
         stopped = f"stopped  by {runtime.stop.reason} {at}; checkpoint {trainer.step:09d} is saved; to go on: {again}"
         log.say(f"finished {folder}" if finished else stopped)
     runtime.accelerator.end_training()
@@ -60,6 +76,7 @@ def resume_run(trainer: Trainer, folder: Path, log: RunLog) -> None:
     if chosen is not None and not runtime.main:
         trainer.resume(chosen)
     if log.folder is not None:
+        rundir.keep_config(folder, trainer.experiment)  # what was given beside --resume is known to be right now
         rundir.clear(log.folder)
         for name in ("stats.jsonl", "metrics.jsonl"):
             rundir.drop_after(folder / name, trainer.kimg if chosen is not None else -1.0)

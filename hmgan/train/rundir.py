@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
+
+import psutil
 
 from hmgan.config.experiment import Experiment
 from hmgan.config.loading import read_experiment, to_table
 from hmgan.errors import UserError
 from hmgan.files import file_name, write_atomically
 
-CONFIG = "config.json"
+CONFIG, CLAIMS = "config.json", ".claims"
 
 
 def create(outdir: Path, name: str, data: str, resolution: int, world: int, experiment: Experiment) -> Path:
@@ -33,7 +37,7 @@ def create(outdir: Path, name: str, data: str, resolution: int, world: int, expe
 
 def keep_config(folder: Path, experiment: Experiment) -> None:
     """Writes the resolved configuration."""
-    write_atomically(folder / CONFIG, lambda path: path.write_text(text_of(experiment)))
+    write_atomically(folder / CONFIG, lambda path: path.write_text(text_of(experiment), encoding="utf-8"))
 
 
 def text_of(experiment: Experiment) -> str:
@@ -48,10 +52,11 @@ def read_config(folder: Path) -> Experiment:
     return read_experiment(folder / CONFIG)
 
 
-def latest(outdir: Path) -> Path:
-    """The run directory with the highest number. Raises UserError where there is none."""
-    if found := runs(outdir):
-        return found[0]
+def latest(outdir: Path, wanted: Callable[[Experiment], bool]) -> Path:
+    """The wanted run directory with the highest number. Raises UserError where there is none."""
+    for run in runs(outdir):
+        if wanted(read_config(run)):
+            return run
     raise UserError(f"no run to resume in {outdir}; give --outdir, or the run directory itself")
 
 
@@ -62,22 +67,37 @@ def runs(outdir: Path) -> list[Path]:
 
 def same(outdir: Path, experiment: Experiment) -> Path | None:
     """The newest run below `outdir` of exactly this configuration; None where there is none."""
-    return next((run for run in runs(outdir) if (run / CONFIG).read_text() == text_of(experiment)), None)
+    return next(
+        (run for run in runs(outdir) if (run / CONFIG).read_text(encoding="utf-8") == text_of(experiment)), None
+    )
 
 
 def clear(folder: Path) -> None:
-    """Removes the hidden files and folders that a killed run left half written."""
+    """Removes the hidden files and folders that a killed process left half written, not those of a living one."""
     for path in list(folder.rglob(".*.partial")):
+        if being_written(path):
+            continue
         if path.is_dir():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)  # it may have lain in such a folder
 
 
+def being_written(partial: Path) -> bool:
+    """Whether the process that its name tells lives, is another one, and began before it was last written."""
+    number = partial.name.split(".")[-2]
+    if not number.isdigit() or int(number) == os.getpid():
+        return False
+    with suppress(psutil.Error, FileNotFoundError):
+        owner = psutil.Process(int(number))
+        return owner.status() != psutil.STATUS_ZOMBIE and owner.create_time() <= partial.stat().st_mtime
+    return False
+
+
 def drop_after(path: Path, kimg: float) -> None:
     """Cuts a JSONL file back to lines up to `kimg`: a resumed run writes the later ones again."""
     if path.is_file():
         # A last line without its end was cut short when the run was killed.
-        whole = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        whole = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
         kept = "".join(line for line in whole if json.loads(line)["kimg"] <= kimg + 1e-9)
-        write_atomically(path, lambda p: p.write_text(kept))
+        write_atomically(path, lambda p: p.write_text(kept, encoding="utf-8"))

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from hmgan.data.images import Reading
+from hmgan.errors import UserError
 from hmgan.train import checkpoint, draws, precision
 from hmgan.train.distributed.runtime import Runtime
 from hmgan.train.draws import Draws, Microbatch, microbatch_size
@@ -43,6 +44,8 @@ class Trainer:
         self.nonfinite = Nonfinite(self.settings, task.data)
         self.saver = checkpoint.Saver(folder / CHECKPOINTS, self.settings.checkpoints)
         self.engine = engine_of(self.experiment, runtime)
+        data, reader = task.data, None if self.experiment.data is None else self.experiment.data.reader
+        self.images = data.indexed("their digest").digest if data is not None and reader == "index" else ""
         task.start(self.engine)
 
     @property
@@ -56,8 +59,13 @@ class Trainer:
         return math.ceil(1000 * self.settings.kimg / self.settings.batch)
 
     def resume(self, folder: Path) -> None:
-        """Restores a checkpoint exactly."""
+        """Restores a checkpoint exactly. Raises UserError if it was trained on other images."""
         state = checkpoint.load(folder, self.task.kept())
+        if (trained_on := state.get("data", self.images)) != self.images:  # older checkpoints have none
+            raise UserError(
+                f"{folder} was trained on other images (digest {trained_on[:12]}) than those of "
+                f"{self.experiment.data} ({self.images[:12]}); give --data where the same ones lie"
+            )
         self.step = state["step"]
         self.nonfinite.load(state.get("nonfinite", self.nonfinite.state()))  # older checkpoints have none
 
@@ -119,7 +127,7 @@ class Trainer:
     def save(self) -> None:
         """Starts to write a checkpoint, on rank 0; all ranks gather what the engine has divided."""
         if self.runtime.main:
-            state = {"step": self.step, "kimg": self.kimg, "nonfinite": self.nonfinite.state()}
+            state = {"step": self.step, "kimg": self.kimg, "nonfinite": self.nonfinite.state(), "data": self.images}
             self.saver.save(self.step, self.task.kept(), state)
         elif self.engine.divides:
             for entry in self.task.kept().values():

@@ -364,3 +364,18 @@ def test_resume_auto_begins_a_run_and_then_goes_on_with_the_one_of_the_same_conf
     # Another configuration is another run.
     assert tiny.command(*once, "--seed", 1) == 0
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_dry_run_of_a_batch_beyond_all_memory_says_what_it_would_need(shards, source, tmp_path, capsys):
+    assert tiny.command(*train(tmp_path / "out", shards, source, "--dry-run", "--batch", 100_000_000)) == 0
+    out = capsys.readouterr().out
+    assert "for 100000000 images at once" in " ".join(out.split())
+    assert "first 256 of the batch's 100,000,000 images: ant x " in out
+
+
+def test_want_of_memory_is_one_line(monkeypatch, capsys):
+    def greedy(kind):
+        raise MemoryError("Unable to allocate 286 GiB")
+
+    monkeypatch.setattr("hmgan.commands.listing.print_list", greedy)
+    assert refused(capsys, "list").startswith("not enough memory (Unable to allocate 286 GiB); make the batch")

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from hmgan.study import claims
+from hmgan.train import claims
 
 
 def write_claim(folder, number=1, age=0.0, **changes):
@@ -51,7 +51,7 @@ def test_of_many_at_once_one_wins(tmp_path):
 
 def test_a_killed_process_of_this_machine_loses_its_claim_at_once(tmp_path):
     code = (
-        "import sys, time; from pathlib import Path; from hmgan.study import claims; claims.take(Path(sys.argv[1])); "
+        "import sys, time; from pathlib import Path; from hmgan.train import claims; claims.take(Path(sys.argv[1])); "
     )
     command = [sys.executable, "-c", code + "print(1, flush=True); time.sleep(60)", str(tmp_path)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE)

@@ -260,9 +260,9 @@ def test_a_damaged_newest_checkpoint_is_told_and_the_one_before_is_gone_on_with(
 
 
 def test_what_a_killed_run_left_half_written_is_removed(finished):
-    (finished / "snapshots" / ".000000.016.1.partial").mkdir()
-    for path in (finished, finished / "snapshots" / ".000000.016.1.partial"):
-        (path / ".fakes.png.1.partial").write_bytes(b"half")
+    (finished / "snapshots" / ".000000.016.99999999.partial").mkdir()
+    for path in (finished, finished / "snapshots" / ".000000.016.99999999.partial"):
+        (path / ".fakes.png.99999999.partial").write_bytes(b"half")
     assert tiny.command("train", "hyper-mod-c", "--resume", finished) == 0
     assert not list(finished.rglob(".*.partial"))
 
@@ -293,15 +293,15 @@ def test_resuming_a_finished_run_changes_nothing(finished):
 
 @pytest.mark.parametrize(
     "extra",
-    [["--batch", 8], ["--seed", 3], ["--gamma", 2], ["--data", "fashion-close"], ["--set", "optimizer.lr=0.1"]],
+    [["--batch", 8], ["--seed", 3], ["--gamma", 2], ["--mirror"], ["--set", "optimizer.lr=0.1"]],
     ids=lambda extra: extra[0].strip("-"),
 )
 def test_resuming_under_other_settings_is_refused(extra, finished, capsys):
     before = (finished / "config.json").read_bytes()
     assert tiny.command("train", "hyper-mod-c", "--resume", finished, *extra) == 2
     expected = (
-        "error: --resume goes on with the run's own configuration; only --kimg, --set compute.engine and "
-        "--set train.accumulate may be given beside it\n"
+        "error: --resume goes on with the run's own configuration; only --kimg, --set compute.engine, --set "
+        "train.accumulate and --data, where the same images lie now, may be given beside it\n"
     )
     assert capsys.readouterr().err.endswith(expected)
     assert (finished / "config.json").read_bytes() == before

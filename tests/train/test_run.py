@@ -47,7 +47,7 @@ def test_the_directory_is_named_after_experiment_data_resolution_ranks_and_batch
 def test_it_holds_what_users_look_for(run):
     names = {path.name for path in run.iterdir()}
     known = {"config.json", "log.txt", "stats.jsonl", "metrics.jsonl", "reals.png", "fakes_init.png"}
-    known |= {"fakes000001.000.png", "fakes000002.000.png", "snapshots", "checkpoints", "tensorboard"}
+    known |= {"fakes000001.000.png", "fakes000002.000.png", "snapshots", "checkpoints", "tensorboard", ".claims"}
     assert names == known
 
 
@@ -147,7 +147,7 @@ def test_a_second_run_gets_the_next_number(tmp_path, shards, source):
     first = rundir.create(tmp_path, "a", "b", 8, 1, experiment)
     second = rundir.create(tmp_path, "a", "b", 8, 2, experiment)
     assert (first.name, second.name) == ("00008-a-b-8-gpus1-batch4", "00009-a-b-8-gpus2-batch4")
-    assert rundir.latest(tmp_path) == second
+    assert rundir.latest(tmp_path, lambda experiment: True) == second
     assert rundir.read_config(second) == experiment
 
 

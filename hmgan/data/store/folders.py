@@ -232,7 +232,8 @@ def open_folder(place: str | Path) -> Folder:
     if Path(name).is_file():
         raise UserError(f"{name} is not a packed data set but a file; run `hmgan pack {name} DST` and give DST")
     if not Path(name).is_dir():
-        raise UserError(f"{name} is not a packed data set: no such folder; run `hmgan pack SRC {name}` first")
+        todo = f"run `hmgan pack SRC {name}` first, or give --data where it lies now"
+        raise UserError(f"{name} is not a packed data set: no such folder; {todo}")
     return LocalFolder(Path(name))
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import NamedTuple
@@ -25,6 +26,8 @@ from hmgan.errors import UserError
 PATIENCE = 300.0  # seconds for all to come; train.timeout, where that is shorter
 GRACE = 10.0  # seconds in which the others can read why rank 0, which hosts the store, leaves
 POLL = 0.05
+NUMBERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+LAUNCHED = {"WORLD_SIZE": 2, "RANK": 1, "LOCAL_RANK": 0}  # from which value on a variable says that there is a launcher
 COUNT, FAILURE = "count", "failure"  # ranks that have spoken; rank and message of the first that has failed
 
 
@@ -60,12 +63,32 @@ class RankInfo(NamedTuple):
 
 
 def rank_info() -> RankInfo | None:
-    """None for a process that is alone, and for one whose process group is there."""
+    """None for a process that is alone, and for one whose process group is there.
+
+    Raises: UserError for variables of a launcher that are left over, or that do not go together.
+    """
+    check_launched(os.environ)
     given = [os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")]
     if not all(given) or given[1] == "1" or dist.is_initialized():
         return None
     rank, world, address, port = given
     return RankInfo(int(rank), int(world), address, int(port), os.environ.get("LOCAL_RANK", "0") == "0")
+
+
+def check_launched(variables: Mapping[str, str]) -> None:
+    """Raises UserError for a launcher's variables that are no numbers, are out of range, or lack others."""
+    todo = "unset it, or start with hmgan launch"
+    for name in (*NUMBERS, "MASTER_PORT"):
+        if (value := variables.get(name)) is not None and not re.fullmatch(r"\d+|-1", value):
+            raise UserError(f"the variable {name} of a launcher must be a number, got {value!r}; {todo}")
+    number = {name: int(variables[name]) for name in NUMBERS if name in variables}
+    for rank, world in (("RANK", "WORLD_SIZE"), ("LOCAL_RANK", "LOCAL_WORLD_SIZE")):
+        if number.get(rank, 0) >= number.get(world, number.get(rank, 0) + 1):
+            raise UserError(f"the variable {rank}={number[rank]} must be below {world}={number[world]}; {todo}")
+    left = next((name for name, least in LAUNCHED.items() if number.get(name, -1) >= least), None)
+    lacking = [name for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT") if not variables.get(name)]
+    if left is not None and lacking:
+        raise UserError(f"the variable {left}={number[left]} of a launcher is set without {', '.join(lacking)}; {todo}")
 
 
 @contextmanager

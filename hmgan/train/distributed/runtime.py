@@ -11,11 +11,12 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
+from accelerate.tracking import get_available_trackers
 from accelerate.utils import InitProcessGroupKwargs, LoggerType, ProjectConfiguration
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
-from hmgan.errors import unknown
+from hmgan.errors import UserError, unknown
 from hmgan.train.distributed.rendezvous import rendezvous
 from hmgan.train.distributed.signals import Stop
 from hmgan.train.distributed.watchdog import SILENCE, Watchdog, Whereabouts
@@ -53,6 +54,8 @@ class Runtime:
         for name in trackers:
             if name not in tracking:
                 raise unknown("tracker", name, tracking)
+            if name != "all" and name not in {each.value for each in get_available_trackers()}:
+                raise UserError(f"train.trackers names {name!r}, which is not installed; install it, or leave it out")
         # The run directory is made only once everything is checked; `track` moves the trackers there.
         directories = ProjectConfiguration(project_dir=".", logging_dir=".")
         cpu = not torch.cuda.is_available()
@@ -71,10 +74,13 @@ class Runtime:
         loud = self.accelerator.is_local_main_process
         return Watchdog(self.whereabouts, self.rank, self.world, self.share, loud, self._timeout)
 
-    def track(self, folder: Path) -> None:
-        """Opens the trackers in a run directory."""
-        self.accelerator.project_configuration.logging_dir = str(folder)
-        self.accelerator.init_trackers("tensorboard")
+    def track(self, folder: Path, configuration: Mapping[str, Any]) -> None:
+        """Opens the trackers in a run directory, as of project hmgan, and hands them the configuration."""
+        self.accelerator.project_configuration.logging_dir = str(folder / "tensorboard")
+        self.accelerator.init_trackers("hmgan")
+        for tracker in self.accelerator.trackers:
+            if tracker.name != "tensorboard":  # which would make one more run of it, every time
+                tracker.store_init_configuration(dict(configuration))
 
     @property
     def rank(self) -> int:

@@ -1,4 +1,7 @@
-"""What SIGTERM, SIGUSR1 and Ctrl-C do to a run: finish the step, save, leave. A second one leaves at once."""
+"""What SIGTERM, SIGUSR1 and Ctrl-C do to a run: finish the step, save, leave. A second one leaves at once.
+
+Any other command leaves at once, by an exception: what it was writing is removed on the way out.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,36 @@ INTERRUPTED = 130  # the usual one of Ctrl-C
 CODES = {signal.SIGTERM: REQUEUE, signal.SIGUSR1: REQUEUE, signal.SIGINT: INTERRUPTED}
 # A launcher forwards a signal that the ranks were sent too: within this time both are one request.
 ECHO = 1.0  # seconds
+ENDING = (signal.SIGTERM, signal.SIGINT)
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Around a whole command: a signal ends it with a line and 128 + its number. Off the main thread, does nothing."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    received: list[int] = []
+    own = os.getpid()
+
+    def end(number: int, frame: object) -> None:
+        if os.getpid() != own:  # a loader's process, which has inherited this handler
+            os._exit(128 + number)
+        received.append(number)
+        raise SystemExit(128 + number)
+
+    # One that is ignored, as by nohup or in a script's background, stays so.
+    before = {number: signal.getsignal(number) for number in ENDING if signal.getsignal(number) != signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if received:  # whatever a library has made of the exception
+            print(f"stopped by {signal.Signals(received[0]).name}", file=sys.stderr, flush=True)
+            raise SystemExit(128 + received[0])
 
 
 class Stop:

@@ -139,7 +139,7 @@ def read(path: Path, stage: int) -> dict[str, Any]:
     """DeepSpeed's settings. Raises UserError for what is not there, or is not the file's to say."""
     where = f"compute.engine.config {path}"
     try:
-        settings = json.loads(path.read_text())
+        settings = json.loads(path.read_text(encoding="utf-8"))
         found = settings.get("zero_optimization", {}).get("stage")
     except (OSError, ValueError, AttributeError) as error:
         raise UserError(f"{where} is not a readable DeepSpeed file ({error})") from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -14,32 +13,16 @@ import pytest
 import tiny
 import torch
 from safetensors.torch import load_file
+from trained import signalled_in
 
 from hmgan.train import checkpoint
 from hmgan.train.distributed import signals
-from hmgan.train.trainer import Trainer
 
 SETTINGS = tiny.options(train__batch=4, train__tick=0.004, train__snap=0.02, train__trackers="[]", compute__threads=1)
 
 
 def arguments(shards, source, outdir):
     return ["train", "hyper-mod-b", "--data", shards, "--source", source, "--outdir", outdir, "--kimg", 0.04, *SETTINGS]
-
-
-def signalled_in(monkeypatch, step, number):
-    """A signal arrives in the middle of that step."""
-    original = Trainer._minimise
-
-    def act(self, phase, parts):
-        if self.step == step and phase.average is not None:
-            os.kill(os.getpid(), number)
-            deadline = time.monotonic() + 10
-            while not self.runtime.stop.requested:  # a thread takes it from the pipe
-                assert time.monotonic() < deadline
-                time.sleep(0.001)
-        return original(self, phase, parts)
-
-    monkeypatch.setattr(Trainer, "_minimise", act)
 
 
 def newest(outdir):
@@ -57,10 +40,7 @@ def test_a_signal_finishes_the_step_and_saves(number, code, shards, source, tmp_
         assert tiny.command(*arguments(shards, source, tmp_path / "cut")) == code
     (folder,) = (tmp_path / "cut").iterdir()
     name = signal.Signals(number).name
-    line = (
-        f"stopped  by {name} at kimg 0.012; checkpoint 000000003 is saved; "
-        f"to go on: hmgan train EXPERIMENT --resume {folder}"
-    )
+    line = f"stopped  by {name} at kimg 0.012; checkpoint 000000003 is saved; to go on: hmgan train --resume {folder}"
     assert capsys.readouterr().err.splitlines()[-1] == line
     assert (folder / "log.txt").read_text().splitlines()[-1] == line
     assert newest(tmp_path / "cut").name == "000000003"

@@ -1,0 +1,69 @@
+"""A signal ends any command with a line and its code, and leaves nothing half-written."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import tiny
+
+
+def signalled(number, library, *words, cwd):
+    """Exit code and stderr of `hmgan WORDS`, which gets a signal once it has loaded a library: it is at work then."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "hmgan", *map(str, words)],
+        cwd=cwd,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # where the tests ignore it
+    ) as process:
+        try:
+            deadline = time.monotonic() + 60
+            while library not in Path(f"/proc/{process.pid}/maps").read_text():
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            process.send_signal(number)
+            return process.wait(60), process.stderr.read()
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("words", "library"),
+    [
+        (["sample", "--network", "fashion-32", "--seeds", "0-9999", "--outdir", "out"], "libtorch_cpu"),
+        (["train", "hyper-mod-b", "--data", "fashion-close", "--outdir", "out"], "libtorch_cpu"),
+        (["pack", "images", "out", "--resolution", "1024", "--threads", "1"], "_imaging"),
+    ],
+    ids=lambda x: x[0] if isinstance(x, list) else None,
+)
+def test_a_signal_ends_a_command_with_a_line_and_its_code(words, library, number, code, tmp_path):
+    tiny.write_images(tmp_path / "images", 100)
+    got, said = signalled(number, library, *words, cwd=tmp_path)
+    assert (got, said.splitlines()[-1]) == (code, f"stopped by {signal.Signals(number).name}")
+    assert "Traceback" not in said
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("raised", [KeyboardInterrupt, SystemExit(7)])
+def test_whatever_code_ends_a_command_is_the_commands(raised, monkeypatch, capsys):
+    def stop(kind):
+        raise raised
+
+    monkeypatch.setattr("hmgan.commands.listing.print_list", stop)
+    assert tiny.command("list") == (130 if raised is KeyboardInterrupt else 7)
+
+
+def test_a_command_leaves_the_handlers_as_they_were():
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    assert tiny.command("list", "tasks") == 0
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before

@@ -1,0 +1,108 @@
+"""What is given beside --resume is checked against the run, and what may be left out may be."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+
+import pytest
+import tiny
+from test_cli import refused, train
+from trained import signalled_in
+
+from hmgan.data.pack.pack import pack
+from hmgan.train import rundir
+
+
+@pytest.fixture
+def run(shards, source, tmp_path):
+    """A finished run of two steps, on data of its own."""
+    shutil.copytree(shards, tmp_path / "set")
+    assert tiny.command(*train(tmp_path / "runs", tmp_path / "set", source, "--kimg", 0.008)) == 0
+    (folder,) = (tmp_path / "runs").iterdir()
+    return folder
+
+
+def kimg(run):
+    return json.loads((run / "stats.jsonl").read_text().splitlines()[-1])["kimg"]
+
+
+def files(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_experiment_beside_resume_is_that_of_the_run_or_refused(run, capsys):
+    before = files(run)
+    got = refused(capsys, "train", "hyper-mod-c", "--resume", run)
+    assert got.startswith(f"{run} is a run of ")
+    assert got.endswith(", got EXPERIMENT hyper-mod-c, which is another; leave it out")
+    assert refused(capsys, "train", "hyper-mod-d", "--resume", run).startswith("no experiment named 'hyper-mod-d'")
+    assert files(run) == before
+    assert tiny.command("train", "hyper-mod-b", "--resume", run, "--kimg", 0.012) == 0
+    assert kimg(run) == 0.012
+
+
+def test_resume_latest_needs_no_experiment_and_takes_runs_of_its_verb_only(run, shards, source, capsys):
+    align = ["align", "hyper-mod-b", "--data", shards, "--source", source, "--outdir", run.parent]
+    assert tiny.command(*align, "--kimg", 0.004, "--batch", 4, "--set", "train.trackers=[]") == 0
+    assert tiny.command("train", "--resume", "latest", "--outdir", run.parent, "--kimg", 0.012) == 0
+    assert kimg(run) == 0.012
+    (other,) = set(run.parent.iterdir()) - {run}
+    assert kimg(other) == 0.004
+    got = refused(capsys, "pretrain", "--resume", "latest", "--outdir", run.parent)
+    assert got.startswith(f"no run to resume in {run.parent}")
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["train", "hyper-mod-b", "--resume", ""], "--resume"),
+        (["train", "hyper-mod-b", "--resume="], "--resume"),
+        (["train", "hyper-mod-b", "--outdir", ""], "--outdir"),
+        (["evaluate", ""], "evaluate"),
+        (["sample", "--network", ""], "--network"),
+    ],
+)
+def test_an_empty_variable_is_a_mistake(words, name, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert refused(capsys, *words) == f"{name} got '', an empty value; give one, or leave it out"
+    assert not list(tmp_path.iterdir())
+
+
+def test_moved_data_is_taken_where_it_is_the_same(run, source, tmp_path, capsys):
+    (tmp_path / "set").rename(tmp_path / "moved")
+    pack(tiny.write_images(tmp_path / "others", 3), tmp_path / "other")
+    before = files(run)
+    for words in (["--data", tmp_path / "other"], ["--data", tmp_path / "nowhere"], []):
+        assert "--data" in refused(capsys, "train", "--resume", run, "--kimg", 0.012, *words)
+    assert files(run) == before
+    assert tiny.command("train", "--resume", run, "--kimg", 0.012, "--data", tmp_path / "moved") == 0
+    assert rundir.read_config(run).data.sources == [str(tmp_path / "moved")]
+    assert tiny.command("train", "--resume", run, "--kimg", 0.016) == 0
+    assert kimg(run) == 0.016
+
+
+def test_data_that_was_replaced_where_it_lies_is_not_gone_on_with(run, tmp_path, capsys):
+    shutil.rmtree(tmp_path / "set")
+    pack(tiny.write_images(tmp_path / "others", 3), tmp_path / "set")
+    assert "was trained on other images" in refused(capsys, "train", "--resume", run, "--kimg", 0.012)
+
+
+@pytest.mark.parametrize("verb", ["train", "demo"])
+def test_the_stop_line_can_be_pasted_as_it_stands(verb, shards, source, tmp_path, monkeypatch, capsys):
+    outdir = tmp_path / "my runs"
+    words = [*train(outdir, shards, source, "--kimg", 0.012)]
+    if verb == "demo":
+        sets = tiny.options(data=shards, source=source, train__batch=4, train__kimg=0.012)
+        words = ["demo", "--outdir", outdir, *sets, *tiny.options(train__trackers=[], evaluation__per_class=2)]
+    with monkeypatch.context() as patched:
+        signalled_in(patched, 1, 2)
+        assert tiny.command(*words) == 130
+    line = capsys.readouterr().err.splitlines()[-1].partition("; to go on: ")[2]
+    command, *rest = shlex.split(line)
+    assert (command, rest[0]) == ("hmgan", verb)
+    assert tiny.command(*rest) == 0
+    (run,) = outdir.iterdir()
+    assert kimg(run) == 0.012
+    assert (run / "report.html").is_file() == (verb == "demo")
