@@ -63,8 +63,9 @@ def write(folder: Path, copy: Copy, state: Mapping[str, Any]) -> None:
     try:
         write_folder_atomically(folder, fill)
     except (OSError, SafetensorError) as error:
+        reason = str(error).partition(f": '{folder}'")[0]  # which is named already
         raise UserError(
-            f"checkpoint {folder} cannot be written: {error}; those before it are whole: make room, and --resume"
+            f"checkpoint {folder} cannot be written: {reason}; those before it are whole: make room, and --resume"
         ) from error
 
 
