@@ -50,8 +50,9 @@ def _rank(
     arguments: list[str], environment: dict[str, str], output: Path, prepare: Callable[[], object] | None
 ) -> None:
     os.environ.update(environment)
-    if environment["WORLD_SIZE"] == "1":
-        del os.environ["WORLD_SIZE"]
+    if environment["WORLD_SIZE"] == "1":  # no launcher at all
+        for name in environment.keys() & {"WORLD_SIZE", "LOCAL_WORLD_SIZE", "RANK", "LOCAL_RANK"}:
+            del os.environ[name]
     handle = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(handle, 1)
     os.dup2(handle, 2)

@@ -77,7 +77,7 @@ def export(options: ExportOptions) -> None:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Writes a configuration for other machines: without paths of this one."""
-    path.write_text(json.dumps(portable(content), indent=1) + "\n")
+    path.write_text(json.dumps(portable(content), indent=1) + "\n", encoding="utf-8")
 
 
 def origin_of(network: Path) -> Origin:

@@ -29,7 +29,9 @@ def kimg(run):
 
 
 def files(folder):
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """Every file of a run but its lock."""
+    paths = [path for path in folder.rglob("*") if path.is_file() and ".claims" not in path.parts]
+    return {path: path.read_bytes() for path in paths}
 
 
 def test_experiment_beside_resume_is_that_of_the_run_or_refused(run, capsys):
