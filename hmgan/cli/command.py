@@ -25,7 +25,7 @@ def command(options: type[T], run: Callable[[T], object]) -> Callable[..., objec
 
     def call(**given: Any) -> object:
         for name, value in given.items():
-            if isinstance(value, float) and not math.isfinite(value):  # nan lies in any bounds of typer's
+            if isinstance(value, float) and not math.isfinite(value):  # lies in bounds with one end
                 raise typer.BadParameter(f"{value} is not a finite number.", param_hint=f"'--{name}'")
         # None stands for what was not given: the field has its own default.
         return run(options(**{name: value for name, value in given.items() if value is not None}))
