@@ -33,6 +33,7 @@ from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 from safetensors import safe_open  # noqa: E402
 
+from hmgan.files import sha256_of  # noqa: E402
 from hmgan.train import checkpoint  # noqa: E402
 
 STEPS, RANKS = 100, 2
@@ -202,7 +203,7 @@ def readable(folder: Path) -> bool:
         state = json.loads((folder / checkpoint.STATE).read_text(encoding="utf-8"))
         with safe_open(folder / checkpoint.TENSORS, "pt") as file:
             names = len(file.keys())
-        return names > 0 and checkpoint.digest(folder / checkpoint.TENSORS) == state["sha256"]
+        return names > 0 and sha256_of(folder / checkpoint.TENSORS) == state["sha256"]
     except Exception as error:
         print(f"{folder}: {error}", file=sys.stderr)
         return False
