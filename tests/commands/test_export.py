@@ -54,8 +54,8 @@ def test_an_export_draws_the_runs_images_and_carries_its_recipe_and_scores(run, 
     recipe, kept = (to_table(read_experiment(path)) for path in (out / "experiment.json", run / "config.json"))
     assert recipe == {**kept, "data": shards.name, "source": source.name}
     card = (out / "README.md").read_text()
-    front = ModelCard(card).data
-    assert (front.license, front.library_name) == ("mit", "hmgan")
+    front = ModelCard(card).data.to_dict()
+    assert (front["license"], front["library_name"]) == ("mit", "hmgan")
     assert f"| Source sha256 | {load_source(str(source)).digest} |" in card
     assert "| Classes | ant, bee, cat |" in card
     assert "| Training | 0.008 kimg |" in card

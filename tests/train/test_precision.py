@@ -176,7 +176,7 @@ def test_widened_never_narrows_and_unrounded_stops_autocast():
         with unrounded(x):
             assert F.linear(x, x).dtype == torch.float32
     with unrounded(torch.empty(1, device="meta")):
-        pass  # shapes are rehearsed on a device without autocast
+        pass  # the preflight looks at shapes on this device, which has no autocast: entering must not fail
 
 
 def test_the_policy_of_float32_products_is_set_and_put_back():
