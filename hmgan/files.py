@@ -42,9 +42,17 @@ def readable(path: Path) -> Iterator[None]:
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(path) from None
     except OSError as error:
-        if error.errno not in (errno.EMFILE, errno.ENFILE):
-            raise UserError(f"{path} cannot be read: {error.strerror}; see to the disk and its permissions") from error
-        raise UserError(f"{path} cannot be opened: {error.strerror}; raise that limit with `ulimit -n 4096`") from error
+        check_limits(error)
+        raise UserError(f"{path} cannot be read: {error.strerror}; see to the disk and its permissions") from error
+
+
+def check_limits(error: Exception) -> None:
+    """Raises, as what it is, an error that says something of this machine's limits and nothing of what was read."""
+    if isinstance(error, MemoryError):
+        raise error
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        what = f"{error.filename or 'a file'} cannot be opened: {os.strerror(error.errno)}"
+        raise UserError(f"{what}; raise that limit with `ulimit -n 4096`") from error
 
 
 def file_names(texts: Iterable[str]) -> dict[str, str]:

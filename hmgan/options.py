@@ -76,6 +76,10 @@ class PackOptions:
     quality: Annotated[int, Option(min=1, max=100, help="Of jpg and webp.")] = 95
     shard_samples: Annotated[int, Option(min=1, help="Images per shard.")] = 1000
     background: Annotated[str, Option(help="Colour behind transparent pixels.")] = "white"
+    leave_out_unlabelled: Annotated[
+        bool,
+        Option("--leave-out-unlabelled", help="Pack the others where some images have no label; else refused."),
+    ] = False
     name: Annotated[str | None, Option(help="Name of the shards; left out: the folder's.")] = None
     image_column: Annotated[str | None, Option(help="Of a table; left out: path, or image in parquet.")] = None
     label_column: Annotated[str | None, Option(help="Of a table; left out: label.")] = None

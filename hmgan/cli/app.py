@@ -75,11 +75,14 @@ def index(
     place: Annotated[str, typer.Argument(help="A folder or URL of WebDataset shards.")],
     classes: Annotated[str | None, typer.Option(help="Names of the classes 0, 1, ..., joined by commas.")] = None,
     background: Annotated[str | None, typer.Option(help="Colour behind transparent pixels; left out: white.")] = None,
+    leave_out_unlabelled: Annotated[
+        bool, typer.Option("--leave-out-unlabelled", help="Index the others where samples have no label.")
+    ] = False,
 ) -> None:
     """Writes the index beside shards that others made."""
     from hmgan.commands.data import index
 
-    index(place, classes.split(",") if classes else None, background)
+    index(place, classes.split(",") if classes else None, background, leave_out_unlabelled)
 
 
 @data.command()

@@ -14,9 +14,10 @@ from hmgan.pictures.grids import GRID_COLUMNS, class_grid, shown, which
 from hmgan.pictures.images import check_png, save_png
 
 
-def index(place: str, classes: Sequence[str] | None, background: str | None) -> None:
+def index(place: str, classes: Sequence[str] | None, background: str | None, leave_out_unlabelled: bool) -> None:
     """Writes the index beside shards and describes them; the classes have the names given, or those in the shards."""
-    print("\n".join(described(ShardSet(make_index(place, classes, background=background)))))
+    found = make_index(place, classes, background=background, leave_out_unlabelled=leave_out_unlabelled)
+    print("\n".join(described(ShardSet(found))))
 
 
 def inspect(name: str, grid: Path | None) -> None:

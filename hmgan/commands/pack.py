@@ -35,6 +35,7 @@ def pack_images(options: PackOptions) -> None:
         quality=options.quality,
         shard_samples=options.shard_samples,
         background=options.background,
+        leave_out_unlabelled=options.leave_out_unlabelled,
     )
     counts = ", ".join(f"{cls} {count}" for cls, count in zip(index.classes, index.counts, strict=True))
     shards = len(index.shards)

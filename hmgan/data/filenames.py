@@ -12,6 +12,7 @@ EXTENSIONS = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pnm"),
     *(".tga", ".avif", ".heic", ".heif", ".jp2", ".jxl"),
 )
+LITTER_REASON = "litter of a file manager or notebook"
 LITTER = {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information", "icon\r"}
 
 
@@ -34,14 +35,18 @@ def sorted_out(names: Iterable[str]) -> tuple[list[str], dict[str, list[str]]]:
         if is_image(name):
             images.append(name)
         else:
-            reason = "litter of a file manager or notebook" if is_litter(name) else "not named like an image"
-            others.setdefault(reason, []).append(name)
+            others.setdefault(LITTER_REASON if is_litter(name) else "not named like an image", []).append(name)
     return images, others
+
+
+def ends_in(name: str, *endings: str) -> bool:
+    """Whether a file's name has one of these endings, in small letters or capitals, and it is no litter."""
+    return name.lower().endswith(endings) and not is_litter(name)
 
 
 def tars(folder: Path) -> list[Path]:
     """The shards in a folder, sorted."""
-    return sorted(path for path in folder.glob("*.tar") if not is_litter(path.name))
+    return sorted(path for path in folder.glob("*") if ends_in(path.name, ".tar"))
 
 
 def slashed(name: str) -> str:

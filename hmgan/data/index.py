@@ -110,15 +110,15 @@ def new_index(
     )
 
 
-def write_index(index: Index, folder: Path) -> None:
-    """Writes the index's files into a folder of this machine."""
-    for name, content in _files(index).items():
+def write_index(index: Index, folder: Path, beside: Mapping[str, bytes] | None = None) -> None:
+    """Writes the index's files, after those to lie beside them, into a folder of this machine."""
+    for name, content in {**(beside or {}), **_files(index)}.items():
         write_atomically(folder / name, methodcaller("write_bytes", content))
 
 
-def upload_index(index: Index, store: Store) -> None:
-    """Uploads the index's files."""
-    for name, content in _files(index).items():
+def upload_index(index: Index, store: Store, beside: Mapping[str, bytes] | None = None) -> None:
+    """Uploads the index's files, after those to lie beside them."""
+    for name, content in {**(beside or {}), **_files(index)}.items():
         store.put(name, content)
 
 

@@ -23,6 +23,7 @@ from hmgan.data.indexed import Indexed
 from hmgan.data.order import WINDOW, Order
 from hmgan.data.store.folders import AGAIN
 from hmgan.errors import DamageError, UserError
+from hmgan.files import check_limits
 from hmgan.types import UNLABELLED
 
 HEADER = tarfile.BLOCKSIZE  # bytes; a tar member's header ends where its data begins
@@ -117,6 +118,7 @@ class ShardSet(Indexed, Dataset[tuple[Tensor, int]]):
             want = f"{self.resolution} x {self.resolution}"
             raise DamageError(f"{self._where(row)} must be {want} px, got {error}; {AGAIN}") from None
         except Exception as error:
+            check_limits(error)
             raise DamageError(f"{self._where(row)} cannot be decoded: {error}; {AGAIN}") from error
         return int(self._label_of[self.index.label[row]])
 

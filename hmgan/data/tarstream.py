@@ -11,7 +11,7 @@ from typing import Any
 
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
-from hmgan.data.filenames import EXTENSIONS, is_litter, tars
+from hmgan.data.filenames import EXTENSIONS, ends_in, is_litter, tars
 from hmgan.data.store.stores import BLOCK, MissingError, open_store
 from hmgan.errors import UserError
 from hmgan.files import readable
@@ -42,7 +42,7 @@ def shards_in(place: str) -> list[str]:
     place = place.removeprefix("file://")
     if is_url(place):
         store = open_store(place)
-        found = [f"{store.url}/{name}" for name in store.names() if name.endswith(".tar") and not is_litter(name)]
+        found = [f"{store.url}/{name}" for name in store.names() if ends_in(name, ".tar")]
     else:
         found = [str(path) for path in tars(Path(place))]
     if not found:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 import tarfile
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
 
+from hmgan.data import left_out
 from hmgan.data.decode import BACKGROUND, checked_background, checked_range, open_image
-from hmgan.data.filenames import check_once, is_litter, tars
+from hmgan.data.filenames import LITTER_REASON, check_once, ends_in, tars
 from hmgan.data.images import Images
 from hmgan.data.index import Index, Shard, head_in, index_in, new_index, read_index, upload_index, write_index
 from hmgan.data.pack.image_folders import class_order
-from hmgan.data.pack.labels import labelled_or_one_class
+from hmgan.data.pack.labels import labels_or_one_class
 from hmgan.data.pack.tables import TarSample, tar_samples
 from hmgan.data.shards import ShardSet
 from hmgan.data.store.cache import DiskCache
@@ -33,6 +36,7 @@ def make_index(
     classes: Sequence[str] | None = None,
     report: Callable[[str], None] = print,
     background: str | None = None,
+    leave_out_unlabelled: bool = False,
 ) -> Index:
     """Indexes the WebDataset shards at a path or URL, and writes the index beside them.
 
@@ -41,16 +45,18 @@ def make_index(
     Args:
         classes: names of the classes 0, 1, ..., for shards whose .cls are numbers; left out: what the .cls say.
         background: the colour that transparent pixels are composed on, as CSS names it; left out: white.
+        leave_out_unlabelled: whether samples without a label are left out; else they are an error.
 
     Raises: UserError if there are no shards, a sample is not whole, or images differ in size.
     """
     shards: list[Shard] = []
-    samples: list[TarSample] = []
+    samples: list[tuple[int, TarSample]] = []  # each with the number of its shard
     sizes: dict[tuple[int, int], str] = {}  # of images, and the key of the first one of each
     transparent = 0
+    litter: list[str] = []
     for name, tar in _tars(place):
         try:
-            its = tar_samples(tar)
+            its = tar_samples(tar, litter)
         except (tarfile.TarError, ValueError) as error:
             raise UserError(f"{place}/{name} cannot be indexed: {error}; mend it or copy it again") from error
         shards.append(Shard(name=name, bytes=tar.stat().st_size, sha256=sha256_of(tar), samples=len(its)))
@@ -59,33 +65,39 @@ def make_index(
                 image = _opened(os.pread(file.fileno(), length, offset), f"{key} in {place}/{name}")
                 sizes.setdefault(image.size, key)
                 transparent += image.has_transparency_data
-        samples += its
+        samples += [(len(shards) - 1, sample) for sample in its]
         report(f"{name}: {len(its)} images")
     if not samples:
         raise UserError(f"{place} holds no .tar shards with images; give the folder that they lie in")
     _check_square(place, sizes)
-    labels = labelled_or_one_class([(sample.key, sample.label) for sample in samples], place, ())
+    texts, without = labels_or_one_class([(sample.key, sample.label) for _, sample in samples], ())
+    left_out.judge(without, len(samples), place, leave_out_unlabelled)
+    kept = [(number, sample, label) for (number, sample), label in zip(samples, texts, strict=True) if label]
+    labels, of_shard = [label for *_, label in kept], Counter(number for number, *_ in kept)
     known = head_in(open_folder(place))
     background = checked_background(background or known.get("background", BACKGROUND))
     classes = classes or _kept_classes(place, known.get("classes", []), class_order(labels))
     found = _checked_classes(labels, classes)
-    number = {name: i for i, name in enumerate(found)}
+    label_of = {name: i for i, name in enumerate(found)}
     index = new_index(
         folder=LocalFolder(Path(place)),
         resolution=next(iter(sizes))[0],
         classes=found if classes is None else classes,
-        shards=shards,
-        rows=[(sample.offset, sample.length, number[label]) for sample, label in zip(samples, labels, strict=True)],
-        keys=[sample.key for sample in samples],
+        shards=[replace(shard, samples=of_shard[number]) for number, shard in enumerate(shards)],
+        rows=[(sample.offset, sample.length, label_of[label]) for _, sample, label in kept],
+        keys=[sample.key for _, sample, _ in kept],
         skipped=known.get("skipped", 0),
         background=background,
     )
     if transparent:
         report(f"{transparent} images have transparency and are put on {background} (--background)")
+    others = left_out.together(without, {LITTER_REASON: litter} if litter else {})
+    left_out.tell(others, place, report)
+    extra = left_out.files(left_out.together(left_out.kept(open_folder(place)), others))
     if is_url(place):
-        upload_index(index, open_store(place))
+        upload_index(index, open_store(place), extra)
     else:
-        write_index(index, Path(place))
+        write_index(index, Path(place), extra)
     return read_index(place)
 
 
@@ -125,7 +137,7 @@ def _tars(place: str) -> Iterator[tuple[str, Path]]:
         return
     store = open_store(place)
     for name in store.names():
-        if name.endswith(".tar") and not is_litter(name):
+        if ends_in(name, ".tar"):
             with tempfile.NamedTemporaryFile() as file:
                 file.writelines(store.blocks(name, store.size(name)))
                 file.flush()
@@ -187,7 +199,8 @@ def described(data: Images) -> Iterator[str]:
     for index in data.indexes:
         total = sum(shard.bytes for shard in index.shards)
         yield f"{index.folder}: {len(index)} images of {index.resolution} px in {len(index.shards)} shards"
-        yield f"{size(total)}, {size(total / max(1, len(index)))} an image; {index.skipped} were left out"
+        each = size(total / max(1, len(index)))
+        yield f"{size(total)}, {each} an image; {index.skipped} unreadable ones were left out"
     yield f"digest {data.digest}"
     widest = max(map(len, data.classes))
     for name, count in zip(data.classes, data.counts, strict=True):

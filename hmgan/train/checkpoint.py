@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from hmgan.errors import UserError
-from hmgan.files import sha256_of, write_folder_atomically
+from hmgan.files import readable, sha256_of, write_folder_atomically
 from hmgan.train.engines.base import Checkpointed
 
 TENSORS, STATE = "state.safetensors", "state.json"
@@ -75,9 +75,12 @@ def load(folder: Path, entries: Entries) -> dict[str, Any]:
     Raises: CheckpointError, with nothing changed; UserError for a checkpoint of other networks.
     """
     try:
-        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
-        whole = sha256_of(folder / TENSORS) == state["sha256"]
-    except (OSError, ValueError, KeyError, TypeError):
+        with readable(folder):  # what cannot be opened is not damaged
+            state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+            whole = sha256_of(folder / TENSORS) == state["sha256"]
+    except UserError:
+        raise
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
         whole = False
     if not whole:
         raise CheckpointError(f"checkpoint {folder} is damaged: its checksum does not match")

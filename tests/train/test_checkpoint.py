@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 
 import pytest
@@ -73,6 +75,18 @@ def test_a_damaged_checkpoint_is_a_clear_error_and_changes_nothing(spoil, saved)
     expected = f"checkpoint {saved} is damaged: its checksum does not match"
     assert refusal(saved, other) == expected
     assert equal(other, parts(seed=1))
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.EACCES, errno.EIO])
+def test_a_checkpoint_that_cannot_be_opened_is_not_called_damaged(code, saved, monkeypatch):
+    def fail(_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(checkpoint, "sha256_of", fail)
+    with pytest.raises(UserError) as error:
+        checkpoint.load(saved, parts())
+    assert os.strerror(code) in str(error.value)
+    assert "damaged" not in str(error.value)
 
 
 def test_a_checkpoint_of_other_networks_is_a_clear_error(saved):

@@ -20,6 +20,7 @@ from typing import IO
 
 from hmgan.data.filenames import check_once, slashed
 from hmgan.errors import UserError
+from hmgan.files import check_limits
 
 # What the readers of archives raise; a compression that they do not know is a RuntimeError.
 READERS = (zipfile.BadZipFile, tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError, RuntimeError)
@@ -150,6 +151,7 @@ def _readable(path: Path) -> Iterator[None]:
     try:
         yield
     except READERS as error:
+        check_limits(error)
         raise UserError(
             f"{path} cannot be read: {error}; it must be a ZIP, a tar or a compressed tar: download it again"
         ) from error

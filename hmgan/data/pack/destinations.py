@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -31,7 +31,7 @@ class Destination(Protocol):
 
     def keep(self, shard: Shard, /) -> None: ...
     def has(self, shard: Shard, /) -> bool: ...
-    def finish(self, index: Index, /) -> None: ...
+    def finish(self, index: Index, beside: Mapping[str, bytes], /) -> None: ...
     def give_up(self) -> None: ...
 
 
@@ -52,9 +52,9 @@ class LocalDestination:
         path = self.work / shard.name
         return path.is_file() and sha256_of(path) == shard.sha256
 
-    def finish(self, index: Index) -> None:
-        write_index(index, self.work)
-        names = {JSON, ARRAYS, *(shard.name for shard in index.shards)}
+    def finish(self, index: Index, beside: Mapping[str, bytes]) -> None:
+        write_index(index, self.work, beside)
+        names = {JSON, ARRAYS, *beside, *(shard.name for shard in index.shards)}
         for path in self.work.iterdir():
             if path.name not in names:
                 path.unlink()
@@ -93,8 +93,8 @@ class RemoteDestination:
             return False
         return digest.hexdigest() == shard.sha256
 
-    def finish(self, index: Index) -> None:
-        upload_index(index, self._store)
+    def finish(self, index: Index, beside: Mapping[str, bytes]) -> None:
+        upload_index(index, self._store, beside)
         shutil.rmtree(self.work)
 
     def give_up(self) -> None:
@@ -130,6 +130,11 @@ class Journal:
         self._destination.keep(shard)
         self.lines.append({"shard": asdict(shard), **facts})
         self._write(self.lines[-1])
+
+    @property
+    def damaged(self) -> list[tuple[str, str]]:
+        """Images that cannot be read, each with why."""
+        return [pair for line in self.lines for pair in line["damaged"].items()]
 
     def _write(self, line: dict[str, Any]) -> None:
         self._file.seek(0, os.SEEK_END)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,9 +15,11 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from hmgan.data.filenames import EXTENSIONS, check_once, is_litter, slashed, sorted_out
+from hmgan.data.left_out import LeftOut
 from hmgan.data.pack.archives import Archive, files_below, open_zip
-from hmgan.data.pack.labels import labelled
+from hmgan.data.pack.labels import NONE, Labels, labels_of
 from hmgan.errors import UserError
+from hmgan.files import check_limits
 from hmgan.types import UNLABELLED
 
 LABELS, SHEETS, SHEETS_FORMAT = "dataset.json", "sheets.json", "hmgan-sheets/1"
@@ -38,7 +40,27 @@ class ImageSource:
     items: Sequence[Item]
     classes: tuple[str, ...]
     close: Callable[[], object] = lambda: None
-    passed_over: Mapping[str, Sequence[str]] = field(default_factory=dict)  # files that are none, by the reason
+    passed_over: LeftOut = field(default_factory=dict)  # files that are none
+    unlabelled: LeftOut = field(default_factory=dict)  # images that have no class, which `items` lacks
+
+
+def source_of(
+    found: Sequence[tuple[str, Callable[[], bytes]]],
+    labels: Labels,
+    *,
+    order: Sequence[str] = (),
+    close: Callable[[], object] = lambda: None,
+    passed_over: LeftOut | None = None,
+) -> ImageSource:
+    """The source of images, given as pairs of a key and what reads it, of which each has a label or None.
+
+    Args:
+        order: of the classes; left out: `class_order`.
+    """
+    items = [Item(key, label, read) for (key, read), label in zip(found, labels.texts, strict=True) if label]
+    used = {item.label for item in items}
+    classes = tuple(name for name in order if name in used) or class_order(used)
+    return ImageSource(items, classes, close, passed_over or {}, labels.without)
 
 
 def class_order(names: Iterable[str]) -> tuple[str, ...]:
@@ -56,17 +78,17 @@ def class_folders(path: Path) -> ImageSource:
     """Opens a folder per class, searched to any depth; the folders' names are the classes."""
     images, others = sorted_out(files_below(path))
     keys: dict[str, list[str]] = {folder.name: [] for folder in folders(path)}
+    loose: list[str] = []
     for key in images:
         label, slash, _ = key.partition("/")
-        if not slash:
-            raise UserError(f"{path} holds class folders and {key} outside of them; move it into a class folder")
-        keys[label].append(key)
+        (keys[label] if slash else loose).append(key)
     for label, found in keys.items():
         if not found:
             raise UserError(f"class folder {path / label} holds no images; put images in it or remove it")
     classes = class_order(keys)
     items = [Item(key, label, (path / key).read_bytes) for label in classes for key in keys[label]]
-    return ImageSource(items, classes, passed_over=others)
+    unlabelled = {f"{NONE} (no class folder)": loose} if loose else {}
+    return ImageSource(items, classes, passed_over=others, unlabelled=unlabelled)
 
 
 def loose_images(path: Path) -> ImageSource:
@@ -108,14 +130,12 @@ def _stylegan(path: Path, archive: Archive) -> ImageSource:
     if not names:
         raise UserError(f"{path} holds no images ({' '.join(EXTENSIONS)}); give a data set made for StyleGAN")
     pairs = _json(f"{LABELS} in {path}", partial(archive.read, LABELS)).get("labels")
-    labels = dict.fromkeys(names, UNLABELLED) if pairs is None else _stylegan_labels(path, pairs)
-    if missing := [name for name in names if name not in labels]:
-        got = f"{len(missing)} without one such as {missing[0]}"
-        raise UserError(f"{LABELS} in {path} must label every image, got {got}; add its label")
-    if extra := sorted(set(labels).difference(names)):
+    numbers = dict.fromkeys(names, UNLABELLED) if pairs is None else _stylegan_labels(path, pairs)
+    if extra := sorted(set(numbers).difference(names)):
         raise UserError(f"{LABELS} in {path} labels {extra[0]}, which is not there; add the image or drop its label")
-    items = [Item(name, labels[name], partial(archive.read, name)) for name in names]
-    return ImageSource(items, class_order(labels.values()), archive.close, others)
+    labels = labels_of((name, numbers.get(name)) for name in names)
+    found = [(name, partial(archive.read, name)) for name in names]
+    return source_of(found, labels, close=archive.close, passed_over=others)
 
 
 def contact_sheets(path: Path) -> ImageSource:
@@ -130,6 +150,7 @@ def contact_sheets(path: Path) -> ImageSource:
             with Image.open(path / sheet["file"]) as image:
                 image.load()
         except (OSError, SyntaxError) as error:
+            check_limits(error)
             raise UserError(f"{path / sheet['file']} is damaged: {error}; reinstall hmgan") from error
         for i in range(int(sheet["count"])):
             y, x = (tile * k for k in divmod(i, columns))
@@ -153,18 +174,18 @@ def _json(what: str, read: Callable[[], bytes]) -> dict[str, Any]:
     try:
         head = json.loads(read())
     except (OSError, ValueError, RecursionError) as error:
+        check_limits(error)
         raise UserError(f"{what} is not readable JSON: {error}; mend it") from error
     if not isinstance(head, dict):
         raise UserError(f"{what} must hold an object {{...}}, got {type(head).__name__}; mend it")
     return head
 
 
-def _stylegan_labels(path: Path, pairs: Any) -> dict[str, str]:
+def _stylegan_labels(path: Path, pairs: Any) -> dict[str, object]:
     pairs = pairs if isinstance(pairs, list) else [pairs]
     for pair in pairs:
         if not (isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str) and type(pair[1]) is int):
             raise UserError(f"labels of {LABELS} in {path} must be pairs [file name, whole number], got {pair!r:.80}")
     names = [slashed(name) for name, _ in pairs]
     check_once(names, f"{LABELS} in {path}")
-    texts = labelled(((name, number) for name, number in pairs), path)
-    return dict(zip(names, texts, strict=True))
+    return dict(zip(names, (number for _, number in pairs), strict=True))

@@ -26,7 +26,7 @@ Matches = Callable[[Path], bool]
 # The first match wins.
 TABLES: Sequence[tuple[Matches, Callable[[Path, Columns | None], ImageSource]]] = [
     (lambda path: path.suffix.lower() in (".csv", ".jsonl") and path.is_file(), listing),
-    (lambda path: path.suffix == ".parquet" or bool(parquets(path)), parquet_files),
+    (lambda path: path.suffix.lower() == ".parquet" or bool(parquets(path)), parquet_files),
 ]
 KINDS: Sequence[tuple[Matches, Callable[[Path], ImageSource]]] = [
     (lambda path: path.is_file() and "images" in path.name and "idx3" in path.name, idx),

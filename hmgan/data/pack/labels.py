@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
-from hmgan.errors import UserError
 from hmgan.types import UNLABELLED
+
+NONE = "no label"
+
+
+class Labels(NamedTuple):
+    """A label for each image, None where there is none; and those images, each with what was there, by the reason."""
+
+    texts: list[str | None]
+    without: dict[str, list[str]]
 
 
 def label_text(value: object) -> str | None:
@@ -19,33 +28,28 @@ def label_text(value: object) -> str | None:
     return None if not text or re.fullmatch(r"-\d+(\.0*)?", text) or text.lower() == "nan" else text
 
 
-def labelled(found: Iterable[tuple[str, object]], place: object, names: Sequence[str] = ()) -> list[str]:
+def labels_of(found: Iterable[tuple[str, object]], names: Sequence[str] = ()) -> Labels:
     """The labels of images, given as pairs of a key and a label.
 
     Args:
         names: of the classes 0, 1, ...; empty: labels are names themselves.
-
-    Raises: UserError, with their number and the first one, if some have no label or one that has no name.
     """
-    texts = [(key, raw, label_text(raw)) for key, raw in found]
-    if without := [f"{key} ({raw!r:.40})" for key, raw, text in texts if text is None]:
-        raise UserError(
-            f"{len(without)} of {len(texts)} images in {place} have no label, such as {without[0]}; "
-            "label them or leave them out"
-        )
-    if not names:
-        return [text for _, _, text in texts if text]
+    texts: list[str | None] = []
+    without: dict[str, list[str]] = {}
     named = {str(i): name for i, name in enumerate(names)}
-    if odd := [f"{key} ({text})" for key, _, text in texts if text not in named]:
-        raise UserError(
-            f"{len(odd)} of {len(texts)} images in {place} have a label that is none of 0..{len(names) - 1}, such as "
-            f"{odd[0]}; mend it"
-        )
-    return [named[text] for _, _, text in texts if text]
+    for key, raw in found:
+        text = label_text(raw)
+        if text is None:
+            without.setdefault(NONE, []).append(f"{key} ({raw!r:.40})")
+        elif names and text not in named:
+            without.setdefault(f"a label that is none of 0..{len(names) - 1}", []).append(f"{key} ({text})")
+            text = None
+        texts.append(named.get(text or "", text))
+    return Labels(texts, without)
 
 
-def labelled_or_one_class(found: Sequence[tuple[str, str | None]], place: object, names: Sequence[str]) -> list[str]:
-    """As `labelled`; images of which none has a label are of one class, "all"."""
+def labels_or_one_class(found: Sequence[tuple[str, str | None]], names: Sequence[str]) -> Labels:
+    """As `labels_of`; images of which none has a label are of one class, "all"."""
     if not names and all(label is None for _, label in found):
-        return [UNLABELLED] * len(found)
-    return labelled(found, place, names)
+        return Labels([UNLABELLED] * len(found), {})
+    return labels_of(found, names)

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from webdataset import TarWriter
 
+from hmgan.data import left_out
 from hmgan.data.decode import BACKGROUND, checked_background, decode, open_image
 from hmgan.data.index import Index, Shard, new_index
 from hmgan.data.pack import encode
@@ -29,12 +30,11 @@ from hmgan.data.pack.kinds import open_source
 from hmgan.data.pack.progress import busy, counting
 from hmgan.data.pack.sizes import common_size, power_of_two
 from hmgan.errors import UserError
-from hmgan.files import sha256_of
+from hmgan.files import check_limits, sha256_of
 
 SEED = 0  # of the order of the samples over the shards
 JOURNAL = 3  # version of the journal's lines: one of another version is begun anew
 MOST_THREADS = 256
-SHOWN = 5  # names of files in a line
 AHEAD = 8  # images per thread that are encoded or waiting for it
 
 
@@ -91,6 +91,7 @@ def pack(
     quality: int = 95,
     shard_samples: int = 1000,
     background: str = BACKGROUND,
+    leave_out_unlabelled: bool = False,
 ) -> Index:
     """Writes the images of SRC as shards into the new folder OUT, or to a URL.
 
@@ -108,6 +109,7 @@ def pack(
         extension, quality: "png", "jpg" or "webp"; the quality of the latter two.
         shard_samples: images per shard.
         background: the colour that transparent pixels are composed on, as CSS names it.
+        leave_out_unlabelled: whether images without a label are left out; else they are an error.
 
     Raises: UserError if SRC, OUT or an option is refused; no folder OUT is left then.
     """
@@ -123,11 +125,12 @@ def pack(
     with busy(f"looking through {src.name}"):
         source = opens(src)
     with closing(source), open_destination(out) as (target, journal_file):
+        without = sum(map(len, source.unlabelled.values()))
+        left_out.judge(source.unlabelled, len(source.items) + without, src, leave_out_unlabelled)
         if not source.items:
             raise UserError(f"{src} holds no images; give one that does")
-        for reason, names in source.passed_over.items():
-            some = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
-            report(f"passed over, {reason}: {len(names)} ({some}) in {src}")
+        passed_over = left_out.together(source.unlabelled, source.passed_over)
+        left_out.tell(passed_over, src, report)
         items = _interleaved(source.items)
         size = power_of_two(common_size(src, items, fit=fit, pad=pad) if resolution is None else resolution)
         plan = json.dumps([[key, item.label] for key, item in items]) + repr((JOURNAL, name, size, options))
@@ -135,34 +138,33 @@ def pack(
             journal = Journal(
                 journal_file, hashlib.sha256(plan.encode()).hexdigest(), target, partial(_unchanged, items)
             )
-        for line in journal.lines:
-            for damaged, why in line["damaged"].items():
-                report(f"left out, cannot be read: {damaged} ({why}) in {src}")
+        for key, why in journal.damaged:
+            report(f"left out, cannot be read: {key} ({why}) in {src}")
         begin = journal.lines[-1]["next"] if journal.lines else 0
         encode = partial(_encode, src, {label: i for i, label in enumerate(source.classes)}, size, options)
         samples = _encoded(items[begin:], begin, encode, threads or os.cpu_count() or 1, f"packing {src.name}")
         _write(samples, target, journal, options, size, name, lambda line: report(f"{line} in {src}"))
+        damaged = journal.damaged
         index = new_index(
             folder=target.folder,
             resolution=size,
             classes=source.classes,
-            shards=[Shard(**line["shard"]) for line in journal.lines],
-            rows=[row for line in journal.lines for row in line["rows"]],
-            keys=[key for line in journal.lines for key in line["keys"]],
-            skipped=sum(len(line["damaged"]) for line in journal.lines),
+            shards=[Shard(**packed["shard"]) for packed in journal.lines],
+            rows=[row for packed in journal.lines for row in packed["rows"]],
+            keys=[key for packed in journal.lines for key in packed["keys"]],
+            skipped=len(damaged),
         )
-        for label, count in zip(index.classes, index.counts, strict=True):
-            if not count:
-                damaged = [key for line in journal.lines for key in line["damaged"]]
-                raise UserError(
-                    f"class {label!r} of {src} has no readable image: {len(damaged)} of {len(items)} images are "
-                    f"damaged, such as {damaged[0]}; replace them"
-                )
-        if transparent := sum(line["transparent"] for line in journal.lines):
+        for label in (label for label, count in zip(index.classes, index.counts, strict=True) if not count):
+            raise UserError(
+                f"class {label!r} of {src} has no readable image: {len(damaged)} of {len(items)} images are "
+                f"damaged, such as {damaged[0][0]}; replace them"
+            )
+        if transparent := sum(packed["transparent"] for packed in journal.lines):
             report(f"{transparent} images have transparency and were put on {background} (--background) in {src}")
-        if enlarged := sum(line["enlarged"] for line in journal.lines):
+        if enlarged := sum(packed["enlarged"] for packed in journal.lines):
             report(f"{enlarged} images are smaller than {size} px and were enlarged in {src}")
-        target.finish(index)
+        unreadable = ({f"cannot be read: {why}": [key]} for key, why in damaged)
+        target.finish(index, left_out.files(left_out.together(passed_over, *unreadable)))
     return index
 
 
@@ -177,6 +179,7 @@ def _encode(
             transparent = header.has_transparency_data
         square = encode.FITS[options.fit](decode(content, options.background))
     except Exception as error:  # on damaged bytes, decoders raise nearly anything
+        check_limits(error)
         return _Encoded(position, key, item.key, 0, b"", str(error) or type(error).__name__, source)
     fitted = encode.fitted(square, size, options.pad, f"{item.key} in {src}")
     image = encode.encode(fitted, options.extension, options.quality)
@@ -249,8 +252,8 @@ def _unchanged(items: Sequence[tuple[str, Item]], line: dict[str, Any]) -> bool:
     for _, item in items[line["first"] : line["next"]]:
         try:
             sources.update(_digest(item.read()).encode())
-        except Exception:  # as it could not be read then either, or the digests differ
-            continue
+        except Exception as error:  # as it could not be read then either, or the digests differ
+            check_limits(error)
     return sources.hexdigest() == line["sources"]
 
 

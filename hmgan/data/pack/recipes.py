@@ -17,7 +17,8 @@ from typing import Annotated, ClassVar
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hmgan.config.entry_schemas import Entry, schema
-from hmgan.data.filenames import is_image
+from hmgan.data.filenames import sorted_out
+from hmgan.data.left_out import together
 from hmgan.data.pack.archives import Archive, open_archive
 from hmgan.data.pack.image_folders import ImageSource, Item, class_order
 from hmgan.data.pack.label_files import attribute_column, matlab_vector
@@ -182,15 +183,17 @@ def recipe_source(
         known = recipe.splits
         raise UserError(f"{name} has no split {split!r}{nearest(split, known)} its splits: {', '.join(known)}")
     chosen = recipe.splits[split]
-    regex = _regex([*chosen.images, *chosen.files])
+    wanted = _Wanted([*chosen.images, *chosen.files])
     with ExitStack() as opened:
-        archive = opened.enter_context(closing(open_archive(path, lambda file: regex.search(file) is not None)))
+        archive = opened.enter_context(closing(open_archive(path, wanted)))
         label_of = chosen.label_of(partial(_beside, path, archive))
-        items = [
-            Item(f"{label}/{PurePosixPath(file).name}", label, partial(archive.read, file))
-            for file in archive.names
-            if is_image(file) and (label := label_of(file)) is not None
-        ]
+        items = []
+        images, others = sorted_out(file for file in archive.names if PurePosixPath(file).name not in chosen.files)
+        for file in images:
+            if (label := label_of(file)) is None:
+                wanted.others.append(file)
+            else:
+                items.append(Item(f"{label}/{PurePosixPath(file).name}", label, partial(archive.read, file)))
         if not items:
             raise UserError(
                 f"{path} holds no images of {name}, split {split}, which are called "
@@ -198,7 +201,23 @@ def recipe_source(
             )
         counts = Counter(item.label for item in items)
         _judge(chosen.expected.differences(counts), f"{path} by the recipe {name}, split {split}", accept)
-        return ImageSource(items, class_order(counts), opened.pop_all().close)
+        more, more_others = sorted_out(wanted.others)
+        passed_over = together(others, more_others, {f"not of the split {split}": more} if more else {})
+        return ImageSource(items, class_order(counts), opened.pop_all().close, passed_over)
+
+
+class _Wanted:
+    """Whether a path ends in one of the patterns; `others` are those asked for that do not."""
+
+    def __init__(self, patterns: Patterns) -> None:
+        self._regex = _regex(patterns)
+        self.others: list[str] = []
+
+    def __call__(self, file: str) -> bool:
+        if self._regex.search(file):
+            return True
+        self.others.append(file)
+        return False
 
 
 def _judge(differences: Sequence[str], what: str, accept: Callable[[str], None] | None) -> None:

@@ -9,6 +9,7 @@ from hmgan.data.decode import open_image
 from hmgan.data.pack.image_folders import Item
 from hmgan.data.pack.progress import counting
 from hmgan.errors import UserError
+from hmgan.files import check_limits
 
 MOST_PIXELS = 4096  # of a side: 48 MB an image, with several per thread in memory
 
@@ -47,5 +48,6 @@ def _side(item: Item, fit: str) -> int | None:
     try:
         with open_image(item.read()) as image:
             return max(image.size) if fit == "pad" else min(image.size)
-    except Exception:  # damaged: told and counted when the image is packed
+    except Exception as error:  # damaged: told and counted when the image is packed
+        check_limits(error)
         return None

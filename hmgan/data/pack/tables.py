@@ -8,7 +8,7 @@ import json
 import os
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
 from itertools import chain
@@ -19,13 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from hmgan.data.filenames import EXTENSIONS, check_once, is_litter, slashed, tars
+from hmgan.data.filenames import EXTENSIONS, LITTER_REASON, check_once, ends_in, is_litter, slashed, tars
 from hmgan.data.index import head_in
 from hmgan.data.pack.archives import check_end
-from hmgan.data.pack.image_folders import ImageSource, Item, class_order, quick_png
-from hmgan.data.pack.labels import labelled, labelled_or_one_class
+from hmgan.data.pack.image_folders import ImageSource, quick_png, source_of
+from hmgan.data.pack.labels import labels_of, labels_or_one_class
 from hmgan.data.store.folders import LocalFolder
 from hmgan.errors import UserError
+from hmgan.files import check_limits
 
 DELIMITERS = ",;\t"  # of a CSV; Excel writes what the language's decimals leave free
 ROWS = 256  # of a parquet file that are in memory at a time
@@ -46,24 +47,22 @@ def idx(path: Path) -> ImageSource:
     labels = _idx(path.with_name(path.name.replace("images", "labels").replace("idx3", "idx1")), 1)
     if len(pixels) != len(labels):
         raise UserError(f"{path} holds {len(pixels)} images and {len(labels)} labels; give files of one set")
-    return _listed([Item(f"{i:08d}", str(label), partial(_png, pixels[i])) for i, label in enumerate(labels.tolist())])
-
-
-def _listed(items: Sequence[Item]) -> ImageSource:
-    """The source whose classes are those of its items."""
-    return ImageSource(items, class_order(item.label for item in items))
+    keys = [f"{i:08d}" for i in range(len(pixels))]
+    found = [(key, partial(_png, pixels[i])) for i, key in enumerate(keys)]
+    return source_of(found, labels_of(zip(keys, labels.tolist(), strict=True)))
 
 
 def _idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
     try:
         content = path.read_bytes()
-        content = gzip.decompress(content) if path.suffix == ".gz" else content
+        content = gzip.decompress(content) if path.suffix.lower() == ".gz" else content
         # Two zeros, the type (8: bytes), the number of dimensions, their sizes.
         if content[:4] != bytes([0, 0, 8, dimensions]):
             raise ValueError(f"it must begin with 0 0 8 {dimensions}")
         shape = np.frombuffer(content, ">u4", dimensions, 4).tolist()
         return np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
     except (OSError, EOFError, ValueError) as error:
+        check_limits(error)
         raise UserError(f"{path} is not a readable IDX file: {error}; give images-idx3 with labels-idx1") from error
 
 
@@ -85,9 +84,9 @@ def listing(path: Path, columns: tuple[str, str] | None) -> ImageSource:
         found.append((str(name), row[label]))
     if not found:
         raise UserError(f"{path} lists no images; give a row per image")
-    names, labels = [name for name, _ in found], labelled(found, path)
-    check_once((name for name, _ in dict.fromkeys(zip(names, labels, strict=True))), str(path))
-    return _listed([Item(name, cls, _beside(path, name).read_bytes) for name, cls in zip(names, labels, strict=True)])
+    names, labels = [name for name, _ in found], labels_of(found)
+    check_once((name for name, _ in dict.fromkeys(zip(names, labels.texts, strict=True))), str(path))
+    return source_of([(name, _beside(path, name).read_bytes) for name in names], labels)
 
 
 def _beside(table: Path, name: str) -> Path:
@@ -154,19 +153,16 @@ def parquet_files(path: Path, columns: tuple[str, str] | None) -> ImageSource:
                         found.append((f"{len(found):08d}", row[label]))
                         spool.write(content)
         except (OSError, ArrowException) as error:
+            check_limits(error)
             raise UserError(f"{path} is not readable parquet: {error}; download it again") from error
         spool.flush()
-        labels = labelled(found, path, names)
-        items = [Item(key, cls, read) for (key, _), cls, read in zip(found, labels, reads, strict=True)]
-        used = set(labels)
-        classes = tuple(name for name in names if name in used) or class_order(used)
-        return ImageSource(items, classes, opened.pop_all().close)
+        pictures = [(key, read) for (key, _), read in zip(found, reads, strict=True)]
+        return source_of(pictures, labels_of(found, names), order=names, close=opened.pop_all().close)
 
 
 def parquets(folder: Path) -> list[Path]:
     """The parquet files in a folder, or in its folder `data`."""
-    found = [*folder.glob("*.parquet"), *folder.glob("data/*.parquet")]
-    return sorted(path for path in found if not is_litter(path.name))
+    return sorted(path for path in (*folder.glob("*"), *folder.glob("data/*")) if ends_in(path.name, ".parquet"))
 
 
 def _class_names(file: Path, schema: Any, image: str, label: str) -> list[str]:
@@ -184,23 +180,24 @@ def shards(path: Path) -> ImageSource:
     """Opens WebDataset shards, to pack them anew: an image and a .cls per key. An index of ours names the classes."""
     names = head_in(LocalFolder(path if path.is_dir() else path.parent)).get("classes", [])
     found: list[tuple[str, str | None]] = []
-    reads: list[Callable[[], bytes]] = []
+    pictures: list[tuple[str, Callable[[], bytes]]] = []
+    litter: list[str] = []
     with ExitStack() as opened:
         for tar in [path] if path.is_file() else tars(path):
             file = opened.enter_context(open(tar, "rb")).fileno()
             try:
-                for key, label, offset, length in tar_samples(tar):
+                for key, label, offset, length in tar_samples(tar, litter):
                     found.append((key, label))
-                    reads.append(partial(os.pread, file, length, offset))
+                    pictures.append((key, partial(os.pread, file, length, offset)))
             except (tarfile.TarError, ValueError) as error:
                 raise UserError(f"{tar} cannot be packed anew: {error}; mend it or copy it again") from error
-        labels = labelled_or_one_class(found, path, names)
-        items = [Item(key, cls, read) for (key, _), cls, read in zip(found, labels, reads, strict=True)]
-        return ImageSource(items, tuple(names or class_order(labels)), opened.pop_all().close)
+        labels = labels_or_one_class(found, names)
+        others = {LITTER_REASON: litter} if litter else {}
+        return source_of(pictures, labels, order=names, close=opened.pop_all().close, passed_over=others)
 
 
-def tar_samples(tar: Path) -> list[TarSample]:
-    """Every sample of an uncompressed tar.
+def tar_samples(tar: Path, litter: list[str]) -> list[TarSample]:
+    """Every sample of an uncompressed tar; names of what is litter are added to `litter`.
 
     Raises: ValueError for a sample that is not whole; tarfile.TarError.
     """
@@ -209,15 +206,19 @@ def tar_samples(tar: Path) -> list[TarSample]:
         for member in file:
             path = PurePosixPath(slashed(member.name))
             stem, _, extension = path.name.partition(".")
-            if member.isfile() and extension and not is_litter(str(path)):
+            if not member.isfile():
+                continue
+            if is_litter(str(path)):
+                litter.append(f"{tar.name}/{path}")
+            elif extension:
                 its = samples.setdefault(key := str(path.parent / stem), {})
-                if extension in its:
+                if extension.lower() in its:
                     raise ValueError(f"sample {key} is there twice, with two .{extension}")
-                its[extension] = member
+                its[extension.lower()] = member
         check_end(file)
         found = []
         for key, members in samples.items():
-            images = [member for extension, member in members.items() if f".{extension.lower()}" in EXTENSIONS]
+            images = [member for extension, member in members.items() if f".{extension}" in EXTENSIONS]
             if len(images) != 1:
                 raise ValueError(f"sample {key} must have one image, got {', '.join(members)}")
             label = None

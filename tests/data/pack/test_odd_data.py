@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import math
@@ -12,9 +13,12 @@ import pytest
 from PIL import Image
 from tiny_pictures import pixels, png
 
-from hmgan.data.filenames import is_litter
-from hmgan.data.pack.labels import label_text
+from hmgan.data.filenames import LITTER_REASON, is_litter
+from hmgan.data.left_out import FILE
+from hmgan.data.pack import pack as packing
+from hmgan.data.pack.labels import label_text, labels_of
 from hmgan.data.pack.pack import pack
+from hmgan.data.shards import ShardSet
 from hmgan.data.streamed import Streamed
 from hmgan.data.tools import make_index
 from hmgan.errors import UserError
@@ -271,3 +275,160 @@ def test_parquet_pictures_without_bytes_are_left_out(picture, tmp_path):
     pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     parquet.write_table(pa.table({"image": [picture], "label": [0]}), tmp_path / "a.parquet")
     assert "none of the 1 images" in refused_by(pack, tmp_path / "a.parquet", tmp_path / "out", report=silent)
+
+
+def named_in(folder):
+    """(name, reason) of each line of the file beside a set."""
+    lines = [json.loads(line) for line in (folder / FILE).read_text().splitlines()]
+    return [(line["name"], line["reason"]) for line in lines]
+
+
+def labelled_table(tmp_path, labels):
+    for i in range(len(labels)):
+        (tmp_path / f"{i}.png").write_bytes(png(pixels(i)))
+    rows = [json.dumps({"path": f"{i}.png", "label": label}) for i, label in enumerate(labels)]
+    (tmp_path / "a.jsonl").write_text("\n".join(rows))
+    return tmp_path / "a.jsonl"
+
+
+def unlabelled_in_a_table(tmp_path):
+    return labelled_table(tmp_path, ["cat", -1, "dog", None])
+
+
+def unlabelled_in_a_stylegan_zip(tmp_path):
+    pairs = [["0.png", 0], ["1.png", -1], ["2.png", 1]]  # and none for 3.png
+    members = [(f"{i}.png", png(pixels(i))) for i in range(4)]
+    return zipped(tmp_path / "a.zip", [*members, ("dataset.json", json.dumps({"labels": pairs}))])
+
+
+def unlabelled_beside_class_folders(tmp_path):
+    for i, name in enumerate(("cat/0.png", "1.png", "dog/2.png", "3.png")):
+        (tmp_path / "src" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "src" / name).write_bytes(png(pixels(i)))
+    return tmp_path / "src"
+
+
+def unlabelled_in_shards(tmp_path):
+    labels = ((0, b"0"), (1, b""), (2, b"1"))
+    return shard(tmp_path / "wds", *[(f"{i}.png", i) for i in range(4)], *[(f"{i}.cls", text) for i, text in labels])
+
+
+UNLABELLED_IN = (
+    unlabelled_in_a_table,
+    unlabelled_in_a_stylegan_zip,
+    unlabelled_beside_class_folders,
+    unlabelled_in_shards,
+)
+
+
+@pytest.mark.parametrize("make", UNLABELLED_IN)
+def test_unlabelled_images_are_left_out_where_that_is_asked_for(make, tmp_path):
+    src, out, lines = make(tmp_path), tmp_path / "out", []
+    assert "2 of 4 images in" in refused_by(pack, src, out, report=silent)
+    index = pack(src, out, report=lines.append, leave_out_unlabelled=True)
+    assert index.counts == (1, 1)
+    (told,) = [line for line in lines if "passed over, no label" in line]
+    assert ": 2 (" in told
+    assert [name[0] for name, _ in named_in(out)] == ["1", "3"]
+    assert {reason[:8] for _, reason in named_in(out)} == {"no label"}
+
+
+def test_an_index_leaves_unlabelled_samples_out_where_that_is_asked_for(tmp_path):
+    place, lines = unlabelled_in_shards(tmp_path), []
+    with tarfile.open(place / "b.TAR", "w"):
+        pass  # of whose samples none is left
+    index = make_index(str(place), ["cat", "dog"], lines.append, leave_out_unlabelled=True)
+    assert index.counts == (1, 1)
+    assert [shard.samples for shard in index.shards] == [2, 0]
+    assert "passed over, no label: 2 (1 (''), 3 (None))" in " ".join(lines)
+    data = ShardSet(str(place))
+    assert [data[i][1] for i in range(2)] == [0, 1]
+    assert [name for name, _ in named_in(place)] == ["1 ('')", "3 (None)"]
+
+
+def test_a_label_beyond_the_names_is_left_out_with_its_own_reason(tmp_path):
+    assert labels_of([("a", 0), ("b", 7), ("c", "")], ["cat", "dog"]) == (
+        ["cat", None, None],
+        {"a label that is none of 0..1": ["b (7)"], "no label": ["c ('')"]},
+    )
+
+
+def test_nothing_is_packed_where_no_image_has_a_label(tmp_path):
+    table = labelled_table(tmp_path, [-1, None])
+    text = refused_by(pack, table, tmp_path / "out", report=silent, leave_out_unlabelled=True)
+    assert "all 2 images in" in text
+    assert not (tmp_path / "out").exists()
+
+
+def test_all_names_of_what_is_passed_over_are_kept_beside_the_set(folder, tmp_path):
+    src = folder(cat=2, dog=2)
+    for i in range(9):
+        (src / "cat" / f"note{i}.txt").write_bytes(b"0")
+    (src / "dog" / "9.png").write_bytes(b"no picture")
+    lines: list[str] = []
+    pack(src, tmp_path / "out", report=lines.append)
+    assert any("9 (cat/note0.txt, " in line and "note5" not in line for line in lines)
+    names = named_in(tmp_path / "out")
+    assert [name for name, _ in names] == [*(f"cat/note{i}.txt" for i in range(9)), "dog/9.png"]
+    assert names[-1][1].startswith("cannot be read: ")
+    pack(folder("tidy"), tmp_path / "none", report=silent)
+    assert not (tmp_path / "none" / FILE).exists()
+
+
+def test_litter_in_a_shard_is_counted_and_named(tmp_path):
+    members = [("0.png", 0), ("0.cls", b"0"), ("._0.png", b"x"), ("__MACOSX/._1.png", b"x")]
+    place, lines = shard(tmp_path / "wds", *members), []
+    make_index(str(place), None, lines.append)
+    assert f"passed over, {LITTER_REASON}: 2 (a.tar/._0.png, a.tar/__MACOSX/._1.png)" in " ".join(lines)
+    assert len(named_in(place)) == 2
+    lines.clear()
+    pack(place, tmp_path / "out", report=lines.append)
+    assert f"passed over, {LITTER_REASON}: 2 (" in " ".join(lines)
+
+
+def test_a_new_index_keeps_what_was_left_out_before(folder, tmp_path):
+    src = folder(cat=1, dog=1)
+    (src / "cat" / "a.txt").write_bytes(b"0")
+    pack(src, tmp_path / "out", report=silent)
+    make_index(str(tmp_path / "out"), None, silent)
+    assert [name for name, _ in named_in(tmp_path / "out")] == ["cat/a.txt"]
+
+
+def test_capitals_in_the_endings_of_files_are_the_same_as_small_letters(tmp_path):
+    place = shard(tmp_path / "wds", ("0.PNG", 0), ("0.CLS", b"0"), ("1.Jpg", 1), ("1.cls", b"1"), name="A.TAR")
+    assert make_index(str(place), None, silent).classes == ("0", "1")
+    assert len(pack(place, tmp_path / "out", report=silent)) == 2
+    assert Streamed([str(place)], classes=["0", "1"], buffer=1).resolution == 8
+    members = [("0.PNG", png(pixels(0))), ("dataset.json", '{"labels": null}')]
+    assert len(pack(zipped(tmp_path / "a.ZIP", members), tmp_path / "zip", report=silent)) == 1
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pa.table({"image": [png(pixels(0))], "label": ["cat"]}), tmp_path / "a.PARQUET")
+    assert pack(tmp_path / "a.PARQUET", tmp_path / "table", report=silent).classes == ("cat",)
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EMFILE, "x"), OSError(errno.ENFILE, "x"), MemoryError()])
+def test_a_limit_of_the_machine_is_no_damage_of_an_image(error, folder, tmp_path, monkeypatch):
+    src = folder(cat=2, dog=2)
+
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(packing, "decode", fail)
+    with pytest.raises((UserError, MemoryError)) as told:
+        pack(src, tmp_path / "out", report=silent)
+    if isinstance(error, OSError):
+        assert "ulimit -n" in str(told.value)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE])
+def test_an_archive_beyond_the_limit_of_open_files_is_not_called_damaged(code, tmp_path, monkeypatch):
+    path = zipped(tmp_path / "a.zip", [("0.png", png(pixels(0))), ("dataset.json", '{"labels": null}')])
+
+    def fail(*_):
+        raise OSError(code, "too many", str(path))
+
+    monkeypatch.setattr(zipfile, "ZipFile", fail)
+    text = refused_by(pack, path, tmp_path / "out", report=silent)
+    assert f"{path} cannot be opened" in text
+    assert "ulimit -n" in text

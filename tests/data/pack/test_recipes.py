@@ -15,6 +15,8 @@ from test_pack import contents, refused
 from tiny_pictures import pixels, png
 
 from hmgan.config import entries
+from hmgan.data.filenames import LITTER_REASON
+from hmgan.data.left_out import FILE
 from hmgan.data.pack.image_folders import ImageSource
 from hmgan.data.pack.label_files import attribute_column, matlab_vector
 from hmgan.data.pack.pack import pack
@@ -82,6 +84,19 @@ def test_afhq_from_its_zip(tmp_path):
     assert contents(tmp_path / "train") == {pixels(i).tobytes(): paths[i].split("/")[2] for i in range(6)}
     pack(src, tmp_path / "val", opens=opened("afhq", "val", counts={"cat": 2, "dog": 2, "wild": 2}))
     assert contents(tmp_path / "val") == {pixels(i).tobytes(): paths[i].split("/")[2] for i in range(6, 12)}
+
+
+def test_a_recipe_tells_what_it_passes_over(tmp_path):
+    paths = [f"afhq/{split}/cat/{i}.jpg" for split in ("train", "val") for i in "01"]
+    lines: list[str] = []
+    src = zipped(tmp_path / "afhq.zip", images(*paths) | LITTER | {"afhq/train/cat/._0.jpg": b"litter"})
+    pack(src, tmp_path / "out", opens=opened("afhq", counts={"cat": 2}), report=lines.append)
+    assert [line.removesuffix(f" in {src}") for line in lines if "passed over" in line] == [
+        f"passed over, {LITTER_REASON}: 2 (__MACOSX/afhq/train/cat/._0.jpg, afhq/train/cat/._0.jpg)",
+        "passed over, not named like an image: 1 (afhq/readme.txt)",
+        "passed over, not of the split train: 2 (afhq/val/cat/0.jpg, afhq/val/cat/1.jpg)",
+    ]
+    assert len((tmp_path / "out" / FILE).read_text().splitlines()) == 5
 
 
 def test_an_archive_gives_the_shards_of_the_folder_that_it_unpacks_to(tmp_path):
