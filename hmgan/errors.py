@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # pydantic takes longer to import than --help to print
 
 URL = re.compile(r"\b([a-zA-Z][\w+.-]*:)(//?)(?![/\s])([^\s\"]+)")
 KEY = re.compile(r"[^/?#@:]*(/[^?#]*)?")  # bucket or host, and a path with any signs
+AZURE = re.compile(r"(?P<container>[a-z0-9$][a-z0-9-]{1,62}@)(?P<account>[a-z0-9]{3,24}\.[^@]*)", re.DOTALL)
 PARTS = re.compile(r"([^/?#]*@)?(?P<plain>(\[[^]/]*\]|[^/?#@:]*)(:\d*)?(/[^?#@]*|[^\w/?#@]*))([?#][^@]*)?")
 
 
@@ -31,6 +32,9 @@ def _bare(url: re.Match[str]) -> str:
     scheme, slashes, rest = url.groups()
     if "://" not in rest and KEY.fullmatch(rest):
         return url[0]
+    # Azure's Hadoop URLs have a container where others have a user: abfss://container@account.dfs.core.windows.net/path.
+    if scheme.lower() in ("abfs:", "abfss:", "wasb:", "wasbs:") and (azure := AZURE.fullmatch(rest)):
+        return scheme + slashes + azure["container"] + redacted(f"{scheme}//{azure['account']}").partition("//")[2]
     parts = None if "://" in rest else PARTS.fullmatch(rest)
     return scheme + slashes + (parts["plain"] if parts else "***")
 

@@ -111,8 +111,8 @@ def import_(
         int | None, typer.Option(min=4, help="Output pixels; left out: the highest in the file.")
     ] = None,
     stddev_group: Annotated[
-        int, typer.Option(min=0, help="Of D's minibatch deviation; 0: the batch, as the port has.")
-    ] = 0,
+        int, typer.Option(min=0, help="Samples of D's minibatch deviation; 0: the batch, as the port has.")
+    ] = 4,
 ) -> None:
     """Reads a foreign checkpoint into safetensors, with a report of every tensor."""
     from hmgan.importers.convert import import_checkpoint

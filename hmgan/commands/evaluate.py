@@ -9,7 +9,7 @@ from rich.console import Console
 
 from hmgan.config.loading import data_of
 from hmgan.data.images import Images
-from hmgan.data.named import open_images, scored_against
+from hmgan.data.named import is_here, open_images, scored_against
 from hmgan.errors import UserError
 from hmgan.evaluation.counts import check_fakes, check_size, warning
 from hmgan.evaluation.judge import Judge
@@ -63,4 +63,6 @@ def reals_of(loaded: Loaded, options: EvaluateOptions) -> Images:
     named = options.data
     if not named and (options.run / SNAPSHOTS).is_dir():
         named = rundir.read_config(options.run).evaluation.data
+    if not named and trained_on is not None and (away := [s for s in trained_on.sources if not is_here(s)]):
+        raise UserError(f"{options.run} was trained on {away[0]}, which is not here; give the images with --data")
     return open_images(scored_against(trained_on, named), labelled=loaded.classes != (UNLABELLED,))

@@ -17,6 +17,7 @@ except ImportError:  # slower, and the same images up to the decoders' rounding
 
 JPEG = b"\xff\xd8"
 TURNED = (b"Exif\0\0", b"tiff:Orientation")  # a JPEG without either has no rotation
+PNG_BITS = 24  # the byte of a PNG that says how many bits a channel has
 BACKGROUND = "white"
 SCALED = ("PNG", "PPM")  # formats whose 32-bit pixels hold 16 bits
 
@@ -37,9 +38,18 @@ def checked_background(name: str) -> str:
 def open_image(content: bytes) -> Image.Image:
     """The image, its header alone read. Raises nearly anything for damaged bytes."""
     try:
-        return Image.open(io.BytesIO(content))
+        image = Image.open(io.BytesIO(content))
     except UnidentifiedImageError:
         raise ValueError("no image, or of an unknown format") from None
+    clear = image.info.get("transparency")
+    if image.format == "PNG" and content[PNG_BITS] == 16 and isinstance(clear, tuple):
+        image.info["transparency"] = tuple(value >> 8 for value in clear)  # as Pillow reads the pixels themselves
+    return image
+
+
+def transparency(image: Image.Image) -> str:
+    """The kind of an image that has transparency, such as "PNG in RGBA"; else nothing."""
+    return f"{image.format} in {image.mode}" if image.has_transparency_data else ""
 
 
 def checked_range(image: Image.Image) -> None:
@@ -58,8 +68,10 @@ def decode(content: bytes, background: str = BACKGROUND) -> Image.Image:
         return _plain(image, background)
 
 
-def decode_into(content: bytes, out_HW3: NDArray[np.uint8], background: str = BACKGROUND) -> None:
+def decode_into(content: bytes, out_HW3: NDArray[np.uint8], background: str = BACKGROUND) -> str:
     """Writes the pixels of `decode` into `out_HW3`, which must be contiguous.
+
+    Returns the kind of image, if it has transparency; else nothing.
 
     Raises: SizeError for an image of another size; what `decode` raises.
     """
@@ -71,14 +83,15 @@ def decode_into(content: bytes, out_HW3: NDArray[np.uint8], background: str = BA
             _check(height, width, out_HW3)  # a larger image does not fit into the buffer
             raise
         _check(pixels.shape[0], pixels.shape[1], out_HW3)
-        return
+        return ""
     with open_image(content) as image:
         if image.height * image.width != out_HW3.shape[0] * out_HW3.shape[1]:
             raise SizeError(f"{image.width} x {image.height}")  # before all of a large one is decoded
         image.load()
-        upright = _plain(image, background)
+        upright, kind = _plain(image, background), transparency(image)
     _check(upright.height, upright.width, out_HW3)
     out_HW3[:] = np.asarray(upright)
+    return kind
 
 
 def _is_plain_jpeg(content: bytes) -> bool:
@@ -98,7 +111,10 @@ def _plain(loaded: Image.Image, background: str) -> Image.Image:
     image = ImageOps.exif_transpose(loaded)
     if image.mode.startswith("I"):
         # Pillow's own conversion would clip 16 bits to white.
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+        grey_HW, clear = np.asarray(image), image.info.get("transparency")
+        image = Image.fromarray((grey_HW >> 8).astype(np.uint8))
+        if clear is not None:
+            image.putalpha(Image.fromarray(np.where(grey_HW == clear, 0, 255).astype(np.uint8)))
     if not image.has_transparency_data:
         return image.convert("RGB")
     rgba = image.convert("RGBA")

@@ -87,6 +87,11 @@ def held_out(name: str) -> str:
     return str(_entry(name).get("heldout", name))
 
 
+def is_here(name: str) -> bool:
+    """Whether a data set of this name may be opened: a registry entry, a URL, or a path that exists."""
+    return is_url(name) or name in entries.entries("dataset") or Path(name).exists()
+
+
 def _entry(name: str) -> Mapping[str, Any]:
     """The data set's entry in the registry; empty for a path or URL."""
     return entries.entry("dataset", name) if name in entries.entries("dataset") else {}

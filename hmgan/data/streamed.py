@@ -15,11 +15,12 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from hmgan.data.decode import BACKGROUND, SizeError, checked_background, decode_into, open_image
+from hmgan.data.decode import BACKGROUND, SizeError, checked_background, decode_into, open_image, transparency
 from hmgan.data.images import Images, Reading
 from hmgan.data.loader import as_read, read_batch
 from hmgan.data.tarstream import Sample, samples, shards_in
 from hmgan.errors import UserError
+from hmgan.files import check_limits
 from hmgan.types import UNLABELLED, Batch
 from hmgan.urls import is_url
 
@@ -45,7 +46,7 @@ class Streamed:
         classes: names of the labels 0, 1, ...; a .cls may hold the number or the name. Empty: without labels.
         buffer: images.
         background: the colour that transparent pixels are composed on, as CSS names it.
-        report: takes a line if the first image has any.
+        report: takes a line for each kind of image that has any, as one is met: by the first worker of rank 0.
 
     Raises: UserError for a folder without shards or samples, or a first image that cannot be read.
     """
@@ -59,16 +60,16 @@ class Streamed:
         background: str = BACKGROUND,
         report: Callable[[str], None] = print,
     ) -> None:
+        self._tells = True
         self.shards = [shard for place in sources for shard in shards_in(place)]
         self.classes, self._buffer = tuple(classes) or (UNLABELLED,), buffer
         self._label_of = {str(i): i for i in range(len(classes))} | {name: i for i, name in enumerate(classes)}
-        self.background = checked_background(background)
+        self.background, self._report, self._told = checked_background(background), report, {""}
         if (first := next(samples(self.shards, labelled=False), None)) is None:
             raise UserError(f"the shards in {' + '.join(sources)} hold no samples; make them again")
         with _opened(first) as image:
             self.resolution = _side(first, image)
-            if image.has_transparency_data:
-                report(f"transparent pixels are put on {background} (data.background), such as those of {first.name}")
+            self._tell(transparency(image), first)
 
     def unlabelled(self) -> Streamed:
         view = copy.copy(self)
@@ -129,12 +130,14 @@ class Streamed:
     def read_into(self, sample: Sample, out_HW3: NDArray[np.uint8]) -> int:
         """Decodes an image into `out_HW3`, and returns its label."""
         try:
-            decode_into(sample.image, out_HW3, self.background)
+            kind = decode_into(sample.image, out_HW3, self.background)
         except SizeError as error:
             want = f"{self.resolution} x {self.resolution}"
             raise UserError(f"{sample.name} must be {want} px like the first, got {error}; make it again") from None
         except Exception as error:
+            check_limits(error)
             raise UserError(f"{sample.name} cannot be decoded: {error}; make that shard again") from error
+        self._tell(kind, sample)
         if not self._label_of:
             return 0
         if sample.label not in self._label_of:
@@ -143,6 +146,19 @@ class Streamed:
                 f"{', '.join(self.classes)}"
             )
         return self._label_of[sample.label]
+
+    def _tell(self, kind: str, sample: Sample) -> None:
+        """Tells of the first image of a kind that has transparency."""
+        if kind in self._told:
+            return
+        self._told.add(kind)
+        if self._tells:
+            at = f"such as those of {sample.name}, {kind}"
+            self._report(f"transparent pixels are put on {self.background} (data.background), {at}")
+
+    def quiet(self) -> None:
+        """Leaves it to others to tell."""
+        self._tells = False
 
 
 def _checked(found: Batch | UserError) -> Batch:
@@ -168,6 +184,8 @@ class _Stream(IterableDataset[Batch | UserError]):
     def batches(self) -> Iterator[Batch]:
         info = torch.utils.data.get_worker_info()
         worker, workers = (0, 1) if info is None else (info.id, info.num_workers)
+        if self.rank or worker:
+            self.data.quiet()
         shards = self._shards(self.rank * workers + worker, self.world * workers)
         found = samples(shards, bool(self.data._label_of))
         own = random.Random(f"samples/{self.seed}/{self.rank}/{worker}").getrandbits(32)

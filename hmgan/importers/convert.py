@@ -20,6 +20,7 @@ from hmgan.importers.import_report import ImportReport, LeftOut, Match, show
 from hmgan.importers.stylegan1_port import NetworkPlan
 
 REPORT = "report.txt"
+STDDEV_GROUP = 4  # samples: the port's own batch at high resolutions, and any number of ranks
 COMPONENTS: dict[str, tuple[Any, ...]] = {"generator": ("backbone",), "discriminator": ("discriminator", 1)}
 
 
@@ -37,7 +38,7 @@ def import_checkpoint(
     out: Path,
     *,
     resolution: int | None = None,
-    stddev_group: int = 0,
+    stddev_group: int = STDDEV_GROUP,
     report: Callable[[ImportReport], object] = show,
 ) -> ImportReport:
     """Converts the generator (its moving average, where there is one) and the discriminator of a checkpoint.
@@ -45,7 +46,7 @@ def import_checkpoint(
     Args:
         out: a new folder; it appears once it is whole.
         resolution: output pixels; the highest that the file has a to-RGB layer for where left out.
-        stddev_group: the discriminator's setting; 0 takes the whole batch, as the port does.
+        stddev_group: the discriminator's setting; 0 takes the whole batch, as the port does, on one rank alone.
         report: called with the finished report, which `out` also keeps as report.txt.
 
     Raises: UserError for anything but a new folder and a checkpoint of the port. Nothing is written then.

@@ -129,12 +129,26 @@ def read(path: Path, content: Mapping[str, Any], resolution: int | None, stddev_
     plans = [plan_generator(generator, size)]
     if discriminator is not None:
         plans.append(plan_discriminator(discriminator, size, stddev_group))
-    notes = [] if discriminator else ["no discriminator in the file; training will begin with a new one"]
+        notes = [stddev_note(stddev_group)]
+    else:
+        notes = ["no discriminator in the file; training will begin with a new one"]
     # The port's to-RGB biases start at zero: one that has left it is of a resolution that training has come to.
     trained = [4 << i for i in known if bool(generator.get(f"generator.to_rgb.{i}.conv.bias").any())]
     if trained and size not in trained:
         notes.append(f"the to-RGB layer at {size} px looks untrained; consider --resolution {trained[-1]}")
     return PortCheckpoint(plans, size, generator.label or "bare state dict", tuple(notes), unused)
+
+
+def stddev_note(group: int) -> str:
+    """What D's minibatch deviation asks of a training."""
+    if not group:
+        return (
+            "D takes its minibatch deviation over the whole batch, as the port does: it trains on one rank, undivided"
+        )
+    return (
+        f"D takes its minibatch deviation over groups of {group} (--stddev-group), which each rank's batch must be a "
+        "multiple of; the port takes the whole batch, which is --stddev-group 0"
+    )
 
 
 def split_networks(path: Path, content: Mapping[str, Any]) -> tuple[dict[str, PortNetwork], list[LeftOut]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+from hmgan.config import entries
 from hmgan.config.experiment import Experiment
 from hmgan.config.loading import (
     anchored,
@@ -74,6 +76,13 @@ def configured(options: TrainOptions) -> Experiment:
     return experiment
 
 
+def begun_as(folder: Path, kept: Experiment) -> str | None:
+    """The experiment that a run directory is named after, among those of its summary; None where it was renamed."""
+    label = re.sub(r"^\d+-", "", folder.resolve().name)
+    alike = [name for name in entries.entries("experiment") if read_extended(name).get("summary") == kept.summary]
+    return max((name for name in alike if label.startswith(f"{name}-")), key=len, default=None)
+
+
 def lengthened(options: TrainOptions, run: str) -> tuple[Path, Experiment]:
     """The run, and the configuration to resume it under. Raises UserError for whatever is wrong."""
     verb = options.verb
@@ -81,8 +90,13 @@ def lengthened(options: TrainOptions, run: str) -> tuple[Path, Experiment]:
     kept = rundir.read_config(folder)
     if tasks.verb(kept) != verb:
         raise UserError(f"{folder} is a run of hmgan {tasks.verb(kept)}, got hmgan {verb}")
-    if (name := options.experiment) is not None and read_extended(name)["summary"] != kept.summary:
-        raise UserError(f"{folder} is a run of {kept.summary!r}, got EXPERIMENT {name}, which is another; leave it out")
+    if (name := options.experiment) is not None:
+        if read_extended(name)["summary"] != kept.summary:
+            raise UserError(
+                f"{folder} is a run of {kept.summary!r}, got EXPERIMENT {name}, which is another; leave it out"
+            )
+        if (own := begun_as(folder, kept)) not in (None, name):
+            raise UserError(f"{folder} is a run of {own}, got EXPERIMENT {name}, which is another; leave it out")
     given, paths = settings(options), [override.partition("=")[0].strip() for override in options.overrides]
     others = given.keys() - {"train", "data"} or given.get("train", {}).keys() - {"kimg"}
     if others or not all(f"{path}.".startswith(SPREAD) for path in paths):
