@@ -51,7 +51,7 @@ class Index:
     classes: tuple[str, ...]
     counts: tuple[int, ...]  # samples of each class
     skipped: int  # unreadable images that the packing left out
-    background: str = BACKGROUND  # of transparent pixels
+    background: str | None = BACKGROUND  # of transparent pixels; None: of an earlier version, which had none
     shards: tuple[Shard, ...]
     shard: NDArray[np.int32]
     offset: NDArray[np.int64]
@@ -70,7 +70,7 @@ class Index:
     def digest(self) -> str:
         """The sha256 of the content, without names of files and samples: a renamed copy is the same data set."""
         head = [FORMAT, self.resolution, self.classes, [(s.bytes, s.sha256, s.samples) for s in self.shards]]
-        head += [] if self.background == BACKGROUND else [self.background]  # older sets keep their digests
+        head += [] if self.background in (None, BACKGROUND) else [self.background]  # older sets keep their digests
         digest = hashlib.sha256(json.dumps(head).encode())
         for name, array in self.arrays().items():
             digest.update(name.encode())
@@ -133,7 +133,7 @@ def _files(index: Index) -> dict[str, bytes]:
         "classes": list(index.classes),
         "counts": list(index.counts),
         "skipped": index.skipped,
-        **({} if index.background == BACKGROUND else {"background": index.background}),
+        **({} if index.background is None else {"background": index.background}),
         "arrays_sha256": hashlib.sha256(arrays).hexdigest(),
         "shards": [asdict(shard) for shard in index.shards],
     }
@@ -159,7 +159,7 @@ def index_in(folder: Folder) -> Index:
             classes=tuple(head["classes"]),
             counts=tuple(head["counts"]),
             skipped=int(head["skipped"]),
-            background=checked_background(str(head.get("background", BACKGROUND))),
+            background=checked_background(str(head["background"])) if "background" in head else None,
             shards=tuple(Shard(**shard) for shard in head["shards"]),
             **arrays,
         )

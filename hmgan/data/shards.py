@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from hmgan.data.decode import SizeError, decode_into
+from hmgan.data.decode import BACKGROUND, SizeError, decode_into
 from hmgan.data.index import Index, read_index
 from hmgan.data.indexed import Indexed
 from hmgan.data.order import WINDOW, Order
@@ -113,13 +113,18 @@ class ShardSet(Indexed, Dataset[tuple[Tensor, int]]):
         row = self._row(i)
         content = self._read(row)
         try:
-            decode_into(content, out_HW3, self.index.background)
+            kind = decode_into(content, out_HW3, self.index.background or BACKGROUND)
         except SizeError as error:
             want = f"{self.resolution} x {self.resolution}"
             raise DamageError(f"{self._where(row)} must be {want} px, got {error}; {AGAIN}") from None
         except Exception as error:
             check_limits(error)
             raise DamageError(f"{self._where(row)} cannot be decoded: {error}; {AGAIN}") from error
+        if kind and self.index.background is None:
+            raise UserError(
+                f"{self._where(row)} has transparency, and the index is of an earlier hmgan, which showed the colours "
+                f"under it; run `hmgan index {self.index.folder}` for one that says what is behind"
+            )
         return int(self._label_of[self.index.label[row]])
 
     def shard_of(self, i: int) -> int:

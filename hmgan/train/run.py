@@ -41,7 +41,8 @@ def run_training(
         runtime.stop.listening(),
     ):
         runtime.track(folder, to_table(experiment))
-        trainer = Trainer(prepared.task, runtime, folder, Snapshots(prepared, folder, log).write)
+        scored = "" if prepared.reals is None else prepared.reals.digest
+        trainer = Trainer(prepared.task, runtime, folder, Snapshots(prepared, folder, log).write, scored)
         if resume:
             resume_run(trainer, folder, log)
         else:

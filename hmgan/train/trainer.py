@@ -30,12 +30,18 @@ class Trainer:
     Args:
         folder: the run directory, on every rank.
         on_snapshot: called on every rank with (trainer, kimg) when a snapshot is due, before the checkpoint.
+        scored: digest of the images that snapshots are scored against; empty: none are.
 
     Raises: UserError if the global batch cannot be split over ranks and microbatches.
     """
 
     def __init__(
-        self, task: Task, runtime: Runtime, folder: Path, on_snapshot: Callable[[Trainer, float], None]
+        self,
+        task: Task,
+        runtime: Runtime,
+        folder: Path,
+        on_snapshot: Callable[[Trainer, float], None],
+        scored: str = "",
     ) -> None:
         self.task, self.runtime, self.folder, self.on_snapshot = task, runtime, folder, on_snapshot
         self.experiment, self.settings = task.experiment, task.experiment.train
@@ -46,6 +52,7 @@ class Trainer:
         self.engine = engine_of(self.experiment, runtime)
         data, reader = task.data, None if self.experiment.data is None else self.experiment.data.reader
         self.images = data.indexed("their digest").digest if data is not None and reader == "index" else ""
+        self.scored = scored
         task.start(self.engine)
 
     @property
@@ -59,12 +66,17 @@ class Trainer:
         return math.ceil(1000 * self.settings.kimg / self.settings.batch)
 
     def resume(self, folder: Path) -> None:
-        """Restores a checkpoint exactly. Raises UserError if it was trained on other images."""
+        """Restores a checkpoint exactly. Raises UserError if it was trained on, or scored against, other images."""
         state = checkpoint.load(folder, self.task.kept())
         if (trained_on := state.get("data", self.images)) != self.images:  # older checkpoints have none
             raise UserError(
                 f"{folder} was trained on other images (digest {trained_on[:12]}) than those of "
                 f"{self.experiment.data} ({self.images[:12]}); give --data where the same ones lie"
+            )
+        if self.scored and (scored := state.get("scored") or self.scored) != self.scored:
+            raise UserError(
+                f"{folder} was scored against other images (digest {scored[:12]}) than are there now "
+                f"({self.scored[:12]}); give --set evaluation.data=PLACE where the same ones lie"
             )
         self.step = state["step"]
         self.nonfinite.load(state.get("nonfinite", self.nonfinite.state()))  # older checkpoints have none
@@ -128,6 +140,7 @@ class Trainer:
         """Starts to write a checkpoint, on rank 0; all ranks gather what the engine has divided."""
         if self.runtime.main:
             state = {"step": self.step, "kimg": self.kimg, "nonfinite": self.nonfinite.state(), "data": self.images}
+            state |= {"scored": self.scored} if self.scored else {}
             self.saver.save(self.step, self.task.kept(), state)
         elif self.engine.divides:
             for entry in self.task.kept().values():

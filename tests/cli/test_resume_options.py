@@ -108,3 +108,29 @@ def test_the_stop_line_can_be_pasted_as_it_stands(verb, shards, source, tmp_path
     (run,) = outdir.iterdir()
     assert kimg(run) == 0.012
     assert (run / "report.html").is_file() == (verb == "demo")
+
+
+def test_an_experiment_of_the_same_summary_is_told_apart(run, tmp_path, capsys):
+    folder = tmp_path / "registry" / "experiments"
+    folder.mkdir(parents=True)
+    (folder / "twin.toml").write_text('extends = "hyper-mod-b"\n')
+    before = files(run)
+    got = refused(capsys, "--registry", folder.parent, "train", "twin", "--resume", run)
+    assert got == f"{run} is a run of hyper-mod-b, got EXPERIMENT twin, which is another; leave it out"
+    assert files(run) == before
+    renamed = run.rename(run.with_name("mine"))
+    assert tiny.command("train", "hyper-mod-b", "--resume", renamed, "--kimg", 0.012) == 0
+
+
+def test_moved_images_of_the_scores_are_taken_where_they_are_the_same(shards, source, tmp_path, capsys):
+    shutil.copytree(shards, tmp_path / "reals")
+    scored = ["--metrics", 6, "--set", f"evaluation.data={tmp_path / 'reals'}"]
+    assert tiny.command(*train(tmp_path / "runs", shards, source, "--kimg", 0.008, *scored)) == 0
+    (run,) = (tmp_path / "runs").iterdir()
+    (tmp_path / "reals").rename(tmp_path / "moved")
+    pack(tiny.write_images(tmp_path / "others", 3), tmp_path / "other")
+    go_on = ["train", "--resume", run, "--kimg", 0.012, "--set"]
+    got = refused(capsys, *go_on, f"evaluation.data={tmp_path / 'other'}")
+    assert "was scored against other images" in got
+    assert tiny.command(*go_on, f"evaluation.data={tmp_path / 'moved'}") == 0
+    assert rundir.read_config(run).evaluation.data == str(tmp_path / "moved")

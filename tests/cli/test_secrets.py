@@ -25,6 +25,9 @@ URLS = [
     f"az://container/x?sv=2020&sig={SECRET}%3D",
     f"https://example.org/x?sig=ab@{SECRET}",
     f"https://me:a'{SECRET}@example.org/x",
+    f"abfss://container:{SECRET}@account.dfs.core.windows.net/x",
+    f"abfss://container@account.dfs.core.windows.net/x?sig={SECRET}",
+    f"abfss://c0ntainer@me:{SECRET}@account.dfs.core.windows.net/x",
 ]
 PLAIN = [
     "s3://bucket/user@example.org/x",
@@ -32,6 +35,8 @@ PLAIN = [
     "['gs://a/x', 'hf://datasets/a/b@main/x']",
     "s3://bucket/{000..012}.tar; did you mean 'mine'?",
     "C:/Users/me@home/x",
+    "abfss://images@account.dfs.core.windows.net/a/b is not there",
+    "['abfs://c-1@account.dfs.core.windows.net', 'wasbs://c2c@account.blob.core.windows.net/x']",
 ]
 
 

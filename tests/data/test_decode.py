@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import io
+import json
 import tarfile
+import zlib
 
 import numpy as np
 import pytest
@@ -44,7 +46,28 @@ def palette():
     return image
 
 
+def with_clear(png, *levels):
+    """A PNG of 16 bits in which one colour is transparent: Pillow does not write such a chunk."""
+    body = b"tRNS" + b"".join(level.to_bytes(2, "big") for level in levels)
+    chunk = (len(body) - 4).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big")
+    at = png.index(b"IDAT") - 4
+    return png[:at] + chunk + png[at:]
+
+
+def colours_of_16_bits():
+    """A PNG of RGB with 16 bits a channel, whose colour (1, 1, 1) * 257 is transparent."""
+    rows = b"".join(b"\0" + np.repeat(row.astype(">u2") * 257, 3).tobytes() for row in GREY)
+    head = b"IHDR" + SIDE.to_bytes(4, "big") * 2 + bytes([16, 2, 0, 0, 0])
+    parts = (head, b"IDAT" + zlib.compress(rows), b"IEND")
+    chunks = [(len(part) - 4).to_bytes(4, "big") + part + zlib.crc32(part).to_bytes(4, "big") for part in parts]
+    return with_clear(b"\x89PNG\r\n\x1a\n" + b"".join(chunks), 257, 257, 257)
+
+
 PICTURES = {
+    "16 bit grey with a transparent level": with_clear(
+        saved(Image.fromarray(GREY.astype(np.uint16) * 257), "PNG"), 257
+    ),
+    "16 bit colours with a transparent one": colours_of_16_bits(),
     "16 bit PNG": saved(Image.fromarray(GREY.astype(np.uint16) * 257), "PNG"),
     "16 bit TIFF": saved(Image.fromarray(GREY.astype(np.uint16) * 257), "TIFF"),
     "16 bit PGM": b"P5 16 16 65535\n" + (GREY.astype(">u2") * 257).tobytes(),
@@ -99,6 +122,13 @@ def test_what_hides_under_transparent_pixels_is_not_seen(background, pixel):
     assert np.array_equal(out_HW3[4:], RGB[4:])
 
 
+@pytest.mark.parametrize("name", ["16 bit grey with a transparent level", "16 bit colours with a transparent one"])
+def test_the_transparent_level_of_16_bits_is_put_on_the_background(name):
+    seen = np.asarray(decode(PICTURES[name], "#ff0000"))
+    assert seen[0, 1].tolist() == [255, 0, 0]
+    assert np.array_equal(np.delete(seen.reshape(-1, 3), 1, 0), np.delete(np.stack([GREY] * 3, 2).reshape(-1, 3), 1, 0))
+
+
 @pytest.mark.parametrize("pixels", [GREY.astype(np.int32), GREY.astype(np.float32)])
 def test_32_bits_of_unknown_range_are_refused_by_all(pixels, tmp_path):
     place = bare_shard(tmp_path / "wds", saved(Image.fromarray(pixels), "TIFF"), "tif")
@@ -121,6 +151,43 @@ def test_the_colour_behind_transparent_pixels_is_told_and_must_be_one(tmp_path):
     assert any("put on white (data.background)" in line for line in lines)
     with pytest.raises(UserError, match="background must be a colour such as white"):
         pack(place, tmp_path / "other", background="no colour")
+
+
+def test_the_streaming_reader_tells_of_each_kind_of_transparent_image_once(tmp_path):
+    place = bare_shard(tmp_path / "wds", PICTURES["one bit"])
+    names = ("transparent PNG", "transparent WebP", "transparent PNG", "transparent palette")
+    for number, name in enumerate(names, 1):
+        bare_shard(tmp_path / f"{number}", PICTURES[name], "webp" if "WebP" in name else "png")
+        (tmp_path / f"{number}" / "a.tar").rename(place / f"{number}.tar")
+    lines = []
+    stream = Streamed([str(place)], classes=["a"], buffer=1, report=lines.append)
+    stream.examples(5)
+    assert [line.partition(", such")[0] for line in lines] == [
+        "transparent pixels are put on white (data.background)"
+    ] * 3
+    assert [line.rpartition(", ")[2] for line in lines] == ["PNG in RGBA", "WEBP in RGBA", "PNG in P"]
+
+
+def test_an_earlier_index_of_transparent_images_is_refused_until_it_is_made_anew(tmp_path):
+    place = bare_shard(tmp_path / "wds", PICTURES["transparent PNG"])
+    digest = make_index(str(place), report=lambda _: None).digest
+    head = json.loads((place / "index.json").read_text())
+    assert head.pop("background") == "white"
+    (place / "index.json").write_text(json.dumps(head))
+    assert ShardSet(place).digest == digest
+    with pytest.raises(UserError, match="has transparency, and the index is of an earlier hmgan"):
+        ShardSet(place)[0]
+    make_index(str(place), report=lambda _: None)
+    assert (ShardSet(place)[0][0].numpy()[:, :4] == 255).all()
+
+
+def test_an_earlier_index_of_opaque_images_is_read_as_before(tmp_path):
+    place = bare_shard(tmp_path / "wds", PICTURES["16 bit PNG"])
+    make_index(str(place), report=lambda _: None)
+    head = json.loads((place / "index.json").read_text())
+    del head["background"]
+    (place / "index.json").write_text(json.dumps(head))
+    assert np.array_equal(ShardSet(place)[0][0].numpy()[0], GREY)
 
 
 def test_enlarging_is_told(tmp_path):

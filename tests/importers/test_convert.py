@@ -48,6 +48,19 @@ def assert_equals(source, state, blocks):
     torch.testing.assert_close(source.backbone.double()(latents).image, image, rtol=1e-9, atol=1e-9)
 
 
+def test_an_imported_d_takes_groups_that_ranks_can_share_and_the_report_says_so(tmp_path):
+    report, source = imported(tmp_path, port_checkpoint(WIDTHS[:2]))
+    choice, _ = source.discriminator
+    assert choice.options["stddev_group"] == 4
+    assert any("over groups of 4 (--stddev-group)" in note for note in report.notes)
+    assert not components.build("discriminator", choice.name, 1, **choice.options).mixes_batch
+
+
+def test_an_imported_d_of_the_whole_batch_says_what_that_asks_for(tmp_path):
+    report, _ = imported(tmp_path, port_checkpoint(WIDTHS[:2]), stddev_group=0)
+    assert any("over the whole batch, as the port does" in note for note in report.notes)
+
+
 @pytest.mark.parametrize("activation", [True, False], ids=["rgb-activation", "plain-rgb"])
 def test_a_checkpoint_becomes_a_source_with_both_networks(tmp_path, activation):
     content = port_checkpoint(WIDTHS, activation)
@@ -123,7 +136,7 @@ def test_data_parallels_prefix_is_dropped_within_a_checkpoint(tmp_path):
 @pytest.mark.parametrize("resolution", [4, 8, 32, 64])
 def test_a_lower_resolution_takes_that_to_rgb_and_leaves_out_what_is_above(tmp_path, resolution):
     content, blocks = port_checkpoint(WIDTHS), (resolution // 4).bit_length()
-    report, source = imported(tmp_path, content, resolution=resolution)
+    report, source = imported(tmp_path, content, resolution=resolution, stddev_group=0)
     assert_equals(source, content["g_running"], blocks)
     reasons = {entry.theirs: entry.reason for entry in report.left_out}
     assert reasons["g_running/generator.progression.5.conv1.0.weight"] == f"above {resolution} px"
