@@ -7,6 +7,7 @@ import errno
 import inspect
 import os
 import re
+import unicodedata
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:  # pydantic takes longer to import than --help to print
 
 
 URL = re.compile(r"\b([a-zA-Z][\w+.-]*:)(//?)(?![/\s])([^\s\"]+)")
+UNSHOWN = ("Cc", "Cs", "Zl", "Zp")  # controls, halves of characters, ends of lines and paragraphs
+TURNS = "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # of the writing's direction
 KEY = re.compile(r"[^/?#@:]*(/[^?#]*)?")  # bucket or host, and a path with any signs
 AZURE = re.compile(r"(?P<container>[a-z0-9$][a-z0-9-]{1,62}@)(?P<account>[a-z0-9]{3,24}\.[^@]*)", re.DOTALL)
 PARTS = re.compile(r"([^/?#]*@)?(?P<plain>(\[[^]/]*\]|[^/?#@:]*)(:\d*)?(/[^?#@]*|[^\w/?#@]*))([?#][^@]*)?")
@@ -39,11 +42,16 @@ def _bare(url: re.Match[str]) -> str:
     return scheme + slashes + (parts["plain"] if parts else "***")
 
 
+def one_line(text: str) -> str:
+    """Text that may come from data, as it can be shown anywhere: without line ends, controls and turned directions."""
+    return "".join(" " if unicodedata.category(c) in UNSHOWN or c in TURNS else c for c in text)
+
+
 class UserError(ValueError):
     """A mistake that the user can correct. The command line prints its text and exits with code 2."""
 
     def __init__(self, text: str) -> None:
-        super().__init__(redacted(text))
+        super().__init__(one_line(redacted(text)))
 
 
 class DamageError(UserError):

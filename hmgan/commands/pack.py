@@ -12,7 +12,7 @@ from hmgan.data.pack.image_folders import ImageSource
 from hmgan.data.pack.kinds import open_source
 from hmgan.data.pack.pack import pack
 from hmgan.data.pack.recipes import Recipe, recipe_source
-from hmgan.errors import UserError
+from hmgan.errors import UserError, one_line
 from hmgan.options import PackOptions
 
 
@@ -39,7 +39,8 @@ def pack_images(options: PackOptions) -> None:
     )
     counts = ", ".join(f"{cls} {count}" for cls, count in zip(index.classes, index.counts, strict=True))
     shards = len(index.shards)
-    print(f"{options.out}: {sum(index.counts)} images of {index.resolution} px in {shards} shards ({counts})")
+    total = f"{sum(index.counts)} images of {index.resolution} px in {shards} shards"
+    print(one_line(f"{options.out}: {total} ({counts})"))
     if index.skipped:
         print(f"left out because they cannot be read, and named above: {index.skipped}", file=sys.stderr)
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 
 from hmgan.data.store.folders import Folder
-from hmgan.errors import UserError
+from hmgan.errors import UserError, one_line
 
 FILE = "left-out.jsonl"
 SHOWN = 5  # names in a line
@@ -26,7 +26,7 @@ def tell(left_out: LeftOut, place: object, report: Callable[[str], None]) -> Non
     """A line per reason: how many, and the first few names."""
     for reason, names in left_out.items():
         some = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
-        report(f"passed over, {reason}: {len(names)} ({some}) in {place}")
+        report(one_line(f"passed over, {reason}: {len(names)} ({some}) in {place}"))
 
 
 def files(left_out: LeftOut) -> dict[str, bytes]:

@@ -25,7 +25,7 @@ from hmgan.data.shards import ShardSet
 from hmgan.data.store.cache import DiskCache
 from hmgan.data.store.folders import Folder, LocalFolder, RemoteFolder, cache_limit, open_folder
 from hmgan.data.store.stores import open_store
-from hmgan.errors import DamageError, UserError
+from hmgan.errors import DamageError, UserError, one_line
 from hmgan.files import cache_folder, sha256_of, sha256_of_open
 from hmgan.units import size
 from hmgan.urls import is_url
@@ -202,6 +202,7 @@ def described(data: Images) -> Iterator[str]:
         each = size(total / max(1, len(index)))
         yield f"{size(total)}, {each} an image; {index.skipped} unreadable ones were left out"
     yield f"digest {data.digest}"
-    widest = max(map(len, data.classes))
-    for name, count in zip(data.classes, data.counts, strict=True):
+    names = list(map(one_line, data.classes))
+    widest = max(map(len, names))
+    for name, count in zip(names, data.counts, strict=True):
         yield f"{name:{widest}} {count:>9} {'#' * round(40 * count / max(data.counts))}"

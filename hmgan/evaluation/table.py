@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hmgan.errors import UserError
+from hmgan.errors import UserError, one_line
 from hmgan.evaluation.score import MEAN, Score
 from hmgan.metrics.measures import arrow
 
@@ -61,7 +61,7 @@ def scores_table(labelled: Sequence[tuple[str, Sequence[Score]]]) -> Table:
     table.add_column("fake", justify="right", no_wrap=True)
     classes = dict.fromkeys(score.cls for score in scores if score.cls != MEAN)
     for cls in (*classes, MEAN):
-        table.add_row(Text(cls), *_cells(cls, columns), style="bold" if cls == MEAN else None)
+        table.add_row(Text(one_line(cls)), *_cells(cls, columns), style="bold" if cls == MEAN else None)
     return table
 
 

@@ -10,6 +10,7 @@ from rich.table import Table
 from torch import nn
 
 from hmgan.data.images import Reading
+from hmgan.errors import one_line
 from hmgan.train.draws import microbatch_size
 from hmgan.train.engines.choose import engine_of
 from hmgan.train.prepare import Prepared
@@ -40,15 +41,16 @@ def print_plan(prepared: Prepared, console: Console | None = None) -> None:
         f"and about {size(need.activations)} of activations for {batch} images at once of {generator.resolution} px"
     )
     summary = f"{prepared.task.summary()}; " if prepared.task.summary() else ""
-    console.print(f"{summary}classes: {', '.join(prepared.classes)}")
+    console.print(one_line(f"{summary}classes: {', '.join(prepared.classes)}"), markup=False)
     if prepared.data is not None:
         whole, seed = experiment.train.batch // world, experiment.train.seed
         share = min(whole, SHOWN)
         first = next(prepared.data.batches(Reading(batch_per_rank=share, world=world, seed=seed)))
         labels = [prepared.data.classes[label] for label in first.labels.tolist()]
         what = "first batch" if share == whole else f"first {share} of the batch's {whole:,} images"
-        console.print(f"{what}: {', '.join(f'{cls} x {count}' for cls, count in sorted(Counter(labels).items()))}")
-        console.print(f"labels: {' '.join(labels)}")
+        counts = ", ".join(f"{cls} x {count}" for cls, count in sorted(Counter(labels).items()))
+        console.print(one_line(f"{what}: {counts}"), markup=False)
+        console.print(one_line(f"labels: {' '.join(labels)}"), markup=False)
     console.print("dry run: nothing was trained or written")
 
 

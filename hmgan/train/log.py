@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
+from hmgan.errors import one_line
 from hmgan.units import duration
 
 SHORT = {
@@ -66,6 +67,7 @@ class RunLog:
 
     def say(self, text: str) -> None:
         """A line on the terminal and in log.txt."""
+        text = one_line(text)
         if self.folder is not None:
             self.console.print(text, markup=False, highlight=False, soft_wrap=True)
             self._append("log.txt", text)
@@ -104,4 +106,4 @@ class RunLog:
 
 def warn(text: str) -> None:
     """A warning where there is no log."""
-    print(f"warning: {text}", file=sys.stderr)
+    print(f"warning: {one_line(text)}", file=sys.stderr)

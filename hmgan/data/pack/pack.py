@@ -29,7 +29,7 @@ from hmgan.data.pack.image_folders import ImageSource, Item
 from hmgan.data.pack.kinds import open_source
 from hmgan.data.pack.progress import busy, counting
 from hmgan.data.pack.sizes import common_size, power_of_two
-from hmgan.errors import UserError
+from hmgan.errors import UserError, one_line
 from hmgan.files import check_limits, sha256_of
 
 SEED = 0  # of the order of the samples over the shards
@@ -84,7 +84,7 @@ def pack(
     name: str | None = None,
     opens: Callable[[Path], ImageSource] = open_source,
     threads: int | None = None,
-    report: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
+    report: Callable[[str], None] = lambda line: print(one_line(line), file=sys.stderr),
     pad: int = 0,
     fit: str = "crop",
     extension: str = "png",
