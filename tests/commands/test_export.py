@@ -100,6 +100,22 @@ def test_what_leaves_the_machine_has_the_last_names_of_its_paths(given, portable
     assert portable(given) == portable_
 
 
+def test_scores_of_an_export_away_from_its_images_ask_for_them(run, shards, tmp_path, capsys, monkeypatch):
+    assert export(run, tmp_path / "out") == 0
+    monkeypatch.chdir(tmp_path)
+    assert "was trained on shards, which is not here; give the images with --data" in refusal_of_scores(capsys, "out")
+    (tmp_path / "out" / "experiment.json").unlink()
+    assert "give the images with --data" in refusal_of_scores(capsys, "out")
+    assert tiny.command("evaluate", "out", "--data", shards, "--per-class", 4, "--metrics", "fd") == 0
+
+
+def refusal_of_scores(capsys, run):
+    capsys.readouterr()
+    assert tiny.command("evaluate", run) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
 def test_an_older_snapshot_is_exported_with_its_own_scores(run, tmp_path):
     older = run / "snapshots" / "000000.004"
     assert export(older, tmp_path / "out") == 0
