@@ -45,7 +45,8 @@ class Experiment(Strict):
     regularizer: Choice | None = Field(None, description="what restrains D's logits: `hmgan list regularizers`")
     augment: Choice | None = Field(None, description="what D sees all images through: `hmgan list augments`")
     gen_penalty: Choice | None = Field(
-        None, description="what holds a fine-tuned G near its source: `hmgan list gen-penalties`"
+        None,
+        description="what G minimises beside the game: variety, or nearness to its source: `hmgan list gen-penalties`",
     )
     feature_net: Choice | None = Field(
         None, description="in whose features reconstructions are compared: `hmgan list feature-nets`"

@@ -57,6 +57,7 @@ class Gan(Task):
         self.rules = Rules(adversarial, self.discriminator.head, mixing, augment, self.mixed, layout)
         self.penalties = self._penalties()
         self.gen_penalty = self._gen_penalty()
+        self._said: dict[str, bool] = {}  # each line of a penalty, and whether it is in the log
         beside = {"regularizer": self.penalties.regularizer, "augment": augment}
         self._beside: dict[str, Any] = {name: module for name, module in beside.items() if module is not None}
 
@@ -72,7 +73,7 @@ class Gan(Task):
         adapts = rules.augment is not None and rules.augment.adapts
         yield Phase("D", self.disc, loss, compares or adapts or penalties.compares)
         self._disc_trains(False)
-        loss = partial(gen_loss, opponents, rules, penalty)
+        loss = partial(gen_loss, opponents, rules, penalty, self._say)
         yield Phase("G", self.gen, loss, compares or (penalty is not None and penalty.least > 1), self.ema)
 
     def _disc_trains(self, on: bool) -> None:
@@ -93,6 +94,14 @@ class Gan(Task):
 
     def networks(self) -> dict[str, tuple[nn.Module, bool]]:
         return {**super().networks(), "discriminator": (self.discriminator, False)}
+
+    def news(self) -> list[str]:
+        new = [line for line, logged in self._said.items() if not logged]
+        self._said |= dict.fromkeys(new, True)
+        return new
+
+    def _say(self, line: str) -> None:
+        self._said.setdefault(line, False)
 
     def summary(self) -> str:
         return f"r1 gamma {self.penalties.gamma:.4g} every {self.penalties.r1_every} steps"
@@ -137,14 +146,16 @@ class Gan(Task):
         return Penalties(gamma, r1.every, contrastive, Views().to(self.device), regularizer)
 
     def _gen_penalty(self) -> GenPenalty | None:
-        """Built with copies of both networks before the first step: those of the source."""
+        """Built before the first step: with copies of both networks, those of the source, where it asks for them."""
         choice = self.experiment.gen_penalty
         if choice is None:
             return None
-        backbone = self.generator.backbone
-        source = copy.deepcopy(backbone).requires_grad_(False)
-        transferred = Transferred(source, copy.deepcopy(self.discriminator).requires_grad_(False), backbone)
-        return components.build("gen-penalty", choice.name, transferred, **choice.options)
+        parts: list[Transferred] = []
+        if components.get("gen-penalty", choice.name).copies:  # type: ignore[attr-defined]
+            backbone = self.generator.backbone
+            source = copy.deepcopy(backbone).requires_grad_(False)
+            parts = [Transferred(source, copy.deepcopy(self.discriminator).requires_grad_(False), backbone)]
+        return components.build("gen-penalty", choice.name, *parts, **choice.options)
 
     def _chosen(self, kind: str, choice: Choice | None) -> Any:
         """The component on the device; None where the experiment names none."""
