@@ -101,9 +101,10 @@ def _mixed(data: Data, labelled: bool, report: Report) -> Images:
         known = ", ".join(dict.fromkeys(name for each in sets for name in each.classes))
         raise UserError(f"no class {missing[0]!r} in {data}; its classes: {known}")
     parts = [_part(each, classes, data.per_class) for each in sets]
-    if len(parts) == 1 and not data.balance:
+    if len(parts) == 1 and not data.balance and not data.stratified:
         return parts[0]
-    return Mixture(parts, classes=classes, weights=data.weights, balance=data.balance)
+    group = data.group if data.stratified else 0
+    return Mixture(parts, classes=classes, weights=data.weights, balance=data.balance, group=group)
 
 
 def _all_classes(sets: Sequence[ShardSet], labelled: bool) -> Sequence[str]:
