@@ -46,7 +46,7 @@ class Experiment(Strict):
     augment: Choice | None = Field(None, description="what D sees all images through: `hmgan list augments`")
     gen_penalty: Choice | None = Field(
         None,
-        description="what G minimises beside the game: variety, or nearness to its source: `hmgan list gen-penalties`",
+        description="what G minimises beside the game, for variety or its source: `hmgan list gen-penalties`",
     )
     feature_net: Choice | None = Field(
         None, description="in whose features reconstructions are compared: `hmgan list feature-nets`"

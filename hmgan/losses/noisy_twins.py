@@ -1,4 +1,4 @@
-"""NoisyTwins (Rangwani et al. 2023, arXiv:2304.05866). B batch, R rows (distinct classes), E class vector, F features."""
+"""NoisyTwins (Rangwani et al. 2023, arXiv:2304.05866). B batch, R distinct classes, E class vector, F features."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ def check_groups(experiment: Experiment, images: int) -> None:
     group = 1 if experiment.data is None else experiment.data.group
     if images % group:
         raise UserError(
-            f"data.group {group} does not divide the {images} images that pass through the networks at once (train.batch "
-            "over ranks and train.accumulate); change one"
+            f"data.group {group} does not divide the {images} images that pass through the networks at once "
+            "(train.batch over ranks and train.accumulate); change one"
         )
 
 

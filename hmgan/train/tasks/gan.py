@@ -33,15 +33,21 @@ class Gan(Task):
     Args:
         mixing: probability of style mixing.
         freeze: parts of D that do not train, by name; none where left out.
+        within_class: D's minibatch deviation compares a sample with those of its own class alone. Take data.stratified
+            with data.group of D's stddev_group, so that it has some.
 
     Raises: UserError for a part that D lacks, or players, a penalty or a head that do not fit.
     """
 
     disc: Trained
 
-    def __init__(self, setup: Setup, *, mixing: Share = 0.9, freeze: list[str] | None = None) -> None:
+    def __init__(
+        self, setup: Setup, *, mixing: Share = 0.9, freeze: list[str] | None = None, within_class: bool = False
+    ) -> None:
         super().__init__(setup)
         optim.freeze(self.discriminator, freeze or [])
+        if within_class:
+            compare_within_classes(self.discriminator)
         choice, networks = self.experiment.players, (self.generator, self.discriminator, self.experiment.train.seed)
         self.players = Players(*networks)
         if choice is not None:
@@ -160,6 +166,14 @@ class Gan(Task):
     def _chosen(self, kind: str, choice: Choice | None) -> Any:
         """The component on the device; None where the experiment names none."""
         return None if choice is None else components.build(kind, choice.name, **choice.options).to(self.device)
+
+
+def compare_within_classes(discriminator: nn.Module) -> None:
+    """Raises UserError for a D without a minibatch deviation."""
+    deviation = getattr(discriminator, "deviation", None)  # a D from another package may not declare it
+    if deviation is None:
+        raise UserError("task.within_class is of D's minibatch deviation, and this D has none; leave it out")
+    deviation.within_class = True
 
 
 def shapes(network: nn.Module, batch: int, resolution: int) -> DiscOut | None:
