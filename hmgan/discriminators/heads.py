@@ -33,6 +33,13 @@ class Head(EqualLinear, ABC):
         """What D, of reals and fakes, and G, of "gen", minimise besides the adversarial loss; usually nothing."""
         return {}
 
+    def penalised(self, out: DiscOut, labels_B: Tensor) -> Tensor:
+        """[B], what R1 keeps from growing steep."""
+        return out.logit
+
+    def at(self, kimg: float) -> None:
+        """Where the training is, before each step. What of it changes is a function of that alone."""
+
     @abstractmethod
     def from_source(self, row: Mapping[str, Tensor]) -> State:
         """This head's state from a pretrained linear layer of one logit: D then judges as its source does."""

@@ -71,7 +71,9 @@ class Gan(Task):
         """The fakes take the real batch's labels: D sees the same mixture of classes on both sides."""
         rules, penalties, penalty = self.rules, self.penalties, self.gen_penalty
         self._disc_trains(True)
-        opponents = self.players.opponents(step, step * self.experiment.train.batch / 1000)
+        kimg = step * self.experiment.train.batch / 1000
+        rules.head.at(kimg)
+        opponents = self.players.opponents(step, kimg)
         for parameter in opponents.frozen:
             parameter.requires_grad_(False)
         loss = partial(disc_loss, opponents, rules, penalties)

@@ -111,7 +111,10 @@ def _disc_terms(
     terms |= rules.head.terms(on_real, labels, "real") | rules.head.terms(on_fake, labels, "fake")
     if penalised:
         # One backward for the phase; `every` makes up for the steps without the penalty.
-        terms["loss/r1"] = (penalties.r1_every * penalties.gamma / 2, r1_penalty(on_real.logit, real))
+        terms["loss/r1"] = (
+            penalties.r1_every * penalties.gamma / 2,
+            r1_penalty(rules.head.penalised(on_real, labels), real),
+        )
     if penalties.regularizer is not None:
         terms["loss/regularizer"] = (penalties.regularizer.weight, penalties.regularizer(real_B, fake_B))
     if penalties.contrastive is not None and penalties.contrastive.weight > 0:
