@@ -27,6 +27,7 @@ from hmgan.train.trainer import Trainer
 CLASSES = ("ant", "bee", "cat")
 BACKBONE = {"resolution": 8, "channels": [8, 8], "z_dim": 8, "mapping_layers": 2}
 DISCRIMINATOR = {"resolution": 8, "channels": [8, 8]}
+SMALL = ("train.batch=4", "train.trackers=[]", "train.unedited=false")
 BACKBONES = {
     "stylegan1": BACKBONE,
     "gan-memory-resnet": {"resolution": 8, "channels": [8, 8], "z_dim": 8},
@@ -68,8 +69,8 @@ def write_source(folder: Path, backbone: str = "stylegan1") -> Path:
 
 
 def transfer(shards: Path, source: Path, *overrides: str, name: str = "hyper-mod-b", **extra: object) -> Experiment:
-    """A transfer of the tiny source, 4 images a step, without trackers."""
-    given = (f"data={shards}", f"source={source}", "train.batch=4", "train.trackers=[]", *overrides)
+    """A transfer of the tiny source, 4 images a step, without trackers; the source stays frozen as in the paper."""
+    given = (f"data={shards}", f"source={source}", *SMALL, *overrides)
     return load_experiment(name, given, extra)
 
 

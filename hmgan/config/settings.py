@@ -185,6 +185,10 @@ class Train(Strict):
     snap: float = Field(50.0, gt=0, description="kimg between snapshots, grids and checkpoints")
     checkpoints: int = Field(2, ge=1, description="checkpoints kept")
     source: list[str] = Field(default=[], description="parameters of the source that train too, as patterns")
+    unedited: bool = Field(
+        False,
+        description="input constant, noise strengths and to-RGB of a modulated source, which no class edits, train too",
+    )
     trackers: list[str] = Field(default=["tensorboard"], description="accelerate trackers")
     timeout: float = Field(1800.0, gt=0, description="seconds that a rank may take to move on, before all give up")
     on_nonfinite: Literal["stop", "skip"] = Field(
