@@ -94,6 +94,10 @@ class Experiment(Strict):
             raise ValueError(
                 'loader.on_corrupt = "skip" needs an index, and data.reader "webdataset" has none; leave one out'
             )
+        if self.data is not None and self.data.reader != "index" and self.loader.stratified:
+            raise ValueError('loader.stratified needs an index, and data.reader "webdataset" has none; leave one out')
+        if self.data is not None and self.data.weights and self.loader.stratified:
+            raise ValueError("loader.stratified shows all of data as one set, got data.weights; leave one out")
         return self
 
 

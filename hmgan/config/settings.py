@@ -61,10 +61,6 @@ class Data(Strict):
         default=[], description="of each source, relative to each other; []: as one set"
     )
     balance: bool = Field(False, description="show classes equally often: those of each weighted source, or of all")
-    stratified: bool = Field(
-        False, description="every batch has each class's share of images, or with balance as many of each, up to one"
-    )
-    group: int = Field(1, ge=1, description="consecutive images of one class in a stratified batch")
     classes: list[str] = Field(default=[], description="use these only, in this order; []: all, and the same in all")
     per_class: int = Field(0, ge=0, description="use the first so many of each class of each source; 0: all")
     reader: Literal["index", "webdataset"] = Field(
@@ -87,16 +83,10 @@ class Data(Strict):
                 f"weights must be one for each source, got {len(self.weights)} for {len(self.sources)}; "
                 "give as many, or none"
             )
-        if self.group > 1 and not self.stratified:
-            raise ValueError(
-                f"group is of stratified batches, got {self.group}; add stratified = true, or leave it out"
-            )
-        if self.stratified and self.weights:
-            raise ValueError("stratified batches show all sources as one, got weights; leave one out")
         for field in ("buffer", "background"):
             if self.reader == "index" and field in self.model_fields_set:
                 raise ValueError(f'{field} is of reader "webdataset"; leave it out')
-        for field in ("weights", "balance", "stratified", "per_class"):
+        for field in ("weights", "balance", "per_class"):
             if self.reader != "index" and getattr(self, field):
                 raise ValueError(
                     f'{field} needs an index, and reader "webdataset" has none; leave it out, or run `hmgan index` on '
@@ -201,9 +191,26 @@ class Loader(Strict):
     """How training images are read and shown."""
 
     mirror: bool = Field(False, description="flip half of the real images")
+    stratified: bool = Field(
+        False, description="every batch has each class's share of images, of data.balance equal ones, up to one image"
+    )
+    group: int = Field(1, ge=1, description="consecutive images of one class in a stratified batch")
     workers: int = Field(0, ge=0, description="loader processes per rank")
     on_corrupt: Literal["stop", "skip"] = Field("stop", description="what a damaged training image does to the run")
     corrupt_share: float = Field(0.001, ge=0, lt=1, description="of the set that skip leaves out before it stops too")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Loader:
+        if self.group > 1 and not self.stratified:
+            raise ValueError(
+                f"group is of stratified batches, got {self.group}; add stratified = true, or leave it out"
+            )
+        return self
+
+    @property
+    def strata(self) -> int:
+        """Images of one class in a row; 0 where batches are not stratified."""
+        return self.group if self.stratified else 0
 
     @property
     def tolerated(self) -> float:

@@ -36,7 +36,7 @@ def stratified(orders: Sequence[Ordered], *, batch: int, group: int, equal: bool
     Raises: UserError for a batch that is no whole number of groups.
     """
     if batch % group:
-        raise UserError(f"data.group {group} does not divide train.batch {batch}; change one")
+        raise UserError(f"loader.group {group} does not divide train.batch {batch}; change one")
     groups = batch // group
     if equal:
         counts = [lcm(len(orders), groups) // len(orders)] * len(orders)

@@ -14,7 +14,7 @@ from hmgan.types import Weight
 SMALLEST = 0.05  # keeps the penalty finite where all images of a class are one
 NO_PAIR = (
     "gen_penalty mode-seeking: a batch without two images of one class adds nothing; "
-    "data.stratified with data.group = 2 or more gives each batch pairs"
+    "loader.stratified with loader.group = 2 or more gives each batch pairs"
 )
 
 

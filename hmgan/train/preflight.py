@@ -11,10 +11,10 @@ from hmgan.train.tasks.base import Task
 
 def check_groups(experiment: Experiment, images: int) -> None:
     """Raises UserError for microbatches of so many images that would divide a group of one class."""
-    group = 1 if experiment.data is None else experiment.data.group
+    group = experiment.loader.group
     if images % group:
         raise UserError(
-            f"data.group {group} does not divide the {images} images that pass through the networks at once "
+            f"loader.group {group} does not divide the {images} images that pass through the networks at once "
             "(train.batch over ranks and train.accumulate); change one"
         )
 

@@ -132,7 +132,7 @@ def test_up_to_the_end_of_a_window_its_shards_are_enough(group, window):
 @pytest.mark.parametrize("world", [1, 2, 4])
 @pytest.mark.parametrize("workers", [0, 1])
 def test_the_ranks_shares_join_to_the_one_rank_batch_from_any_step_on(shards, world, group, workers):
-    data = open_images(Data(sources=[str(shards)], stratified=True, group=group))
+    data = open_images(Data(sources=[str(shards)]), group=group)
 
     def shown(world, rank, start, workers):
         reading = Reading(batch_per_rank=8 // world, rank=rank, world=world, seed=5, start_step=start, workers=workers)
@@ -152,7 +152,7 @@ def test_without_labels_the_batches_are_the_same_images(shards):
 
 
 def test_a_stratified_training_sees_its_groups_in_every_microbatch(shards, source, tmp_path):
-    settings = ("data.stratified=true", "data.group=2", "train.batch=8", "train.accumulate=2")
+    settings = ("loader.stratified=true", "loader.group=2", "train.batch=8", "train.accumulate=2")
     trainer = tiny.make_trainer(tiny.transfer(shards, source, *settings), tmp_path)
     for part in trainer.microbatches(next(trainer.batches())):
         assert torch.equal(part.labels[0::2], part.labels[1::2])
@@ -161,20 +161,19 @@ def test_a_stratified_training_sees_its_groups_in_every_microbatch(shards, sourc
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
-        (("data.group=4",), "data: group is of stratified batches, got 4; add stratified = true, or leave it out"),
+        (("loader.group=4",), "loader: group is of stratified batches, got 4; add stratified = true, or leave it out"),
         (
-            ("data.stratified=true", "data.weights=[1]"),
-            "data: stratified batches show all sources as one, got weights; leave one out",
+            ("loader.stratified=true", "data.weights=[1]"),
+            "loader.stratified shows all of data as one set, got data.weights; leave one out",
         ),
         (
-            ("data.stratified=true", "data.group=4", "train.batch=8", "train.accumulate=4"),
-            "data.group 4 does not divide the 2 images that pass through the networks at once (train.batch over ranks "
-            "and train.accumulate); change one",
+            ("loader.stratified=true", "loader.group=4", "train.batch=8", "train.accumulate=4"),
+            "loader.group 4 does not divide the 2 images that pass through the networks at once "
+            "(train.batch over ranks and train.accumulate); change one",
         ),
         (
-            ("data.stratified=true", "data.reader=webdataset"),
-            'data: stratified needs an index, and reader "webdataset" has none; leave it out, or run `hmgan index` on '
-            "the shards and leave reader out",
+            ("loader.stratified=true", "data.reader=webdataset"),
+            'loader.stratified needs an index, and data.reader "webdataset" has none; leave one out',
         ),
     ],
 )
@@ -185,5 +184,5 @@ def test_what_does_not_fit_is_one_line(settings, text, shards, source):
 
 
 def test_a_batch_of_broken_groups_is_refused():
-    with pytest.raises(UserError, match=r"^data\.group 4 does not divide train\.batch 6; change one$"):
+    with pytest.raises(UserError, match=r"^loader\.group 4 does not divide train\.batch 6; change one$"):
         order_of((8, 8), 6, 4)

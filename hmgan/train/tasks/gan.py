@@ -22,6 +22,7 @@ from hmgan.train.draws import Microbatch, microbatch_size
 from hmgan.train.engines.base import Checkpointed, Engine, Trained
 from hmgan.train.tasks.base import Phase, Setup, Task
 from hmgan.train.tasks.gan_losses import Penalties, Rules, disc_loss, gen_loss
+from hmgan.train.tasks.judges import check_apart
 from hmgan.train.tasks.players import Players
 from hmgan.types import DiscOut, Share
 
@@ -33,8 +34,8 @@ class Gan(Task):
     Args:
         mixing: probability of style mixing.
         freeze: parts of D that do not train, by name; none where left out.
-        within_class: D's minibatch deviation compares a sample with those of its own class alone. Take data.stratified
-            with data.group of D's stddev_group, so that it has some.
+        within_class: D's minibatch deviation compares a sample with those of its own class alone. Take
+            loader.stratified with loader.group of D's stddev_group, so that it has some.
 
     Raises: UserError for a part that D lacks, or players, a penalty or a head that do not fit.
     """
@@ -120,8 +121,10 @@ class Gan(Task):
     def check(self) -> None:
         """Passes D a batch on the meta device: shapes alone, nothing is computed.
 
-        Raises: UserError for a batch that ranks, D, the contrastive loss or the penalty on G cannot take.
+        Raises: UserError for a D that sees as a score does, or a batch that ranks, D, the contrastive loss or the
+            penalty on G cannot take.
         """
+        check_apart(self.discriminator)
         settings, ranks = self.experiment.train, self.setup.ranks
         shares = ranks.world * settings.accumulate
         # A D from another package may not declare it.
