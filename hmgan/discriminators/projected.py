@@ -47,8 +47,9 @@ class ProjectedDiscriminator(Discriminator):
     augment = "diffaugment".
 
     Args:
-        path: of the features' TorchScript file: images [B, 3, H, W] in [-1, 1] -> one or several maps [B, C, h, w].
-        sha256: of the file, which is code: only this one is run.
+        path: of the features' TorchScript file: images [B, 3, H, W] in [-1, 1] -> one or several maps [B, C, h, w];
+            needed.
+        sha256: of the file, which is code: only this one is run; needed.
         resolution: input pixels.
         width: channels of each branch.
 
@@ -60,8 +61,8 @@ class ProjectedDiscriminator(Discriminator):
         classes: int,
         make_head: MakeHead = LogitPerClass,
         *,
-        path: str,
-        sha256: str,
+        path: str | None = None,
+        sha256: str | None = None,
         resolution: int = 256,
         width: Count = 64,
     ) -> None:

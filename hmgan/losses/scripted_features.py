@@ -20,14 +20,16 @@ class ScriptedFeatures(nn.Module):
     and checkpoints do not hold it.
 
     Args:
-        path: of the file.
-        sha256: of the file, 64 hexadecimal digits.
+        path: of the file; needed.
+        sha256: of the file, 64 hexadecimal digits; needed.
 
     Raises: UserError where the file is missing, another one, or no TorchScript.
     """
 
-    def __init__(self, *, path: str, sha256: str) -> None:
+    def __init__(self, *, path: str | None = None, sha256: str | None = None) -> None:
         super().__init__()
+        if path is None or sha256 is None:
+            raise UserError("feature-net torchscript is a file: path and sha256 are missing; name both")
         self.digest = sha256
         network = load_torchscript(Path(path), "feature-net torchscript", sha256).eval()
         for parameter in network.parameters():

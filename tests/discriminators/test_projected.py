@@ -86,6 +86,12 @@ def test_a_training_with_hinge_and_augmentation_moves_the_branches_and_is_resume
         assert torch.equal(again.task.discriminator.state_dict()[name], value)
 
 
+def test_it_says_that_it_needs_a_file_and_its_hash(shards, source, script):
+    with pytest.raises(UserError) as caught:
+        prepare(tiny.transfer(shards, source, *chosen(script[:1])))
+    assert str(caught.value) == "feature-net torchscript is a file: path and sha256 are missing; name both"
+
+
 def test_another_file_than_the_hash_says_is_not_run(shards, source, script, tmp_path):
     with pytest.raises(UserError, match=r"maps\.pt hashes to .*; it was not loaded, for a TorchScript file is code"):
         prepare(tiny.transfer(shards, source, *chosen([script[0], f"sha256={'0' * 64}"])))
