@@ -42,7 +42,7 @@ class DiscOut(NamedTuple):
 
     logit: Tensor  # [B], of each sample's own class
     embedding: Tensor  # [B, F], the features before the last layer
-    class_logits: Tensor | None = None  # [B, N], where D has an auxiliary classifier
+    class_logits: Tensor | None = None  # [B, N], or [B, 2 N], of a head that has logits of classes beside it
 
 
 class Site(NamedTuple):

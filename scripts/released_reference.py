@@ -18,8 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hmgan.backbones.stylegan1 import FUSED, FUSED_FROM_PIXELS, Block, StyleGAN1
+from hmgan.discriminators.deviation import minibatch_stddev
 from hmgan.discriminators.heads import Head
-from hmgan.discriminators.stylegan1 import StyleGAN1Discriminator, minibatch_stddev
+from hmgan.discriminators.stylegan1 import StyleGAN1Discriminator
 from hmgan.generators.transfer import TransferGenerator
 from hmgan.layers.equalized import four_shifts, he_gain, leaky_relu
 from hmgan.layers.sites import SiteConv2d
@@ -150,7 +151,7 @@ class ReleasedDiscriminator(nn.Module):
             conv = block.conv2
             h = block.blur(leaky_relu(block.conv1(h)))
             h = leaky_relu(F.avg_pool2d(F.conv2d(h, conv.weight * conv.gain, conv.bias, padding=1), 2))
-        h = leaky_relu(ours.conv1(minibatch_stddev(h, ours.stddev_group)))
+        h = leaky_relu(ours.conv1(minibatch_stddev(h, ours.deviation.group)))
         embedding_BF = leaky_relu(ours.conv2(h)).flatten(1)
         return ours.head(embedding_BF, labels_B)
 

@@ -27,6 +27,8 @@ GRID = list(
 # Schemes that edit normalisations only, on a source without any; and old classes, on a source without any.
 REFUSED = set(product(["gan-memory-resnet"], ["adain", "adain-class-only", "cgan-transfer-port", "scale-shift"]))
 REFUSED |= set(product(["gan-memory-resnet", "stylegan1"], ["cgan-transfer"]))
+# Penalties on G that are for transfers with a modulation, and for all.
+OF_CLASSES, OF_ALL = {"noisy-twins"}, {"mode-seeking"}
 # For training from scratch: no source has a mapping that takes a class.
 SCRATCH = "label-to-z"
 # What edits a StyleGAN source.
@@ -90,10 +92,18 @@ def test_a_source_without_labels_cannot_take_them_beside_z(backbone, source_of, 
         prepare(tiny.transfer(shards, source_of(backbone), f"modulation={SCRATCH}"))
 
 
+def discriminator_options(name, folder):
+    """Settings of a tiny one; that on features has a file of its own."""
+    own = [f"{key}={value}" for key, value in tiny.DISCRIMINATOR.items()]
+    if name == "projected":
+        own = ["resolution=8", *tiny.write_script(folder / "maps.pt")]
+    return [f"discriminator.{option}" for option in own]
+
+
 @pytest.mark.parametrize("head", entries.known("disc-head"))
 @pytest.mark.parametrize("name", entries.known("discriminator"))
 def test_a_new_discriminator_of_every_kind_trains_a_step_with_every_head(name, head, source, shards, tmp_path):
-    options = (f"discriminator.{key}={value}" for key, value in tiny.DISCRIMINATOR.items())
+    options = discriminator_options(name, tmp_path)
     chosen = (f"discriminator.name={name}", *options, f"disc_head={head}", "task.freeze=[]")
     _, _, moved = one_step(tiny.transfer(shards, source, *chosen), tmp_path)
     assert any(name.startswith("D.head.") for name in moved)
@@ -125,7 +135,7 @@ def test_every_augmentation_pretrains_a_step(augment, shards, tmp_path):
 
 
 @pytest.mark.parametrize("backbone", entries.known("backbone"))
-@pytest.mark.parametrize("penalty", [NONE, *entries.known("gen-penalty")])
+@pytest.mark.parametrize("penalty", [NONE, *sorted(set(entries.known("gen-penalty")) - OF_CLASSES)])
 def test_every_backbone_can_be_fine_tuned_under_every_penalty(backbone, penalty, source_of, shards, tmp_path):
     experiment = tiny.transfer(shards, source_of(backbone), f"gen_penalty={penalty}", name="transfergan")
     _, stats, moved = one_step(experiment, tmp_path)
@@ -133,11 +143,23 @@ def test_every_backbone_can_be_fine_tuned_under_every_penalty(backbone, penalty,
     assert {name.split(".")[0] for name in moved} == {"G", "D"}
 
 
+@pytest.mark.parametrize("modulation", COMPOSING)
+@pytest.mark.parametrize("penalty", sorted(OF_CLASSES | OF_ALL))
+def test_every_modulation_trains_a_step_under_every_penalty_on_variety(modulation, penalty, source, shards, tmp_path):
+    chosen = ("loader.stratified=true", "loader.group=2", "task.within_class=true", "disc_head=adc")
+    experiment = tiny.transfer(shards, source, f"modulation={modulation}", f"gen_penalty={penalty}", *chosen)
+    _, stats, moved = one_step(experiment, tmp_path)
+    assert stats["loss/gen-penalty"] > 0
+    assert any(name.startswith("G.trained.modulation.") for name in moved)
+
+
 @pytest.mark.parametrize("feature_net", [NONE, *entries.known("feature-net")])
 @pytest.mark.parametrize("modulation", [NONE, *COMPOSING])
 def test_every_modulation_or_the_whole_source_reconstructs_a_step(modulation, feature_net, source, shards, tmp_path):
     class_net = NONE if modulation == NONE else "one-hot"
-    chosen = (f"modulation={modulation}", f"class_net={class_net}", f"feature_net={feature_net}")
+    file = tiny.write_script(tmp_path / "maps.pt") if feature_net == "torchscript" else ()
+    options = (f"feature_net.{option}" for option in file)
+    chosen = (f"modulation={modulation}", f"class_net={class_net}", f"feature_net={feature_net}", *options)
     trainer, stats, moved = one_step(tiny.transfer(shards, source, *chosen, name="bsa"), tmp_path)
     assert {"loss/image", "loss/emd"} <= stats.keys()
     assert ("loss/perceptual" in stats) == (feature_net != NONE)

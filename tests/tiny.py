@@ -5,7 +5,9 @@ Everything is seeded, and a network of it runs in milliseconds.
 
 from __future__ import annotations
 
+import hashlib
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import patch
@@ -13,6 +15,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 from PIL import Image
+from torch import nn
 
 from hmgan import components
 from hmgan.cli.app import main
@@ -27,11 +30,34 @@ from hmgan.train.trainer import Trainer
 CLASSES = ("ant", "bee", "cat")
 BACKBONE = {"resolution": 8, "channels": [8, 8], "z_dim": 8, "mapping_layers": 2}
 DISCRIMINATOR = {"resolution": 8, "channels": [8, 8]}
+SMALL = ("train.batch=4", "train.trackers=[]", "train.unedited=false")
 BACKBONES = {
     "stylegan1": BACKBONE,
     "gan-memory-resnet": {"resolution": 8, "channels": [8, 8], "z_dim": 8},
     "biggan": {"resolution": 8, "classes": 3, "channels": [8, 8], "z_dim": 8, "shared": 4},
 }
+
+
+class Maps(nn.Module):
+    """Two maps of an image: a network for discriminators on features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3, padding=1)
+        self.second = nn.Conv2d(8, 12, 3, stride=2, padding=1)
+
+    def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
+        first = self.first(images).relu()
+        return [first, self.second(first)]
+
+
+def write_script(file: Path, network: nn.Module | None = None) -> tuple[str, ...]:
+    """A network as a TorchScript file, two maps where left out; options that name it and its hash."""
+    torch.manual_seed(2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.save(torch.jit.script(network or Maps()), file)
+    return f"path={file}", f"sha256={hashlib.sha256(file.read_bytes()).hexdigest()}"
 
 
 def write_images(folder: Path, per_class: int = 12, size: int = 8) -> Path:
@@ -68,8 +94,8 @@ def write_source(folder: Path, backbone: str = "stylegan1") -> Path:
 
 
 def transfer(shards: Path, source: Path, *overrides: str, name: str = "hyper-mod-b", **extra: object) -> Experiment:
-    """A transfer of the tiny source, 4 images a step, without trackers."""
-    given = (f"data={shards}", f"source={source}", "train.batch=4", "train.trackers=[]", *overrides)
+    """A transfer of the tiny source, 4 images a step, without trackers; the source stays frozen as in the paper."""
+    given = (f"data={shards}", f"source={source}", *SMALL, *overrides)
     return load_experiment(name, given, extra)
 
 

@@ -45,7 +45,8 @@ class Experiment(Strict):
     regularizer: Choice | None = Field(None, description="what restrains D's logits: `hmgan list regularizers`")
     augment: Choice | None = Field(None, description="what D sees all images through: `hmgan list augments`")
     gen_penalty: Choice | None = Field(
-        None, description="what holds a fine-tuned G near its source: `hmgan list gen-penalties`"
+        None,
+        description="what G minimises beside the game, for variety or its source: `hmgan list gen-penalties`",
     )
     feature_net: Choice | None = Field(
         None, description="in whose features reconstructions are compared: `hmgan list feature-nets`"
@@ -93,6 +94,10 @@ class Experiment(Strict):
             raise ValueError(
                 'loader.on_corrupt = "skip" needs an index, and data.reader "webdataset" has none; leave one out'
             )
+        if self.data is not None and self.data.reader != "index" and self.loader.stratified:
+            raise ValueError('loader.stratified needs an index, and data.reader "webdataset" has none; leave one out')
+        if self.data is not None and self.data.weights and self.loader.stratified:
+            raise ValueError("loader.stratified shows all of data as one set, got data.weights; leave one out")
         return self
 
 

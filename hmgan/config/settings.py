@@ -175,6 +175,10 @@ class Train(Strict):
     snap: float = Field(50.0, gt=0, description="kimg between snapshots, grids and checkpoints")
     checkpoints: int = Field(2, ge=1, description="checkpoints kept")
     source: list[str] = Field(default=[], description="parameters of the source that train too, as patterns")
+    unedited: bool = Field(
+        False,
+        description="input constant, noise strengths and to-RGB of a modulated source, which no class edits, train too",
+    )
     trackers: list[str] = Field(default=["tensorboard"], description="accelerate trackers")
     timeout: float = Field(1800.0, gt=0, description="seconds that a rank may take to move on, before all give up")
     on_nonfinite: Literal["stop", "skip"] = Field(
@@ -187,9 +191,26 @@ class Loader(Strict):
     """How training images are read and shown."""
 
     mirror: bool = Field(False, description="flip half of the real images")
+    stratified: bool = Field(
+        False, description="every batch has each class's share of images, of data.balance equal ones, up to one image"
+    )
+    group: int = Field(1, ge=1, description="consecutive images of one class in a stratified batch")
     workers: int = Field(0, ge=0, description="loader processes per rank")
     on_corrupt: Literal["stop", "skip"] = Field("stop", description="what a damaged training image does to the run")
     corrupt_share: float = Field(0.001, ge=0, lt=1, description="of the set that skip leaves out before it stops too")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Loader:
+        if self.group > 1 and not self.stratified:
+            raise ValueError(
+                f"group is of stratified batches, got {self.group}; add stratified = true, or leave it out"
+            )
+        return self
+
+    @property
+    def strata(self) -> int:
+        """Images of one class in a row; 0 where batches are not stratified."""
+        return self.group if self.stratified else 0
 
     @property
     def tolerated(self) -> float:

@@ -98,8 +98,8 @@ class Images(Shown, Protocol):
 
     def unlabelled(self) -> Images: ...
 
-    def order(self, *, seed: int, window: int = WINDOW) -> Ordered:
-        """The order in which they are shown; `window` images are shuffled together."""
+    def order(self, *, seed: int, batch: int = 1, window: int = WINDOW) -> Ordered:
+        """The order in which they are shown; `window` images are shuffled together. `batch` images are a step's."""
 
     def shard_of(self, i: int, /) -> int:
         """The number of the shard that an image lies in."""

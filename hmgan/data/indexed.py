@@ -32,7 +32,7 @@ class Indexed:
         """Any number will do."""
 
     def places(self: Images, step: int, batch: int, seed: int) -> Sequence[tuple[str, str]]:
-        shown = indices(self.order(seed=seed), step, batch_per_rank=batch, rank=0, world=1)
+        shown = indices(self.order(seed=seed, batch=batch), step, batch_per_rank=batch, rank=0, world=1)
         return [self.place(i) for i in shown]
 
     def examples(self: Images, columns: int, classes: Sequence[str] | None = None) -> dict[str, Tensor]:

@@ -66,7 +66,7 @@ class _Steps:
 
     def __init__(self, data: Images, reading: Reading) -> None:
         self.data, self._reading = data, reading
-        self.order = data.order(seed=reading.seed, window=WINDOW)
+        self.order = data.order(seed=reading.seed, batch=reading.batch_per_rank * reading.world, window=WINDOW)
         self._ahead_until = -1  # position at which the window ends whose shards are at hand or on their way
 
     def positions(self, step: int) -> range:

@@ -18,9 +18,10 @@ from torch.utils.data import Dataset
 
 from hmgan.data.index import Index
 from hmgan.data.indexed import Indexed
-from hmgan.data.interleaved import Interleaved
+from hmgan.data.interleaved import Interleaved, spread
 from hmgan.data.order import WINDOW, Order, Ordered
 from hmgan.data.shards import ShardSet
+from hmgan.data.stratified import stratified
 from hmgan.errors import UserError
 from hmgan.types import UNLABELLED
 
@@ -33,13 +34,15 @@ class Mixture(Indexed, Dataset[tuple[Tensor, int]]):
     Without weights the sets are one set, and an epoch shows each image once. With weights each set has epochs of its
     own and its share of the positions, so a small set with a large weight is repeated more often. With `balance` the
     classes of a set (of all sets, without weights) have equal shares in the same way. Balancing keeps 8 bytes per image
-    in memory, and a window per class, which is as many times smaller as there are classes.
+    in memory, and a window per class, which is as many times smaller as there are classes. So do stratified batches.
 
     Args:
         sets: their images must be of one size.
         classes: all names, in label order; left out: those of the first set.
         weights: of each set, relative to each other; none: the sets are one.
         balance: show the classes equally often.
+        group: images of one class that follow each other in a batch that has each class's share; 0: the batches are not
+            stratified.
 
     Raises: UserError for sets of several sizes, a class that is not in `classes`, or weights that are no ratio of
         small whole numbers.
@@ -52,8 +55,9 @@ class Mixture(Indexed, Dataset[tuple[Tensor, int]]):
         classes: Sequence[str] | None = None,
         weights: Sequence[float] = (),
         balance: bool = False,
+        group: int = 0,
     ) -> None:
-        self._sets, self._balance = list(sets), balance
+        self._sets, self._balance, self._group = list(sets), balance, group
         first = self._sets[0]
         for each in self._sets:
             if each.resolution != first.resolution:
@@ -97,7 +101,10 @@ class Mixture(Indexed, Dataset[tuple[Tensor, int]]):
         view._label_of = [np.zeros_like(table) for table in self._label_of]
         return view
 
-    def order(self, *, seed: int, window: int = WINDOW) -> Ordered:
+    def order(self, *, seed: int, batch: int = 1, window: int = WINDOW) -> Ordered:
+        if self._group:
+            orders = self._of_classes(0, len(self._sets), "", seed, window)
+            return stratified(orders, batch=batch, group=self._group, equal=self._balance, seed=seed, name="classes/")
         if not self._shares:
             return self._order(0, len(self._sets), "", seed, window)
         total = sum(self._shares)
@@ -105,7 +112,7 @@ class Mixture(Indexed, Dataset[tuple[Tensor, int]]):
             self._order(m, m + 1, f"set/{m}/", seed, max(1, window * share // total))
             for m, share in enumerate(self._shares)
         ]
-        return Interleaved(orders, self._shares, seed=seed, name="sets/")
+        return Interleaved(orders, self._shares, draw=spread(self._shares, seed=seed, name="sets/"))
 
     def __len__(self) -> int:
         return self._images[-1]
@@ -164,23 +171,33 @@ class Mixture(Indexed, Dataset[tuple[Tensor, int]]):
 
     def _order(self, first: int, end: int, name: str, seed: int, window: int) -> Ordered:
         """Of the sets from `first` up to `end` as one."""
+        if self._balance:
+            orders = self._of_classes(first, end, name, seed, window)
+            equal = [1] * len(orders)
+            return Interleaved(orders, equal, draw=spread(equal, seed=seed, name=f"{name}classes/"))
+        images = range(self._images[first], self._images[end])
+        part = None if len(images) == len(self) else images
+        return Order(self._sizes(first, end), seed=seed, window=window, images=part, name=name)
+
+    def _of_classes(self, first: int, end: int, name: str, seed: int, window: int) -> list[Ordered]:
+        """An order of each class that the sets from `first` up to `end` have."""
+        labels_N = self._labels(self._true_label_of, first, end)
+        found = np.unique(labels_N).tolist()
+        bounds = np.concatenate([[0], np.cumsum(self._sizes(first, end))])
+        orders: list[Ordered] = []
+        for label in found:
+            rows = np.flatnonzero(labels_N == label)
+            sizes_S = np.diff(np.searchsorted(rows, bounds))
+            own, small = f"{name}class/{label}/", max(1, window // len(found))
+            orders.append(Order(sizes_S, seed=seed, window=small, images=self._images[first] + rows, name=own))
+        return orders
+
+    def _sizes(self, first: int, end: int) -> NDArray[np.int64]:
+        """[S] images in each shard, none in those of other sets."""
         sizes_S = np.zeros(self._shards[-1], np.int64)
         for m in range(first, end):
             sizes_S[self._shards[m] : self._shards[m + 1]] = self._sets[m].shard_sizes
-        images = range(self._images[first], self._images[end])
-        if not self._balance:
-            part = None if len(images) == len(self) else images
-            return Order(sizes_S, seed=seed, window=window, images=part, name=name)
-        labels_N = self._labels(self._true_label_of, first, end)
-        found = np.unique(labels_N).tolist()
-        bounds = np.concatenate([[0], np.cumsum(sizes_S)])
-        orders = []
-        for label in found:
-            rows = np.flatnonzero(labels_N == label)
-            sizes_of_label_S = np.diff(np.searchsorted(rows, bounds))
-            own, small = f"{name}class/{label}/", max(1, window // len(found))
-            orders.append(Order(sizes_of_label_S, seed=seed, window=small, images=images[0] + rows, name=own))
-        return Interleaved(orders, [1] * len(orders), seed=seed, name=f"{name}classes/")
+        return sizes_S
 
 
 def shares(weights: Sequence[float]) -> list[int]:

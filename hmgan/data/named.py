@@ -23,11 +23,12 @@ from hmgan.urls import is_url
 Report = Callable[[str], None]
 
 
-def open_images(data: Data | None, *, labelled: bool = True, report: Report = print) -> Images:
+def open_images(data: Data | None, *, labelled: bool = True, group: int = 0, report: Report = print) -> Images:
     """The images that an experiment names.
 
     Args:
         labelled: whether they are used with their labels. Without, sets of other classes can be one.
+        group: images of one class in a row of stratified batches; 0: batches are not stratified.
 
     Raises: UserError for nothing, a set that is not packed, or sets that do not go together.
     """
@@ -35,14 +36,14 @@ def open_images(data: Data | None, *, labelled: bool = True, report: Report = pr
         raise UserError("data is missing; give --data a folder that hmgan pack wrote, or a name of hmgan list datasets")
     if data.whole and (mix := _mix(data.sources[0])) is not None:
         data = mix
-    images = _mixed(data, labelled, report)
+    images = _mixed(data, labelled, group, report)
     return images if labelled else images.unlabelled()
 
 
-def open_training(data: Data | None, *, labelled: bool, report: Report = print) -> Shown:
+def open_training(data: Data | None, *, labelled: bool, group: int = 0, report: Report = print) -> Shown:
     """As `open_images`, and shards without an index where `data.reader` says so."""
     if data is None or data.reader == "index":
-        return open_images(data, labelled=labelled, report=report)
+        return open_images(data, labelled=labelled, group=group, report=report)
     from hmgan.data.streamed import Streamed  # here, because webdataset takes a while to import
 
     if labelled and not data.classes:
@@ -97,18 +98,18 @@ def _entry(name: str) -> Mapping[str, Any]:
     return entries.entry("dataset", name) if name in entries.entries("dataset") else {}
 
 
-def _mixed(data: Data, labelled: bool, report: Report) -> Images:
+def _mixed(data: Data, labelled: bool, group: int, report: Report) -> Images:
     sets = [_opened(name, report) for name in data.sources]
-    if data.whole:
+    if data.whole and not group:
         return sets[0]
     classes = data.classes or _all_classes(sets, labelled)
     if missing := [name for name in classes if not any(name in each.classes for each in sets)]:
         known = ", ".join(dict.fromkeys(name for each in sets for name in each.classes))
         raise UserError(f"no class {missing[0]!r} in {data}; its classes: {known}")
     parts = [_part(each, classes, data.per_class) for each in sets]
-    if len(parts) == 1 and not data.balance:
+    if len(parts) == 1 and not data.balance and not group:
         return parts[0]
-    return Mixture(parts, classes=classes, weights=data.weights, balance=data.balance)
+    return Mixture(parts, classes=classes, weights=data.weights, balance=data.balance, group=group)
 
 
 def _all_classes(sets: Sequence[ShardSet], labelled: bool) -> Sequence[str]:

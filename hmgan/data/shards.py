@@ -88,7 +88,7 @@ class ShardSet(Indexed, Dataset[tuple[Tensor, int]]):
     def indexes(self) -> tuple[Index, ...]:
         return (self.index,)
 
-    def order(self, *, seed: int, window: int = WINDOW) -> Order:
+    def order(self, *, seed: int, batch: int = 1, window: int = WINDOW) -> Order:
         return Order(self.shard_sizes, seed=seed, window=window)
 
     @property

@@ -23,15 +23,15 @@ class Discriminator(nn.Module, ABC):
     judges_patches = False  # whether `maps(images, blocks)` gives what its first blocks make of images
 
     @abstractmethod
-    def embeddings(self, images: Tensor, batches: int) -> Tensor:
-        """[B, 3, H, W] in [-1, 1] -> [B, F] in float32."""
+    def embeddings(self, images: Tensor, labels: Tensor, batches: int) -> Tensor:
+        """[B, 3, H, W] in [-1, 1], labels [B] -> [B, F] in float32."""
 
     def forward(self, images: Tensor, labels: Tensor, batches: int = 1) -> DiscOut:
         """[B, 3, H, W] in [-1, 1], labels [B] -> what the head makes of the embeddings.
 
         One pass may hold several `batches`, one after the other: each sample sees its own batch at most.
         """
-        embedding_BF = self.embeddings(images, batches)
+        embedding_BF = self.embeddings(images, labels, batches)
         with unrounded(embedding_BF):
             return self.head(embedding_BF, labels)
 

@@ -62,7 +62,7 @@ class BigGANDiscriminator(Discriminator):
         self.attention = attention_at(attention, [resolution >> i for i in range(1, len(widths))], widths[:-1])
         self.head = make_head(widths[-1], classes)
 
-    def embeddings(self, images: Tensor, batches: int) -> Tensor:
+    def embeddings(self, images: Tensor, labels: Tensor, batches: int) -> Tensor:
         h = self.from_rgb(images)
         for attention, block in zip(self.attention, self.blocks, strict=True):
             h = block(attention(h))

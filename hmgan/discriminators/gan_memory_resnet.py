@@ -41,7 +41,7 @@ class GANMemoryDiscriminator(Discriminator):
         )
         self.head = make_head(16 * widths[-1], classes)
 
-    def embeddings(self, images: Tensor, batches: int) -> Tensor:
+    def embeddings(self, images: Tensor, labels: Tensor, batches: int) -> Tensor:
         h = self.blocks[0](self.from_rgb(images))
         for block in self.blocks[1:]:
             h = block(F.avg_pool2d(h, 3, stride=2, padding=1))

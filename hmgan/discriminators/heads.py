@@ -33,6 +33,13 @@ class Head(EqualLinear, ABC):
         """What D, of reals and fakes, and G, of "gen", minimise besides the adversarial loss; usually nothing."""
         return {}
 
+    def penalised(self, out: DiscOut, labels_B: Tensor) -> Tensor:
+        """[B], what R1 keeps from growing steep."""
+        return out.logit
+
+    def at(self, kimg: float) -> None:
+        """Where the training is, before each step. What of it changes is a function of that alone."""
+
     @abstractmethod
     def from_source(self, row: Mapping[str, Tensor]) -> State:
         """This head's state from a pretrained linear layer of one logit: D then judges as its source does."""
@@ -90,14 +97,24 @@ class AuxiliaryClassifier(Head):
 
     Args:
         class_weight: of the classification loss, -log P(own class | image) (AC-GAN's Eq. 3), for D and for G.
+        gen_class_weight: for G alone; left out: class_weight. A quarter of D's keeps more variety within a class.
         class_fakes: whether D's classifier learns from fakes too, or from real images alone. From both, the networks
             may agree on classes of their own.
     """
 
-    def __init__(self, width: int, classes: int, *, class_weight: Weight = 1.0, class_fakes: bool = True) -> None:
+    def __init__(
+        self,
+        width: int,
+        classes: int,
+        *,
+        class_weight: Weight = 1.0,
+        gen_class_weight: Weight | None = None,
+        class_fakes: bool = True,
+    ) -> None:
         super().__init__(width, 1)
         self.classifier = EqualLinear(width, classes)
         self.class_weight, self.class_fakes = class_weight, class_fakes
+        self.gen_class_weight = class_weight if gen_class_weight is None else gen_class_weight
 
     def judge(self, logits_BN: Tensor, embedding_BF: Tensor, labels_B: Tensor) -> DiscOut:
         return DiscOut(logits_BN.squeeze(1), embedding_BF, self.classifier(embedding_BF))
@@ -106,7 +123,8 @@ class AuxiliaryClassifier(Head):
         """The classification loss of each side that the classifier learns from."""
         if out.class_logits is None or (side == "fake" and not self.class_fakes):
             return {}
-        return {f"loss/class-{side}": (self.class_weight, F.cross_entropy(out.class_logits, labels_B))}
+        weight = self.gen_class_weight if side == "gen" else self.class_weight
+        return {f"loss/class-{side}": (weight, F.cross_entropy(out.class_logits, labels_B))}
 
     def from_source(self, row: Mapping[str, Tensor]) -> State:
         """The pretrained row for real or fake; the classifier is new."""

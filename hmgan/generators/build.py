@@ -48,7 +48,8 @@ def _generator(experiment: Experiment, source: Source | None, classes: int) -> G
     backbone: Any = component("backbone", choice) if choice is not None else None
     if experiment.modulation is not None:
         if source is not None:
-            train_parts(source.backbone, experiment.train.source)
+            unedited = source.backbone.unedited() if experiment.train.unedited else []
+            train_parts(source.backbone, [*unedited, *experiment.train.source])
         return transfer_generator(experiment, source.backbone if source else backbone, classes)
     if not experiment.conditional:
         return UnconditionalGenerator(fine_tuned(experiment, source) if source else backbone)

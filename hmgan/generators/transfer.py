@@ -61,7 +61,12 @@ class TransferGenerator(Generator):
 
     def edits(self, labels_R: Tensor) -> Edits:
         """One row of edits per label: computed once per distinct class, and valid while the heads do not change."""
-        return self.edits_of(self.trained["class_net"](labels_R))
+        return self.edits_of(self.class_vectors(labels_R))
+
+    def class_vectors(self, labels_R: Tensor) -> Tensor:
+        """C(i; Psi): labels [R] -> v [R, E]."""
+        v_RE: Tensor = self.trained["class_net"](labels_R)
+        return v_RE
 
     def edits_of(self, v_RE: Tensor) -> Edits:
         """One row of edits per class vector, for interpolation in the class space."""

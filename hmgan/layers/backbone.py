@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatch
 
 from torch import Tensor, nn
 
@@ -12,6 +13,7 @@ from hmgan.layers.edits import SOURCE, Edits
 from hmgan.layers.sites import SiteAdaIN, WeightSite
 from hmgan.types import GenOut, Latents
 
+UNEDITED = ("*.const", "*.noise?.*", "to_rgb.*")
 NormSite = SiteAdaIN | SiteConditionalNorm
 
 
@@ -30,6 +32,12 @@ class Backbone(nn.Module, ABC):
     def norms(self) -> Mapping[str, NormSite]:
         """The normalisations whose scale and shift a modulation may edit, by name."""
         return {m.name: m for m in self.modules() if isinstance(m, NormSite)}
+
+    def unedited(self) -> list[str]:
+        """The parameters that neither a modulation nor a style changes: input constant, noise strengths, to-RGB."""
+        sites = tuple(f"{name}." for name in self.sites())
+        names = [name for name, _ in self.named_parameters() if not name.startswith(sites)]
+        return [name for name in names if any(fnmatch(name, pattern) for pattern in UNEDITED)]
 
     def compilable(self) -> Sequence[nn.Module]:
         """The parts whose shapes do not depend on the classes in a batch."""

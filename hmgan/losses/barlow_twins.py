@@ -26,6 +26,14 @@ def redundancy(a_BF: Tensor, b_BF: Tensor, off_diagonal: float) -> Tensor:
     return (on_F - 1).square().sum() + off_diagonal * (corr_FF.square().sum() - on_F.square().sum())
 
 
+def redundancy_of_many(a_BF: Tensor, b_BF: Tensor, off_diagonal: float) -> Tensor:
+    """The same from products of samples, [B, B], for many more features than samples: |a^T b|^2 = <a a^T, b b^T>."""
+    a_BF, b_BF = standardize(a_BF), standardize(b_BF)
+    on_F = (a_BF * b_BF).mean(0)
+    all_squared = ((a_BF @ a_BF.T) * (b_BF @ b_BF.T)).sum() / len(a_BF) ** 2
+    return (on_F - 1).square().sum() + off_diagonal * (all_squared - on_F.square().sum())
+
+
 @register("contrastive", "barlow-twins")
 class BarlowTwins(nn.Module):
     """Redundancy reduction between two views, of the real images and, separately, of the fakes (Eq. 7).

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
 from hmgan.layers.backbone import Backbone
+from hmgan.layers.edits import Edits
 from hmgan.types import GenOut, Latents
 
 Pair = tuple[Tensor, Tensor]
@@ -50,14 +51,26 @@ class Adaptation(NamedTuple):
 
     latents: Latents
     out: GenOut
+    labels_B: Tensor
     key: int  # a random number of the step, the same on every rank
     gather: Callable[[Tensor], Tensor]  # [B, ...] of this rank -> of all ranks
+    generator: Any  # which made `out`; with a modulation it is a `Conditioned`
+    say: Callable[[str], None]  # takes a line for the log
+
+
+class Conditioned(Protocol):
+    """A generator whose classes are edits of a source."""
+
+    def class_vectors(self, labels_R: Tensor) -> Tensor: ...
+    def edits_of(self, v_RE: Tensor) -> Edits: ...
+    def render(self, latents: Latents, edits: Edits, row_B: Tensor) -> GenOut: ...
 
 
 class GenPenalty(Protocol):
-    """A loss that holds G to its source, built from `Transferred`."""
+    """A loss on G beside the game. One that holds G to its source is built from `Transferred`, others from nothing."""
 
-    least: int  # samples in the smallest global batch
+    copies: bool  # whether it needs `Transferred`, for which both networks are copied
+    least: int  # samples in the smallest global batch; with more than 1 it compares samples
     weight: float
 
     def __call__(self, phase: Adaptation) -> Tensor: ...

@@ -28,7 +28,7 @@ class Correspondence:
     """
 
     excludes: ClassVar = OF_FINE_TUNING
-
+    copies = True
     least = 3  # with two samples each has one other, and both distributions are 1
 
     def __init__(self, transferred: Transferred, *, weight: Weight = 1.0) -> None:

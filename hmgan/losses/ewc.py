@@ -35,6 +35,7 @@ class ElasticWeights:
     """
 
     excludes: ClassVar = OF_FINE_TUNING
+    copies = True
     least = 1
 
     def __init__(

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+from hmgan.config.experiment import Experiment
 from hmgan.errors import UserError
 from hmgan.train.draws import microbatch_size
 from hmgan.train.engines import choose
 from hmgan.train.tasks.base import Task
 
 
+def check_groups(experiment: Experiment, images: int) -> None:
+    """Raises UserError for microbatches of so many images that would divide a group of one class."""
+    group = experiment.loader.group
+    if images % group:
+        raise UserError(
+            f"loader.group {group} does not divide the {images} images that pass through the networks at once "
+            "(train.batch over ranks and train.accumulate); change one"
+        )
+
+
 def preflight(task: Task) -> None:
     """Raises UserError for a batch that ranks, networks or losses cannot take, or an engine that cannot train this."""
     experiment, ranks = task.experiment, task.setup.ranks
     settings, world = experiment.train, ranks.world
-    microbatch_size(settings, world)
+    check_groups(experiment, microbatch_size(settings, world))
     engine = choose.named(experiment, ranks)
     if engine.divides and not task.trains_same_parameters:
         raise UserError(

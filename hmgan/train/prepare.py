@@ -34,7 +34,8 @@ def prepare(experiment: Experiment, runtime: Runtime | None = None) -> Prepared:
     """Opens the data and builds the networks; writes no run. Raises UserError for anything that does not fit."""
     runtime = runtime or runtime_of(experiment)
     with runtime.accelerator.main_process_first():  # rank 0 packs a registry set, the others find it there
-        data = named.open_training(experiment.data, labelled=experiment.conditional)
+        strata = experiment.loader.strata
+        data = named.open_training(experiment.data, labelled=experiment.conditional, group=strata)
     classes, source = data.classes, source_of(experiment)
     networks = build.build(experiment, source, len(classes))
     resolution = networks.generator.resolution

@@ -116,7 +116,7 @@ class Trainer:
         """Status, snapshot, checkpoint."""
         self.saver.check()
         log.advance(self.kimg)
-        for line in self.nonfinite.news():
+        for line in (*self.nonfinite.news(), *self.task.news()):
             log.say(line)
         if self._due(self.settings.tick):
             means = self.runtime.mean(stats) | self.nonfinite.counts()

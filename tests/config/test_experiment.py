@@ -34,7 +34,11 @@ def refusal(*overrides, name="hyper-mod-b"):
             "no adversarial named 'hinges'; did you mean 'hinge'? known: dual-contrastive, hinge, logistic",
         ),
         ("regularizer=lecan", "no regularizer named 'lecan'; did you mean 'lecam'? known: lecam"),
-        ("disc_head=ac", "no disc-head named 'ac'; known: auxiliary-classifier, logit-per-class, projection"),
+        (
+            "disc_head=ac",
+            "no disc-head named 'ac'; did you mean 'adc'? known: adc, auxiliary-classifier, logit-per-class, "
+            "projection, transitional",
+        ),
         ("augment=ad", "no augment named 'ad'; did you mean 'ada'? known: ada, diffaugment"),
         (
             'disc_head={name="auxiliary-classifier",class_weight=-1.0}',

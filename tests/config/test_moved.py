@@ -50,8 +50,9 @@ def test_a_transfer_of_the_version_before_keeps_every_setting(tmp_path):
     heads = {"disc_head": {"name": "auxiliary-classifier"}, "contrastive": {"name": "dcl"}}
     experiment = read(tmp_path, task="transfer", **CLASSES, **heads)
     assert experiment.conditional
-    assert (experiment.task.name, experiment.task.options) == ("gan", {"mixing": 0.5, "freeze": ["from_rgb"]})
-    assert experiment.disc_head.options == {"class_weight": 0.75, "class_fakes": False}
+    assert experiment.task.name == "gan"
+    assert experiment.task.options == {"mixing": 0.5, "freeze": ["from_rgb"], "within_class": False}
+    assert experiment.disc_head.options == {"class_weight": 0.75, "gen_class_weight": None, "class_fakes": False}
     assert experiment.contrastive.options == {"weight": 0.125}
     loader, compute = experiment.loader, experiment.compute
     assert (loader.mirror, loader.workers, loader.on_corrupt, loader.corrupt_share) == (True, 2, "skip", 0.25)

@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from hmgan.data.interleaved import Interleaved
+from hmgan.data.interleaved import Interleaved, spread
 from hmgan.data.order import Order
 
 SIZES = [[5, 3, 4], [2, 2], [7, 1, 9, 3]]  # images of each shard, by part
@@ -26,7 +26,7 @@ def parts(window: int = 5) -> list[Order]:
 
 
 def interleaved(seed: int = 4, window: int = 5) -> Interleaved:
-    return Interleaved(parts(window), COUNTS, seed=seed, name="parts/")
+    return Interleaved(parts(window), COUNTS, draw=spread(COUNTS, seed=seed, name="parts/"))
 
 
 def part_of(image: int) -> int:
@@ -91,7 +91,7 @@ def test_memory_does_not_grow_with_the_images():
         tracemalloc.start()
         halves = [np.where(np.arange(shards) % 2 == part, sizes, 0) for part in (0, 1)]
         orders = [Order(half, seed=1, name=f"part/{part}/") for part, half in enumerate(halves)]
-        order = Interleaved(orders, [3, 1], seed=1, name="parts/")
+        order = Interleaved(orders, [3, 1], draw=spread([3, 1], seed=1, name="parts/"))
         for c in (0, 500 * shards, 10**12):
             assert order[c] < 500 * shards
             assert len(order.window(c)[1]) < 200
@@ -105,4 +105,4 @@ def test_memory_does_not_grow_with_the_images():
 
 def test_a_part_without_a_share_is_refused():
     with pytest.raises(ValueError, match=r"each of 3 parts needs a count of 1 or more, got \[1, 0, 1\]"):
-        Interleaved(parts(), [1, 0, 1], seed=1, name="")
+        Interleaved(parts(), [1, 0, 1], draw=spread([1, 0, 1], seed=1, name=""))

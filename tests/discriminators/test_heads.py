@@ -17,6 +17,7 @@ from hmgan.layers.equalized import EqualLinear
 from hmgan.types import DiscOut
 
 HEADS = entries.known("disc-head")
+SIDES = ("real", "fake", "gen")
 
 
 @pytest.fixture(autouse=True)
@@ -105,6 +106,14 @@ def test_the_classification_loss_is_the_cross_entropy_of_the_own_class():
         assert weight == 0.5
         assert float(loss) == pytest.approx(naive)
     assert head.terms(out, torch.tensor(labels), "fake") == {}
+
+
+def test_gs_classification_loss_may_have_a_weight_of_its_own():
+    out = DiscOut(torch.zeros(4), torch.zeros(4, 2), torch.randn(4, 3))
+    for given, wanted in (({}, 0.5), ({"gen_class_weight": 0.125}, 0.125), ({"gen_class_weight": 0.0}, 0.0)):
+        head = components.build("disc-head", "auxiliary-classifier", 2, 3, class_weight=0.5, **given)
+        weights = [weight for side in SIDES for weight, _ in head.terms(out, torch.arange(4) % 3, side).values()]
+        assert weights == [0.5, 0.5, wanted]
 
 
 def test_the_discriminator_classifies_real_and_fake_and_the_generator_is_pulled_to_its_class(shards, source, tmp_path):

@@ -6,7 +6,8 @@ import pytest
 import torch
 from reference_stylegan1 import discriminate, port_discriminator
 
-from hmgan.discriminators.stylegan1 import StyleGAN1Discriminator, minibatch_stddev
+from hmgan.discriminators.deviation import minibatch_stddev
+from hmgan.discriminators.stylegan1 import StyleGAN1Discriminator
 from hmgan.errors import UserError
 from hmgan.importers.convert import convert
 from hmgan.importers.stylegan1_port import PortNetwork, plan_discriminator

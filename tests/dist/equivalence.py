@@ -34,6 +34,7 @@ COMMON = ("task.mixing=0.9", "loader.mirror=true", "task.freeze=[]", "r1.every=2
 # A weight far above the default, so that a wrong contrastive gradient cannot hide in the rounding of the others.
 STRONG = "contrastive.weight=1.0"
 FINE_TUNING = (*COMMON, "class_net=none", "modulation=none")
+STRATA = ("loader.stratified=true", "loader.group=2")
 SCENARIOS = {
     "r1": (*COMMON,),
     "barlow-twins": (*COMMON, "contrastive=barlow-twins", STRONG),
@@ -47,6 +48,10 @@ SCENARIOS = {
     # p moves after every step, by 0.4.
     "ada": (*COMMON, "augment.name=ada", "augment.start=0.5", "augment.every=1", "augment.kimg=0.02"),
     "auxiliary-classifier": (*COMMON, "disc_head=auxiliary-classifier"),
+    "adc-within-class": (*COMMON, "disc_head=adc", "task.within_class=true", *STRATA),
+    "transitional": (*COMMON, "disc_head=transitional", "disc_head.span=0.02"),
+    "mode-seeking": (*COMMON, "gen_penalty=mode-seeking", "gen_penalty.weight=1.0"),
+    "noisy-twins": (*COMMON, "gen_penalty=noisy-twins", "gen_penalty.weight=0.1"),
     "ewc": (*FINE_TUNING, "gen_penalty=ewc", "gen_penalty.samples=8", "gen_penalty.weight=100.0"),
     # The first step is of whole images, the others are of patches.
     "cdc": (*FINE_TUNING, "gen_penalty=cdc", "gen_penalty.weight=1000.0", "players=anchors", "players.patch_blocks=1"),
@@ -124,7 +129,7 @@ class Case(NamedTuple):
 
 
 # What two ranks do in the fast suite: everything with 4 samples a rank, and what compares samples in two parts as well.
-IN_PARTS = ("r1", "barlow-twins", "dcl", "hinge-lecam", "ada", "reconstruction")
+IN_PARTS = ("r1", "barlow-twins", "dcl", "hinge-lecam", "ada", "reconstruction", "mode-seeking", "noisy-twins")
 REPLICATED = [*(Case(name) for name in SCENARIOS), *(Case(name, 16, 2) for name in IN_PARTS)]
 # DeepSpeed knows no float64.
 IN_FLOAT32 = Case("barlow-twins", 16, 2, "replicated", "float32")

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hmgan.errors import UserError
-from hmgan.losses.barlow_twins import BarlowTwins, redundancy
+from hmgan.losses.barlow_twins import BarlowTwins, redundancy, redundancy_of_many
 from hmgan.losses.base import Evidence
 
 EPSILON = 1e-5  # of a batch norm
@@ -99,3 +99,9 @@ def test_real_and_fake_views_count_alike_and_apart():
 
 def test_the_default_weight_of_the_redundancy_is_the_papers():
     assert BarlowTwins().off_diagonal == 5e-3
+
+
+@pytest.mark.parametrize("features", [3, 40])
+def test_by_samples_or_by_features_it_is_the_same(features):
+    a, b = (normal(6, features, seed=seed) for seed in range(2))
+    torch.testing.assert_close(redundancy_of_many(a, b, 0.3), redundancy(a, b, 0.3))

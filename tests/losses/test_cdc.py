@@ -40,7 +40,7 @@ def naive(source, adapted):
 
 def penalty(source, adapted, key):
     cdc = Correspondence(Transferred(lambda latents: GenOut(None, source), None, None))
-    return cdc(Adaptation(None, GenOut(None, adapted), key, lambda x: x))
+    return cdc(Adaptation(None, GenOut(None, adapted), None, key, lambda x: x, None, print))
 
 
 def test_it_is_the_mean_over_loops_of_pairs_for_the_block_that_the_key_draws():
@@ -59,7 +59,7 @@ def test_it_reaches_the_adapted_features_alone():
     source, adapted = maps(0), tuple(f.requires_grad_() for f in maps(1))
     source[1].requires_grad_()
     cdc = Correspondence(Transferred(lambda latents: GenOut(None, tuple(2 * f for f in source)), None, None))
-    cdc(Adaptation(None, GenOut(None, adapted), 0, lambda x: x)).backward()
+    cdc(Adaptation(None, GenOut(None, adapted), None, 0, lambda x: x, None, print)).backward()
     assert source[1].grad is None
     assert adapted[1].grad is not None
     assert adapted[2].grad is None

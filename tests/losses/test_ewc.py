@@ -68,7 +68,7 @@ def test_the_penalty_is_the_weighted_squared_distance_and_reaches_the_adapted_al
     origin, discriminator = networks
     adapted = load_source(str(source)).backbone.double()
     penalty = ElasticWeights(Transferred(origin, discriminator, adapted), samples=4, group=4)
-    phase = Adaptation(None, None, 0, lambda x: x)
+    phase = Adaptation(None, None, None, 0, lambda x: x, None, print)
     assert penalty(phase).item() == 0
     with torch.no_grad():
         for parameter in adapted.parameters():

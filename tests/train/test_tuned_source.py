@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import tiny
 import torch
 
+from hmgan import components
+from hmgan.config.loading import load_experiment
 from hmgan.data.images import Reading
 from hmgan.data.loader import batches
 from hmgan.errors import UserError
+from hmgan.generators.build import build
 from hmgan.generators.snapshot import load_generator
+from hmgan.generators.source import source_of
 from hmgan.generators.transfer import TransferGenerator
 from hmgan.train.log import RunLog
 from hmgan.train.prepare import prepare
@@ -105,3 +111,22 @@ def test_parts_that_cannot_train_are_refused(overrides, message, shards, source)
 def test_alignment_leaves_the_source_where_it_is(shards, source, tmp_path):
     experiment = tiny.transfer(shards, source, "modulation.init=align", "train.kimg=0.004", name="hyper-mod-ft")
     assert "source" not in tiny.make_trainer(aligning(experiment), tmp_path).task.generator.trained
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "numbers"),
+    [("hyper-mod-b", (), 2003), ("adain", (), 2003), ("demo", (), 2003), ("demo", ("train.unedited=false",), 0)],
+)
+def test_what_no_class_edits_trains_in_the_presets_and_not_in_the_papers_row(name, overrides, numbers):
+    experiment = load_experiment(name, overrides)
+    source = build(experiment, source_of(experiment), 4).generator.source
+    trained = {name: p.numel() for name, p in source.named_parameters() if p.requires_grad}
+    assert sum(trained.values()) == numbers
+    assert all(re.search(r"\.const$|\.noise[12]\.|^to_rgb\.", name) for name in trained)
+
+
+@pytest.mark.parametrize("backbone", tiny.BACKBONES)
+def test_what_no_class_edits_is_no_site_in_any_backbone(backbone):
+    network = components.build("backbone", backbone, **tiny.BACKBONES[backbone])
+    sites = {f"{name}.{part}" for name in network.sites() for part in ("weight", "bias")}
+    assert set(network.unedited()) <= set(dict(network.named_parameters())) - sites

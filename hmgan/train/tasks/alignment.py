@@ -21,7 +21,10 @@ WHY = "it pulls the heads of a hypernetwork to the source"
 
 def aligning(experiment: Experiment) -> Experiment:
     """The experiment that aligns a transfer's heads. Raises UserError for a transfer without any."""
-    choices = {"task": Choice(name="alignment"), "train": experiment.train.model_copy(update={"source": []})}
+    choices = {
+        "task": Choice(name="alignment"),
+        "train": experiment.train.model_copy(update={"source": [], "unedited": False}),
+    }
     aligned = experiment.model_copy(update=choices)
     check_beside(aligned)
     return aligned
@@ -32,7 +35,7 @@ class Alignment(Task):
     """Eq. 6: the same latents through the source and through the transfer generator, features compared per block."""
 
     needs: ClassVar = {"modulation": WHY, "source": WHY}
-    excludes: ClassVar = {"train.source": "leaves the source as it is"}
+    excludes: ClassVar = dict.fromkeys(("train.source", "train.unedited"), "leaves the source as it is")
     generator: TransferGenerator
     uses_images, needs_alignment, verb = False, False, "align"
 

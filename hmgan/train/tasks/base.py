@@ -117,6 +117,10 @@ class Task(ABC):
             return f"modulation {self.experiment.modulation.name!r} has a loss on them"
         return self.generator.outside
 
+    def news(self) -> list[str]:
+        """Lines for the log that came up in a step, each once."""
+        return []
+
     def summary(self) -> str:
         """What of it is worth a line when a run starts."""
         return ""

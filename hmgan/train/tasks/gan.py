@@ -22,6 +22,7 @@ from hmgan.train.draws import Microbatch, microbatch_size
 from hmgan.train.engines.base import Checkpointed, Engine, Trained
 from hmgan.train.tasks.base import Phase, Setup, Task
 from hmgan.train.tasks.gan_losses import Penalties, Rules, disc_loss, gen_loss
+from hmgan.train.tasks.judges import check_apart
 from hmgan.train.tasks.players import Players
 from hmgan.types import DiscOut, Share
 
@@ -33,15 +34,21 @@ class Gan(Task):
     Args:
         mixing: probability of style mixing.
         freeze: parts of D that do not train, by name; none where left out.
+        within_class: D's minibatch deviation compares a sample with those of its own class alone. Take
+            loader.stratified with loader.group of D's stddev_group, so that it has some.
 
     Raises: UserError for a part that D lacks, or players, a penalty or a head that do not fit.
     """
 
     disc: Trained
 
-    def __init__(self, setup: Setup, *, mixing: Share = 0.9, freeze: list[str] | None = None) -> None:
+    def __init__(
+        self, setup: Setup, *, mixing: Share = 0.9, freeze: list[str] | None = None, within_class: bool = False
+    ) -> None:
         super().__init__(setup)
         optim.freeze(self.discriminator, freeze or [])
+        if within_class:
+            compare_within_classes(self.discriminator)
         choice, networks = self.experiment.players, (self.generator, self.discriminator, self.experiment.train.seed)
         self.players = Players(*networks)
         if choice is not None:
@@ -57,6 +64,7 @@ class Gan(Task):
         self.rules = Rules(adversarial, self.discriminator.head, mixing, augment, self.mixed, layout)
         self.penalties = self._penalties()
         self.gen_penalty = self._gen_penalty()
+        self._said: dict[str, bool] = {}  # each line of a penalty, and whether it is in the log
         beside = {"regularizer": self.penalties.regularizer, "augment": augment}
         self._beside: dict[str, Any] = {name: module for name, module in beside.items() if module is not None}
 
@@ -64,7 +72,9 @@ class Gan(Task):
         """The fakes take the real batch's labels: D sees the same mixture of classes on both sides."""
         rules, penalties, penalty = self.rules, self.penalties, self.gen_penalty
         self._disc_trains(True)
-        opponents = self.players.opponents(step, step * self.experiment.train.batch / 1000)
+        kimg = step * self.experiment.train.batch / 1000
+        rules.head.at(kimg)
+        opponents = self.players.opponents(step, kimg)
         for parameter in opponents.frozen:
             parameter.requires_grad_(False)
         loss = partial(disc_loss, opponents, rules, penalties)
@@ -72,7 +82,7 @@ class Gan(Task):
         adapts = rules.augment is not None and rules.augment.adapts
         yield Phase("D", self.disc, loss, compares or adapts or penalties.compares)
         self._disc_trains(False)
-        loss = partial(gen_loss, opponents, rules, penalty)
+        loss = partial(gen_loss, opponents, rules, penalty, self._say)
         yield Phase("G", self.gen, loss, compares or (penalty is not None and penalty.least > 1), self.ema)
 
     def _disc_trains(self, on: bool) -> None:
@@ -94,6 +104,14 @@ class Gan(Task):
     def networks(self) -> dict[str, tuple[nn.Module, bool]]:
         return {**super().networks(), "discriminator": (self.discriminator, False)}
 
+    def news(self) -> list[str]:
+        new = [line for line, logged in self._said.items() if not logged]
+        self._said |= dict.fromkeys(new, True)
+        return new
+
+    def _say(self, line: str) -> None:
+        self._said.setdefault(line, False)
+
     def summary(self) -> str:
         return f"r1 gamma {self.penalties.gamma:.4g} every {self.penalties.r1_every} steps"
 
@@ -103,8 +121,10 @@ class Gan(Task):
     def check(self) -> None:
         """Passes D a batch on the meta device: shapes alone, nothing is computed.
 
-        Raises: UserError for a batch that ranks, D, the contrastive loss or the penalty on G cannot take.
+        Raises: UserError for a D that sees as a score does, or a batch that ranks, D, the contrastive loss or the
+            penalty on G cannot take.
         """
+        check_apart(self.discriminator)
         settings, ranks = self.experiment.train, self.setup.ranks
         shares = ranks.world * settings.accumulate
         # A D from another package may not declare it.
@@ -137,18 +157,28 @@ class Gan(Task):
         return Penalties(gamma, r1.every, contrastive, Views().to(self.device), regularizer)
 
     def _gen_penalty(self) -> GenPenalty | None:
-        """Built with copies of both networks before the first step: those of the source."""
+        """Built before the first step: with copies of both networks, those of the source, where it asks for them."""
         choice = self.experiment.gen_penalty
         if choice is None:
             return None
-        backbone = self.generator.backbone
-        source = copy.deepcopy(backbone).requires_grad_(False)
-        transferred = Transferred(source, copy.deepcopy(self.discriminator).requires_grad_(False), backbone)
-        return components.build("gen-penalty", choice.name, transferred, **choice.options)
+        parts: list[Transferred] = []
+        if components.get("gen-penalty", choice.name).copies:  # type: ignore[attr-defined]
+            backbone = self.generator.backbone
+            source = copy.deepcopy(backbone).requires_grad_(False)
+            parts = [Transferred(source, copy.deepcopy(self.discriminator).requires_grad_(False), backbone)]
+        return components.build("gen-penalty", choice.name, *parts, **choice.options)
 
     def _chosen(self, kind: str, choice: Choice | None) -> Any:
         """The component on the device; None where the experiment names none."""
         return None if choice is None else components.build(kind, choice.name, **choice.options).to(self.device)
+
+
+def compare_within_classes(discriminator: nn.Module) -> None:
+    """Raises UserError for a D without a minibatch deviation."""
+    deviation = getattr(discriminator, "deviation", None)  # a D from another package may not declare it
+    if deviation is None:
+        raise UserError("task.within_class is of D's minibatch deviation, and this D has none; leave it out")
+    deviation.within_class = True
 
 
 def shapes(network: nn.Module, batch: int, resolution: int) -> DiscOut | None:

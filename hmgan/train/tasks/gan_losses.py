@@ -111,7 +111,10 @@ def _disc_terms(
     terms |= rules.head.terms(on_real, labels, "real") | rules.head.terms(on_fake, labels, "fake")
     if penalised:
         # One backward for the phase; `every` makes up for the steps without the penalty.
-        terms["loss/r1"] = (penalties.r1_every * penalties.gamma / 2, r1_penalty(on_real.logit, real))
+        terms["loss/r1"] = (
+            penalties.r1_every * penalties.gamma / 2,
+            r1_penalty(rules.head.penalised(on_real, labels), real),
+        )
     if penalties.regularizer is not None:
         terms["loss/regularizer"] = (penalties.regularizer.weight, penalties.regularizer(real_B, fake_B))
     if penalties.contrastive is not None and penalties.contrastive.weight > 0:
@@ -133,9 +136,14 @@ def _disc_terms(
 
 
 def gen_loss(
-    opponents: Opponents, rules: Rules, penalty: GenPenalty | None, microbatch: Microbatch, gather: Gather
+    opponents: Opponents,
+    rules: Rules,
+    penalty: GenPenalty | None,
+    say: Callable[[str], None],
+    microbatch: Microbatch,
+    gather: Gather,
 ) -> tuple[Tensor, Stats]:
-    """The adversarial loss for G (Eq. 8), on fakes of its own, and what its modulation or its source adds."""
+    """The adversarial loss for G (Eq. 8), on fakes of its own, and what its modulation or a penalty adds."""
     (generator, discriminator, _), (real, labels, draws) = opponents, microbatch
     latents = generator.latents(draws.keys("gen"), rules.mixing)
     with rules.mixed():
@@ -154,7 +162,7 @@ def gen_loss(
     terms = {"loss/G": (1.0, rules.adversarial.gen(gather(on_fake.logit), reals))}
     terms |= rules.head.terms(on_fake, labels, "gen")
     if penalty is not None and penalty.weight > 0:
-        phase = Adaptation(latents, out, draws.common("gen-penalty"), gather)
+        phase = Adaptation(latents, out, labels, draws.common("gen-penalty"), gather, generator, say)
         terms["loss/gen-penalty"] = (penalty.weight, penalty(phase))
     return weighed(terms | {name: (1.0, value) for name, value in generator.penalties().items()})
 

@@ -37,7 +37,7 @@ class LearnedLatents(nn.Module):
     Raises: UserError for more images than `limit`, or a backbone whose z holds the class.
     """
 
-    def __init__(self, limit: int, backbone: Backbone, shown: Shown, seed: int) -> None:
+    def __init__(self, limit: int, backbone: Backbone, shown: Shown, seed: int, batch: int) -> None:
         super().__init__()
         data = shown.indexed("reconstruction")
         if len(data) > limit:
@@ -51,7 +51,7 @@ class LearnedLatents(nn.Module):
                 "use a source without classes"
             )
         self.z_NZ = nn.Parameter(torch.zeros(len(data), backbone.latents([0]).z.shape[1]))
-        self._order = data.order(seed=seed)
+        self._order = data.order(seed=seed, batch=batch)
 
     def forward(self, step: int, batch: int, rank: int, world: int) -> Tensor:
         """[B, Z] of the images that the loader gives this rank in a step."""
@@ -101,8 +101,9 @@ class Reconstruction(Task):
         self._lr, self._spread, self._drop, self._drop_kimg = lr, spread, drop, drop_kimg
         self._perceptual_weight, self._emd_weight = perceptual_weight, emd_weight
         assert setup.data is not None
-        seed = setup.experiment.train.seed
-        self.latents = LearnedLatents(limit, self.generator.backbone, setup.data, seed).to(self.device)
+        train = setup.experiment.train
+        latents = LearnedLatents(limit, self.generator.backbone, setup.data, train.seed, train.batch)
+        self.latents = latents.to(self.device)
         self.learner = nn.ModuleList([self.generator, self.latents])
         self.feature_net: FeatureNet | None = None
         if (choice := setup.experiment.feature_net) is not None:
