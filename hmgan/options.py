@@ -153,10 +153,14 @@ class EvaluateOptions:
     per_class: Annotated[int | None, Option(min=2, help="Fakes per class; left out: as many as real images.")] = None
     seed: Annotated[int, Option(min=0, help="Seed of the fakes.")] = 1_000_000
     trunc: Trunc = 1.0
-    extractor: Annotated[str, Option(help="Feature extractor.")] = "squeezenet"
-    metrics: Annotated[str, Option(help="Any of fd,kd,kd-subsets,prdc,diversity,ppl,leakage, joined by commas.")] = (
-        "fd,kd"
-    )
+    extractor: Annotated[str, Option(help="Feature extractor, or several, joined by commas.")] = "squeezenet"
+    metrics: Annotated[
+        str,
+        Option(help="Any of fd,kd,kd-subsets,kd-scaled,prdc,rank,spread,diversity,ppl,leakage, joined by commas."),
+    ] = "fd,kd"
+    references: Annotated[
+        bool, Option(help="Beside it: other real images, one and three of them repeated, and the source.")
+    ] = True
     perceptual: Annotated[str, Option(help="Network of diversity and ppl.")] = "squeezenet-layers"
 
 
