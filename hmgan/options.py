@@ -275,7 +275,9 @@ class LaunchOptions:
 class DoctorOptions:
     """Whether machine, ranks and storage are fit to train: one page, exit code 0 if so. Start it as training is."""
 
-    experiment: Annotated[str | None, Argument(help="An experiment that has to fit into memory.")] = None
+    experiment: Annotated[
+        str | None, Argument(help="An experiment that has to fit into memory, or a source that has to vary.")
+    ] = None
     outdir: Outdir = Path("runs")
     data: Data = None
     source: Source = None

@@ -120,12 +120,10 @@ def classes_kept(space: Space) -> list[Score]:
 
 def _styles_kept(extractor: Extractor, styles: Mapping[str, Tensor]) -> list[Score]:
     sides = dict.fromkeys(styles, torch.empty(0)), styles
-    kept = _by_class(
-        extractor, "style-kept", style_kept(styles), sides, "correlation over shared z, standardised within classes"
-    )
+    kept, alike = "correlation over shared z, standardised within classes", "linear CKA over shared z, unbiased"
     return [
-        *kept,
-        *_by_class(extractor, "style-alike", style_alike(styles), sides, "linear CKA over shared z, unbiased"),
+        *_by_class(extractor, "style-kept", style_kept(styles), sides, kept),
+        *_by_class(extractor, "style-alike", style_alike(styles), sides, alike),
     ]
 
 

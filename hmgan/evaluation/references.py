@@ -1,6 +1,6 @@
 """What scores are set beside: other real images, one and three of them repeated, and the source as it is.
 
-A distance of a hundred fakes is near that of one good photograph repeated; these rows say how near. N samples, F features.
+A distance of a hundred fakes may be that of one good photograph repeated: these rows say. N samples, F features.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ def wilson(share: float, count: int, confidence: float = CONFIDENCE) -> Interval
 
 
 def of_mean(shares: Sequence[float], intervals: Sequence[Interval]) -> Interval:
-    """The interval of independent shares' mean, from each one's (Zou and Donner 2008): distances add as variances do."""
+    """The interval of independent shares' mean, from each one's: distances add as variances do (Zou, Donner 2008)."""
     centre, count = fmean(shares), len(shares)
     low = math.hypot(*(share - own.low for share, own in zip(shares, intervals, strict=True))) / count
     high = math.hypot(*(own.high - share for share, own in zip(shares, intervals, strict=True))) / count

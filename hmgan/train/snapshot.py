@@ -14,6 +14,7 @@ from hmgan.evaluation.card import write_card
 from hmgan.evaluation.counts import warning
 from hmgan.evaluation.judge import Judge
 from hmgan.evaluation.score import Score
+from hmgan.evaluation.styles import style_rank
 from hmgan.files import cache_folder
 from hmgan.generators.base import Generator
 from hmgan.generators.build import fine_tuned_choice
@@ -51,12 +52,13 @@ class Snapshots:
         tag = f"{kimg:010.3f}"
         name = "fakes_init.png" if kimg == 0 else f"fakes{tag}.png"
         save_png(class_grid(fake_rows(generator, self.prepared.classes)), self.folder / name)
+        ranked = {} if self.prepared.source is not None else {"Rank of w": self._rank(generator, kimg)}
         scores = self._record(judge, found, tag, kimg) if judge and found else []
         if kimg > 0:
             folder = self.folder / SNAPSHOTS / tag
             self._save(trainer, generator, folder, kimg)
             use = f"hmgan sample --network {tag} --seeds 0-31 --grid 8x4"
-            write_card(folder, self.prepared.experiment.summary, self._facts(kimg), scores, use)
+            write_card(folder, self.prepared.experiment.summary, self._facts(kimg) | ranked, scores, use)
 
     def _references(self, judge: Judge) -> None:
         """Writes what the scores of this run stand beside, once."""
@@ -89,6 +91,13 @@ class Snapshots:
         for cls, share in found.items():
             self.log.say(f"warning: {collapse.warning(cls, share, least)}")
         self.prepared.runtime.accelerator.log({"collapsed/classes": float(len(found))}, step=int(kimg))
+
+    def _rank(self, generator: Generator, kimg: float) -> str:
+        """The rank of a pretraining's styles, logged: where it falls, transfers from it will lack diversity."""
+        rank, width = style_rank(generator.backbone)
+        self.log.say(f"rank     kimg {kimg:.3f}  w {rank:.1f} of {width}")
+        self.prepared.runtime.accelerator.log({"rank/w": rank}, step=int(kimg))
+        return f"{rank:.1f} of {width}, effective rank over fixed draws"
 
     def _facts(self, kimg: float) -> dict[str, str]:
         """The model card's facts."""
