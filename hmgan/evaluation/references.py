@@ -77,7 +77,7 @@ def references(judge: Judge, others: Images | None, source: str | None, per_clas
 def repeated(rows_NF: Tensor, photographs: int, count: int) -> Tensor:
     """[count, F]: those nearest to the mean of the features, one after the other, again and again."""
     order_N = (rows_NF - rows_NF.mean(dim=0)).square().sum(dim=1).argsort(stable=True)
-    return rows_NF[order_N[torch.arange(count) % photographs]]
+    return rows_NF[order_N[torch.arange(count) % min(photographs, len(order_N))]]
 
 
 def read(path: Path) -> References:
