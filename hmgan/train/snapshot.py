@@ -52,7 +52,9 @@ class Snapshots:
         tag = f"{kimg:010.3f}"
         name = "fakes_init.png" if kimg == 0 else f"fakes{tag}.png"
         save_png(class_grid(fake_rows(generator, self.prepared.classes)), self.folder / name)
-        ranked = {} if self.prepared.source is not None else {"Rank of w": self._rank(generator, kimg)}
+        # A mapping that takes the class has styles per class, and no rank of its own.
+        unconditional = self.prepared.source is None and not generator.backbone.label_dim
+        ranked = {"Rank of w": self._rank(generator, kimg)} if unconditional else {}
         scores = self._record(judge, found, tag, kimg) if judge and found else []
         if kimg > 0:
             folder = self.folder / SNAPSHOTS / tag
