@@ -157,10 +157,14 @@ class EvaluateOptions:
     per_class: Annotated[int | None, Option(min=2, help="Fakes per class; left out: as many as real images.")] = None
     seed: Annotated[int, Option(min=0, help="Seed of the fakes.")] = 1_000_000
     trunc: Trunc = 1.0
-    extractor: Annotated[str, Option(help="Feature extractor.")] = "squeezenet"
-    metrics: Annotated[str, Option(help="Any of fd,kd,kd-subsets,prdc,diversity,ppl,leakage, joined by commas.")] = (
-        "fd,kd"
-    )
+    extractor: Annotated[str, Option(help="Feature extractor, or several, joined by commas.")] = "squeezenet"
+    metrics: Annotated[
+        str,
+        Option(help="Any of fd,kd,kd-subsets,kd-scaled,prdc,rank,spread,diversity,ppl,leakage, joined by commas."),
+    ] = "fd,kd"
+    references: Annotated[
+        bool, Option(help="Beside it: other real images, one and three of them repeated, and the source.")
+    ] = True
     perceptual: Annotated[str, Option(help="Network of diversity and ppl.")] = "squeezenet-layers"
 
 
@@ -275,7 +279,9 @@ class LaunchOptions:
 class DoctorOptions:
     """Whether machine, ranks and storage are fit to train: one page, exit code 0 if so. Start it as training is."""
 
-    experiment: Annotated[str | None, Argument(help="An experiment that has to fit into memory.")] = None
+    experiment: Annotated[
+        str | None, Argument(help="An experiment that has to fit into memory, or a source that has to vary.")
+    ] = None
     outdir: Outdir = Path("runs")
     data: Data = None
     source: Source = None

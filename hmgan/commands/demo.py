@@ -72,6 +72,7 @@ def run_demo(options: DemoOptions) -> Path:
         minutes=minutes,
         command=" ".join(["hmgan demo", *words]),
         run=str(folder),
+        collapse=experiment.evaluation.collapse,
         facts={
             "Scored against": str(scored_against(experiment.data, experiment.evaluation.data)),
             "Seed": str(experiment.train.seed),

@@ -8,12 +8,14 @@ import sys
 from rich.console import Console
 
 from hmgan.config.loading import data_of
+from hmgan.data import named
 from hmgan.data.images import Images
 from hmgan.data.named import is_here, open_images, scored_against
 from hmgan.errors import UserError
 from hmgan.evaluation.counts import check_fakes, check_size, warning
 from hmgan.evaluation.judge import Judge
-from hmgan.evaluation.table import print_tables
+from hmgan.evaluation.references import References, references
+from hmgan.evaluation.table import print_tables, references_table
 from hmgan.files import cache_folder
 from hmgan.generators.snapshot import SNAPSHOTS, Loaded, load_generator, newest_snapshot
 from hmgan.options import EvaluateOptions
@@ -42,19 +44,37 @@ def print_scores(options: EvaluateOptions) -> None:
         check_size(reals, loaded.generator.resolution)
         check_fakes(metrics, count)  # before the features of the reals
         judge = Judge(reals, options.extractor, features, runtime, metrics, options.perceptual)
-        if runtime.main and (text := warning(metrics, reals, count, judge.extractor.dim)):
+        if runtime.main and (text := warning(metrics, reals, count, judge.extractors[0].dim)):
             print(text, file=sys.stderr)
         generator = loaded.generator.to(runtime.device)
-        verdict = judge(generator, loaded.classes, count, options.seed, options.trunc)
-        if verdict is None:  # the first rank has it
+        scores = judge(generator, loaded.classes, count, options.seed, options.trunc)
+        beside = reference_rows(judge, loaded, options, count) if options.references else {}
+        if scores is None:  # the first rank has it
             return
         if run.is_dir():  # and no registry source, which belongs to the package
             snapshot, kimg = newest_snapshot(run), loaded.config.get("kimg", 0.0)
             with (run / "metrics.jsonl").open("a", encoding="utf-8") as file:
-                for score in verdict.scores:
+                for score in scores:
                     line = judge.line(score, kimg, snapshot.name, options.seed, options.trunc)
                     file.write(json.dumps(line) + "\n")
-        print_tables([("score", verdict.scores)], Console())
+        print_tables([("score", scores)], Console())
+        if beside:
+            Console().print(references_table({"this generator": scores, **beside}))
+
+
+def reference_rows(judge: Judge, loaded: Loaded, options: EvaluateOptions, count: int) -> References:
+    """What the scores stand beside. Training images or a source that are gone are left out, with a line."""
+    data, source = data_of(loaded.config.get("data")), loaded.config.get("source")
+    labelled, others = loaded.classes != (UNLABELLED,), None
+    try:
+        others = named.beside(data, labelled=labelled)
+    except UserError as error:
+        print(f"without rows of photographs: {error}", file=sys.stderr)
+    try:
+        return references(judge, others, source, count, options.seed)
+    except UserError as error:
+        print(f"without the row of the source: {error}", file=sys.stderr)
+        return references(judge, others, None, count, options.seed)
 
 
 def reals_of(loaded: Loaded, options: EvaluateOptions) -> Images:

@@ -245,9 +245,13 @@ class Evaluation(Strict):
     """Scores at every snapshot."""
 
     data: str | None = Field(None, description="images to score against; left out: those held out, or the training set")
-    extractor: str = Field("squeezenet", description="network whose features are compared: `hmgan list extractors`")
+    extractor: str = Field(
+        "squeezenet",
+        description="network whose features are compared, or several joined by commas: `hmgan list extractors`",
+    )
     per_class: int = Field(0, ge=0, description="fakes per class; 0 computes no scores")
     seed: int = Field(1_000_000, ge=0, description="the fakes' own seed, so that scores are comparable over time")
+    collapse: float = Field(0.5, ge=0, description="share of the reals' diversity below which a class is warned of")
 
     @field_validator("per_class")
     @classmethod

@@ -83,6 +83,11 @@ def scored_against(data: Data | None, instead: str | None = None) -> Data | None
     return data_of({"sources": list(dict.fromkeys(sources)), "classes": data.classes})
 
 
+def beside(data: Data | None, *, labelled: bool) -> Images | None:
+    """The training images, for scores to be set beside; None where they have no index."""
+    return open_images(data, labelled=labelled) if data is not None and data.reader == "index" else None
+
+
 def held_out(name: str) -> str:
     """The images that a registry entry sets apart for scores, or these."""
     return str(_entry(name).get("heldout", name))

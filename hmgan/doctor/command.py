@@ -19,6 +19,7 @@ from hmgan.doctor.memory import memory
 from hmgan.doctor.network import network
 from hmgan.doctor.probe import ProbeResult
 from hmgan.doctor.software import software, versions
+from hmgan.doctor.source import is_source, source
 from hmgan.doctor.storage import existing, storage
 from hmgan.options import DoctorOptions
 from hmgan.train.distributed.rendezvous import rank_info
@@ -35,6 +36,10 @@ def doctor(options: DoctorOptions, console: Console | None = None) -> bool:
     Raises: UserError for options that do not fit the experiment.
     """
     name, experiment = options.experiment, None
+    if name is not None and is_source(name):
+        sections = [source(name)]
+        page.show(title(1), sections, console)
+        return not sections[0].problems
     if name is not None:
         experiment = anchored(load_experiment(name, options.overrides, settings(options)))
     data = experiment.data if experiment is not None else data_of(options.data)

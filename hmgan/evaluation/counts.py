@@ -17,11 +17,11 @@ def check_reals(metrics: Sequence[str], reals: Images) -> None:
     """Raises UserError, naming class and metric, where real images are too few, or a class has the name of the mean."""
     if MEAN in reals.classes:
         raise UserError(f"a class is named '{MEAN}', which is the name of the row of means; rename the class")
-    name, fewest = _neediest(metrics)
+    name, least = _neediest(metrics)
     for cls, count in zip(reals.classes, reals.counts, strict=True):
-        if count < fewest:
+        if count < least:
             images = "1 real image" if count == 1 else f"{count} real images"
-            raise UserError(f"class '{cls}' has {images}, {name} needs {fewest} or more; {LEAVE}")
+            raise UserError(f"class '{cls}' has {images}, {name} needs {least} or more; {LEAVE}")
 
 
 def check_size(reals: Images, resolution: int) -> None:
@@ -38,18 +38,23 @@ def warning(metrics: Sequence[str], reals: Images, per_class: int, dim: int) -> 
 
     A covariance of no more samples than features is singular, and the distance depends on their number above all.
     """
-    fewest = min(per_class, *reals.counts)
-    if "fd" not in metrics or fewest > dim:
+    least = min(per_class, *reals.counts)
+    if "fd" not in metrics or least > dim:
         return ""
-    few = f"fd of {fewest:,} images of a class in {dim:,} dimensions is too large, by their number above all"
+    few = f"fd of {least:,} images of a class in {dim:,} dimensions is too large, by their number above all"
     return f"warning: {few}; compare it only with scores of the same counts, or take more than {dim:,}, or kd"
 
 
 def check_fakes(metrics: Sequence[str], per_class: int, option: str = "--per-class") -> None:
     """Raises UserError, naming the option, where fakes are too few."""
-    name, fewest = _neediest(metrics)
-    if per_class < fewest:
-        raise UserError(f"{option} must be {fewest} or more for {name}, got {per_class}")
+    name, least = _neediest(metrics)
+    if per_class < least:
+        raise UserError(f"{option} must be {least} or more for {name}, got {per_class}")
+
+
+def fewest(metrics: Sequence[str]) -> int:
+    """How many images of a class the metrics need."""
+    return _neediest(metrics)[1]
 
 
 def _neediest(metrics: Sequence[str]) -> tuple[str, int]:

@@ -15,10 +15,10 @@ from hmgan.data.images import Images
 from hmgan.errors import UserError
 from hmgan.evaluation.sharding import BATCH, Ranks, sharded
 from hmgan.files import write_atomically
-from hmgan.metrics.features import Extractor
+from hmgan.metrics.features import Extractor, SideBySide
 
 
-def extract(batches: Iterable[Tensor], extractor: Extractor, device: torch.device | str = "cpu") -> Tensor:
+def extract(batches: Iterable[Tensor], extractor: Extractor | SideBySide, device: torch.device | str = "cpu") -> Tensor:
     """uint8 batches [B, 3, H, W] -> [N, F] float64 on the CPU. The extractor moves to `device`."""
     extractor = extractor.to(device)
     rows = [extractor(images_B3HW.to(device)).cpu() for images_B3HW in batches]

@@ -5,7 +5,7 @@ B batch, P pairs, H/W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, cast
 
 import torch
@@ -19,8 +19,8 @@ from hmgan.evaluation.features import extract
 from hmgan.evaluation.paths import EPSILON, path_lengths, trimmed_mean
 from hmgan.evaluation.score import MEAN, Score, with_mean
 from hmgan.generators.transfer import TransferGenerator
-from hmgan.metrics.features import Extractor
-from hmgan.metrics.leakage import RIDGE, class_kept, class_kept_of_reals, style_kept
+from hmgan.metrics.features import Extractor, SideBySide
+from hmgan.metrics.leakage import RIDGE, class_kept, class_kept_of_reals, style_alike, style_kept
 from hmgan.metrics.networks import load_perceptual
 from hmgan.metrics.perceptual import Perceptual
 
@@ -30,14 +30,20 @@ STYLES = 1000  # draws of z per class, for leakage
 PAIR_BATCH = 16
 
 
+class Space(NamedTuple):
+    """An extractor's features of both sides, by class: [N, F] and [M, F]."""
+
+    extractor: Extractor
+    reals: Mapping[str, Tensor]
+    fakes: Mapping[str, Tensor]
+
+
 class Subject(NamedTuple):
     """A generator's fakes, what they are compared with, and by which networks."""
 
     fakes: Fakes
-    fake_features: Mapping[str, Tensor]
     reals: Images
-    real_features: Mapping[str, Tensor]
-    extractor: Extractor
+    spaces: Sequence[Space]
     perceptual: str  # a name of `load_perceptual`
     device: torch.device
 
@@ -89,27 +95,51 @@ def path_length(subject: Subject) -> list[Score]:
 
 def leakage(subject: Subject) -> list[Score]:
     """Whether z keeps the class and the class keeps the style, in 0..1."""
-    extractor, reals, fakes = subject.extractor, subject.real_features, subject.fake_features
     drawn = range(min(STYLES, subject.fakes.per_class))
+    networks = SideBySide([space.extractor for space in subject.spaces])
     styles = {
-        cls: extract(subject.fakes.batches(label, drawn, shared_style=True), extractor, subject.device)
+        cls: extract(subject.fakes.batches(label, drawn, shared_style=True), networks, subject.device)
         for label, cls in enumerate(subject.fakes.classes)
     }
-    nothing: dict[str, Tensor] = dict.fromkeys(styles, torch.empty(0))
-    fitted = f"linear discriminants of real features, ridge {RIDGE:g}"
-    shared = "correlation over shared z, standardised within classes"
     scores = []
-    for name, values, real_rows, fake_rows, protocol in (
-        ("class-kept", class_kept(reals, fakes), reals, fakes, fitted),
-        ("class-kept-reals", class_kept_of_reals(reals), reals, nothing, f"{fitted}, two halves"),
-        ("style-kept", style_kept(styles), nothing, styles, shared),
-    ):
-        rows = []
-        for cls, value in values.items():
-            counts = len(real_rows[cls]), len(fake_rows[cls])
-            rows.append(Score.by(extractor, extractor.metric(name), cls, value, counts, protocol))
-        scores += with_mean(rows)
+    for i, space in enumerate(subject.spaces):
+        own = {cls: rows.split(networks.dims, dim=1)[i] for cls, rows in styles.items()}
+        scores += [*classes_kept(space), *_styles_kept(space.extractor, own)]
     return scores
+
+
+def classes_kept(space: Space) -> list[Score]:
+    """The share of fakes that are taken for their class, and of reals."""
+    extractor, reals, fakes = space.extractor, space.reals, space.fakes
+    protocol = f"linear discriminants of real features, ridge {RIDGE:g}"
+    nothing: dict[str, Tensor] = dict.fromkeys(reals, torch.empty(0))
+    of_fakes = _by_class(extractor, "class-kept", class_kept(reals, fakes), (reals, fakes), protocol)
+    halves = f"{protocol}, two halves"
+    return [*of_fakes, *_by_class(extractor, "class-kept-reals", class_kept_of_reals(reals), (reals, nothing), halves)]
+
+
+def _styles_kept(extractor: Extractor, styles: Mapping[str, Tensor]) -> list[Score]:
+    sides = dict.fromkeys(styles, torch.empty(0)), styles
+    kept, alike = "correlation over shared z, standardised within classes", "linear CKA over shared z, unbiased"
+    return [
+        *_by_class(extractor, "style-kept", style_kept(styles), sides, kept),
+        *_by_class(extractor, "style-alike", style_alike(styles), sides, alike),
+    ]
+
+
+def _by_class(
+    extractor: Extractor,
+    name: str,
+    values: Mapping[str, float],
+    sides: tuple[Mapping[str, Tensor], Mapping[str, Tensor]],
+    protocol: str,
+) -> list[Score]:
+    reals, fakes = sides
+    rows = []
+    for cls, value in values.items():
+        counts = len(reals[cls]), len(fakes[cls])
+        rows.append(Score.by(extractor, extractor.metric(name), cls, value, counts, protocol))
+    return with_mean(rows)
 
 
 GENERATOR_SCORES: dict[str, Callable[[Subject], list[Score]]] = {

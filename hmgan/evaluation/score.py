@@ -6,11 +6,11 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from hmgan.errors import UserError
 from hmgan.metrics.features import Extractor, Scorer
+from hmgan.metrics.intervals import Interval, of_mean
 from hmgan.metrics.measures import DEFAULT, FEATURE_MEASURES
 
 MEAN = "mean"
@@ -29,6 +29,8 @@ class Score(NamedTuple):
     digest: str  # sha256 of the extractor's weights
     resizer: str
     protocol: str = ""  # the metric's own settings, in words
+    low: float | None = None  # of the interval around the value, where it has one
+    high: float | None = None
 
     @classmethod
     def by(cls, scorer: Scorer, metric: str, of: str, value: float, counts: tuple[int, int], protocol: str) -> Score:
@@ -42,7 +44,12 @@ class Score(NamedTuple):
 
     def line(self) -> Line:
         """As a line of metrics.jsonl."""
-        return {"class" if field == "cls" else field: value for field, value in self._asdict().items()}
+        known = {field: value for field, value in self._asdict().items() if value is not None}
+        return {"class" if field == "cls" else field: value for field, value in known.items()}
+
+    def between(self, interval: Interval | None) -> Score:
+        """The same with its interval, where there is one."""
+        return self if interval is None else self._replace(low=interval.low, high=interval.high)
 
 
 def class_scores(
@@ -64,7 +71,8 @@ def class_scores(
             counts = len(real_NF), len(fake_features[cls])
             for found in FEATURE_MEASURES[name](real_NF, fake_features[cls]):
                 metric = extractor.metric(found.metric)
-                rows[metric].append(Score.by(extractor, metric, cls, found.value, counts, found.protocol))
+                score = Score.by(extractor, metric, cls, found.value, counts, found.protocol)
+                rows[metric].append(score.between(found.interval))
     return [score for of_metric in rows.values() for score in with_mean(of_metric)]
 
 
@@ -76,20 +84,12 @@ def with_mean(rows: Sequence[Score]) -> list[Score]:
         n_real=sum(row.n_real for row in rows),
         n_fake=sum(row.n_fake for row in rows),
         protocol=" | ".join(dict.fromkeys(row.protocol for row in rows)),
+        low=None,
+        high=None,
     )
-    return [*rows, mean]
-
-
-def intra_class_distance(features_NF: Tensor) -> float:
-    """Mean Euclidean distance over all pairs of one class: a figure of diversity. fake / real near 0 is a collapse.
-
-    Time and memory grow with N^2; a few hundred samples are enough.
-
-    Raises: UserError with fewer than 2 samples.
-    """
-    if len(features_NF) < 2:
-        raise UserError(f"diversity needs 2 samples or more, got {len(features_NF)}; add images")
-    return float(torch.pdist(features_NF.double()).mean())
+    own = [Interval(row.low, row.high) for row in rows if row.low is not None and row.high is not None]
+    interval = of_mean([row.value for row in rows], own) if len(own) == len(rows) else None
+    return [*rows, mean.between(interval)]
 
 
 def _check_classes(real: Mapping[str, Tensor], fake: Mapping[str, Tensor]) -> None:

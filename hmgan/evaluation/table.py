@@ -65,6 +65,26 @@ def scores_table(labelled: Sequence[tuple[str, Sequence[Score]]]) -> Table:
     return table
 
 
+def references_table(rows: Mapping[str, Sequence[Score]]) -> Table:
+    """The means over the classes, a row per generator and reference and a column per metric."""
+    means = {name: {s.metric: s for s in scores if s.cls == MEAN} for name, scores in rows.items()}
+    first, *others = means.values()
+    metrics = [metric for metric in first if any(metric in other for other in others)]
+    table = Table(caption="what the scores stand beside; means over the classes")
+    table.add_column("")
+    for metric in metrics:
+        table.add_column(Text(f"{metric} {arrow(metric)}"), justify="right", min_width=6)
+    for name, own in means.items():
+        table.add_row(name, *(interval_text(own[metric]) if metric in own else "" for metric in metrics))
+    return table
+
+
+def interval_text(score: Score) -> str:
+    """A value, with its interval where it has one."""
+    value = f"{score.value:.4g}"
+    return value if score.low is None or score.high is None else f"{value} [{score.low:.2f}, {score.high:.2f}]"
+
+
 def _protocol(scores: Sequence[Score]) -> str:
     """A line per extractor. Raises UserError where one metric has several."""
     extractors = dict.fromkeys((score.extractor, score.digest, score.resizer) for score in scores)
@@ -77,7 +97,7 @@ def _protocol(scores: Sequence[Score]) -> str:
 
 def _cells(cls: str, columns: Sequence[Mapping[str, Score]]) -> list[str]:
     """A class's values, empty where there is none, and the counts of images that they are from."""
-    values = [f"{column[cls].value:.4g}" if cls in column else "" for column in columns]
+    values = [interval_text(column[cls]) if cls in column else "" for column in columns]
     found = [column[cls] for column in columns if cls in column]
     real = dict.fromkeys(str(score.n_real) for score in found)
     fake = dict.fromkeys(str(score.n_fake) for score in found)

@@ -72,6 +72,21 @@ def kernel_distance(real_NF: Tensor, fake_MF: Tensor) -> float:
     return within - 2 * _kernel_sum(real_NF, fake_MF) / (len(real_NF) * len(fake_MF))
 
 
+def scaled_kernel_distance(real_NF: Tensor, fake_MF: Tensor) -> float:
+    """The same of features less the reals' mean, over the root of the reals' mean square then.
+
+    Uncentred, x.y / F is tens for most extractors, and its cube is decided by the few images with large features.
+
+    Raises: UserError as `kernel_distance`, and where the reals do not vary.
+    """
+    check_sets(real_NF, fake_MF, 2, "a distance")
+    centre_F = real_NF.double().mean(dim=0)
+    scale = (real_NF.double() - centre_F).square().mean().sqrt()
+    if scale == 0:
+        raise UserError("the real images are all the same, which leaves no scale for kd-scaled; add others, or take kd")
+    return kernel_distance(*((x.double() - centre_F) / scale for x in (real_NF, fake_MF)))
+
+
 def kernel_distance_subsets(
     real_NF: Tensor, fake_MF: Tensor, subsets: int = 100, size: int = 1000, seed: int = SUBSET_SEED
 ) -> KernelSubsets:

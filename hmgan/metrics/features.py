@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as fn
@@ -13,6 +14,7 @@ from safetensors.torch import load
 from torch import Tensor, nn
 
 from hmgan.errors import UserError
+from hmgan.metrics.small_cnn import SmallCNN
 from hmgan.metrics.squeezenet import SqueezeNet
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
@@ -81,17 +83,50 @@ class Extractor(nn.Module):
         return resized.clamp(0, 255)
 
 
+class SideBySide(nn.Module):
+    """Several extractors shown the same images, their features next to each other, so that images are drawn once.
+
+    Shapes: [B, 3, H, W] uint8 -> [B, F] float64, F the sum of theirs.
+    """
+
+    def __init__(self, extractors: Sequence[Extractor]) -> None:
+        super().__init__()
+        self.extractors = nn.ModuleList(extractors)
+        self.dims = [extractor.dim for extractor in extractors]
+        self.dim = sum(self.dims)
+
+    def forward(self, images_B3HW: Tensor) -> Tensor:
+        return torch.cat([extractor(images_B3HW) for extractor in self.extractors], dim=1)
+
+
 def load_squeezenet() -> Extractor:
     """SqueezeNet v1.1 from the package's own assets: small, offline, and never to be called FID."""
-    folder = ASSETS / "squeezenet"
+    config, digest, weights = _asset("squeezenet")
+    trunk = SqueezeNet(mean=config["mean"])
+    # Channels last: the same numbers to rounding, at twice the speed on a CPU.
+    form = torch.channels_last
+    weights = {name: w.contiguous(memory_format=form) if w.ndim == 4 else w for name, w in weights.items()}
+    trunk.load_state_dict(weights, assign=True)
+    return Extractor(trunk, name="squeezenet", digest=digest, dim=trunk.dim, side=config["side"])
+
+
+def load_judge() -> Extractor:
+    """The small CNN of scripts/train_judge.py: a second opinion in a space of its own."""
+    config, digest, weights = _asset("judge")
+    trunk = SmallCNN()
+    trunk.load_state_dict(weights, assign=True)
+    return Extractor(trunk, name="judge", digest=digest, dim=trunk.dim, side=config["side"])
+
+
+EMBEDDED: dict[str, Callable[[], Extractor]] = {"squeezenet": load_squeezenet, "judge": load_judge}
+
+
+def _asset(name: str) -> tuple[dict[str, Any], str, dict[str, Tensor]]:
+    """A network's config.json, the hash of its weights, and the weights. Raises UserError for other weights."""
+    folder = ASSETS / name
     config, path = json.loads((folder / "config.json").read_text(encoding="utf-8")), folder / "model.safetensors"
     raw = path.read_bytes()
     digest = hashlib.sha256(raw).hexdigest()
     if digest != config["weights_sha256"]:
         raise UserError(f"{path} hashes to {digest[:12]}, not as released; reinstall hmgan")
-    trunk = SqueezeNet(mean=config["mean"])
-    # Channels last: the same numbers to rounding, at twice the speed on a CPU.
-    form = torch.channels_last
-    weights = {name: w.contiguous(memory_format=form) if w.ndim == 4 else w for name, w in load(raw).items()}
-    trunk.load_state_dict(weights, assign=True)
-    return Extractor(trunk, name="squeezenet", digest=digest, dim=trunk.dim, side=config["side"])
+    return config, digest, load(raw)

@@ -111,6 +111,51 @@ def style_kept(fakes: Mapping[str, Tensor]) -> dict[str, float]:
     return kept
 
 
+def style_alike(fakes: Mapping[str, Tensor]) -> dict[str, float]:
+    """Class -> how far draws of z that look alike in it look alike in the other classes, however each draws them.
+
+    Row i of every class's [Z, F] has the same z and noise. The linear CKA of two classes' features (Kornblith et al.
+    2019, Eq. 1; unbiased as in Song et al. 2012), averaged over the other classes: 1 where a column of images repeats
+    one of a few styles in every class, even if the class draws it in features of its own, for which `style_kept` is
+    blind; 0 where z means something unrelated in each.
+
+    Raises: UserError with fewer than 2 classes or 4 draws, or classes of unequal numbers of draws.
+    """
+    if len(fakes) < 2:
+        raise UserError(f"leakage needs 2 classes or more, got {len(fakes)}; leave it out of --metrics")
+    draws = sorted({len(rows) for rows in fakes.values()})
+    if len(draws) > 1 or draws[0] < 4:
+        raise UserError(f"leakage needs 4 shared draws of z or more in every class, got {draws}; draw more fakes")
+    grams = {cls: _off_diagonal(rows) for cls, rows in fakes.items()}
+    own = {cls: _dependence(gram_ZZ, gram_ZZ) for cls, gram_ZZ in grams.items()}
+    alike = {}
+    for cls, gram_ZZ in grams.items():
+        shares = []
+        for other, other_ZZ in grams.items():
+            scale = own[cls] * own[other]
+            if other != cls:
+                # A class that does not vary is like no other.
+                shares.append(_dependence(gram_ZZ, other_ZZ) / scale**0.5 if scale > 0 else 0.0)
+        alike[cls] = min(1.0, max(0.0, sum(shares) / len(shares)))
+    return alike
+
+
+def _off_diagonal(rows_ZF: Tensor) -> Tensor:
+    """[Z, Z] products of centred features, no draw with itself."""
+    rows_ZF = rows_ZF.double()
+    centred_ZF = rows_ZF - rows_ZF.mean(dim=0)
+    # What rounding leaves of equal images is no variation.
+    centred_ZF = torch.where(centred_ZF.abs() > 1e-9 * rows_ZF.abs().amax(dim=0), centred_ZF, 0.0)
+    return (centred_ZF @ centred_ZF.T).fill_diagonal_(0)
+
+
+def _dependence(a_ZZ: Tensor, b_ZZ: Tensor) -> float:
+    """The unbiased Hilbert-Schmidt criterion, times Z (Z - 3) (Song et al. 2012, Eq. 5)."""
+    n = len(a_ZZ)
+    totals = a_ZZ.sum() * b_ZZ.sum() / ((n - 1) * (n - 2))
+    return float((a_ZZ * b_ZZ).sum() + totals - 2 / (n - 2) * (a_ZZ.sum(dim=0) * b_ZZ.sum(dim=0)).sum())
+
+
 def _standardised(rows_ZF: Tensor) -> tuple[Tensor, Tensor]:
     """[Z, F] at mean 0 and variance 1 over z, and which of the F vary at all beyond rounding."""
     rows_ZF = rows_ZF.double()

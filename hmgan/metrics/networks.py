@@ -11,7 +11,7 @@ from torch import nn
 from hmgan.config import entries
 from hmgan.errors import UserError, unknown
 from hmgan.files import cache_folder
-from hmgan.metrics.features import Extractor, load_squeezenet
+from hmgan.metrics.features import EMBEDDED, Extractor
 from hmgan.metrics.inception import TorchScriptExtractor
 from hmgan.metrics.perceptual import Perceptual, ScriptedLPIPS, load_squeeze_layers
 from hmgan.metrics.torchscript import download, load_torchscript
@@ -24,8 +24,13 @@ def load_extractor(name: str) -> Extractor:
     """
     entry_name, entry, script = _loaded("extractor", name)
     if script is None:
-        return load_squeezenet()
+        return EMBEDDED[entry["asset"]]()
     return TorchScriptExtractor(script, name=entry_name, digest=entry["sha256"], dim=entry["dim"], side=0)
+
+
+def load_extractors(names: str) -> list[Extractor]:
+    """The extractors of "NAME,NAME", each once; reports speak of the first. Raises UserError as above."""
+    return [load_extractor(name) for name in dict.fromkeys(names.split(","))]
 
 
 def load_perceptual(name: str, dtype: torch.dtype = torch.float32) -> Perceptual:

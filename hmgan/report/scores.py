@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hmgan.errors import UserError
+from hmgan.evaluation import collapse
 from hmgan.evaluation.score import MEAN, Score
+from hmgan.metrics.measures import arrow
 from hmgan.report.document import Column, Section, Table, TableRow
 
-ARROW = "\N{DOWNWARDS ARROW}"
 UNDEFINED = "\N{EN DASH}"  # a ratio to zero or to a negative estimate
 DIGEST = 12  # characters of a hash that are shown
 
@@ -42,7 +43,7 @@ def pairs(before: Sequence[Score], after: Sequence[Score]) -> list[tuple[Score, 
     Raises: UserError if they are not of one protocol, or not of the same classes on both sides.
     """
     protocols = {(s.extractor, s.digest, s.resizer) for s in (*before, *after)}
-    if len(protocols) > 1:
+    if len(protocols) > len({s.extractor for s in (*before, *after)}):
         named = ", ".join(sorted(f"{name} {digest[:DIGEST]} {resizer}" for name, digest, resizer in protocols))
         raise UserError(f"scores before and after must be of one protocol, got {named}; evaluate both with one")
     first, last = ({(score.metric, score.cls): score for score in scores} for scores in (before, after))
@@ -63,17 +64,50 @@ def scores_section(joined: Sequence[tuple[Score, Score]], kimg: float) -> Sectio
     """A table per metric of (before, after), and the protocol beneath; empty without scores."""
     if not joined:
         return Section("Scores")
+    networks = dict.fromkeys(extractor_note(score) for score, _ in joined)
     note = (
-        f"{extractor_note(joined[0][0])}. Ratio is after / before. Real and fake are numbers of images. "
+        f"{'. '.join(networks)}. Ratio is after / before. Real and fake are numbers of images. "
         "The mean weighs classes equally; its numbers of images are totals."
     )
     metrics = dict.fromkeys(score.metric for score, _ in joined)
     return Section(
         "Scores",
-        text=[f"Before is kimg 0, after is kimg {kimg:g}. {ARROW} marks scores where lower is better."],
+        text=[
+            f"Before is kimg 0, after is kimg {kimg:g}. {arrow('FD')} marks scores where lower is better, "
+            f"{arrow('recall')} where higher is."
+        ],
         tables=[_table(metric, [pair for pair in joined if pair[0].metric == metric]) for metric in metrics],
         notes=[note],
     )
+
+
+def beside_section(rows: Mapping[str, Sequence[Score]], after: Sequence[Score]) -> Section:
+    """The means of the scores beside those of real images, of photographs repeated, and of the source."""
+    title = "What the scores stand beside"
+    own = {score.metric: score for score in after if score.cls == MEAN}
+    means = {name: {s.metric: s for s in scores if s.cls == MEAN} for name, scores in rows.items()}
+    metrics = [metric for metric in own if any(metric in each for each in means.values())]
+    if not metrics:
+        return Section(title)
+    lines = []
+    for name, each in (*means.items(), ("this generator", own)):
+        shown = (f"{each[metric].value:,.4g}" if metric in each else UNDEFINED for metric in metrics)
+        lines.append(TableRow((name, *shown), strong=each is own))
+    columns = (Column("images", False), *(Column(f"{metric} {arrow(metric)}") for metric in metrics))
+    text = (
+        "Means over the classes, at the same number of images. Other real images are the floor; one and three "
+        "photographs are the most central of those, repeated: a distance near theirs is that of a generator that draws "
+        "one image per class, and spread, the diversity as a share of the real images', says whether it does. The "
+        "source is the same for every class.",
+    )
+    return Section(title, text=text, tables=[Table("Means over the classes", columns, lines, wide=True)])
+
+
+def collapse_section(after: Sequence[Score], least: float) -> Section:
+    """The classes that may have collapsed; empty where none has."""
+    found = collapse.collapsed(after, least)
+    lines = [f"Warning: {collapse.warning(cls, share, least)}." for cls, share in found.items()]
+    return Section("Diversity", text=lines)
 
 
 def extractor_note(score: Score) -> str:
@@ -110,4 +144,4 @@ def _table(metric: str, joined: Sequence[tuple[Score, Score]]) -> Table:
         images = [" / ".join(f"{count:,}" for count in dict.fromkeys(both)) for both in counts]
         rows.append(TableRow((a.cls, show(a.value), show(b.value), ratio, *images), strong=a.cls == MEAN))
     numbers = (Column(name) for name in ("before", "after", "ratio", "real", "fake"))
-    return Table(f"{metric} {ARROW}", (Column("class", False), *numbers), rows)
+    return Table(f"{metric} {arrow(metric)}", (Column("class", False), *numbers), rows)

@@ -9,10 +9,20 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from hmgan.evaluation import references
 from hmgan.evaluation.score import MEAN, Score
+from hmgan.metrics.measures import arrow, better
 from hmgan.report import curves
 from hmgan.report.document import Command, Picture, Report, Section, write_report
-from hmgan.report.scores import ARROW, meaning_section, number_format, pairs, read_lines, scores_section
+from hmgan.report.scores import (
+    beside_section,
+    collapse_section,
+    meaning_section,
+    number_format,
+    pairs,
+    read_lines,
+    scores_section,
+)
 from hmgan.units import duration
 
 
@@ -28,6 +38,7 @@ class Transfer(NamedTuple):
     minutes: float  # wall clock
     command: str  # what the reader types to do the same
     run: str  # the run directory as the reader would type it
+    collapse: float  # the share of the reals' diversity below which a class is named
     facts: Mapping[str, str]  # more lines for the box of facts, such as {"Seed": "0"}
 
 
@@ -44,6 +55,8 @@ def transfer_report(folder: Path, transfer: Transfer, before: Sequence[Score], a
     sections = [
         *_pictures(folder, transfer),
         scores_section(joined, transfer.kimg),
+        beside_section(references.read(folder / references.LINES), after),
+        collapse_section(after, transfer.collapse),
         _curves(folder),
         meaning_section(after[0].extractor if after else None),
         Section("Reproduce", commands=[Command("This run was started by:", transfer.command)]),
@@ -83,9 +96,11 @@ def _summary(transfer: Transfer, means: Sequence[tuple[Score, Score]]) -> tuple[
     }
     for i, (a, b) in enumerate(means):
         first, last = map(number_format([a.value, b.value]), (a.value, b.value))
-        facts[f"Mean {a.metric} {ARROW}"] = f"{first} \N{RIGHTWARDS ARROW} {last}"
+        facts[f"Mean {a.metric} {arrow(a.metric)}"] = f"{first} \N{RIGHTWARDS ARROW} {last}"
         if i == 0:
-            text += f" The mean {a.metric} of the classes, where lower is better, went from {first} to {last}."
+            text += (
+                f" The mean {a.metric} of the classes, where {better(a.metric)} is better, went from {first} to {last}."
+            )
     return text, facts
 
 

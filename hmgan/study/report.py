@@ -10,19 +10,12 @@ from hmgan.evaluation.score import MEAN, Score
 from hmgan.report.document import Column, Command, Report, Section, Table, TableRow, write_report
 from hmgan.report.scores import extractor_note, meaning_section
 from hmgan.report.transfer import listed
-from hmgan.study import cells, figures, scores, tables
+from hmgan.study import cells, figures, orderings, scores, tables
 from hmgan.study.cells import State
 from hmgan.study.plan import Cell
 from hmgan.study.schema import Study, Target
 from hmgan.study.scores import Result
 from hmgan.units import duration
-
-RULE = (
-    "Scores are compared seed by seed: the difference is how much better the first row is than the second under the "
-    "same seed. An ordering holds if the mean difference exceeds its margin, t(0.975, n - 1) standard errors of the n "
-    "differences; it does not hold if the mean falls below minus the margin; anything else is within noise. "
-    "The margin is for each ordering alone; it is not widened for their number."
-)
 
 
 class Findings(NamedTuple):
@@ -49,7 +42,7 @@ def study_report(
     distances = (str(line["extractor"]) for line in lines if line["metric"].startswith("FD-"))
     sections = [
         _rows(findings),
-        _orderings(findings),
+        orderings.section(study, findings.found),
         _across(findings),
         *(_target(findings, target) for target in study.targets),
         meaning_section(next(distances, None)),
@@ -113,22 +106,6 @@ def _rows(findings: Findings) -> Section:
     return Section("What was compared", text, [Table("Rows", columns, lines)])
 
 
-def _orderings(findings: Findings) -> Section:
-    """Every claim on every target, by the first metric."""
-    study, found, title = findings.study, findings.found, "Orderings of the paper"
-    metrics = scores.metrics(found)
-    if not study.claims or not metrics:
-        return Section(title)
-    names = [target.name for target in study.targets]
-    columns = [Column(name, False) for name in ("ordering", "the paper", *names)]
-    lines = []
-    for claim in study.claims:
-        verdicts = (tables.ordering(found, claim, name, metrics[0])[-1] for name in names)
-        lines.append(TableRow((claim.name, claim.paper, *verdicts)))
-    notes = ["The figures behind each verdict are with the target's scores below."]
-    return Section(title, [RULE], [Table(f"By the mean {metrics[0]} of the classes", columns, lines)], notes)
-
-
 def _across(findings: Findings) -> Section:
     """The layout of the paper's Table 4: one score, a column per target."""
     study, found, title = findings.study, findings.found, "Across the targets"
@@ -146,11 +123,12 @@ def _target(findings: Findings, target: Target) -> Section:
     if target.paper:
         text.append(f"The paper's columns are of {target.paper}: other images, another size, another metric.")
     given = tables.scores(study, found, target.name)
-    if study.claims:
-        given += [tables.claims(study, found, target.name, metric) for metric in scores.metrics(found)[:2]]
+    if study.claims and found:
+        metrics = orderings.verdict_metrics(scores.metrics(found))
+        given += [tables.claims(study, found, target.name, metric) for metric in metrics]
     if not found:
         text.append("No training of this target is finished.")
-    notes = [tables.SPREAD, tables.COST, *protocols(found)]
+    notes = [tables.SPREAD, tables.COST, tables.BESIDE, *protocols(found)]
     if scores.path_metrics(found):
         given.append(tables.path_lengths(study, found, target.name))
         notes += tables.path_protocols(found)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hmgan.config.experiment import Experiment
-from hmgan.data.named import open_images, scored_against
+from hmgan.data.named import beside, open_images, scored_against
+from hmgan.evaluation import references
 from hmgan.evaluation.judge import Judge
 from hmgan.files import cache_folder, write_atomically
 from hmgan.generators.snapshot import load_generator, newest_snapshot
@@ -23,10 +24,14 @@ def scored(run: Path, experiment: Experiment, metrics: Sequence[str]) -> str:
     settings, loaded, runtime = experiment.evaluation, load_generator(run), Runtime()
     reals = open_images(scored_against(experiment.data, settings.data), labelled=experiment.conditional)
     judge = Judge(reals, settings.extractor, cache_folder() / "features", runtime, metrics)
-    verdict = judge(loaded.generator.to(runtime.device), loaded.classes, settings.per_class, settings.seed)
-    assert verdict is not None
+    scores = judge(loaded.generator.to(runtime.device), loaded.classes, settings.per_class, settings.seed)
+    assert scores is not None
+    others = beside(experiment.data, labelled=experiment.conditional)
+    rows = references.references(judge, others, experiment.source, settings.per_class, settings.seed)
+    with (run / references.LINES).open("a", encoding="utf-8") as file:
+        file.write(references.text_of(rows))
     kimg, snapshot = loaded.config["kimg"], newest_snapshot(run).name
-    lines = (judge.line(each, kimg, snapshot, settings.seed) for each in verdict.scores)
+    lines = (judge.line(each, kimg, snapshot, settings.seed) for each in scores)
     return "".join(f"{json.dumps(line)}\n" for line in lines)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hmgan.errors import UserError
+from hmgan.evaluation import references
 from hmgan.evaluation.score import MEAN
 from hmgan.files import write_atomically
 from hmgan.report.scores import read_lines
@@ -86,6 +87,16 @@ def _result(cell: Cell, folder: Path) -> Result:
         lines.setdefault((line["kimg"], line["metric"], line["class"]), line)
     facts, paths = cells.read(folder / cells.DONE), tuple(read_lines(folder / cells.PATHS))
     return Result(cell.target, cell.row, cell.seed, folder / cells.TRAIN, tuple(lines.values()), facts, paths)
+
+
+def beside(found: Sequence[Result], target: str) -> dict[str, dict[str, float]]:
+    """Reference row -> metric -> its mean over the classes: what a target's scores stand beside, of all its cells."""
+    rows: dict[str, dict[str, float]] = {}
+    for result in (result for result in found if result.target == target):
+        for name, own in references.read(result.run / references.LINES).items():
+            for score in (score for score in own if score.cls == MEAN):
+                rows.setdefault(name, {}).setdefault(score.metric, score.value)
+    return rows
 
 
 def metrics(found: Sequence[Result]) -> list[str]:

@@ -11,7 +11,7 @@ from hmgan.report.scores import number_format
 from hmgan.study import scores as collected
 from hmgan.study.schema import Claim, Study
 from hmgan.study.scores import Result
-from hmgan.study.statistics import Outcome, compare, deviation
+from hmgan.study.statistics import MOST, Comparison, Outcome, compare, deviation, pooled
 
 Texts = tuple[str, dict[str, str]]  # of a column: its title, and row -> text
 MISSING, NONE = "missing", "\N{EN DASH}"
@@ -25,6 +25,10 @@ SPREAD = (
 COST = (
     "Trained is the number of parameters of the generator that train. Minutes are the mean time of one training, "
     "self-alignment and scores at snapshots included, by its own log: machines and their load differ."
+)
+BESIDE = (
+    "The last rows are what scores stand beside, at the same number of images: other real images (the floor), one and "
+    "three of them (the most central by their features) repeated, and the source as it is, for every class."
 )
 PAPER_PATHS = (
     "The paper's Table 3 (times 10^6, full and end: A 61.94 and 61.78, B 61.23 and 59.85) is not beside these lengths: "
@@ -78,29 +82,60 @@ def across(study: Study, found: Sequence[Result], metric: str) -> Table:
 
 def claims(study: Study, found: Sequence[Result], target: str, metric: str) -> Table:
     """Every ordering with the figures behind its verdict."""
-    numeric = ("better", "worse", f"difference {PLUS_MINUS} margin", "seeds")
+    numeric = ("better", "worse", f"difference {PLUS_MINUS} margin", "seeds", "seeds to decide")
     columns = (Column("ordering", False), *(Column(title) for title in numeric), Column("verdict", False))
-    lines = [TableRow((claim.name, *ordering(found, claim, target, metric))) for claim in study.claims]
+    lines = [TableRow((claim.name, *_figures(study, found, claim, target, metric))) for claim in study.claims]
     return Table(f"{target}: orderings by the mean {metric}", columns, lines, wide=True)
 
 
-def ordering(found: Sequence[Result], claim: Claim, target: str, metric: str) -> tuple[str, ...]:
-    """Means over the shared seeds, the difference with its margin, the number of seeds, and the verdict in a word."""
-    better, worse = (collected.by_seed(found, target, row, metric) for row in (claim.better, claim.worse))
-    comparison = compare(better, worse, higher=measures.better(metric) == "higher")
+def compared(study: Study, found: Sequence[Result], claim: Claim, target: str, metric: str) -> Comparison | None:
+    """A claim's rows on a target, under the deviation of all its rows."""
+    of_rows = {row.name: collected.by_seed(found, target, row.name, metric) for row in study.rows}
+    spread = pooled([list(own.values()) for own in of_rows.values()])
+    return compare(of_rows[claim.better], of_rows[claim.worse], spread, higher=measures.better(metric) == "higher")
+
+
+def verdict(study: Study, found: Sequence[Result], claim: Claim, target: str, metric: str) -> str:
+    """What the seeds say of a claim, with the interval of the difference as a share of the worse row's mean."""
+    comparison = compared(study, found, claim, target, metric)
     if comparison is None:
-        return (NONE, NONE, NONE, "0", MISSING)
-    a, b = (fmean([side[seed] for seed in comparison.seeds]) for side in (better, worse))
+        return MISSING
+    scale = abs(fmean(collected.by_seed(found, target, claim.worse, metric).values()))
+    if comparison.outcome is Outcome.OPEN or not scale:
+        return comparison.verdict
+    ends = (100 * (comparison.difference + side * comparison.margin) / scale for side in (-1, 1))
+    low, high = (f"{MINUS if end < 0 else '+'}{abs(end):.0f}" for end in ends)
+    return f"{comparison.verdict} ({low} to {high}%)"
+
+
+def _figures(study: Study, found: Sequence[Result], claim: Claim, target: str, metric: str) -> tuple[str, ...]:
+    """Both means, the difference with its margin, the seeds of either row, those that would decide, the verdict."""
+    comparison = compared(study, found, claim, target, metric)
+    if comparison is None:
+        return (NONE, NONE, NONE, "0", NONE, MISSING)
+    sides = (collected.by_seed(found, target, row, metric) for row in (claim.better, claim.worse))
+    a, b = (fmean(side.values()) for side in sides)
     show = number_format([a, b])
     sign = MINUS if comparison.difference < 0 else ""
     margin = "" if comparison.outcome is Outcome.OPEN else f" {PLUS_MINUS} {show(comparison.margin)}"
     gap = f"{sign}{show(abs(comparison.difference))}{margin}"
-    return (show(a), show(b), gap, str(len(comparison.seeds)), comparison.outcome.value)
+    seeds = " / ".join(dict.fromkeys(map(str, comparison.seeds)))
+    undecided = comparison.outcome is Outcome.NO_DIFFERENCE
+    more = seed_text(comparison.to_decide) if undecided else NONE
+    return (show(a), show(b), gap, seeds, more, comparison.verdict)
+
+
+def seed_text(count: int | None) -> str:
+    """A number of seeds, where there is one that any study could have."""
+    return f"more than {MOST:,}" if count is None else f"{count:,}"
 
 
 def _table(title: str, study: Study, columns: Sequence[Texts]) -> Table:
-    """A row per method."""
-    lines = [TableRow((row.name, *(texts[row.name] for _, texts in columns))) for row in study.rows]
+    """A row per method, and those that they stand beside."""
+    known = dict.fromkeys(name for _, texts in columns for name in texts)
+    names = [row.name for row in study.rows]
+    names += [name for name in known if name not in names]
+    lines = [TableRow((name, *(texts.get(name, NONE) for _, texts in columns))) for name in names]
     return Table(title, (Column("row", False), *(Column(title) for title, _ in columns)), lines, wide=True)
 
 
@@ -111,6 +146,7 @@ def _measured(study: Study, found: Sequence[Result], target: str, metrics: Seque
         values = {row.name: list(collected.by_seed(found, target, row.name, metric).values()) for row in study.rows}
         show = number_format([fmean(v) for v in values.values() if v])
         texts = {row.name: _spread(values[row.name], show) if row.experiment else NONE for row in study.rows}
+        texts |= {name: show(own[metric]) for name, own in collected.beside(found, target).items() if metric in own}
         columns.append((f"{metric} {measures.arrow(metric)}", texts))
     return columns
 

@@ -20,7 +20,7 @@ from hmgan.config import entries
 from hmgan.config.experiment import Experiment
 from hmgan.config.loading import resolve
 from hmgan.errors import UserError
-from hmgan.metrics.measures import DEFAULT
+from hmgan.metrics.measures import AT_SNAPSHOTS
 from hmgan.report.scores import read_lines
 from hmgan.study import cells, rescoring
 from hmgan.train import checkpoint, rundir
@@ -43,7 +43,7 @@ def run_cell(folder: Path) -> None:
         experiment = experiment.model_copy(update={"aligned": str(folder / cells.ALIGN)})
     at_end = table["scored"] == "end"
     facts = stage(folder, cells.TRAIN, without_scores(experiment) if at_end else experiment)
-    have = {*table["have"], *(() if at_end else DEFAULT)}
+    have = {*table["have"], *(() if at_end else AT_SNAPSHOTS)}
     more = [name for name in table["metrics"] if name not in have]
     if more:
         lines = rescoring.scored(folder / cells.TRAIN, experiment, more)

@@ -47,6 +47,7 @@ class RunLog:
         )
         self._bar = Progress(*columns, console=self.console, expand=True, disable=not self._live)
         self._task = self._bar.add_task("starting", total=total_kimg)
+        self.collapsed: tuple[str, ...] = ()  # classes of the last snapshot
         self._began = time.monotonic()
         self._last = (self._began, 0.0)
 
@@ -87,6 +88,8 @@ class RunLog:
             f"kimg {kimg:<8.1f} time {duration(now - self._began):<10}  sec/kimg {per_kimg:<7.2f} "
             f"{'gpumem' if gpu else 'mem'} {peak:.2f}  {shown}"
         )
+        if self.collapsed:
+            text += f"  collapsed: {', '.join(self.collapsed)}"
         if self._live:
             self._bar.update(self._task, completed=kimg, description=text)
             self._append("log.txt", text)

@@ -15,8 +15,8 @@ from hmgan.generators import build
 from hmgan.generators.aligned import start_aligned
 from hmgan.generators.build import Networks
 from hmgan.generators.source import Source, source_of
-from hmgan.metrics.measures import DEFAULT
-from hmgan.metrics.networks import load_extractor
+from hmgan.metrics.measures import AT_SNAPSHOTS
+from hmgan.metrics.networks import load_extractors
 from hmgan.train.distributed.runtime import Runtime
 from hmgan.train.preflight import preflight
 from hmgan.train.tasks import build as tasks
@@ -62,7 +62,7 @@ def scored_against(experiment: Experiment, runtime: Runtime, classes: tuple[str,
     settings = experiment.evaluation
     if not settings.per_class:
         return None
-    load_extractor(settings.extractor)  # its name, before anything is written
+    load_extractors(settings.extractor)  # their names, before anything is written
     with runtime.accelerator.main_process_first():
         wanted = named.scored_against(experiment.data, settings.data)
         reals = named.open_images(wanted, labelled=experiment.conditional)
@@ -71,7 +71,7 @@ def scored_against(experiment: Experiment, runtime: Runtime, classes: tuple[str,
             f"evaluation.data has classes {', '.join(reals.classes)}, training has {', '.join(classes)}; "
             "they must be the same, in the same order"
         )
-    check_reals(DEFAULT, reals)
+    check_reals(AT_SNAPSHOTS, reals)
     return reals
 
 

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
 from hmgan.config.loading import portable, to_table
 from hmgan.config.settings import Choice
+from hmgan.data import named
+from hmgan.evaluation import collapse, references
 from hmgan.evaluation.card import write_card
 from hmgan.evaluation.counts import warning
-from hmgan.evaluation.judge import Judge, Verdict
+from hmgan.evaluation.judge import Judge
 from hmgan.evaluation.score import Score
+from hmgan.evaluation.styles import style_rank
 from hmgan.files import cache_folder
 from hmgan.generators.base import Generator
 from hmgan.generators.build import fine_tuned_choice
 from hmgan.generators.snapshot import SNAPSHOTS, save_conditional
 from hmgan.generators.source import save_source
 from hmgan.generators.transfer import TransferGenerator
+from hmgan.metrics.measures import AT_SNAPSHOTS
 from hmgan.pictures.grids import class_grid, fake_rows
 from hmgan.pictures.images import save_png
 from hmgan.train.log import RunLog
@@ -31,7 +36,7 @@ class Snapshots:
         self.prepared, self.folder, self.log = prepared, folder, log
         reals, extractor = prepared.reals, prepared.experiment.evaluation.extractor
         features = cache_folder() / "features"
-        self.judge = None if reals is None else Judge(reals, extractor, features, prepared.runtime)
+        self.judge = None if reals is None else Judge(reals, extractor, features, prepared.runtime, AT_SNAPSHOTS)
 
     def write(self, trainer: Trainer, kimg: float) -> None:
         """Writes the snapshot of this moment; of the first one, at 0 kimg, only the images and the scores."""
@@ -39,34 +44,62 @@ class Snapshots:
         settings, judge = self.prepared.experiment.evaluation, self.judge
         # On every rank: each draws its share of the fakes.
         arguments = generator, self.prepared.classes, settings.per_class, settings.seed
-        verdict = None if judge is None else judge(*arguments)
+        found = None if judge is None else judge(*arguments)
+        if judge is not None and kimg == 0:
+            self._references(judge)
         if not self.prepared.runtime.main:
             return
         tag = f"{kimg:010.3f}"
         name = "fakes_init.png" if kimg == 0 else f"fakes{tag}.png"
         save_png(class_grid(fake_rows(generator, self.prepared.classes)), self.folder / name)
-        scores = self._record(judge, verdict, tag, kimg) if judge and verdict else []
+        # A mapping that takes the class has styles per class, and no rank of its own.
+        unconditional = self.prepared.source is None and not generator.backbone.label_dim
+        ranked = {"Rank of w": self._rank(generator, kimg)} if unconditional else {}
+        scores = self._record(judge, found, tag, kimg) if judge and found else []
         if kimg > 0:
             folder = self.folder / SNAPSHOTS / tag
             self._save(trainer, generator, folder, kimg)
             use = f"hmgan sample --network {tag} --seeds 0-31 --grid 8x4"
-            write_card(folder, self.prepared.experiment.summary, self._facts(kimg), scores, use)
+            write_card(folder, self.prepared.experiment.summary, self._facts(kimg) | ranked, scores, use)
 
-    def _record(self, judge: Judge, verdict: Verdict, tag: str, kimg: float) -> list[Score]:
+    def _references(self, judge: Judge) -> None:
+        """Writes what the scores of this run stand beside, once."""
+        experiment = self.prepared.experiment
+        with self.prepared.runtime.accelerator.main_process_first():
+            others = named.beside(experiment.data, labelled=experiment.conditional)
+        settings = experiment.evaluation
+        rows = references.references(judge, others, experiment.source, settings.per_class, settings.seed)
+        if self.prepared.runtime.main:
+            references.write(rows, self.folder / references.LINES)
+
+    def _record(self, judge: Judge, scores: list[Score], tag: str, kimg: float) -> list[Score]:
         seed = self.prepared.experiment.evaluation.seed
-        for score in verdict.scores:
+        for score in scores:
             self.log.score(judge.line(score, kimg, tag, seed))
             self.prepared.runtime.accelerator.log({f"{score.metric}/{score.cls}": score.value}, step=int(kimg))
-        means = "  ".join(f"{s.metric} {s.value:.4g}" for s in verdict.scores if s.cls == "mean")
+        means = "  ".join(f"{s.metric} {s.value:.4g}" for s in scores if s.cls == "mean")
         self.log.say(f"scores   kimg {kimg:.3f}  {means}")
+        self._watch(scores, kimg)
         per_class = self.prepared.experiment.evaluation.per_class
-        if kimg == 0 and (text := warning(judge.metrics, judge.reals, per_class, judge.extractor.dim)):
+        if kimg == 0 and (text := warning(judge.metrics, judge.reals, per_class, judge.extractors[0].dim)):
             self.log.say(text)
-        for cls, ratio in verdict.diversity.items():
-            if ratio < 0.5:
-                shown = f"shows {ratio:.2f} of the real images' diversity"
-                self.log.say(f"warning: class {cls} {shown}; it may have collapsed")
-        return verdict.scores
+        return scores
+
+    def _watch(self, scores: Sequence[Score], kimg: float) -> None:
+        """Says which classes may have collapsed: a line each, and the status line until they have not."""
+        least = self.prepared.experiment.evaluation.collapse
+        found = collapse.collapsed(scores, least)
+        self.log.collapsed = tuple(found)
+        for cls, share in found.items():
+            self.log.say(f"warning: {collapse.warning(cls, share, least)}")
+        self.prepared.runtime.accelerator.log({"collapsed/classes": float(len(found))}, step=int(kimg))
+
+    def _rank(self, generator: Generator, kimg: float) -> str:
+        """The rank of a pretraining's styles, logged: where it falls, transfers from it will lack diversity."""
+        rank, width = style_rank(generator.backbone)
+        self.log.say(f"rank     kimg {kimg:.3f}  w {rank:.1f} of {width}")
+        self.prepared.runtime.accelerator.log({"rank/w": rank}, step=int(kimg))
+        return f"{rank:.1f} of {width}, effective rank over fixed draws"
 
     def _facts(self, kimg: float) -> dict[str, str]:
         """The model card's facts."""

@@ -34,10 +34,10 @@ def generator(shards, source) -> Any:
 
 def scores_of(shards: Path, generator: Any, *metrics: str, per_class: int = 8) -> dict[tuple[str, str], Score]:
     judge = Judge(open_data(str(shards)), "squeezenet", None, Alone(), metrics)
-    verdict = judge(generator, tiny.CLASSES, per_class, 0)
-    assert verdict is not None
-    assert len({(s.metric, s.cls) for s in verdict.scores}) == len(verdict.scores)
-    return {(s.metric, s.cls): s for s in verdict.scores}
+    scores = judge(generator, tiny.CLASSES, per_class, 0)
+    assert scores is not None
+    assert len({(s.metric, s.cls) for s in scores}) == len(scores)
+    return {(s.metric, s.cls): s for s in scores}
 
 
 def test_a_wrong_perceptual_network_is_refused_before_any_image_is_drawn(shards) -> None:
@@ -50,7 +50,7 @@ def test_a_wrong_perceptual_network_is_refused_before_any_image_is_drawn(shards)
 def test_all_metrics_together_have_a_mean_each_and_their_protocol(shards, generator) -> None:
     scores = scores_of(shards, generator, *METRICS)
     metrics = {metric for metric, _ in scores}
-    assert len(metrics) == 4 + 6 + 2 + 2 + 3
+    assert len(metrics) == 5 + 6 + 3 + 2 + 2 + 4
     for metric in metrics:
         mean = scores[metric, "mean"]
         assert mean.protocol

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from hmgan.errors import UserError
 from hmgan.evaluation.features import extract, real_features
-from hmgan.evaluation.score import class_scores, intra_class_distance
+from hmgan.evaluation.score import Score, class_scores
 from hmgan.evaluation.table import scores_table
 from hmgan.metrics.distances import frechet_distance, kernel_distance
 from hmgan.metrics.features import Extractor
+from hmgan.metrics.intervals import wilson
 from hmgan.metrics.measures import FEATURE_MEASURES, arrow
 
 NEIGHBOURS = ("precision-k3", "recall-k3", "precision-k5", "recall-k5", "density-k5", "coverage-k5")
@@ -82,10 +83,11 @@ def test_each_line_carries_counts_hash_and_resizer_and_no_borrowed_name() -> Non
 def test_every_feature_measure_names_its_settings_and_has_a_mean_over_the_classes() -> None:
     scores = class_scores(*sets(), extractor(), tuple(FEATURE_MEASURES))
     protocols = {s.metric.removesuffix("-toy"): s.protocol for s in scores if s.cls == "mean"}
-    assert list(protocols) == ["FD", "KD", "KD-subsets", "KD-subsets-std", *NEIGHBOURS]
+    distances = ("FD", "KD", "KD-subsets", "KD-subsets-std", "KD-scaled")
+    assert list(protocols) == [*distances, *NEIGHBOURS, "rank", "rank-reals", "spread"]
     assert protocols["KD-subsets"].endswith("; 100 subsets of 20, seed 0")
     for name in NEIGHBOURS:
-        assert protocols[name] == f"k = {name[-1]}, inside: distance <= radius"
+        assert protocols[name].startswith(f"k = {name[-1]}, inside: distance <= radius")
         values = {s.cls: s.value for s in scores if s.metric == f"{name}-toy"}
         assert values["mean"] == pytest.approx((values["cat"] + values["dog"]) / 2)
     assert {name: arrow(name) for name in ("FD", "KD-subsets", "recall-k3", "density-k5")} == {
@@ -160,12 +162,21 @@ def test_a_broken_cache_and_a_useless_limit_are_user_errors(tmp_path: Path) -> N
         real_features(Images(), extractor(), cache=None, ranks=Alone(), limit=1)
 
 
-def test_diversity_is_the_mean_distance_over_pairs() -> None:
-    features = torch.tensor([[0.0, 0.0], [3.0, 4.0], [0.0, 4.0]])
-    assert intra_class_distance(features) == pytest.approx((5 + 4 + 3) / 3)
-    assert intra_class_distance(features[:1].expand(9, 2)) == 0
-    with pytest.raises(UserError, match="diversity needs 2 samples or more, got 1"):
-        intra_class_distance(features[:1])
+def test_shares_have_intervals_of_the_side_that_they_are_shares_of() -> None:
+    scores = class_scores(*sets(), extractor(), ("prdc",))
+    for score in scores:
+        name = score.metric.removesuffix("-toy")
+        assert Score.of_line(score.line()) == score
+        if name == "density-k5":
+            assert (score.low, score.high) == (None, None)
+            continue
+        assert score.low <= score.value <= score.high
+        if score.cls != "mean":
+            side, count = ("reals", 20) if name.startswith(("recall", "coverage")) else ("fakes", 30)
+            assert (score.low, score.high) == wilson(score.value, count)
+            assert score.protocol.endswith(f"95% interval: Wilson, over the {side}")
+    widths = {score.cls: score.high - score.low for score in scores if score.metric == "recall-k3-toy"}
+    assert widths["mean"] < max(widths["cat"], widths["dog"]) / 1.2
 
 
 def shown(table: object) -> str:

@@ -7,7 +7,12 @@ from torchmetrics.image.kid import KernelInceptionDistance
 
 from hmgan.errors import UserError
 from hmgan.metrics import distances
-from hmgan.metrics.distances import frechet_distance, kernel_distance, kernel_distance_subsets
+from hmgan.metrics.distances import (
+    frechet_distance,
+    kernel_distance,
+    kernel_distance_subsets,
+    scaled_kernel_distance,
+)
 
 
 class Through(nn.Module):
@@ -162,3 +167,18 @@ def test_too_few_samples_and_mixed_extractors_are_user_errors(distance) -> None:
         distance(normal(5, 4, 0), normal(1, 4, 1))
     with pytest.raises(UserError, match="got 4 real, 3 fake; use one extractor for both"):
         distance(normal(5, 4, 0), normal(5, 3, 1))
+
+
+def test_the_scaled_kernel_distance_ignores_where_and_how_large_the_features_are() -> None:
+    generator = torch.Generator().manual_seed(3)
+    real, fake = (torch.randn(n, 5, generator=generator, dtype=torch.float64) for n in (12, 15))
+    found = scaled_kernel_distance(real, fake + 0.5)
+    assert scaled_kernel_distance(real * 40 + 300, (fake + 0.5) * 40 + 300) == pytest.approx(found)
+    assert abs(scaled_kernel_distance(real, fake)) < found
+
+    centre, scale = real.mean(0), (real - real.mean(0)).square().mean().sqrt()
+    naive = kernel_distance((real - centre) / scale, (fake + 0.5 - centre) / scale)
+    assert found == pytest.approx(naive)
+    assert ((real - centre) / scale).square().sum(1).mean() / 5 == pytest.approx(1)
+    with pytest.raises(UserError, match="real images are all the same"):
+        scaled_kernel_distance(real[:1].expand(4, -1), fake)

@@ -1,11 +1,14 @@
 """Leakage on sets whose answer is known, and its classifier against a naive one."""
 
+import itertools
+import math
+
 import pytest
 import torch
 from torch import Tensor
 
 from hmgan.errors import UserError
-from hmgan.metrics.leakage import RIDGE, class_kept, class_kept_of_reals, fit_classifier, style_kept
+from hmgan.metrics.leakage import RIDGE, class_kept, class_kept_of_reals, fit_classifier, style_alike, style_kept
 
 
 def normal(n: int, f: int, seed: int) -> Tensor:
@@ -109,3 +112,35 @@ def test_too_few_classes_samples_or_draws_are_user_errors() -> None:
         style_kept({"a": reals["a"][:4], "b": reals["b"][:5]})
     with pytest.raises(UserError, match="leakage needs 2 classes or more, got 1"):
         style_kept({"a": reals["a"]})
+
+
+def test_columns_that_repeat_few_styles_in_every_class_are_found_however_each_class_draws_them() -> None:
+    """Three prototypes per class, in features of its own: no feature correlates, but the columns are the same."""
+    which = torch.arange(90) % 3
+    repeating = {cls: normal(3, 64, i)[which] for i, cls in enumerate("abc")}
+    assert all(value > 0.85 for value in style_alike(repeating).values())
+    assert all(value < 0.3 for value in style_kept(repeating).values())
+    turned = {"a": (style := normal(60, 8, 0)), "b": 3 * style @ torch.linalg.qr(normal(8, 8, 1)).Q + 2}
+    assert style_alike(turned) == pytest.approx({"a": 1, "b": 1})
+
+
+def test_unrelated_and_collapsed_classes_are_not_alike() -> None:
+    unrelated = style_alike({cls: normal(400, 16, i) for i, cls in enumerate("abc")})
+    assert all(value < 0.03 for value in unrelated.values())
+    assert style_alike({"a": normal(30, 4, 0), "b": normal(1, 4, 1).expand(30, 4)}) == {"a": 0, "b": 0}
+
+
+def test_likeness_is_the_unbiased_cka_by_loops() -> None:
+    a, b = normal(6, 3, 0), normal(6, 3, 0) + 0.3 * normal(6, 3, 1)
+    gram_a, gram_b = ((x - x.mean(0)) @ (x - x.mean(0)).T for x in (a, b))
+    n = len(a)
+
+    def criterion(k: torch.Tensor, m: torch.Tensor) -> float:
+        """The mean over all ordered quadruples of different samples (Song et al. 2012, Eq. 4)."""
+        total = 0.0
+        for i, j, q, r in itertools.permutations(range(n), 4):
+            total += float(k[i, j] * (m[i, j] + m[q, r] - 2 * m[i, q]))
+        return total / math.perm(n, 4)
+
+    expected = criterion(gram_a, gram_b) / (criterion(gram_a, gram_a) * criterion(gram_b, gram_b)) ** 0.5
+    assert style_alike({"a": a, "b": b})["a"] == pytest.approx(expected)

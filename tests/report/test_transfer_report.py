@@ -22,6 +22,7 @@ TRANSFER = Transfer(
     minutes=3.4,
     command="hmgan demo --outdir demo",
     run="demo/run",
+    collapse=0.5,
     facts={},
 )
 

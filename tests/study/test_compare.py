@@ -88,8 +88,8 @@ def test_a_row_may_have_a_source_of_its_own(study, source, in_process, tmp_path)
 def test_every_score_is_in_the_csv(whole):
     with (whole / "scores.csv").open() as file:
         rows = list(csv.DictReader(file))
-    # 4 cells; 5 snapshots of 2 metrics and an end of 6 more; 3 classes and their mean.
-    assert len(rows) == 4 * (5 * 2 + 6) * 4
+    # 4 cells; 5 snapshots of 3 metrics and an end of 6 more; 3 classes and their mean.
+    assert len(rows) == 4 * (5 * 3 + 6) * 4
     wanted = {"kimg": "0.016", "class": "mean", "metric": "FD-squeezenet", "row": "hyper"}
     last = [row for row in rows if wanted.items() <= row.items()]
     assert {f"seed{row['seed']}": float(row["value"]) for row in last} == finals(whole, "hyper")
@@ -177,7 +177,7 @@ def test_missing_cells_are_shown_as_missing(study, in_process, tmp_path, capsys)
     text = (tmp_path / "s" / "REPORT.md").read_text()
     assert "1 of the 4 trainings are finished; what is missing is shown as missing." in text
     assert "| table | missing | missing | 61.84 | 3.75 | missing | missing | missing | 0 of 2 |" in text
-    assert f"| hyper over table | {NONE} | {NONE} | {NONE} | 0 | missing |" in text
+    assert f"| hyper over table | {NONE} | {NONE} | {NONE} | 0 | {NONE} | missing |" in text
     assert "| insects/table/seed0 | to do | 0 of 0.016 |  |" in text
     capsys.readouterr()
     assert compare(tmp_path / "s", "--dry-run") == 0

@@ -46,7 +46,8 @@ def test_the_directory_is_named_after_experiment_data_resolution_ranks_and_batch
 
 def test_it_holds_what_users_look_for(run):
     names = {path.name for path in run.iterdir()}
-    known = {"config.json", "log.txt", "stats.jsonl", "metrics.jsonl", "reals.png", "fakes_init.png"}
+    known = {"config.json", "log.txt", "stats.jsonl", "metrics.jsonl", "references.jsonl", "reals.png"}
+    known |= {"fakes_init.png"}
     known |= {"fakes000001.000.png", "fakes000002.000.png", "snapshots", "checkpoints", "tensorboard", ".claims"}
     assert names == known
 
@@ -95,7 +96,8 @@ def test_scores_are_lines_with_their_whole_protocol(run):
     lines = rows(run / "metrics.jsonl")
     seen = {(line["kimg"], line["metric"], line["class"]) for line in lines}
     classes = (*tiny.CLASSES, "mean")
-    assert seen == {(k, m, c) for k in (0, 1, 2) for m in ("FD-squeezenet", "KD-squeezenet") for c in classes}
+    names = ("FD-squeezenet", "KD-squeezenet", "spread-squeezenet")
+    assert seen == {(k, m, c) for k in (0, 1, 2) for m in names for c in classes}
     judge = load_squeezenet()
     for line in lines:
         assert line["snapshot"] == f"{line['kimg']:010.3f}"
