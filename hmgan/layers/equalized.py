@@ -52,15 +52,18 @@ class _LeakyReLUBySign(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor) -> tuple[Tensor, Tensor]:
-        return F.leaky_relu(x, LEAK), (x > 0).byte()
+        return F.leaky_relu(x, LEAK), (x > 0).view(torch.uint8)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
         ctx.mark_non_differentiable(output[1])
+        ctx.set_materialize_grads(False)  # or zeros would be made for the sign's
         ctx.save_for_backward(output[1])
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, _: Tensor) -> Tensor:
+    def backward(ctx: Any, grad: Tensor | None, _: None) -> Tensor | None:
+        if grad is None:
+            return None
         (positive,) = ctx.saved_tensors
         return torch.ops.aten.leaky_relu_backward(grad, positive, LEAK, True)
 
