@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, NamedTuple
 
 from annotated_types import Ge, Gt, Interval
@@ -28,13 +29,14 @@ class Latents(NamedTuple):
     noise: tuple[Tensor, ...]  # one [B, 1, H, W] per block
     z_mix: Tensor  # [B, Z], the second style of style mixing
     crossover_B: Tensor  # [B] int64, the first block that takes z_mix; the number of blocks where there is no mixing
+    mixes: bool | None = None  # whether any sample mixes; None: only crossover_B says so
 
 
 class GenOut(NamedTuple):
     """What G returns."""
 
     image: Tensor  # [B, 3, H, W] in about [-1, 1]
-    features: tuple[Tensor, ...]  # one [B, C, H, W] per block, for self-alignment (Eq. 6)
+    features: Sequence[Tensor]  # one [B, C, H, W] per block, for self-alignment (Eq. 6)
 
 
 class DiscOut(NamedTuple):

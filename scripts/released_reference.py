@@ -22,7 +22,7 @@ from hmgan.discriminators.deviation import minibatch_stddev
 from hmgan.discriminators.heads import Head
 from hmgan.discriminators.stylegan1 import StyleGAN1Discriminator
 from hmgan.generators.transfer import TransferGenerator
-from hmgan.layers.equalized import four_shifts, he_gain, leaky_relu
+from hmgan.layers.equalized import he_gain, leaky_relu
 from hmgan.layers.sites import SiteConv2d
 from hmgan.losses.barlow_twins import redundancy
 from hmgan.losses.r1 import r1_penalty
@@ -30,6 +30,12 @@ from hmgan.modulation.adafm import SiteHeads
 from hmgan.train.draws import Draws
 from hmgan.train.tasks.gan_losses import Penalties
 from hmgan.types import DiscOut, Latents
+
+
+def four_shifts(weight: Tensor) -> Tensor:
+    """[..., k, k] -> [..., k+1, k+1]: the sum of a kernel's four one-pixel shifts."""
+    padded = F.pad(weight, (1, 1, 1, 1))
+    return padded[..., 1:, 1:] + padded[..., :-1, 1:] + padded[..., 1:, :-1] + padded[..., :-1, :-1]
 
 
 class ReleasedLinear(nn.Module):
@@ -145,12 +151,14 @@ class ReleasedDiscriminator(nn.Module):
         h = ours.from_rgb(images)
         h = leaky_relu(h) if ours.rgb_activation else h
         for block in ours.blocks:
-            if h.shape[2] > FUSED_FROM_PIXELS // 2:
-                h = block(h)
-                continue
-            conv = block.conv2
+            conv, weight = block.conv2, block.conv2.weight * block.conv2.gain
+            fused = h.shape[2] > FUSED_FROM_PIXELS // 2
             h = block.blur(leaky_relu(block.conv1(h)))
-            h = leaky_relu(F.avg_pool2d(F.conv2d(h, conv.weight * conv.gain, conv.bias, padding=1), 2))
+            if fused:
+                h = F.conv2d(h, four_shifts(weight) / 4, conv.bias, stride=2, padding=1)
+            else:
+                h = F.avg_pool2d(F.conv2d(h, weight, conv.bias, padding=1), 2)
+            h = leaky_relu(h)
         h = leaky_relu(ours.conv1(minibatch_stddev(h, ours.deviation.group)))
         embedding_BF = leaky_relu(ours.conv2(h)).flatten(1)
         return ours.head(embedding_BF, labels_B)

@@ -20,6 +20,8 @@ from kornia.filters import gaussian_blur2d
 from kornia.geometry.transform import warp_affine
 from torch import Tensor, nn
 
+from hmgan import host
+
 ATTEMPTS = 10  # at a crop of a wanted area and aspect ratio that fits into the image
 DRAWS = 2 * ATTEMPTS + 12  # uniform numbers per sample and view; new ones go to the end, or old views change
 
@@ -72,7 +74,7 @@ class Views(nn.Module):
         if len(keys) != batch:
             raise ValueError(f"views need one key per image, got {len(keys)} keys for {batch} images")
         dtype = torch.promote_types(x_BCHW.dtype, torch.float32)
-        params_VBP = self.draw(keys, width).to(x_BCHW.device, dtype, non_blocking=True)
+        params_VBP = host.sent(self.draw(keys, width).to(dtype), x_BCHW.device)
         params = ViewParams(*params_VBP.flatten(0, 1).unbind(-1))
         # Without autocast: bfloat16 would round every colour to 8 bits or fewer, several times over.
         with torch.autocast(x_BCHW.device.type, enabled=False):

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hmgan import rng
+from hmgan import host, rng
 from hmgan.backbones.gan_memory_resnet import residual_widths
 from hmgan.components import register
 from hmgan.errors import UserError
@@ -105,10 +105,10 @@ class BigGAN(Backbone):
 
     def latents(self, keys: Sequence[int], mixing: float = 0.0) -> Latents:
         """One z and one old class per key; there is no second style to mix in."""
-        z = rng.normal_rows(keys, self.z_dim).to(self.embedding.weight.device)
-        label_B = (rng.uniform_rows([key ^ 1 for key in keys], 1)[:, 0] * self.classes).long().to(z.device)
+        z = host.sent(rng.normal_rows(keys, self.z_dim), self.embedding.weight.device)
+        label_B = (rng.uniform_rows([key ^ 1 for key in keys], 1)[:, 0] * self.classes).long()
         unmixed = torch.full((len(keys),), len(self.blocks), device=z.device)
-        latents = self.labelled(Latents(z, (), z, unmixed), label_B)
+        latents = self.labelled(Latents(z, (), z, unmixed), host.sent(label_B, z.device))
         return latents._replace(z_mix=latents.z)
 
     def labelled(self, latents: Latents, labels_B: Tensor) -> Latents:

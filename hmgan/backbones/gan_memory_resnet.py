@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hmgan import rng
+from hmgan import host, rng
 from hmgan.backbones.stylegan1 import block_count, block_widths
 from hmgan.components import register
 from hmgan.layers.backbone import Backbone
@@ -82,7 +82,7 @@ class GANMemoryResNet(Backbone):
         self.to_rgb = nn.Conv2d(widths[-1], 3, 7, padding=3)
 
     def latents(self, keys: Sequence[int], mixing: float = 0.0) -> Latents:
-        z = rng.normal_rows(keys, self.z_dim).to(self.to_rgb.weight.device)
+        z = host.sent(rng.normal_rows(keys, self.z_dim), self.to_rgb.weight.device)
         return Latents(z, (), z, torch.full((len(keys),), len(self.blocks), device=z.device))
 
     def styles(self, latents: Latents, truncation: float = 1.0) -> list[Tensor]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from hmgan import rng
+from hmgan import host, rng
 from hmgan.components import register
 from hmgan.errors import UserError
 from hmgan.layers.backbone import Backbone
@@ -153,19 +153,20 @@ class StyleGAN1(Backbone):
 
     def latents(self, keys: Sequence[int], mixing: float = 0.0) -> Latents:
         device, sizes = self.to_rgb.weight.device, [(4 << i) ** 2 for i in range(len(self.blocks))]
-        rows = rng.normal_rows(keys, 2 * self.z_dim + sum(sizes)).to(device)
+        rows = host.sent(rng.normal_rows(keys, 2 * self.z_dim + sum(sizes)), device)
         z, z_mix, *noise = rows.split([self.z_dim, self.z_dim, *sizes], 1)
-        coin_B, share_B = rng.uniform_rows([key ^ 1 for key in keys], 2).to(device).unbind(1)
+        coin_B, share_B = rng.uniform_rows([key ^ 1 for key in keys], 2).unbind(1)
         last = len(self.blocks) - 1
         crossover_B = torch.where(coin_B < mixing, 1 + (share_B * last).long(), last + 1)
         maps = tuple(n.view(len(keys), 1, 4 << i, 4 << i) for i, n in enumerate(noise))
-        return Latents(z, maps, z_mix, crossover_B)
+        mixes = bool((crossover_B <= last).any())
+        return Latents(z, maps, z_mix, host.sent(crossover_B, device), mixes)
 
     def styles(self, latents: Latents, truncation: float = 1.0) -> list[Tensor]:
         """One w [B, W] per block; where `truncation` is below 1, pulled towards the mean w, or that of its class."""
         w_BW = self._mapped(latents.z)
         styles = [w_BW] * len(self.blocks)
-        if bool((latents.crossover_B < len(self.blocks)).any()):
+        if bool((latents.crossover_B < len(self.blocks)).any()) if latents.mixes is None else latents.mixes:
             mix_BW = self._mapped(latents.z_mix)
             styles = [torch.where((latents.crossover_B <= i)[:, None], mix_BW, w_BW) for i in range(len(self.blocks))]
         if truncation == 1.0:

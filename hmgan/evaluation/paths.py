@@ -15,7 +15,6 @@ from torch import Tensor
 from hmgan import rng
 from hmgan.errors import UserError
 from hmgan.generators.transfer import TransferGenerator
-from hmgan.types import Latents
 
 EPSILON = 1e-4
 KEPT = (0.01, 0.99)
@@ -60,8 +59,9 @@ def path_lengths(
     for first in range(0, pairs, BATCH):
         batch = slice(first, first + BATCH)
         row_B = torch.arange(len(t_P[batch]), device=device)
-        z, noise, z_mix, crossover_B = generator.latents(rng.keys(seed, "paths/latents", first, len(row_B)))
-        latents = Latents(z.double(), tuple(n.double() for n in noise), z_mix.double(), crossover_B)
+        drawn = generator.latents(rng.keys(seed, "paths/latents", first, len(row_B)))
+        noise = tuple(n.double() for n in drawn.noise)
+        latents = drawn._replace(z=drawn.z.double(), noise=noise, z_mix=drawn.z_mix.double())
         images = []
         for step in (0.0, EPSILON):
             v_BE = torch.lerp(vectors_CE[from_P[batch]], vectors_CE[to_P[batch]], (t_P[batch] + step)[:, None])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, cast, overload
 
 import torch
 from torch import Tensor, nn
 
 from hmgan.generators.base import Generator
+from hmgan.generators.grouping import Grouping, grouping_of, shared_edits, sorting
 from hmgan.layers.backbone import Backbone
 from hmgan.layers.edits import Edits
 from hmgan.layers.float32 import unrounded
@@ -76,19 +77,41 @@ class TransferGenerator(Generator):
         return self.modulation.penalties()
 
     def forward(self, latents: Latents, labels_B: Tensor, truncation: float = 1.0) -> GenOut:
-        classes_R, row_B = labels_B.unique(return_inverse=True)
+        grouping = grouping_of(labels_B)
         # Reading the heads once is all the tables cost: a bfloat16 copy would cost more, and round gamma and beta.
         with unrounded(labels_B):
-            edits = self.edits(classes_R)
-        return self.render(latents, edits, row_B, truncation)
+            edits = shared_edits(self, grouping, lambda: self.edits(grouping.classes_R))
+        return self._render(latents, edits, grouping, truncation)
 
     def render(self, latents: Latents, edits: Edits, row_B: Tensor, truncation: float = 1.0) -> GenOut:
         """Images of sample b under row `row_B[b]` of the edits."""
+        rows_B = row_B.cpu()
+        counts = tuple(torch.bincount(rows_B, minlength=edits.rows).tolist())
+        return self._render(latents, edits, Grouping(row_B, counts, *sorting(rows_B, row_B.device)), truncation)
+
+    def _render(self, latents: Latents, edits: Edits, grouping: Grouping, truncation: float) -> GenOut:
         # Sorted by row once, so that every site sees its classes as consecutive samples, and put back at the end.
-        counts = torch.bincount(row_B, minlength=edits.rows).tolist()
-        order_B = row_B.argsort(stable=True)
-        back_B = order_B.argsort()
-        z, noise, z_mix, crossover_B = latents
-        batch = Latents(z[order_B], tuple(n[order_B] for n in noise), z_mix[order_B], crossover_B[order_B])
-        out = self.source(batch, dataclasses.replace(edits, counts=tuple(counts)), truncation)
-        return GenOut(out.image[back_B], tuple(f[back_B] for f in out.features))
+        order_B, back_B = grouping.order_B, grouping.back_B
+        z, noise, z_mix, crossover_B, mixes = latents
+        batch = Latents(z[order_B], tuple(n[order_B] for n in noise), z_mix[order_B], crossover_B[order_B], mixes)
+        out = self.source(batch, dataclasses.replace(edits, counts=grouping.counts), truncation)
+        return GenOut(out.image[back_B], PutBack(out.features, back_B))
+
+
+class PutBack(Sequence[Tensor]):
+    """Features in the order of the batch, put there where they are read: seven copies, for self-alignment alone."""
+
+    def __init__(self, sorted_BCHW: Sequence[Tensor], back_B: Tensor) -> None:
+        self._sorted, self._back_B = sorted_BCHW, back_B
+
+    def __len__(self) -> int:
+        return len(self._sorted)
+
+    @overload
+    def __getitem__(self, block: int) -> Tensor: ...
+    @overload
+    def __getitem__(self, block: slice) -> Sequence[Tensor]: ...
+    def __getitem__(self, block: int | slice) -> Tensor | Sequence[Tensor]:
+        if isinstance(block, slice):
+            return PutBack(self._sorted[block], self._back_B)
+        return self._sorted[block][self._back_B]

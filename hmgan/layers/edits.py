@@ -9,6 +9,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from hmgan import host
+
 
 class WeightEdit(Protocol):
     """Replaces a convolution's weight and bias, a row per class."""
@@ -105,4 +107,5 @@ def per_sample(rows: Tensor, counts: tuple[int, ...]) -> Tensor:
     """[R, ...] -> [B, ...]: each row repeated for its samples."""
     if len(set(counts)) == 1:
         return rows.repeat_interleave(counts[0], 0)
-    return rows.repeat_interleave(torch.tensor(counts, device=rows.device), 0, output_size=sum(counts))
+    row_B = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    return rows.index_select(0, host.sent(row_B, rows.device))

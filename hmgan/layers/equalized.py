@@ -52,15 +52,18 @@ class _LeakyReLUBySign(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor) -> tuple[Tensor, Tensor]:
-        return F.leaky_relu(x, LEAK), (x > 0).byte()
+        return F.leaky_relu(x, LEAK), (x > 0).view(torch.uint8)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
         ctx.mark_non_differentiable(output[1])
+        ctx.set_materialize_grads(False)  # or zeros would be made for the sign's
         ctx.save_for_backward(output[1])
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, _: Tensor) -> Tensor:
+    def backward(ctx: Any, grad: Tensor | None, _: None) -> Tensor | None:
+        if grad is None:
+            return None
         (positive,) = ctx.saved_tensors
         return torch.ops.aten.leaky_relu_backward(grad, positive, LEAK, True)
 
@@ -145,18 +148,45 @@ class Blur(nn.Module):
         return _Blur.apply(x, self.kernel.to(x.dtype), self.way)  # exact in bfloat16 too
 
 
-def four_shifts(weight: Tensor, scale: float = 1.0, flip: bool = False) -> Tensor:
-    """[..., k, k] -> [..., k+1, k+1]: `scale` times the sum of a kernel's four one-pixel shifts.
+class _Box(torch.autograd.Function):
+    """Sums of 2x2 pixels over a divisor, one pixel apart.
 
-    Convolving with it at stride 2 equals convolving and then summing 2x2 pixels; transposed, at stride 2,
-    it equals doubling every pixel and then convolving. A transposed convolution wants the kernel turned: `flip`.
+    With a border of zeros it is the transpose of itself without, so that either's gradient is the other, to any order.
     """
-    k = weight.shape[-1]
-    taps = F.pad(torch.eye(k * k, device=weight.device, dtype=weight.dtype).view(-1, k, k), (1, 1, 1, 1))
-    shifts = scale * (taps[:, 1:, 1:] + taps[:, :-1, 1:] + taps[:, 1:, :-1] + taps[:, :-1, :-1]).flatten(1)
-    # One product with the shifts of every tap: ten times faster on CPU than shifting the kernels.
-    with unrounded(weight):
-        return (weight.flatten(-2) @ (shifts.flip(0) if flip else shifts)).unflatten(-1, (k + 1, k + 1))
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, border: int, divisor: int) -> Tensor:
+        if x.device.type == "cpu":  # where pooling takes twice as long
+            channels = x.shape[1]
+            kernel = x.new_full((1, 1, 2, 2), 1 / divisor).expand(channels, 1, 2, 2)
+            return F.conv2d(x, kernel, padding=border, groups=channels)
+        return F.avg_pool2d(x, 2, 1, border, divisor_override=divisor)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, int, int], output: Tensor) -> None:
+        _, ctx.border, ctx.divisor = inputs
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        return _Box.apply(grad, 1 - ctx.border, ctx.divisor), None, None
+
+
+def boxed(x: Tensor) -> Tensor:
+    """[B, C, H, W] -> [B, C, H+1, W+1]: means of 2x2 pixels, zeros beyond the edge among them.
+
+    Averaging 2x2 pixels after a 3x3 convolution is the 3x3 at stride 2 of this: 9 products an output, not 16.
+    """
+    return _Box.apply(x, 1, 4)
+
+
+def unboxed(x: Tensor, divisor: int) -> Tensor:
+    """[B, C, H+1, W+1] -> [B, C, H, W]: sums of 2x2 pixels over `divisor`.
+
+    Of a 3x3's transposed convolution at stride 2: doubling every pixel (divisor 1) and then convolving.
+    """
+    return _Box.apply(x, 0, divisor)
 
 
 _shared: dict[tuple[nn.Module, bool], Tensor] | None = None  # effective kernels, while passes share them
@@ -177,7 +207,7 @@ def shared_kernels() -> Iterator[None]:
 
 
 class EqualConv2d(nn.Module):
-    """Convolution with an equalised learning rate; `down` averages 2x2 pixels of the result, in one stride-2 kernel."""
+    """Convolution with an equalised learning rate; `down` averages 2x2 pixels of the result."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, padding: int = 0, down: bool = False) -> None:
         super().__init__()
@@ -192,10 +222,12 @@ class EqualConv2d(nn.Module):
         kernels = {} if _shared is None else _shared
         if key not in kernels:
             kernels[key] = self._effective_weight()
-        return F.conv2d(x, kernels[key], self.bias, stride=2 if self.down else 1, padding=self.padding)
+        if self.down:
+            return F.conv2d(boxed(x), kernels[key], self.bias, stride=2, padding=self.padding - 1)
+        return F.conv2d(x, kernels[key], self.bias, padding=self.padding)
 
     def _effective_weight(self) -> Tensor:
-        return four_shifts(self.weight, self.gain / 4) if self.down else self.weight * self.gain
+        return self.weight * self.gain
 
 
 def instance_norm(x: Tensor, scale_BC: Tensor, shift_BC: Tensor, epsilon: float = 1e-5) -> Tensor:

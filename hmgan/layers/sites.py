@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hmgan.layers.edits import Edits
-from hmgan.layers.equalized import EqualLinear, four_shifts, he_gain, instance_norm
+from hmgan.layers.equalized import EqualLinear, he_gain, instance_norm, unboxed
 from hmgan.types import Site
 
 
@@ -50,9 +50,8 @@ class SiteConv2d(WeightSite):
     """A 3x3 convolution.
 
     Args:
-        up: 0 keeps the resolution. Otherwise doubles it by a transposed convolution with the sum of the 3x3's four
-            one-pixel shifts times `up`: 1 for nearest up-sampling before the 3x3, 1/4 for StyleGAN's fused layer.
-            Edits come first, the sum afterwards.
+        up: 0 keeps the resolution. Otherwise doubles it by a transposed convolution, whose 2x2 pixels are summed and
+            multiplied by `up`: 1 for nearest up-sampling before the 3x3, 1/4 for StyleGAN's fused layer.
 
     Shapes: x [B, I, H, W] -> [B, O, H, W], or [B, O, 2H, 2W].
     """
@@ -64,11 +63,15 @@ class SiteConv2d(WeightSite):
         self.gain = he_gain(inputs * 9)
         self.up = up
 
+    def forward(self, x: Tensor, edits: Edits) -> Tensor:
+        h = super().forward(x, edits)
+        return unboxed(h, round(1 / self.up)) if self.up else h
+
     def act(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """Where it doubles the resolution: what `forward` sums over 2x2 pixels, of all classes at once."""
         if not self.up:
             return F.conv2d(x, weight, bias, padding=1)
-        kernel = four_shifts(weight, self.up, flip=True).transpose(0, 1)
-        return F.conv_transpose2d(x, kernel, bias, stride=2, padding=1)
+        return F.conv_transpose2d(x, weight.flip(2, 3).transpose(0, 1), bias / (4 * self.up), stride=2)
 
 
 class SiteLinear(WeightSite):

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hmgan import rng
+from hmgan import host, rng
 from hmgan.config.settings import Train
 from hmgan.errors import UserError
 
@@ -51,7 +51,7 @@ def as_images(images_u8: Tensor) -> Tensor:
 
 def mirrored(images: Tensor, keys: Sequence[int]) -> Tensor:
     """Flips each image left to right with probability one half."""
-    flip_B = (rng.uniform_rows(keys, 1) < 0.5).to(images.device)[:, :, None, None]
+    flip_B = host.sent(rng.uniform_rows(keys, 1) < 0.5, images.device)[:, :, None, None]
     return torch.where(flip_B, images.flip(3), images)
 
 

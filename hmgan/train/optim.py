@@ -48,6 +48,7 @@ def moving_average(trained: nn.Module, batch: int, kimg: float, power: float) ->
         update_every=1,
         include_online_model=False,
         ignore_names=set(constants),
+        use_foreach=True,
     )
     for name, buffer in average.ema_model.named_buffers():
         if name in constants:

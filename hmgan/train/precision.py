@@ -14,7 +14,6 @@ from torch import nn
 from hmgan.config.settings import Compute
 from hmgan.errors import UserError
 from hmgan.layers.equalized import Blur, by_shifts
-from hmgan.types import Batch
 
 # Around a network's pass: autocast, or nothing. What it returns for losses is float32 either way.
 Mixed = Callable[[], AbstractContextManager[object]]
@@ -58,13 +57,6 @@ def compile_parts(generator: Any, discriminator: nn.Module, backend: str = "indu
 def uncompiled() -> AbstractContextManager[object]:
     """Compiled code runs eagerly: each shape of pictures and scores would cost a compilation."""
     return torch.compiler.set_stance("force_eager")
-
-
-def on_device(batch: Batch, device: torch.device) -> Batch:
-    """The batch on the device: images as bytes, copied while the device still works on the step before."""
-    if device.type == "cpu":
-        return batch
-    return Batch(*(x.pin_memory().to(device, non_blocking=True) for x in batch))
 
 
 def launched() -> str | None:

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import torch
 
+from hmgan import host
 from hmgan.data.images import Reading
 from hmgan.errors import UserError
+from hmgan.generators.grouping import Step, taking
 from hmgan.train import checkpoint, draws, precision
 from hmgan.train.distributed.runtime import Runtime
 from hmgan.train.draws import Draws, Microbatch, microbatch_size
@@ -95,9 +97,13 @@ class Trainer:
 
     def take_step(self, batch: Batch | None) -> Stats:
         """Every phase of the task on one batch of this rank; what the losses report."""
-        microbatches, stats = self.microbatches(batch), Stats()
-        for phase in self.task.phases(self.step, microbatches):
-            stats |= self._minimise(phase, microbatches)
+        # Phases share edits, but not of several microbatches, whose graphs would all wait, nor where an engine has G's
+        # weights whole only in its passes.
+        step = Step(self.settings.accumulate == 1 and "weights" not in self.engine.of_generator)
+        microbatches, stats = self.microbatches(batch, step), Stats()
+        with taking(step):
+            for phase in self.task.phases(self.step, microbatches):
+                stats |= self._minimise(phase, microbatches)
         return stats
 
     def _minimise(self, phase: Phase, microbatches: Sequence[Microbatch]) -> Stats:
@@ -152,13 +158,15 @@ class Trainer:
         first = self.step * self.settings.batch + share * self.size
         return Draws(self.settings.seed, self.step, first, self.size)
 
-    def microbatches(self, batch: Batch | None) -> list[Microbatch]:
-        """The batch on the device, mirrored and cut; without one, labels drawn at random."""
+    def microbatches(self, batch: Batch | None, step: Step | None = None) -> list[Microbatch]:
+        """The batch on the device, mirrored and cut; without one, labels drawn at random. Its step is told them."""
+        device, step = self.runtime.device, step or Step(shares=False)
         streams = [self.draws(i) for i in range(self.settings.accumulate)]
         if batch is None:
-            none = torch.empty(0, device=self.runtime.device)
-            return [Microbatch(none, each.labels(self.task.setup.classes).to(none.device), each) for each in streams]
-        images, labels = (x.split(self.size) for x in precision.on_device(batch, self.runtime.device))
+            none = torch.empty(0, device=device)
+            return [Microbatch(none, step.sent(each.labels(self.task.setup.classes), device), each) for each in streams]
+        images = host.sent(batch.images, device).split(self.size)
+        labels = (step.sent(x, device) for x in batch.labels.split(self.size))
         shares = zip(map(draws.as_images, images), labels, streams, strict=True)
         mirror = self.experiment.loader.mirror
         return [Microbatch(draws.mirrored(x, d.keys("mirror")) if mirror else x, labels, d) for x, labels, d in shares]

@@ -111,6 +111,7 @@ class Case(NamedTuple):
     accumulate: int = 1
     engine: str = "replicated"
     dtype: str = "float64"
+    replicas: int = 1  # of what fsdp2 divides
 
     @property
     def name(self) -> str:
@@ -124,7 +125,8 @@ class Case(NamedTuple):
     def overrides(self) -> list[str]:
         size = (f"train.batch={self.batch}", f"train.kimg={STEPS * self.batch / 1000}")
         # Even the smallest layers become units of their own.
-        spread = [f"compute.engine={self.engine}", *(["compute.engine.unit=50"] if self.engine == "fsdp2" else [])]
+        units = ["compute.engine.unit=50", f"compute.engine.dp_replicate_size={self.replicas}"]
+        spread = [f"compute.engine={self.engine}", *(units if self.engine == "fsdp2" else [])]
         return [*SCENARIOS[self.scenario], *size, *spread, f"train.accumulate={self.accumulate}"]
 
 

@@ -82,6 +82,22 @@ def test_an_engine_that_divides_computes_what_replicated_ranks_do(case, two_rank
         assert (first[name] - value).norm() <= 1e-3 * value.norm(), name
 
 
+def test_two_replicas_of_two_shares_compute_what_one_process_does(shards, source, tmp_path):
+    case = Case("r1", 16, engine="fsdp2", replicas=2)
+    left_by(4, [case], shards, source, tmp_path)
+    of_ranks = [read(tmp_path, case, rank, world=4) for rank in range(4)]
+    reference = gradients(Case("r1", 16), shards, source, tmp_path / "alone", True)[0]
+    for own in (*of_ranks, reference):
+        del own["labels"]
+    assert all(own.keys() == reference.keys() for own in of_ranks)
+    assert max(max(errors(own, reference).values()) for own in of_ranks) < TOLERANCE
+    first, *others = (held(tmp_path, case, rank) for rank in range(4))
+    # Half of G's float64 moments on each: divided over two ranks, and not over four.
+    whole = 2 * 8 * sum(x.numel() for name, x in reference.items() if name.startswith("after/learner/trained."))
+    assert first.moments == pytest.approx(whole / 2, rel=0.05)
+    assert all(other == pytest.approx(first, rel=0.05) for other in others)
+
+
 def test_what_each_engine_divides_halves_on_two_ranks(two_ranks):
     whole = held(two_ranks, IN_FLOAT32, 0)
     assert whole.moments == 2 * 4 * sum(x.numel() for x in trained_weights(two_ranks))

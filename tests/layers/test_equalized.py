@@ -14,7 +14,6 @@ from hmgan.layers.equalized import (
     EqualConv2d,
     EqualLinear,
     PixelNorm,
-    four_shifts,
     he_gain,
     instance_norm,
     leaky_relu,
@@ -33,23 +32,43 @@ def normal(*shape):
     return torch.randn(*shape, dtype=torch.float64)
 
 
-def test_four_shifts_transposed_equals_doubling_pixels_then_convolving():
-    x, weight_OIkk = normal(2, 3, 5, 6), normal(4, 3, 3, 3)
-    slow = F.conv2d(F.interpolate(x, scale_factor=2, mode="nearest"), weight_OIkk, padding=1)
-    fast = F.conv_transpose2d(x, four_shifts(weight_OIkk.flip(2, 3)).transpose(0, 1), stride=2, padding=1)
-    torch.testing.assert_close(fast, slow)
+def sixteen_taps(weight_OIkk):
+    """The sum of a kernel's four one-pixel shifts: at stride 2 it does with 16 taps what 9 do on boxed maps."""
+    wide = F.pad(weight_OIkk, (1, 1, 1, 1))
+    return wide[..., 1:, 1:] + wide[..., :-1, 1:] + wide[..., 1:, :-1] + wide[..., :-1, :-1]
 
 
-def test_four_shifts_at_stride_2_equals_convolving_then_averaging():
-    x, weight_OIkk = normal(2, 3, 6, 8), normal(4, 3, 3, 3)
-    slow = F.avg_pool2d(F.conv2d(x, weight_OIkk, padding=1), 2)
-    torch.testing.assert_close(F.conv2d(x, four_shifts(weight_OIkk) / 4, stride=2, padding=1), slow)
+def to_third_order(y, x, *parameters):
+    """A map's values, its gradient, and the gradients of that gradient's square, as R1 takes them."""
+    (first,) = torch.autograd.grad(y.tanh().sum(), x, create_graph=True)
+    return y, first, *torch.autograd.grad(first.square().sum() + y.square().sum(), (x, *parameters))
 
 
-def test_four_shifts_keeps_leading_axes():
-    weight = normal(2, 4, 3, 3, 3)
-    assert four_shifts(weight).shape == (2, 4, 3, 4, 4)
-    torch.testing.assert_close(four_shifts(weight)[1], four_shifts(weight[1]))
+def assert_equal_to_rounding(got, wanted):
+    for a, b in zip(got, wanted, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-14, atol=1e-14 * float(b.detach().abs().max()))
+
+
+@pytest.mark.parametrize(("height", "width"), [(2, 2), (6, 8), (16, 10)])
+def test_nine_taps_equal_sixteen_on_the_way_down_to_the_second_derivative(height, width):
+    conv = EqualConv2d(3, 4, 3, padding=1, down=True).double()
+    conv.bias.data.normal_()
+    x = normal(2, 3, height, width).requires_grad_()
+    slow = F.conv2d(x, sixteen_taps(conv.weight * conv.gain) / 4, conv.bias, stride=2, padding=1)
+    parameters = (conv.weight, conv.bias)
+    assert_equal_to_rounding(to_third_order(conv(x), x, *parameters), to_third_order(slow, x, *parameters))
+
+
+@pytest.mark.parametrize("up", [1.0, 0.25])
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (5, 6), (8, 4)])
+def test_nine_taps_equal_sixteen_on_the_way_up_to_the_second_derivative(up, height, width):
+    layer = SiteConv2d("a", 3, 4, up).double()
+    layer.bias.data.normal_()
+    x = normal(2, 3, height, width).requires_grad_()
+    kernel = up * sixteen_taps((layer.weight * layer.gain).flip(2, 3)).transpose(0, 1)
+    slow = F.conv_transpose2d(x, kernel, layer.bias, stride=2, padding=1)
+    parameters = (layer.weight, layer.bias)
+    assert_equal_to_rounding(to_third_order(layer(x, SOURCE), x, *parameters), to_third_order(slow, x, *parameters))
 
 
 @pytest.mark.parametrize("up", [1.0, 0.25])

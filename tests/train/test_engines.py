@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from types import SimpleNamespace
 
 import pytest
 import tiny
@@ -14,6 +15,7 @@ from hmgan.files import launch_file
 from hmgan.train import dryrun
 from hmgan.train.distributed.runtime import Runtime
 from hmgan.train.engines import choose, zero
+from hmgan.train.engines.fsdp2 import FSDP2
 from hmgan.train.engines.replicated import Replicated
 from hmgan.train.prepare import prepare
 
@@ -65,6 +67,13 @@ def test_without_deepspeed_one_line_says_how_to_get_it(shards, source, tmp_path,
 def test_an_engine_that_is_not_there_is_refused(engine, text, shards, source):
     with pytest.raises(UserError, match=rf"^{re.escape(text)}"):
         prepare(tiny.transfer(shards, source, compute={"engine": engine}))
+
+
+@pytest.mark.parametrize("sizes", [{"dp_replicate_size": 3}, {"dp_replicate_size": 2, "dp_shard_size": 4}])
+def test_replicas_and_shares_that_do_not_make_the_ranks_are_refused(sizes):
+    with pytest.raises(UserError, match=r"dp_shard_size \d, whose product must be the 4 ranks; change one$"):
+        FSDP2(SimpleNamespace(world=4), **sizes)
+    FSDP2(SimpleNamespace(world=1), **sizes)  # where nobody divides anything
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """FSDP2 for G: every rank holds a share of its weights, their moving average and its optimiser. D is on every rank.
 
 `torch.distributed.fsdp.fully_shard`: a network's parameters are whole during its forward, and again during its
-backward, which leaves each rank the averaged gradient of its share. Buffers are on every rank.
+backward, which leaves each rank the averaged gradient of its share. Buffers are on every rank. Over several machines a
+mesh of replicas by shares gathers weights within a machine, and only shares' gradients travel between them.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.export import register_dataclass
@@ -23,6 +24,7 @@ from torch.utils._pytree import tree_leaves
 from hmgan.components import register
 from hmgan.errors import UserError
 from hmgan.train.engines.base import Checkpointed, Engine, EngineRanks, Trained, spoiling
+from hmgan.types import Count
 
 T = TypeVar("T", bound=nn.Module)
 ELSE = "take compute.engine = replicated, zero1 or zero2"
@@ -34,17 +36,26 @@ class FSDP2(Engine):
 
     Args:
         unit: a layer of so many parameters is made whole by itself; all smaller ones of a network together.
+        dp_replicate_size: groups of consecutive ranks that each hold a whole G, such as machines. Both sizes are named
+            as in accelerate's ParallelismConfig.
+        dp_shard_size: ranks in a group; 0: all that there are, over dp_replicate_size.
 
-    Raises: UserError if that is less than one.
+    Raises: UserError for less than one parameter or group, or sizes whose product is not the number of ranks.
     """
 
     of_generator = frozenset({"weights", "gradients", "moments", "average"})
 
-    def __init__(self, ranks: EngineRanks, *, unit: int = 1_000_000) -> None:
+    def __init__(
+        self, ranks: EngineRanks, *, unit: int = 1_000_000, dp_replicate_size: Count = 1, dp_shard_size: int = 0
+    ) -> None:
         super().__init__(ranks)
         if unit < 1:
             raise UserError(f"compute.engine.unit counts parameters and must be at least 1, got {unit}")
-        self._unit = unit
+        made = dp_replicate_size * (dp_shard_size or ranks.world // dp_replicate_size)
+        if made != ranks.world > 1:  # one rank holds everything, whatever is said of more
+            sizes = f"dp_replicate_size {dp_replicate_size} and dp_shard_size {dp_shard_size}"
+            raise UserError(f"compute.engine has {sizes}, whose product must be the {ranks.world} ranks; change one")
+        self._unit, self._replicas = unit, dp_replicate_size
 
     def check(self, task: Any) -> None:
         if reader := task.reads_weights():
@@ -57,12 +68,19 @@ class FSDP2(Engine):
         for parameter in self._shell.parameters():
             parameter.data = parameter.data.new_empty(0)
         networks = dict.fromkeys([*called(generator.trained), generator.backbone, *called(average)])
-        mesh = init_device_mesh(self.ranks.device.type, (self.ranks.world,))
+        mesh = self._mesh()
         for network in networks:
             for layer in reversed(list(network.modules())):  # the inner ones first
                 own = sum(parameter.numel() for parameter in layer.parameters(recurse=False))
                 if layer is network or own >= self._unit:
                     fully_shard(layer, mesh=mesh, reshard_after_forward=True)
+
+    def _mesh(self) -> DeviceMesh:
+        kind, world = self.ranks.device.type, self.ranks.world
+        if self._replicas == 1:
+            return init_device_mesh(kind, (world,))
+        names = ("dp_replicate", "dp_shard")
+        return init_device_mesh(kind, (self._replicas, world // self._replicas), mesh_dim_names=names)
 
     def trained(self, network: nn.Module, optimizer: Optimizer, microbatches: int) -> Trained:
         divided = any(isinstance(parameter, DTensor) for parameter in network.parameters())

@@ -1,0 +1,86 @@
+"""No phase reads a value of the device back: what it computes there is fake, and has none."""
+
+from __future__ import annotations
+
+import pytest
+import tiny
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensor, FakeTensorMode
+from torch.utils._pytree import tree_leaves
+
+from hmgan import host
+from hmgan.config import entries
+from hmgan.generators.grouping import Step, taking
+from hmgan.train.tasks.alignment import aligning
+
+# torch hides it, but not where warnings are errors
+pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+TASKS = {
+    "hyper-mod-c": ("disc_head=projection", "loader.mirror=true"),
+    "hyper-mod-b": ("augment=diffaugment", "disc_head=auxiliary-classifier", "regularizer=lecam"),
+    "adain": ("augment=ada",),
+    "hyper-mod-c-align": (),
+    "hyper-mod-ft": (),
+}
+
+
+class Device(FakeTensorMode):
+    """Fake tensors are on the device; real ones are the host's, and may be read."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if any(isinstance(x, FakeTensor) for x in tree_leaves((args, kwargs))):
+            return super().__torch_dispatch__(func, types, args, kwargs)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.fixture
+def device(monkeypatch):
+    mode = Device(allow_non_fake_inputs=True)
+    monkeypatch.setattr(host, "sent", lambda x, device: mode.from_tensor(x))
+    return mode
+
+
+def put_on(mode, *modules):
+    for module in {part for whole in modules for part in whole.modules()}:
+        for tensors in (module._parameters, module._buffers):
+            tensors |= {name: mode.from_tensor(x) for name, x in tensors.items() if x is not None}
+
+
+def run_phases(trainer, mode):
+    batch, names = next(trainer.batches()), []
+    put_on(mode, trainer.task.generator, *trainer.task.stateful(), trainer.task.discriminator)
+    with mode:
+        step = Step(shares=True)
+        microbatches = trainer.microbatches(batch, step)
+        with taking(step):
+            for phase in trainer.task.phases(0, microbatches):
+                loss, _ = phase.loss(microbatches[0], lambda rows: rows)
+                assert isinstance(loss, FakeTensor)
+                loss.backward()
+                names.append(phase.name)
+    return names
+
+
+@pytest.mark.parametrize("backbone", entries.known("backbone"))
+@pytest.mark.parametrize("task", TASKS)
+def test_no_phase_of_a_transfer_reads_back(backbone, task, shards, tmp_path, device):
+    source = tiny.write_source(tmp_path / "source", backbone)
+    if task == "adain" and backbone != "stylegan1":
+        pytest.skip("has no AdaIN")
+    experiment = tiny.transfer(shards, source, *TASKS[task], name=task)
+    experiment = aligning(experiment) if task.endswith("align") else experiment
+    names = run_phases(tiny.make_trainer(experiment, tmp_path), device)
+    assert names == (["align"] if task.endswith("align") else ["D", "G"])
+
+
+@pytest.mark.parametrize("backbone", entries.known("backbone"))
+def test_no_phase_of_a_pretraining_reads_back(backbone, shards, tmp_path, device):
+    trainer = tiny.make_trainer(tiny.pretraining(shards, backbone=backbone), tmp_path)
+    assert run_phases(trainer, device) == ["D", "G"]
+
+
+def test_a_phase_that_reads_back_is_found(shards, source, tmp_path, device, monkeypatch):
+    trainer = tiny.make_trainer(tiny.transfer(shards, source), tmp_path)
+    real = trainer.task.rules.adversarial.disc
+    monkeypatch.setattr(trainer.task.rules.adversarial, "disc", lambda a, b: real(a, b) * float(a.sum()), raising=False)
+    with pytest.raises(DataDependentOutputException):
+        run_phases(trainer, device)
