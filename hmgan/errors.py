@@ -35,11 +35,16 @@ def _bare(url: re.Match[str]) -> str:
     return scheme + slashes + (parts["plain"] if parts else "***")
 
 
+def one_line(text: str) -> str:
+    """The text with a space for what would end the line or move the cursor, as names and libraries' messages hold."""
+    return " ".join("".join(c if c.isprintable() else "\n" for c in text).split("\n")).strip()
+
+
 class UserError(ValueError):
     """A mistake that the user can correct. The command line prints its text and exits with code 2."""
 
     def __init__(self, text: str) -> None:
-        super().__init__(redacted(text))
+        super().__init__(redacted(one_line(text)))
 
 
 class DamageError(UserError):
@@ -53,6 +58,21 @@ def refusal(error: OSError) -> str | None:
         return None
     place = error.filename or "the place that is written to"
     return f"{place} cannot be used: {os.strerror(error.errno).lower()}; mend that, or give another place"
+
+
+def lacking(error: BaseException) -> str | None:
+    """One line for memory that Python, numpy or torch did not get; None for any other error."""
+    text = str(error).partition("\n")[0]
+    wanted = re.search(r"tried to allocate ([\d.]+ ?\w*)", text, re.IGNORECASE)
+    # torch's own, without importing it: only CUDA's has a class.
+    of_torch = isinstance(error, RuntimeError) and (
+        type(error).__name__ == "OutOfMemoryError"
+        or re.search(r"can't allocate memory|out of memory|Storage size calculation overflowed", text)
+    )
+    if not (isinstance(error, MemoryError) or of_torch):
+        return None
+    why = f"{wanted[1]} asked for at once" if wanted else text
+    return f"not enough memory{f' ({why})' if why else ''}; make the batch or the images smaller"
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -87,6 +87,8 @@ def load(folder: Path, entries: Entries) -> dict[str, Any]:
         try:
             groups = state["groups"].get(name)
             entry.load_state_dict(own if groups is None else _unflatten(own, groups))
+        except UserError:  # an engine's own line
+            raise
         except (RuntimeError, ValueError, KeyError) as error:
             raise UserError(f"{folder}: {name} does not fit this experiment ({str(error).splitlines()[0]})") from None
     return state

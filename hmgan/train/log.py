@@ -28,6 +28,7 @@ SHORT = {
     "augment/p": "p",
     "nonfinite/skipped": "skipped",
 }
+FIRST = 5.0  # seconds of training without a status line, at most, but for those of a single step
 
 
 class RunLog:
@@ -48,6 +49,7 @@ class RunLog:
         self._task = self._bar.add_task("starting", total=total_kimg)
         self._began = time.monotonic()
         self._last = (self._began, 0.0)
+        self._quiet = True  # no status yet
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -62,7 +64,13 @@ class RunLog:
         self._bar.update(self._task, completed=kimg)
 
     def advance(self, kimg: float) -> None:
+        """A step is done. Where the first status is far, one that says no more than how fast it goes."""
         self._bar.update(self._task, completed=kimg)
+        now, (began, start) = time.monotonic(), self._last
+        if self._quiet and now - began > FIRST:
+            self._quiet = False
+            text = f"kimg {kimg:<8.3f} time {duration(now - self._began):<10}  sec/kimg {(now - began) / (kimg - start):.2f}"
+            self._show(kimg, text)
 
     def say(self, text: str) -> None:
         """A line on the terminal and in log.txt."""
@@ -85,13 +93,17 @@ class RunLog:
             f"kimg {kimg:<8.1f} time {duration(now - self._began):<10}  sec/kimg {per_kimg:<7.2f} "
             f"{'gpumem' if gpu else 'mem'} {peak:.2f}  {shown}"
         )
+        self._quiet = False
+        self._show(kimg, text)
+        self._append("stats.jsonl", json.dumps(line))
+        return line
+
+    def _show(self, kimg: float, text: str) -> None:
         if self._live:
             self._bar.update(self._task, completed=kimg, description=text)
             self._append("log.txt", text)
         else:
             self.say(text)
-        self._append("stats.jsonl", json.dumps(line))
-        return line
 
     def score(self, line: Mapping[str, Any]) -> None:
         self._append("metrics.jsonl", json.dumps(line))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import psutil
+
 from hmgan.errors import UserError
 from hmgan.train.draws import microbatch_size
 from hmgan.train.engines import choose
 from hmgan.train.tasks.base import Task
+from hmgan.units import size
 
 
 def preflight(task: Task) -> None:
@@ -29,3 +32,14 @@ def preflight(task: Task) -> None:
     if task.data is not None:
         task.data.check_readers(world, experiment.loader.workers)
     task.check()
+
+
+def check_memory(task: Task) -> None:
+    """Raises UserError where not even the images of a rank's batch fit into the machine; a dry run says more."""
+    batch, side = task.experiment.train.batch // task.setup.ranks.world, task.generator.resolution
+    need, have = 3 * batch * side * side, psutil.virtual_memory().total
+    if task.data is not None and need > have:
+        raise UserError(
+            f"train.batch {task.experiment.train.batch}: the images of a rank alone take {size(need)}, and this machine "
+            f"has {size(have)}; make the batch smaller"
+        )
