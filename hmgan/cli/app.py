@@ -152,7 +152,7 @@ def filled(words: list[str]) -> list[str]:
 
 
 def wrong_use(error: Any) -> str:
-    """typer's message, with the value that it is about, which only its cause has."""
+    """The message of typer, with the value that it is about, which only its cause has."""
     from pydantic import ValidationError  # typer has imported it, to check with
 
     text, cause = str(error.format_message()), error.__cause__

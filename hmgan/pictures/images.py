@@ -51,7 +51,9 @@ def pasted(images: Iterable[Tensor], count: int, columns: int, pad: int = 2) -> 
     for i, image_CHW in enumerate(images):
         height, width = image_CHW.shape[1:]
         if sheet is None:
-            sheet = Image.new("RGB", (columns * (width + pad) + pad, -(-count // columns) * (height + pad) + pad), "white")
+            sheet = Image.new(
+                "RGB", (columns * (width + pad) + pad, -(-count // columns) * (height + pad) + pad), "white"
+            )
         row, column = divmod(i, columns)
         picture = Image.fromarray(image_CHW.permute(1, 2, 0).contiguous().cpu().numpy())
         sheet.paste(picture, (pad + column * (width + pad), pad + row * (height + pad)))

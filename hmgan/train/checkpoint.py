@@ -104,6 +104,15 @@ def newest(folder: Path) -> Path | None:
     return next((path for path in stored(folder) if (path / STATE).is_file()), None)
 
 
+def kimg_of(folder: Path) -> float | None:
+    """Thousands of images that a checkpoint was written after; None where it cannot be read."""
+    try:
+        kimg: float = json.loads((folder / STATE).read_text(encoding="utf-8"))["kimg"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return kimg
+
+
 def put_aside(folder: Path) -> Path:
     """Renames a damaged checkpoint, so that it is neither resumed from nor counted; its new name."""
     aside = folder.with_name(f"damaged-{folder.name}")

@@ -69,8 +69,8 @@ class RunLog:
         now, (began, start) = time.monotonic(), self._last
         if self._quiet and now - began > FIRST:
             self._quiet = False
-            text = f"kimg {kimg:<8.3f} time {duration(now - self._began):<10}  sec/kimg {(now - began) / (kimg - start):.2f}"
-            self._show(kimg, text)
+            pace = f"sec/kimg {(now - began) / (kimg - start):.2f}"
+            self._show(kimg, f"kimg {kimg:<8.3f} time {duration(now - self._began):<10}  {pace}")
 
     def say(self, text: str) -> None:
         """A line on the terminal and in log.txt."""

@@ -39,7 +39,5 @@ def check_memory(task: Task) -> None:
     batch, side = task.experiment.train.batch // task.setup.ranks.world, task.generator.resolution
     need, have = 3 * batch * side * side, psutil.virtual_memory().total
     if task.data is not None and need > have:
-        raise UserError(
-            f"train.batch {task.experiment.train.batch}: the images of a rank alone take {size(need)}, and this machine "
-            f"has {size(have)}; make the batch smaller"
-        )
+        images = f"train.batch {task.experiment.train.batch}: the images of a rank alone take {size(need)}"
+        raise UserError(f"{images}, and this machine has {size(have)}; make the batch smaller")

@@ -79,7 +79,7 @@ def run(words: list[str], folder: str, out: int, err: int) -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(out, 1)
     os.dup2(err, 2)
-    sys.stdout, sys.stderr = (open(number, "w", encoding="utf-8", closefd=False) for number in (1, 2))
+    sys.stdout, sys.stderr = (os.fdopen(number, "w", encoding="utf-8", closefd=False) for number in (1, 2))
     os.chdir(folder)
     pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])
     bound = pages * resource.getpagesize() + MEMORY

@@ -141,7 +141,11 @@ def write_idx(folder: Path, contents: list[bytes], labels: list[int]) -> None:
 
 def write_entries(folder: Path, world: Path) -> None:
     """A registry of the world's own."""
-    given = {"data": str(world / "set"), "evaluation": {"per_class": 0}, "train": {"batch": 4, "kimg": 0.008, "trackers": []}}
+    given = {
+        "data": str(world / "set"),
+        "evaluation": {"per_class": 0},
+        "train": {"batch": 4, "kimg": 0.008, "trackers": []},
+    }
     transfer = {"extends": "hyper-mod-b", "summary": "tiny", "source": str(world / "source"), **given}
     scratch = {
         "summary": "scratch",

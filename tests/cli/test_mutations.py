@@ -44,7 +44,9 @@ class World:
         got = self.server.run(words, self.folder)
         after = mutated_world.contents(self.folder)
         written = [path for path in after if after[path] != before.get(path)]
-        said = f"{words}: exit {got.code} after {got.seconds:.1f} s; wrote {written}\n{got.out[-500:]}\n{got.err[-3000:]}"
+        said = (
+            f"{words}: exit {got.code} after {got.seconds:.1f} s; wrote {written}\n{got.out[-500:]}\n{got.err[-3000:]}"
+        )
         allowed = (0, 2, UNHEALTHY) if verb == "doctor" else (0, 2)
         assert got.code in allowed, said
         assert "Traceback" not in got.out + got.err, said

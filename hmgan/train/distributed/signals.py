@@ -72,7 +72,9 @@ class Stop:
 
     @contextmanager
     def listening(self, tell: bool = True) -> Iterator[None]:
-        """Handles the signals while the run lasts, and says so if `tell`; off the main thread, where Python allows no handlers, does nothing.
+        """Handles the signals while the run lasts, and says so at once if `tell`.
+
+        Off the main thread, where Python allows no handlers, does nothing.
 
         A thread reads them from a pipe: Python's handlers need the main thread, which may hang in a collective.
         """

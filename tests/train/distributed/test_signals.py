@@ -113,4 +113,7 @@ def test_an_echo_is_the_same_request_and_a_second_signal_leaves_at_once_even_fro
     finally:
         process.kill()
     assert process.returncode == 128 + signal.SIGTERM
-    assert said == "SIGTERM again: leaving at once; what was saved is whole\n"
+    assert said == (
+        "SIGTERM: stops after this step or snapshot; once more: at once\n"
+        "SIGTERM again: leaving at once; what was saved is whole\n"
+    )
