@@ -44,7 +44,7 @@ def _bare(url: re.Match[str]) -> str:
 
 def one_line(text: str) -> str:
     """Text that may come from data, as it can be shown anywhere: without line ends, controls and turned directions."""
-    return "".join(" " if unicodedata.category(c) in UNSHOWN or c in TURNS else c for c in text)
+    return "".join(" " if unicodedata.category(c) in UNSHOWN or c in TURNS else c for c in text).strip()
 
 
 class UserError(ValueError):
@@ -65,6 +65,21 @@ def refusal(error: OSError) -> str | None:
         return None
     place = error.filename or "the place that is written to"
     return f"{place} cannot be used: {os.strerror(error.errno).lower()}; mend that, or give another place"
+
+
+def lacking(error: BaseException) -> str | None:
+    """One line for memory that Python, numpy or torch did not get; None for any other error."""
+    text = str(error).partition("\n")[0]
+    wanted = re.search(r"tried to allocate ([\d.]+ ?\w*)", text, re.IGNORECASE)
+    # torch's own, without importing it: only CUDA's has a class.
+    of_torch = isinstance(error, RuntimeError) and (
+        type(error).__name__ == "OutOfMemoryError"
+        or re.search(r"can't allocate memory|out of memory|Storage size calculation overflowed", text)
+    )
+    if not (isinstance(error, MemoryError) or of_torch):
+        return None
+    why = f"{wanted[1]} asked for at once" if wanted else text
+    return f"not enough memory{f' ({why})' if why else ''}; make the batch or the images smaller"
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -17,7 +17,7 @@ import typer
 
 from hmgan import __version__, options
 from hmgan.cli.command import command, lazy, read
-from hmgan.errors import UserError, redacted, refusal
+from hmgan.errors import UserError, lacking, one_line, redacted, refusal
 from hmgan.train.distributed.signals import ended_by_signals
 from hmgan.urls import checked
 
@@ -154,6 +154,16 @@ def filled(words: list[str]) -> list[str]:
     return words
 
 
+def wrong_use(error: Any) -> str:
+    """The message of typer, with the value that it is about, which only its cause has."""
+    from pydantic import ValidationError  # typer has imported it, to check with
+
+    text, cause = str(error.format_message()), error.__cause__
+    if not isinstance(cause, ValidationError):
+        return text
+    return redacted(f"{text.rstrip('.')}, got {cause.errors()[0]['input']!r}")
+
+
 def plain(error: UnicodeError) -> tuple[str, int]:
     """What stands for characters that a terminal's encoding lacks: what is as wide, so that tables stay tables."""
     if not isinstance(error, UnicodeEncodeError):
@@ -174,15 +184,13 @@ def main() -> None:
             checked(sys.argv[1:])
             code = app(filled(sys.argv[1:]) or ["--help"], standalone_mode=False)
         except (UserError, WrongUse) as error:
-            print(f"error: {error if isinstance(error, UserError) else error.format_message()}", file=sys.stderr)
+            text = str(error) if isinstance(error, UserError) else wrong_use(error)
+            print(f"error: {one_line(text)}", file=sys.stderr)
             code = 2
-        except OSError as error:
-            if (line := refusal(error)) is None:
+        except (OSError, MemoryError, RuntimeError) as error:
+            if (line := refusal(error) if isinstance(error, OSError) else lacking(error)) is None:
                 raise
-            print(f"error: {line}", file=sys.stderr)
-            code = 2
-        except MemoryError as error:
-            print(f"error: not enough memory ({error}); make the batch or the images smaller", file=sys.stderr)
+            print(f"error: {one_line(line)}", file=sys.stderr)
             code = 2
         except typer.Abort:
             print("aborted", file=sys.stderr)

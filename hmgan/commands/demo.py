@@ -27,6 +27,7 @@ from hmgan.report.scores import recorded_scores
 from hmgan.report.transfer import Transfer, transfer_report
 from hmgan.train import rundir
 from hmgan.train.command import lengthened
+from hmgan.train.preflight import check_memory
 from hmgan.train.prepare import prepare
 from hmgan.train.run import run_training
 from hmgan.types import UNLABELLED
@@ -44,6 +45,7 @@ def run_demo(options: DemoOptions) -> Path:
         if experiment.backbone is not None:
             raise UserError(f"hmgan demo wants a transfer experiment, got {name!r}, a pretraining")
         prepared = prepare(experiment)
+        check_memory(prepared.task)
         resolution = prepared.networks.generator.resolution
         folder = rundir.create(options.outdir, name, experiment.data_label, resolution, 1, experiment)
     else:

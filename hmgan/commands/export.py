@@ -24,7 +24,7 @@ from hmgan.generators.source import CONFIG, DISCRIMINATOR, GENERATOR, read_choic
 from hmgan.options import ExportOptions
 from hmgan.report.scores import read_lines
 from hmgan.train import checkpoint, rundir
-from hmgan.train.checkpoint import STATE, TENSORS
+from hmgan.train.checkpoint import TENSORS
 from hmgan.train.trainer import CHECKPOINTS
 
 RECIPE = "experiment.json"
@@ -123,10 +123,8 @@ def discriminator_of(origin: Origin, label: int) -> tuple[Choice, nn.Module] | N
 
 def checkpoint_at(run: Path, kimg: float | None) -> Path | None:
     """The run's complete checkpoint of a kimg; None where there is none."""
-    for path in checkpoint.stored(run / CHECKPOINTS):
-        if (path / STATE).is_file() and json.loads((path / STATE).read_text(encoding="utf-8"))["kimg"] == kimg:
-            return path
-    return None
+    kept = (path for path in checkpoint.stored(run / CHECKPOINTS) if kimg is not None)
+    return next((path for path in kept if checkpoint.kimg_of(path) == kimg), None)
 
 
 def title(origin: Origin, cls: str | None) -> str:

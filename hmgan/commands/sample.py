@@ -14,7 +14,7 @@ from hmgan.files import file_names
 from hmgan.generators.snapshot import load_generator
 from hmgan.options import SampleOptions, parse_seeds
 from hmgan.pictures.class_images import best_device, drawn_by_keys
-from hmgan.pictures.images import check_size, grid, save_png
+from hmgan.pictures.images import check_size, pasted, save_png
 
 
 def parse_grid(text: str) -> tuple[int, int]:
@@ -51,7 +51,7 @@ def draw_samples(options: SampleOptions) -> None:
         file, label = outdir / files[name], loaded.classes.index(name)
         drawn = drawn_by_keys(generator, keys(seeds), label, options.trunc)
         if options.grid:
-            save_png(grid(torch.stack(list(drawn)), columns), file.with_name(f"{file.name}.png"))
+            save_png(pasted(drawn, len(seeds), columns), file.with_name(f"{file.name}.png"))
             print(f"{file}.png")
             continue
         for seed, image in zip(seeds, drawn, strict=True):

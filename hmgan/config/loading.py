@@ -172,5 +172,5 @@ def read_experiment(path: Path) -> Experiment:
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
         return resolve(moved.renamed(table) if isinstance(table, dict) else table)
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:  # no JSON, or no UTF-8
         raise UserError(f"{path} is not a readable run configuration ({error}); give a run directory") from None

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, ValidationError
 
 from hmgan.data.decode import BACKGROUND, checked_background
 from hmgan.data.store.folders import AGAIN, File, Folder, open_folder
@@ -77,6 +78,29 @@ class Index:
             for chunk in _chunks(array):
                 digest.update(chunk.astype(array.dtype.newbyteorder("<")).tobytes())
         return digest.hexdigest()
+
+
+class _ShardHead(BaseModel):
+    """A shard, as the JSON has it."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    name: str
+    bytes: NonNegativeInt
+    sha256: str
+    samples: NonNegativeInt
+
+
+class _Head(BaseModel):
+    """What the JSON must hold."""
+
+    model_config = ConfigDict(strict=True)
+    resolution: PositiveInt
+    classes: list[str]
+    counts: list[NonNegativeInt]
+    skipped: NonNegativeInt
+    background: str | None = None
+    arrays_sha256: str
+    shards: list[_ShardHead]
 
 
 def new_index(
@@ -151,20 +175,16 @@ def read_index(place: str | Path) -> Index:
 def index_in(folder: Folder) -> Index:
     """Reads the index in a folder that is open already, as `read_index` does."""
     head = _read_head(folder)
-    arrays = _map_arrays(folder, head)
-    try:
-        index = Index(
-            folder=folder,
-            resolution=int(head["resolution"]),
-            classes=tuple(head["classes"]),
-            counts=tuple(head["counts"]),
-            skipped=int(head["skipped"]),
-            background=checked_background(str(head["background"])) if "background" in head else None,
-            shards=tuple(Shard(**shard) for shard in head["shards"]),
-            **arrays,
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{folder}/{JSON} is incomplete: {type(error).__name__} {error}; {AGAIN}") from error
+    index = Index(
+        folder=folder,
+        resolution=head.resolution,
+        classes=tuple(head.classes),
+        counts=tuple(head.counts),
+        skipped=head.skipped,
+        background=None if head.background is None else checked_background(head.background),
+        shards=tuple(Shard(**dict(shard)) for shard in head.shards),
+        **_map_arrays(folder, head.arrays_sha256),
+    )
     _check(index)
     folder.check(index.shards)
     return index
@@ -188,7 +208,7 @@ def head_in(folder: Folder) -> Mapping[str, Any]:
     return head
 
 
-def _read_head(folder: Folder) -> Mapping[str, Any]:
+def _read_head(folder: Folder) -> _Head:
     try:
         content = folder.read(JSON)
     except FileNotFoundError:
@@ -203,12 +223,16 @@ def _read_head(folder: Folder) -> Mapping[str, Any]:
     found = head.get("format") if isinstance(head, dict) else type(head).__name__
     if found != FORMAT:
         raise UserError(f"{folder}/{JSON} must be of format {FORMAT!r}, got {found!r}; {AGAIN}, or update hmgan")
-    return head
+    try:
+        return _Head.model_validate(head)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(map(str, problem["loc"]))
+        raise UserError(f"{folder}/{JSON} is incomplete or damaged: {where}: {problem['msg']}; {AGAIN}") from error
 
 
-def _map_arrays(folder: Folder, head: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+def _map_arrays(folder: Folder, sha256: str) -> dict[str, NDArray[Any]]:
     """The arrays as views of their file, read lazily."""
-    sha256 = str(head.get("arrays_sha256"))
     try:
         size = folder.size(ARRAYS)
     except FileNotFoundError:

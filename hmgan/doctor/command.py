@@ -20,9 +20,9 @@ from hmgan.doctor.network import network
 from hmgan.doctor.probe import ProbeResult
 from hmgan.doctor.software import software, versions
 from hmgan.doctor.source import is_source, source
-from hmgan.doctor.storage import existing, storage
+from hmgan.doctor.storage import check_writable, existing, storage
 from hmgan.options import DoctorOptions
-from hmgan.train.distributed.rendezvous import rank_info
+from hmgan.train.distributed.rendezvous import failure_announced, rank_info
 from hmgan.train.distributed.runtime import Runtime
 
 PATIENCE = 300.0  # seconds for one rank to wait for another
@@ -33,16 +33,18 @@ T = TypeVar("T")
 def doctor(options: DoctorOptions, console: Console | None = None) -> bool:
     """Prints the page on rank 0, and tells every rank whether all is well.
 
-    Raises: UserError for options that do not fit the experiment.
+    Raises: UserError for options that do not fit the experiment, or an --outdir that cannot be written.
     """
     name, experiment = options.experiment, None
     if name is not None and is_source(name):
         sections = [source(name)]
         page.show(title(1), sections, console)
         return not sections[0].problems
-    if name is not None:
-        experiment = anchored(load_experiment(name, options.overrides, settings(options)))
-    data = experiment.data if experiment is not None else data_of(options.data)
+    with failure_announced():
+        check_writable(options.outdir)
+        if name is not None:
+            experiment = anchored(load_experiment(name, options.overrides, settings(options)))
+        data = experiment.data if experiment is not None else data_of(options.data)
     variables = environment()
     try:
         runtime = Runtime(timeout=PATIENCE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -38,6 +39,16 @@ def storage(outdir: Path, data: Data | None, probe: int = PROBE) -> ProbeResult:
         if problem:
             result.problems.append(f"--data {name} {problem}")
     return result
+
+
+def check_writable(outdir: Path) -> None:
+    """Raises UserError for a place where no run directory can be made: no training begins there."""
+    above = next(each for each in (outdir.absolute(), *outdir.absolute().parents) if os.path.lexists(each))
+    try:
+        with tempfile.TemporaryFile(dir=above):
+            pass
+    except OSError as error:
+        raise UserError(f"--outdir {outdir} cannot be written: {error.strerror}; give another one") from error
 
 
 def existing(folder: Path) -> Path:

@@ -64,7 +64,7 @@ def load_generator(path: Path | str) -> Loaded:
     folder = source_folder(str(path)) if named else newest_snapshot(Path(path))
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:  # no JSON, or no UTF-8
         raise UserError(f"no generator at {path} ({error}); give a run directory, a snapshot or a source") from None
     found = config.get("format") if isinstance(config, dict) else type(config).__name__
     if found == FORMAT:

@@ -82,7 +82,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """The config.json of a source. Raises UserError where there is none."""
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:  # no JSON, or no UTF-8
         raise UserError(f"{folder / CONFIG} is not readable: {error}; give a folder that hmgan wrote") from None
     found = config.get("format") if isinstance(config, dict) else type(config).__name__
     if found != FORMAT:

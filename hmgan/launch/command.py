@@ -15,7 +15,7 @@ from hmgan.config.loading import load_experiment
 from hmgan.errors import UserError, unknown
 from hmgan.launch.targets import TARGETS, Job, LaunchTarget, Plan
 from hmgan.options import TRAINING, LaunchOptions, TrainOptions
-from hmgan.train.command import AUTO, configured
+from hmgan.train.command import AUTO, configured, lengthened
 from hmgan.train.draws import microbatch_size
 from hmgan.train.engines.choose import check_installed
 from hmgan.train.tasks import build as tasks
@@ -40,11 +40,13 @@ def launch(options: LaunchOptions, read: Read) -> None:
     verb = tasks.verb(load_experiment(experiment))
     gpus = options.gpus or max(1, torch.cuda.device_count())
     training = read(verb, TRAINING[verb], [experiment, *rest])
-    if training.resume in (None, AUTO):  # any other run has a configuration of its own
+    if training.resume in (None, AUTO):  # another run has a configuration of its own
         configuration = configured(training)
         microbatch_size(configuration.train, nodes * gpus)
-        if not (options.dry_run or target.elsewhere):
-            check_installed(configuration)
+    if not (options.dry_run or target.elsewhere):
+        if training.resume not in (None, AUTO):
+            _, configuration = lengthened(training, training.resume)
+        check_installed(configuration)
     if target.requeues and not training.resume:
         rest = [*rest, "--resume", AUTO]
     common = tuple(word for folder in entries.added() for word in ("--registry", str(folder)))

@@ -1,16 +1,14 @@
-"""Image grids with Pillow and einops: no torchvision. N images, C channels, H/W pixels, R/K grid rows and columns."""
+"""Image grids with Pillow: no torchvision. N images, C channels, H/W pixels, R/K grid rows and columns."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
-from einops import rearrange
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
-from torch.nn.functional import pad as pad_edges
 from torch.nn.utils.rnn import pad_sequence
 
 from hmgan.errors import UserError
@@ -44,11 +42,23 @@ def grid(images_NCHW: Tensor, columns: int, pad: int = 2) -> Image.Image:
     _check(images_NCHW)
     if columns < 1:
         raise ValueError(f"columns must be at least 1, got {columns}")
-    # Every cell brings its left and upper margin, the sheet the other two. Missing cells are white by the same fill.
-    cells = pad_edges(images_NCHW.cpu(), (pad, 0, pad, 0, 0, 0, 0, -len(images_NCHW) % columns), value=WHITE)
-    sheet_HWC = rearrange(cells, "(r k) c h w -> (r h) (k w) c", k=columns)
-    sheet_HWC = pad_edges(sheet_HWC, (0, 0, 0, pad, 0, pad), value=WHITE)
-    return Image.fromarray(sheet_HWC.contiguous().numpy())
+    return pasted(images_NCHW, len(images_NCHW), columns, pad)
+
+
+def pasted(images: Iterable[Tensor], count: int, columns: int, pad: int = 2) -> Image.Image:
+    """The grid of `count` images [3, H, W] uint8 that need not be in memory together."""
+    sheet = None
+    for i, image_CHW in enumerate(images):
+        height, width = image_CHW.shape[1:]
+        if sheet is None:
+            sheet = Image.new(
+                "RGB", (columns * (width + pad) + pad, -(-count // columns) * (height + pad) + pad), "white"
+            )
+        row, column = divmod(i, columns)
+        picture = Image.fromarray(image_CHW.permute(1, 2, 0).contiguous().cpu().numpy())
+        sheet.paste(picture, (pad + column * (width + pad), pad + row * (height + pad)))
+    assert sheet is not None
+    return sheet
 
 
 def check_size(columns: int, rows: int, side: int) -> None:

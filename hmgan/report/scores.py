@@ -30,10 +30,10 @@ def recorded_scores(folder: Path) -> tuple[list[Score], list[Score]]:
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """A JSONL file; nothing where there is no file. Raises UserError for a line that is no JSON."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     try:
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
         return [json.loads(line) for line in lines]
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # no JSON, or no UTF-8
         raise UserError(f"{path} has a line that is no JSON ({error}); remove the line") from None
 
 

@@ -145,7 +145,7 @@ def run_one(cell: Cell, claim: claims.CellLock, progress: StudyProgress, worker:
 def start(folder: Path, output: int, environment: dict[str, str]) -> subprocess.Popen[bytes]:
     """A cell's process. It ends when its input does: with this process, whatever ends that."""
     command = [sys.executable, "-m", "hmgan.study.worker", str(folder), *map(str, entries.added())]
-    whole = {**os.environ, **environment}
+    whole = {**os.environ, "PYTHONIOENCODING": "utf-8", **environment}  # into a file, which any locale reads
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output, stderr=output, env=whole)
 
 

@@ -90,6 +90,8 @@ def load(folder: Path, entries: Entries) -> dict[str, Any]:
         try:
             groups = state["groups"].get(name)
             entry.load_state_dict(own if groups is None else _unflatten(own, groups))
+        except UserError:  # an engine's own line
+            raise
         except (RuntimeError, ValueError, KeyError) as error:
             raise UserError(f"{folder}: {name} does not fit this experiment ({str(error).splitlines()[0]})") from None
     return state
@@ -103,6 +105,15 @@ def stored(folder: Path) -> list[Path]:
 def newest(folder: Path) -> Path | None:
     """The newest checkpoint below a run's checkpoint folder, unread."""
     return next((path for path in stored(folder) if (path / STATE).is_file()), None)
+
+
+def kimg_of(folder: Path) -> float | None:
+    """Thousands of images that a checkpoint was written after; None where it cannot be read."""
+    try:
+        kimg: float = json.loads((folder / STATE).read_text(encoding="utf-8"))["kimg"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return kimg
 
 
 def put_aside(folder: Path) -> Path:

@@ -21,6 +21,7 @@ from hmgan.errors import UserError
 from hmgan.options import TrainOptions
 from hmgan.train import dryrun, precision, rundir
 from hmgan.train.distributed.rendezvous import failure_announced
+from hmgan.train.preflight import check_memory
 from hmgan.train.prepare import Prepared, prepare, runtime_of
 from hmgan.train.run import run_training
 from hmgan.train.tasks import build as tasks
@@ -46,6 +47,7 @@ def train(options: TrainOptions) -> Path:
         if options.dry_run:
             dryrun.print_plan(prepared)
             return folder or options.outdir
+        check_memory(prepared.task)
         again = folder is not None
         if folder is None:
             # Rank 0 alone looks: on a shared file system the other ranks may see a new folder late.

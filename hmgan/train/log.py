@@ -29,6 +29,7 @@ SHORT = {
     "augment/p": "p",
     "nonfinite/skipped": "skipped",
 }
+FIRST = 5.0  # seconds of training without a status line, at most, but for those of a single step
 
 
 class RunLog:
@@ -50,6 +51,7 @@ class RunLog:
         self.collapsed: tuple[str, ...] = ()  # classes of the last snapshot
         self._began = time.monotonic()
         self._last = (self._began, 0.0)
+        self._quiet = True  # no status yet
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -64,7 +66,13 @@ class RunLog:
         self._bar.update(self._task, completed=kimg)
 
     def advance(self, kimg: float) -> None:
+        """A step is done. Where the first status is far, one that says no more than how fast it goes."""
         self._bar.update(self._task, completed=kimg)
+        now, (began, start) = time.monotonic(), self._last
+        if self._quiet and now - began > FIRST:
+            self._quiet = False
+            pace = f"sec/kimg {(now - began) / (kimg - start):.2f}"
+            self._show(kimg, f"kimg {kimg:<8.3f} time {duration(now - self._began):<10}  {pace}")
 
     def say(self, text: str) -> None:
         """A line on the terminal and in log.txt."""
@@ -90,13 +98,17 @@ class RunLog:
         )
         if self.collapsed:
             text += f"  collapsed: {', '.join(self.collapsed)}"
+        self._quiet = False
+        self._show(kimg, text)
+        self._append("stats.jsonl", json.dumps(line))
+        return line
+
+    def _show(self, kimg: float, text: str) -> None:
         if self._live:
             self._bar.update(self._task, completed=kimg, description=text)
             self._append("log.txt", text)
         else:
             self.say(text)
-        self._append("stats.jsonl", json.dumps(line))
-        return line
 
     def score(self, line: Mapping[str, Any]) -> None:
         self._append("metrics.jsonl", json.dumps(line))

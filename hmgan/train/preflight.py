@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import psutil
+
 from hmgan.config.experiment import Experiment
 from hmgan.errors import UserError
 from hmgan.train.draws import microbatch_size
 from hmgan.train.engines import choose
 from hmgan.train.tasks.base import Task
+from hmgan.units import size
 
 
 def check_groups(experiment: Experiment, images: int) -> None:
@@ -40,3 +43,12 @@ def preflight(task: Task) -> None:
     if task.data is not None:
         task.data.check_readers(world, experiment.loader.workers)
     task.check()
+
+
+def check_memory(task: Task) -> None:
+    """Raises UserError where not even the images of a rank's batch fit into the machine; a dry run says more."""
+    batch, side = task.experiment.train.batch // task.setup.ranks.world, task.generator.resolution
+    need, have = 3 * batch * side * side, psutil.virtual_memory().total
+    if task.data is not None and need > have:
+        images = f"train.batch {task.experiment.train.batch}: the images of a rank alone take {size(need)}"
+        raise UserError(f"{images}, and this machine has {size(have)}; make the batch smaller")

@@ -38,7 +38,7 @@ def run_training(
     with (
         claim,
         RunLog(folder if runtime.main else None, experiment.train.kimg, console) as log,
-        runtime.stop.listening(),
+        runtime.stop.listening(tell=runtime.main),
     ):
         runtime.track(folder, to_table(experiment))
         scored = "" if prepared.reals is None else prepared.reals.digest
@@ -87,15 +87,18 @@ def resume_run(trainer: Trainer, folder: Path, log: RunLog) -> None:
 def newest_whole(trainer: Trainer, folder: Path, log: RunLog) -> Path | None:
     """Restores the newest whole checkpoint, and puts newer, damaged ones aside; None for a run without any.
 
-    Raises: UserError if all of them are damaged.
+    Raises: UserError if all of them are damaged; they stay as they are, or the next try would begin anew.
     """
-    stored = checkpoint.stored(folder / CHECKPOINTS)
-    for path in stored:
+    damaged: list[tuple[Path, checkpoint.CheckpointError]] = []
+    for path in checkpoint.stored(folder / CHECKPOINTS):
         try:
             trainer.resume(path)
-            return path
         except checkpoint.CheckpointError as error:
-            log.say(f"warning: {error}; renamed to {checkpoint.put_aside(path).name}, trying the one before")
-    if stored:
+            damaged.append((path, error))
+            continue
+        for bad, why in damaged:
+            log.say(f"warning: {why}; renamed to {checkpoint.put_aside(bad).name}, trying the one before")
+        return path
+    if damaged:
         raise UserError(f"no whole checkpoint is left in {folder / CHECKPOINTS}; restore one, or start a new run")
     return None

@@ -98,6 +98,9 @@ def drop_after(path: Path, kimg: float) -> None:
     """Cuts a JSONL file back to lines up to `kimg`: a resumed run writes the later ones again."""
     if path.is_file():
         # A last line without its end was cut short when the run was killed.
-        whole = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
-        kept = "".join(line for line in whole if json.loads(line)["kimg"] <= kimg + 1e-9)
+        try:
+            whole = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
+            kept = "".join(line for line in whole if json.loads(line)["kimg"] <= kimg + 1e-9)
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path} has a line that no training wrote ({error}); remove the line") from None
         write_atomically(path, lambda p: p.write_text(kept, encoding="utf-8"))

@@ -42,6 +42,10 @@ class Snapshots:
         """Writes the snapshot of this moment; of the first one, at 0 kimg, only the images and the scores."""
         generator = trainer.task.averaged().eval()
         settings, judge = self.prepared.experiment.evaluation, self.judge
+        if judge is not None and kimg == 0:  # it may take longer than people wait for a first line
+            self.log.say(
+                f"scoring  {len(self.prepared.classes):,} classes as they are, {settings.per_class:,} fakes of each"
+            )
         # On every rank: each draws its share of the fakes.
         arguments = generator, self.prepared.classes, settings.per_class, settings.seed
         found = None if judge is None else judge(*arguments)

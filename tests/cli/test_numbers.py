@@ -73,6 +73,12 @@ def test_a_number_out_of_bounds_is_one_line_that_names_its_option(words, option,
     assert option in refused(capsys, *words)
 
 
+@pytest.mark.parametrize("value", ["-4", "nan", "many"])
+def test_the_line_says_the_value_that_was_given(value, capsys):
+    assert value in refused(capsys, "evaluate", "run", "--per-class", value)
+    assert value in refused(capsys, "compare", "smoke", "--minutes", value)
+
+
 def test_workers_are_counted_in_hundreds_at_most():
     with pytest.raises(UserError, match="from 1 to 999"):
         workers("cpu:1000")

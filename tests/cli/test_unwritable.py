@@ -40,6 +40,12 @@ def test_a_destination_that_cannot_be_written_is_one_line(verb, blocked, shards,
     assert blocked.read_text() == "a file"
 
 
+def test_doctor_refuses_a_place_that_cannot_be_written(blocked, capsys):
+    got = refused(capsys, "doctor", "--outdir", blocked / "runs")
+    assert got == f"--outdir {blocked / 'runs'} cannot be written: Not a directory; give another one"
+    assert blocked.read_text() == "a file"
+
+
 def test_a_full_disk_is_one_line_that_names_the_output_and_not_a_temporary_file(source, tmp_path, capsys, monkeypatch):
     def full(path):
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -42,10 +42,14 @@ def test_a_folder_without_an_index_is_refused(tmp_path):
     ("fields", "text"),
     [
         ({"format": "hmgan-shards/9"}, "must be of format 'hmgan-shards/1', got 'hmgan-shards/9'"),
-        ({"counts": None}, "incomplete: KeyError 'counts'"),
+        ({"counts": None}, "is incomplete or damaged: counts: Field required"),
+        ({"classes": [1, "dog"]}, "is incomplete or damaged: classes.0: Input should be a valid string"),
+        ({"classes": 7}, "is incomplete or damaged: classes: Input should be a valid list"),
+        ({"counts": ["5", 4]}, "is incomplete or damaged: counts.0: Input should be a valid integer"),
+        ({"resolution": -8}, "is incomplete or damaged: resolution: Input should be greater than 0"),
         ({"counts": [5, 3]}, "disagree on the number of samples"),
         ({"counts": [9]}, "2 classes and 1 counts"),
-        ({"shards": [{"name": "x"}]}, "is incomplete"),
+        ({"shards": [{"name": "x"}]}, "is incomplete or damaged: shards.0.bytes"),
         ({"arrays_sha256": "0"}, "damaged or belongs to another"),
     ],
 )

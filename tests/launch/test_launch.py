@@ -84,6 +84,19 @@ def test_an_engine_without_its_package_is_told_before_anything_is_started(target
     assert f"compute.engine={engine}" in dry_run(capsys, *words)
 
 
+def test_the_engine_of_a_run_that_is_resumed_needs_its_package_too(shards, source, tmp_path, capsys, monkeypatch):
+    words = ["--data", shards, "--source", source, "--outdir", tmp_path, "--kimg", 0.004, "--batch", 4, "--metrics", 0]
+    assert (
+        tiny.command("train", "hyper-mod-b", *words, *tiny.options(train__trackers="[]", compute__engine="zero2")) == 0
+    )
+    (run,) = tmp_path.iterdir()
+    capsys.readouterr()
+    monkeypatch.setattr(zero, "find_spec", lambda name: None)
+    monkeypatch.setattr(os, "execvpe", lambda *command: pytest.fail(f"started {command}"))
+    got = refused(capsys, "hyper-mod-b", "--resume", run)
+    assert got == "engines zero1 and zero2 need DeepSpeed: pip install 'hmgan[deepspeed]'"
+
+
 @pytest.mark.parametrize(("target", "engine"), [("local", "fsdp2"), ("local", "replicated"), ("k8s", "zero2")])
 def test_only_what_runs_here_with_deepspeed_needs_it(target, engine, capsys, monkeypatch):
     monkeypatch.setattr(zero, "find_spec", lambda name: None)

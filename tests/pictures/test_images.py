@@ -1,5 +1,7 @@
 """Grids put the right pixel in the right place."""
 
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from hmgan.pictures.images import enlarged, grid, labelled_grid, save_png, to_uint8
+from hmgan.pictures.images import enlarged, grid, labelled_grid, pasted, save_png, to_uint8
 
 
 def flat(n: int, px: int = 4) -> Tensor:
@@ -32,6 +34,20 @@ def test_a_grid_fills_rows_first_and_leaves_missing_cells_white() -> None:
     assert (pixels[8:, 14:] == 255).all()
     assert (pixels[:2] == 255).all()
     assert (pixels[:, -2:] == 255).all()
+
+
+def test_images_of_a_pasted_grid_are_not_in_memory_together() -> None:
+    alive: list[weakref.ref[Tensor]] = []
+
+    def drawn() -> Iterator[Tensor]:
+        for image in flat(6):
+            each = image.clone()
+            alive.append(weakref.ref(each))
+            yield each
+            del each
+            assert sum(one() is not None for one in alive) <= 1
+
+    assert np.array_equal(np.asarray(pasted(drawn(), 6, columns=3)), np.asarray(grid(flat(6), columns=3)))
 
 
 def test_a_grid_keeps_rows_and_columns_of_an_image_apart() -> None:

@@ -71,8 +71,10 @@ class Stop:
         return "another rank" if self.signal is None else self.signal.name
 
     @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Handles the signals while the run lasts; off the main thread, where Python allows no handlers, does nothing.
+    def listening(self, tell: bool = True) -> Iterator[None]:
+        """Handles the signals while the run lasts, and says so at once if `tell`.
+
+        Off the main thread, where Python allows no handlers, does nothing.
 
         A thread reads them from a pipe: Python's handlers need the main thread, which may hang in a collective.
         """
@@ -84,7 +86,7 @@ class Stop:
         # A handler that does nothing, in place of the default, which would end the process.
         before = {number: signal.signal(number, lambda *_: None) for number in CODES}
         wakeup = signal.set_wakeup_fd(write)
-        reader = threading.Thread(target=self._read, args=(read,), name="signals", daemon=True)
+        reader = threading.Thread(target=self._read, args=(read, tell), name="signals", daemon=True)
         reader.start()
         try:
             yield
@@ -96,7 +98,7 @@ class Stop:
             reader.join()
             os.close(read)
 
-    def _read(self, pipe: int) -> None:
+    def _read(self, pipe: int, tell: bool) -> None:
         first = 0.0
         while number := os.read(pipe, 1):
             if number[0] not in CODES:
@@ -104,6 +106,9 @@ class Stop:
             received, now = signal.Signals(number[0]), time.monotonic()
             if self.signal is None:
                 self.signal, first = received, now
+                if tell:
+                    text = f"{received.name}: stops after this step or snapshot; once more: at once"
+                    print(text, file=sys.stderr, flush=True)
             elif now - first > ECHO:
                 print(f"{received.name} again: leaving at once; what was saved is whole", file=sys.stderr, flush=True)
                 os._exit(128 + received)

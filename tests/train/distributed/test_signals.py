@@ -47,6 +47,16 @@ def test_a_signal_finishes_the_step_and_saves(number, code, shards, source, tmp_
     assert signal.getsignal(number) is before
 
 
+def test_a_signal_is_heard_within_a_second_whatever_the_run_is_doing(capsys):
+    stop = signals.Stop()
+    with stop.listening():
+        began = time.monotonic()
+        signal.raise_signal(signal.SIGINT)
+        while not capsys.readouterr().err.startswith("SIGINT: stops after this step or snapshot; once more: at once"):
+            assert time.monotonic() - began < 1
+            time.sleep(0.01)
+
+
 def test_a_stopped_and_resumed_run_equals_the_whole_one(shards, source, tmp_path, monkeypatch):
     assert tiny.command(*arguments(shards, source, tmp_path / "whole")) == 0
     with monkeypatch.context() as patched:
@@ -103,4 +113,7 @@ def test_an_echo_is_the_same_request_and_a_second_signal_leaves_at_once_even_fro
     finally:
         process.kill()
     assert process.returncode == 128 + signal.SIGTERM
-    assert said == "SIGTERM again: leaving at once; what was saved is whole\n"
+    assert said == (
+        "SIGTERM: stops after this step or snapshot; once more: at once\n"
+        "SIGTERM again: leaving at once; what was saved is whole\n"
+    )
