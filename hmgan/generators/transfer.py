@@ -86,4 +86,4 @@ class TransferGenerator(Generator):
         z, noise, z_mix, crossover_B = latents
         batch = Latents(z[order_B], tuple(n[order_B] for n in noise), z_mix[order_B], crossover_B[order_B])
         out = self.source(batch, dataclasses.replace(edits, counts=tuple(counts)), truncation)
-        return GenOut(out.image[back_B], tuple(f[back_B] for f in out.features))
+        return GenOut(out.image[back_B], tuple(f[back_B] for f in out.features), out.styles)
