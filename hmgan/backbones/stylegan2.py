@@ -41,6 +41,15 @@ def published_widths(resolution: int, channels: Sequence[int] | None) -> tuple[i
     return block_widths(resolution, channels or [min(base // (4 << i), 512) for i in range(block_count(resolution))])
 
 
+def start_size(resolution: int, height: int | None, width: int | None) -> tuple[int, int]:
+    """Rows and columns of the smallest map. Raises UserError for sides that the resolution does not divide into."""
+    sides, unit = (height or resolution, width or resolution), resolution // 4
+    if any(side % unit or not 0 < side <= resolution for side in sides):
+        got = f"got {sides[0]} x {sides[1]}"
+        raise UserError(f"height and width must be multiples of {unit} up to resolution {resolution}, {got}")
+    return sides[0] // unit, sides[1] // unit
+
+
 class Layer(ModulatedConv2d):
     """A modulated 3x3, filtered where it doubles the resolution; noise, bias, leaky ReLU, clamp."""
 
@@ -218,18 +227,14 @@ class StyleGAN2(StyledBackbone):
     ) -> None:
         super().__init__()
         widths = published_widths(resolution, channels)
-        sides = height or resolution, width or resolution
-        unit = resolution // 4
-        if any(side % unit or not 0 < side <= resolution for side in sides):
-            got = f"got {sides[0]} x {sides[1]}"
-            raise UserError(f"height and width must be multiples of {unit} up to resolution {resolution}, {got}")
+        start = start_size(resolution, height, width)
         self.resolution, self.widths, self.z_dim, self.label_dim = resolution, widths, z_dim, label_dim
         self.architecture, self.noise, self.clamp, self.num_ws = architecture, noise, clamp, 2 * len(widths)
         self.mapping = Mapping(z_dim, label_dim, w_dim, mapping_layers, mapping_lr_mult, beta=0.995)
         self.synthesis = Synthesis()
         filter_n = normalised_filter(filter or BINOMIAL)
         for i, (inputs, outputs) in enumerate(zip((0, *widths), widths, strict=False)):
-            name, size = f"synthesis.b{4 << i}", (sides[0] // unit << i, sides[1] // unit << i)
+            name, size = f"synthesis.b{4 << i}", (start[0] << i, start[1] << i)
             rgb = channels_out if architecture == "skip" or i == len(widths) - 1 else 0
             block: nn.Module
             if i:
