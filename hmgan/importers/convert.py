@@ -121,7 +121,7 @@ def readable(path: Path) -> Iterator[None]:
             head = file.read(256).lstrip()
         if head.startswith(b"<"):
             raise UserError(f"{path} is a web page; download the file that the page links to") from None
-        raise UserError(f"{path} {error}; download or save it again, or give {KNOWN}") from None
+        raise UserError(f"{path} {error}; {error.advice}") from None
 
 
 def read_file(path: Path, content: Content, resolution: int | None, stddev_group: int) -> tuple[str, Checkpoint]:
@@ -130,7 +130,7 @@ def read_file(path: Path, content: Content, resolution: int | None, stddev_group
     if found is None:
         if content.unknown and content.mapping(content.root) is None:
             raise content.unknown_at("", content.root)
-        raise UnreadableError(f"holds {described(content.root)} and no generator that is known")
+        raise UnreadableError(f"holds {described(content.root)} and no generator that is known", f"give {KNOWN}")
     return found.name, found.read(File(str(path), content), resolution, stddev_group)
 
 

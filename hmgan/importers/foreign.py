@@ -132,7 +132,7 @@ class File(NamedTuple):
     content: Content
 
     def network(self, label: str, views: Mapping[str, View | ArrayView | Any]) -> ForeignNetwork:
-        """A network's tensors, copied from the file. Raises UserError for one that is no plain floating-point tensor."""
+        """A network's tensors, copied. Raises UserError for one that is no plain floating-point tensor."""
         empty = ForeignNetwork(self.where, label, {})
         tensors = {}
         for name, view in views.items():
@@ -143,7 +143,7 @@ class File(NamedTuple):
             try:
                 tensors[name] = view.tensor(self.content.budget)
             except UnreadableError as error:
-                raise UserError(f"{self.where}: {empty.full_name(name)} {error}; {OTHER}") from None
+                raise UserError(f"{self.where}: {empty.full_name(name)} {error}; {error.advice}") from None
         return empty._replace(tensors=tensors)
 
     def views(self, label: str, state: Mapping[Any, Any]) -> dict[str, Any]:
@@ -155,7 +155,7 @@ class File(NamedTuple):
                 view = self.content.view(node)
             except UnreadableError as error:
                 full = ForeignNetwork(self.where, label, {}).full_name(name)
-                raise UserError(f"{self.where}: {full} {error}; {OTHER}") from None
+                raise UserError(f"{self.where}: {full} {error}; {error.advice}") from None
             views[name] = node if view is None else view
         return views
 

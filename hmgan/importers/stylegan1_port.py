@@ -82,7 +82,7 @@ def _chosen_generator(file: File, parts: Mapping[str, Any], content: Mapping[Any
     if chosen is None:
         for key in (AVERAGED, RAW):
             if isinstance(content.get(key), Call):
-                raise UserError(f"{file.where}: {file.content.unknown_at(repr(key), content[key])}; {OTHER}")
+                raise file.content.unknown_at(repr(key), content[key])
         keys = ", ".join(sorted(map(str, content))[:6]) or "nothing"
         raise UserError(f"{file.where} should have {AVERAGED!r} or {RAW!r}, got {keys}; {OTHER}")
     names = {str(key).removeprefix("module.") for key in parts[chosen]}

@@ -157,9 +157,8 @@ class Content:
 
     def unknown_at(self, path: str, node: Any) -> UnreadableError:
         """What to raise where a wanted part is made by a name that is not known."""
-        return UnreadableError(
-            f"makes {path or 'its content'} by {described(node)}, which is not known; nothing was run"
-        )
+        problem = f"makes {path or 'its content'} by {described(node)}, which is not known, and nothing was run"
+        return UnreadableError(problem, "save the networks' state_dict()s")
 
 
 def _of_pairs(pairs: Any) -> dict[Any, Any] | None:
@@ -187,7 +186,7 @@ def read_content(data: memoryview) -> Content:
             raise UnreadableError("is a zip, but not one that torch.save wrote: it has no data.pkl")
         return Content(read_pickle(entries["data.pkl"], budget), in_archive(entries), budget)
     if bytes(data[:2]) not in PICKLE:
-        raise UnreadableError("is of another kind")
+        raise UnreadableError("is of another kind: no pickle and no zip of PyTorch's")
     read = read_pickle(data, budget)
     if begins_old_form(read.value):
         return Content(*read_old_form(data, budget), budget)

@@ -7,7 +7,11 @@ from typing import Any
 
 
 class UnreadableError(ValueError):
-    """Why a file, or a part of it, cannot be read: what follows its name in an error."""
+    """Why a file, or a part of it, cannot be read: what follows its name in an error, and what to do then."""
+
+    def __init__(self, problem: str, advice: str = "download or save it again") -> None:
+        super().__init__(problem)
+        self.advice = advice
 
 
 @dataclass(frozen=True, slots=True)
