@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -123,6 +123,7 @@ class FirstBlock(WeightSite):
 
     additive = True
     axes = (1, 2)
+    no_bias: Tensor
 
     def __init__(self, name: str, width: int, w_dim: int, size: tuple[int, int], rgb: int, filter_n: Tensor) -> None:
         super().__init__(f"{name}.const")
@@ -207,6 +208,8 @@ class StyleGAN2(StyledBackbone):
     Raises: UserError for a resolution, sides or widths that do not fit.
     """
 
+    filter_n: Tensor
+
     def __init__(
         self,
         *,
@@ -265,7 +268,8 @@ class StyleGAN2(StyledBackbone):
         h: Tensor | None = None
         image: Tensor | None = None
         features = []
-        for block in self.synthesis.children():
+        blocks: list[Any] = list(self.synthesis.children())
+        for block in blocks:
             h = block(h, takes, styles[at:])
             features.append(h)
             at += 2 if at else 1

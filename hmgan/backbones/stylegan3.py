@@ -192,7 +192,8 @@ class StyleGAN3(StyledBackbone):
         return ()
 
     def synthesise(self, styles: Sequence[Tensor], noise: Sequence[Tensor] = (), edits: Edits = SOURCE) -> GenOut:
-        first, *layers, to_rgb = self.synthesis.children()
+        parts: list[Any] = list(self.synthesis.children())
+        first, *layers, to_rgb = parts
         h = first(styles[0], edits)
         features = []
         for layer, w_BW in zip(layers, styles[1:-1], strict=True):

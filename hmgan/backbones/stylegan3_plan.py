@@ -128,7 +128,7 @@ def plan(
 def tables(resolution: int, kind: Literal["t", "r"], base: int, most: int, rgb: int = 3) -> list[dict[str, Any]]:
     """The plan as config.json has it: the input, then every layer."""
     first, layers, _ = plan(resolution, kind, base, most, rgb)
-    return [asdict(each) for each in (first, *layers)]
+    return [asdict(first), *(asdict(layer) for layer in layers)]
 
 
 def kaiser(taps: int, band: Band, rate: float) -> Tensor:

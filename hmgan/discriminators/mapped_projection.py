@@ -38,7 +38,7 @@ class MappedProjection(Head):
         return DiscOut((logits_BN * F.embedding(labels_B, self.mapped())).sum(1), embedding_BF)
 
     def from_source(self, row: State[str, Tensor]) -> dict[str, Tensor]:
-        """The pretrained row in every row, and a last layer that maps all classes to ones; a head like this as it is."""
+        """The pretrained row in every row, and all classes mapped to ones; a head like this one as it is."""
         if "mapping.embed.weight" in row:
             return dict(row)
         own, width = self.state_dict(), len(self.weight)

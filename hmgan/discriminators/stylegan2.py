@@ -143,6 +143,8 @@ class StyleGAN2Discriminator(Discriminator):
     Raises: UserError for a resolution, sides or widths that do not fit.
     """
 
+    filter_n: Tensor
+
     def __init__(
         self,
         classes: int,
@@ -186,6 +188,11 @@ class StyleGAN2Discriminator(Discriminator):
         assert h is not None
         return self.b4(h, image, batches)
 
+    def parts(self) -> Mapping[str, nn.Module]:
+        """Its modules by name; `from_rgb` stands for all layers that see images, as in other discriminators."""
+        seeing = [m for name, m in self.named_modules() if name.endswith(".fromrgb")]
+        return {**super().parts(), "from_rgb": nn.ModuleList(seeing)}
+
     def load_source(self, state: Mapping[str, Tensor]) -> None:
         """Takes a state of this class, or one under the release's names.
 
@@ -209,7 +216,7 @@ def halved(x: Tensor, filter_n: Tensor) -> Tensor:
 
 
 def of_release(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The release's last layer, and its mapping of classes, as a head. Its gain is 1 / sqrt(F), a head's sqrt(2 / F)."""
+    """The release's last layer and mapping as a head. Its gain is 1 / sqrt(F), a head's sqrt(2 / F)."""
     rest = {k: v for k, v in state.items() if not k.startswith(("mapping.", "b4.out."))}
     mapping = {f"head.{k}": v for k, v in state.items() if k.startswith("mapping.")}
     row = {"head.weight": state["b4.out.weight"] / math.sqrt(2), "head.bias": state["b4.out.bias"]}

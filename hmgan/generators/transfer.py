@@ -33,6 +33,7 @@ class TransferGenerator(Generator):
         super().__init__()
         self.source = source
         self.trained = nn.ModuleDict({"class_net": class_net, "modulation": modulation})
+        self.note = modulation.note
         if tuned:
             self.trained["source"] = source
         else:

@@ -23,6 +23,13 @@ class Tracking(nn.Module):
     tracked: ClassVar[tuple[str, ...]] = ()
 
 
+def tracked_buffers(network: nn.Module) -> set[str]:
+    """The names of a network's running means."""
+    found = ((prefix, m.tracked) for prefix, m in network.named_modules() if isinstance(m, Tracking))
+    own = {name for name, _ in network.named_buffers()}
+    return {f"{prefix}.{name}".lstrip(".") for prefix, names in found for name in names} & own
+
+
 class Mapping(Tracking):
     """z, and the embedding of a label where there is one, each of unit mean square -> w, and the mean w.
 
@@ -38,6 +45,7 @@ class Mapping(Tracking):
     """
 
     tracked = ("w_avg",)
+    w_avg: Tensor
 
     def __init__(
         self,

@@ -7,8 +7,10 @@ from torch import nn
 from torch.optim import Adam
 
 from hmgan.config.settings import Optimizer
+from hmgan.discriminators.base import Discriminator
 from hmgan.errors import UserError, nearest
 from hmgan.generators.base import Generator
+from hmgan.layers.mapping import tracked_buffers
 
 
 def generator_optimizer(generator: Generator, settings: Optimizer) -> Adam:
@@ -36,6 +38,7 @@ def moving_average(trained: nn.Module, batch: int, kimg: float, power: float) ->
     """A moving average of half-life `kimg`, shorter at first: its factor is at most 1 - (1 + step)^-power.
 
     Buffers that no checkpoint holds are computed from the frozen source and never change: shared, not averaged.
+    Those that are averages already, such as the mean w, are copied.
     """
     kept = trained.state_dict().keys()
     constants = {name: buffer for name, buffer in trained.named_buffers() if name not in kept}
@@ -48,6 +51,7 @@ def moving_average(trained: nn.Module, batch: int, kimg: float, power: float) ->
         update_every=1,
         include_online_model=False,
         ignore_names=set(constants),
+        param_or_buffer_names_no_ema=tracked_buffers(trained),
     )
     for name, buffer in average.ema_model.named_buffers():
         if name in constants:
@@ -55,9 +59,9 @@ def moving_average(trained: nn.Module, batch: int, kimg: float, power: float) ->
     return average
 
 
-def freeze(network: nn.Module, names: list[str]) -> None:
+def freeze(network: Discriminator, names: list[str]) -> None:
     """Switches the gradients of whole parts off. Raises UserError for a part that is not there."""
-    parts = dict(network.named_modules())
+    parts = network.parts()
     for name in names:
         if name not in parts:
             inside = name.rpartition(".")[0] if name.rpartition(".")[0] in parts else ""

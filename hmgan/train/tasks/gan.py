@@ -95,7 +95,8 @@ class Gan(Task):
         return {**super().networks(), "discriminator": (self.discriminator, False)}
 
     def summary(self) -> str:
-        return f"r1 gamma {self.penalties.gamma:.4g} every {self.penalties.r1_every} steps"
+        parts = [f"r1 gamma {self.penalties.gamma:.4g} every {self.penalties.r1_every} steps", self.generator.note]
+        return "; ".join(filter(None, parts))
 
     def reads_weights(self) -> str:
         return super().reads_weights() or ("" if self.gen_penalty is None else "gen_penalty has a loss on them")
