@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hmgan.importers.pickled.machine import Budget
+from hmgan.importers.pickled.machine import SHORT, Budget
 from hmgan.importers.pickled.nodes import Blob, Call, Global, UnreadableError, described
 from hmgan.importers.pickled.storages import MOST_DIMENSIONS, sound
 
@@ -39,7 +39,7 @@ class ArrayView(NamedTuple):
         """A copy. Raises UnreadableError where the file's tensors are larger than the file."""
         budget.materialise(len(self.data))
         flat = np.frombuffer(self.data, self.kind).astype(self.kind.newbyteorder("="))
-        return torch.from_numpy(np.ascontiguousarray(flat.reshape(self.shape, order="F" if self.fortran else "C")))
+        return torch.from_numpy(flat.reshape(self.shape, order="F" if self.fortran else "C")).contiguous()
 
 
 def dtype_of(node: Any) -> np.dtype[Any]:
@@ -91,7 +91,8 @@ def bytes_of(node: Any, budget: Budget) -> memoryview:
 def _latin1(text: Any, budget: Budget) -> memoryview:
     """In chunks: one wide character would make four bytes of every one."""
     data = text.encode() if type(text) is str else text.data if isinstance(text, Blob) and text.text else b""
-    budget.decode(len(data))
+    if len(data) > SHORT:
+        budget.decode(len(data))
     decoder, encoded = codecs.getincrementaldecoder("utf-8")(), bytearray()
     try:
         for start in range(0, len(data), CHUNK):

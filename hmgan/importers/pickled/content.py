@@ -68,7 +68,9 @@ class Content:
     def __init__(self, read: Read, storages: Storages, budget: Budget) -> None:
         self.root, self.storages, self.budget = read.value, storages, budget
         self.unknown = [name for name in read.globals if name not in KNOWN]
+        # By the identity of nodes, which live as long as the content.
         self._nested: dict[int, Storage] = {}
+        self._arrays: dict[int, ArrayView] = {}
 
     def mapping(self, node: Any) -> dict[Any, Any] | None:
         """A dictionary of any kind that we know, or None."""
@@ -91,7 +93,9 @@ class Content:
         if not isinstance(node, Call):
             return None
         if node.function in RECONSTRUCT:
-            return array_of(node, self.budget)
+            if id(node) not in self._arrays:
+                self._arrays[id(node)] = array_of(node, self.budget)
+            return self._arrays[id(node)]
         if node.function not in TENSOR or len(node.args) < 4:
             return None
         storage, offset, shape, stride = node.args[:4]

@@ -1,0 +1,167 @@
+"""`hmgan import` of each foreign format: written around networks of ours, read back, images and logits equal."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from importers import envelopes
+from importers.envelopes import JUDGE, SMALL, release_state, stirred
+
+from hmgan import components
+from hmgan.backbones import stylegan3_plan
+from hmgan.generators.source import load_source
+from hmgan.importers.convert import import_checkpoint
+
+BRANCHES = {
+    "skip": {},
+    "resnet": {"architecture": "resnet"},
+    "orig": {"architecture": "orig"},
+    "clamped": {"clamp": 0.8},
+    "tall": {"height": 16, "width": 8},
+    "six-taps": {"filter": [0.0625, 0.125, 0.3125, 0.25, 0.1875, 0.0625]},
+    "four-channels": {"channels_out": 4},
+    "mapping": {"mapping_lr_mult": 0.02},
+    "classes": {"label_dim": 3},
+}
+
+
+def imported(tmp_path, data, **options):
+    (tmp_path / "file.pkl").write_bytes(data)
+    report = import_checkpoint(tmp_path / "file.pkl", tmp_path / "out", report=lambda report: None, **options)
+    return report, load_source(str(tmp_path / "out"))
+
+
+def assert_same_images(ours, theirs):
+    drawn = theirs.latents(range(3))
+    ours.requires_grad_(False)  # what trains moves its mean w
+    for psi in (1.0, 0.6):
+        torch.testing.assert_close(ours(drawn, truncation=psi).image, theirs(drawn, truncation=psi).image)
+
+
+def assert_same_logits(source, discriminator, channels=3):
+    choice, state = source.discriminator
+    network = components.build("discriminator", choice.name, 1, **choice.options)
+    network.load_source(state)
+    images = torch.randn(4, channels, 16, 16, generator=torch.Generator().manual_seed(5))
+    labels = torch.zeros(4, dtype=torch.long)
+    torch.testing.assert_close(network(images, labels).logit, discriminator(images, labels).logit)
+
+
+def attributes_of(options, tensors):
+    """What the release's layers say of themselves."""
+    said = {"": {"c_dim": options.get("label_dim", 0)}, "mapping.fc0": {"bias_gain": options.get("mapping_lr_mult", 0.01)}}
+    for name in tensors:
+        path = name.rpartition(".")[0]
+        if "conv" in path or "torgb" in path or "fromrgb" in path:
+            said.setdefault(path, {"conv_clamp": options.get("clamp"), "activation": "lrelu"})
+    return said
+
+
+def filters(options, state):
+    taps = torch.tensor(options.get("filter", [0.125, 0.375, 0.375, 0.125]))
+    return {f"synthesis.{b}.resample_filter": torch.outer(taps, taps) for b in ("b8", "b16.conv0")} | state
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4])
+@pytest.mark.parametrize("branch", BRANCHES)
+def test_a_stylegan2_pickle_draws_what_it_drew(tmp_path, branch, protocol):
+    options = SMALL | BRANCHES[branch]
+    network = stirred("backbone", "stylegan2", **options)
+    state = filters(options, network.state_dict())
+    data = envelopes.nvidia({"G": None, "D": None, "G_ema": state}, attributes_of(options, state), protocol)
+    report, source = imported(tmp_path, data)
+    assert_same_images(source.backbone, network)
+    assert source.config["imported_weights"] == "G_ema"
+    assert "read as a network pickle of stylegan2-ada-pytorch or stylegan3" in report.notes[0]
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("architecture", ["resnet", "skip", "orig"])
+def test_a_discriminator_judges_as_it_did_frozen_layers_too(tmp_path, architecture, frozen):
+    network = stirred("backbone", "stylegan2", **SMALL)
+    judge = stirred("discriminator", "stylegan2", (1,), **JUDGE, architecture=architecture, stddev_group=2)
+    parts = {"G": network.state_dict(), "D": release_state(judge), "G_ema": network.state_dict()}
+    said = attributes_of({}, [*parts["G"], *parts["D"]]) | {"b4.mbstd": {"group_size": 2, "num_channels": 1}}
+    parts["D"] = parts["D"] | {"b4.mbstd.unused_filter": torch.ones(4, 4)}
+    parts["D"].pop("b4.mbstd.unused_filter")
+    data = envelopes.nvidia(parts, said, buffers=("D",) if frozen else ())
+    report, source = imported(tmp_path, data, stddev_group=2)
+    assert_same_logits(source, judge)
+    assert {left.network for left in report.left_out} == {"raw generator", "augment_pipe", "training_set_kwargs"}
+
+
+def test_an_averaged_generator_saved_alone_is_read(tmp_path):
+    network = stirred("backbone", "stylegan2", **SMALL)
+    state = network.state_dict()
+    report, source = imported(tmp_path, envelopes.nvidia({"G_ema": state}, attributes_of({}, state), alone=True))
+    assert_same_images(source.backbone, network)
+    assert "no discriminator in the file; training will begin with a new one" in report.notes
+
+
+def test_layers_without_noise_have_a_strength_of_zero(tmp_path):
+    network = stirred("backbone", "stylegan2", **SMALL)
+    state = {k: v for k, v in network.state_dict().items() if "noise" not in k}
+    report, source = imported(tmp_path, envelopes.nvidia({"G_ema": state}, attributes_of({}, state)))
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if name.endswith("noise_strength"):
+                parameter.zero_()
+    assert_same_images(source.backbone, network)
+    assert "generator synthesis.b4.conv1.noise_strength: no noise in the file" in report.new
+
+
+@pytest.mark.parametrize("kind", ["t", "r"])
+@pytest.mark.parametrize("protocol", [3, 4])
+def test_a_stylegan3_pickle_draws_what_it_drew_layer_by_layer(tmp_path, kind, protocol):
+    options = {"resolution": 16, "channel_max": 6, "z_dim": 7, "w_dim": 8}
+    network = stirred("backbone", "stylegan3", **options, kind=kind)
+    layers = stylegan3_plan.tables(16, kind, *{"t": (32768, 6), "r": (65536, 6)}[kind])
+    state = network.state_dict()
+    _, source = imported(tmp_path, envelopes.nvidia({"G_ema": state}, envelopes.stylegan3_attributes(layers), protocol))
+    assert_same_images(source.backbone, network)
+    listed = json.loads((tmp_path / "out" / "config.json").read_text())["backbone"]["layers"]
+    assert [one["name"] for one in listed] == [one["name"] for one in layers]
+    assert listed == json.loads(json.dumps(layers))
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "before-torch-1.6"])
+def test_the_ports_training_checkpoint_is_read_with_its_namespace(tmp_path, zipped):
+    network = stirred("backbone", "stylegan2", **SMALL)
+    judge = stirred("discriminator", "stylegan2", (1,), **JUDGE)
+    generator = envelopes.rosinality_generator(network.state_dict())
+    content = envelopes.training_checkpoint(generator, envelopes.rosinality_discriminator(release_state(judge)))
+    report, source = imported(tmp_path, envelopes.saved(content, zipped))
+    network.mapping.w_avg.copy_(network.style_samples(4096).mean(0))
+    assert_same_images(source.backbone, network)
+    assert_same_logits(source, judge)
+    assert report.new == ("generator mapping.w_avg: mean of 4096 mapped z",)
+    theirs = {match.theirs for match in report.matched} | {left.theirs for left in report.left_out}
+    assert {f"g_ema/{k}" for k in generator if not k.endswith("kernel")} <= theirs
+    assert {"args", "g_optim", "ada_aug_p"} <= theirs
+
+
+def test_a_converted_official_file_keeps_its_mean_w(tmp_path):
+    network = stirred("backbone", "stylegan2", **SMALL)
+    state = network.state_dict()
+    content = {"g_ema": envelopes.rosinality_generator(state), "latent_avg": state["mapping.w_avg"]}
+    report, source = imported(tmp_path, envelopes.saved(content))
+    assert_same_images(source.backbone, network)
+    assert report.new == ()
+
+
+@pytest.mark.parametrize("branch", ["skip", "resnet", "clamped"])
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_a_tensorflow_pickle_draws_and_judges_as_it_did(tmp_path, branch, protocol):
+    options = BRANCHES[branch]
+    network = stirred("backbone", "stylegan2", **SMALL, **options)
+    judge = stirred("discriminator", "stylegan2", (1,), **JUDGE, clamp=options.get("clamp", 0.0))
+    tables = envelopes.tf_generator(network.state_dict())
+    networks = tables, envelopes.tf_discriminator(release_state(judge)), tables
+    static = {"conv_clamp": options["clamp"]} if "clamp" in options else {}
+    report, source = imported(tmp_path, envelopes.tensorflow(networks, protocol, static=static))
+    assert_same_images(source.backbone, network)
+    assert_same_logits(source, judge)
+    assert source.config["imported_weights"] == "Gs"
+    assert {left.theirs for left in report.left_out if left.network == "Gs"} == set()
