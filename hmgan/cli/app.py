@@ -102,13 +102,13 @@ def verify(data: Annotated[str, typer.Argument(help="A folder or URL.")]) -> Non
 
 
 def import_(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of the public StyleGAN port.")],
+    checkpoint: Annotated[Path, typer.Argument(help="A file of StyleGAN 1, 2 or 3: .pkl or .pt, of any format that docs/importing.md names.")],
     out: Annotated[Path, typer.Argument(help="A new folder for the source.")],
     resolution: Annotated[
-        int | None, typer.Option(min=4, help="Output pixels; left out: the highest in the file.")
+        int | None, typer.Option(min=4, help="Output pixels, of a StyleGAN1; left out: the highest in the file.")
     ] = None,
     stddev_group: Annotated[
-        int, typer.Option(min=0, help="Of D's minibatch deviation; 0: the batch, as the port has.")
+        int, typer.Option(min=0, help="Of D's minibatch deviation; 0: as the file or its code has it.")
     ] = 0,
 ) -> None:
     """Reads a foreign checkpoint into safetensors, with a report of every tensor."""

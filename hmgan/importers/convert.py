@@ -74,7 +74,7 @@ def import_checkpoint(
         name, read = read_file(path, content, resolution, stddev_group)
     converted = {plan.network: convert(plan) for plan in read.plans}
     whole = None if read.conditional is None else convert_conditional(converted["generator"], read.conditional)
-    matched = [match for one in (*converted.values(), *([whole] if whole else [])) for match in one.matched]
+    matched = [match for one in converted.values() for match in one.matched] + (whole.matched if whole else [])
     theirs = {match.theirs for match in matched}
     left = [entry for one in converted.values() for entry in one.left_out if entry.theirs not in theirs]
     digest = sha256_of(path)

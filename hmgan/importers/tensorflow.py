@@ -18,7 +18,7 @@ from hmgan.importers.import_report import LeftOut
 from hmgan.importers.layouts import DENSE, FIRST, FLIPPED, HWIO, MAP
 from hmgan.importers.pickled.content import TFLIB, Content
 from hmgan.importers.pickled.nodes import Call, UnreadableError, described
-from hmgan.importers.stylegan2_judges import plan_judge
+from hmgan.importers.stylegan2_judges import SIDES, plan_judge
 from hmgan.importers.stylegan2_layers import generator_options
 
 MOST_NETWORKS = 16
@@ -159,8 +159,8 @@ def plan_discriminator(theirs: ForeignNetwork, group: int, generator: Mapping[st
         if f"{block}/Skip/weight" in theirs.tensors:
             pairs.append(Pair(f"{ours}.skip.weight", f"{block}/Skip/weight", HWIO))
     pairs += _plain("b4.out", "Output", DENSE)
-    sides = {side: generator[side] for side in ("height", "width", "clamp", "filter") if side in generator}
-    more = {name: sides[name] for name in ("clamp", "filter") if name in sides}
+    sides = {side: generator[side] for side in SIDES if side in generator}
+    more: dict[str, Any] = {name: generator[name] for name in ("clamp", "filter") if name in generator}
     return plan_judge(theirs, pairs, group, partial(_reason, theirs), sides, more)
 
 

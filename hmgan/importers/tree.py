@@ -45,7 +45,7 @@ def flatten(content: Content, node: Any, label: str) -> Network:
     layers: dict[str, Layer] = {}
     views: dict[str, View | ArrayView] = {}
     left = [("", node)]
-    while left:
+    while left:  # no recursion: a file nests as deep as it likes
         path, part = left.pop()
         layer = content.layer(part, _full(label, path))
         if layer is None or len(layers) >= MOST_LAYERS or path.count(".") >= DEEPEST:

@@ -119,7 +119,8 @@ def layer(rebuild, node, attributes, path, frozen):
         "_parameters": OrderedDict((n, torch.nn.Parameter(t)) for n, t in own.items() if n not in kept),
         "_buffers": OrderedDict((n, own[n]) for n in own if n in kept),
         "_modules": OrderedDict(
-            (name, layer(rebuild, part, attributes, f"{path}.{name}".strip("."), frozen)) for name, part in inner.items()
+            (name, layer(rebuild, part, attributes, f"{path}.{name}".strip("."), frozen))
+            for name, part in inner.items()
         ),
         "_init_args": (),
         "weight_gain": np.float64(0.5),
@@ -191,15 +192,25 @@ def rosinality_generator(state):
 def rosinality_discriminator(state):
     """A discriminator's state under the port's names, from the release's."""
     blocks = sorted({int(n.split(".")[0][1:]) for n in state if n.endswith("conv0.weight")}, reverse=True)
-    out = {"convs.0.0.weight": state[f"b{blocks[0]}.fromrgb.weight"], "convs.0.1.bias": state[f"b{blocks[0]}.fromrgb.bias"]}
+    out = {
+        "convs.0.0.weight": state[f"b{blocks[0]}.fromrgb.weight"],
+        "convs.0.1.bias": state[f"b{blocks[0]}.fromrgb.bias"],
+    }
     for i, r in enumerate(blocks, 1):
-        out[f"convs.{i}.conv1.0.weight"], out[f"convs.{i}.conv1.1.bias"] = (state[f"b{r}.conv0.{p}"] for p in ("weight", "bias"))
+        out[f"convs.{i}.conv1.0.weight"], out[f"convs.{i}.conv1.1.bias"] = (
+            state[f"b{r}.conv0.{p}"] for p in ("weight", "bias")
+        )
         out[f"convs.{i}.conv2.0.kernel"] = torch.ones(4, 4) / 16
-        out[f"convs.{i}.conv2.1.weight"], out[f"convs.{i}.conv2.2.bias"] = (state[f"b{r}.conv1.{p}"] for p in ("weight", "bias"))
+        out[f"convs.{i}.conv2.1.weight"], out[f"convs.{i}.conv2.2.bias"] = (
+            state[f"b{r}.conv1.{p}"] for p in ("weight", "bias")
+        )
         out[f"convs.{i}.skip.1.weight"] = state[f"b{r}.skip.weight"]
     out["final_conv.0.weight"], out["final_conv.1.bias"] = state["b4.conv.weight"], state["b4.conv.bias"]
     for i, name in enumerate(("fc", "out")):
-        out[f"final_linear.{i}.weight"], out[f"final_linear.{i}.bias"] = state[f"b4.{name}.weight"], state[f"b4.{name}.bias"]
+        out[f"final_linear.{i}.weight"], out[f"final_linear.{i}.bias"] = (
+            state[f"b4.{name}.weight"],
+            state[f"b4.{name}.bias"],
+        )
     return out
 
 
@@ -216,7 +227,10 @@ def training_checkpoint(generator, discriminator):
         "g": {k: v + 1 for k, v in generator.items()},
         "d": discriminator,
         "g_ema": generator,
-        "g_optim": {"state": {0: {"step": 3, "exp_avg": torch.zeros(2)}}, "param_groups": [{"lr": 0.002, "params": [0]}]},
+        "g_optim": {
+            "state": {0: {"step": 3, "exp_avg": torch.zeros(2)}},
+            "param_groups": [{"lr": 0.002, "params": [0]}],
+        },
         "args": Namespace(size=16, path="x" * 400, mixing=0.9),
         "ada_aug_p": 0.1,
     }
@@ -273,13 +287,24 @@ def tf_generator(state):
             case [other]:
                 synthesis[f"{where}/{other}"] = value
     synthesis["lod"] = np.float32(0)
-    return {"": {"lod": np.float32(0), "dlatent_avg": state["mapping.w_avg"].numpy()}, "synthesis": synthesis, "mapping": mapping}
+    return {
+        "": {"lod": np.float32(0), "dlatent_avg": state["mapping.w_avg"].numpy()},
+        "synthesis": synthesis,
+        "mapping": mapping,
+    }
 
 
 def tf_discriminator(state):
     """TensorFlow's variables of a discriminator, from the release's names."""
     out = {"lod": np.float32(0)}
-    names = {"fromrgb": "FromRGB", "conv0": "Conv0", "conv1": "Conv1_down", "skip": "Skip", "conv": "Conv", "fc": "Dense0"}
+    names = {
+        "fromrgb": "FromRGB",
+        "conv0": "Conv0",
+        "conv1": "Conv1_down",
+        "skip": "Skip",
+        "conv": "Conv",
+        "fc": "Dense0",
+    }
     for name, tensor in state.items():
         block, layer, part = name.split(".")
         value, folder = tensor.numpy(), f"{block[1:]}x{block[1:]}"
@@ -287,3 +312,33 @@ def tf_discriminator(state):
         kernel = value.transpose(2, 3, 1, 0) if value.ndim == 4 else value.T
         out[f"{where}/{part}"] = kernel if part == "weight" else value
     return {"": out}
+
+
+def tf_stylegan1(state):
+    """TensorFlow's variables of a first StyleGAN below 128 px, from our names: gains are ours, not the weights'."""
+    synthesis, mapping, last = {}, {}, len({name.split(".")[1] for name in state if name.startswith("blocks.")}) - 1
+    for i in range(last + 1):
+        folder = f"{4 << i}x{4 << i}"
+        for n, layer in ((1, "Conv0_up" if i else "Const"), (2, "Conv1" if i else "Conv")):
+            own, where = f"blocks.{i}", f"{folder}/{layer}"
+            noise = state[f"{own}.noise{n}.weight"]
+            synthesis[f"{where}/Noise/weight"] = noise * math.sqrt(2 / len(noise))
+            synthesis[f"{where}/StyleMod/weight"] = state[f"{own}.norm{n}.style.weight"].T * math.sqrt(2)
+            bias = state[f"{own}.norm{n}.style.bias"].clone()
+            bias[: len(noise)] -= 1
+            synthesis[f"{where}/StyleMod/bias"] = bias
+            synthesis[f"noise{2 * i + n - 1}"] = torch.zeros(1, 1, 4 << i, 4 << i)
+            if i or n == 2:
+                synthesis[f"{where}/weight"] = state[f"{own}.conv{n}.weight"].permute(2, 3, 1, 0)
+                synthesis[f"{where}/bias"] = state[f"{own}.conv{n}.bias"]
+            else:
+                synthesis[f"{where}/bias"] = torch.full([len(noise)], 0.5)
+                synthesis[f"{where}/const"] = state[f"{own}.const"] - 0.5
+    synthesis["ToRGB_lod0/weight"] = state["to_rgb.weight"].permute(2, 3, 1, 0) * math.sqrt(2)
+    synthesis["ToRGB_lod0/bias"] = state["to_rgb.bias"]
+    for name, tensor in state.items():
+        if name.startswith("mapping."):
+            _, index, part = name.split(".")
+            mapping[f"Dense{int(index) // 2}/{part}"] = 100 * (tensor.T if part == "weight" else tensor)
+    tables = {"synthesis": synthesis, "mapping": mapping, "": {"dlatent_avg": torch.zeros(8)}}
+    return {name: {k: v.contiguous().numpy() for k, v in table.items()} for name, table in tables.items()}

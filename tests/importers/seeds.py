@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from importers import envelopes
-from importers.envelopes import release_state, stirred
 from reference_stylegan1 import port_checkpoint
 
 from hmgan.backbones import stylegan3_plan
+from importers import envelopes
+from importers.envelopes import release_state, stirred
 
 TINY = {"resolution": 8, "channels": [4, 3], "z_dim": 4, "w_dim": 4, "mapping_layers": 2}
 

@@ -49,7 +49,11 @@ class Trap:
 def test_a_pickle_that_needs_code_is_refused_and_runs_nothing(tmp_path, zipped):
     trap, path = tmp_path / "sprung", tmp_path / "port.model"
     torch.save({"generator": Trap(str(trap))}, path, _use_new_zipfile_serialization=zipped)
-    refused(tmp_path, path, r"port\.model makes 'generator' by (posix|nt)\.mkdir, which is not known, and nothing was run; save the")
+    refused(
+        tmp_path,
+        path,
+        r"port\.model makes 'generator' by (posix|nt)\.mkdir, which is not known, and nothing was run; save the",
+    )
     assert not trap.exists()
     torch.load(path, weights_only=False)
     assert trap.exists()
@@ -62,14 +66,19 @@ def test_a_plain_pickle_is_refused_and_runs_nothing(tmp_path):
 
 
 def test_a_whole_pickled_module_is_refused(tmp_path):
-    refused_content(tmp_path, torch.nn.Linear(2, 2), r"by torch\.nn\.modules\.linear\.Linear, which is not known, and nothing")
+    refused_content(
+        tmp_path, torch.nn.Linear(2, 2), r"by torch\.nn\.modules\.linear\.Linear, which is not known, and nothing"
+    )
 
 
 @pytest.mark.parametrize(
     ("content", "error"),
     [
         (b"", "port.model is empty; download or save it again$"),
-        (bytes(range(256)) * 20, "port.model is of another kind: no pickle and no zip of PyTorch's; download or save it again$"),
+        (
+            bytes(range(256)) * 20,
+            "port.model is of another kind: no pickle and no zip of PyTorch's; download or save it again$",
+        ),
         (b"PK\x03\x04" + bytes(range(200)), "port.model is a zip that is cut short; download"),
         (b"\n<!DOCTYPE html><html>", "port.model is a web page; download the file that the page"),
     ],
@@ -170,7 +179,10 @@ def test_a_wrong_shape_is_named(tmp_path, key, name, shape, error):
     [
         (torch.zeros(3, dtype=torch.int32), r"should be a floating-point tensor, got torch\.int32 \(3,\), and"),
         (torch.zeros(1).expand(10**12), "describes tensors that are larger than the file; download or save it again$"),
-        (torch.eye(3).to_sparse(), r"should be a floating-point tensor, got torch\._utils\._rebuild_sparse_tensor, and nothing was"),
+        (
+            torch.eye(3).to_sparse(),
+            r"should be a floating-point tensor, got torch\._utils\._rebuild_sparse_tensor, and nothing was",
+        ),
         ("weights", "should be a floating-point tensor, got a str, and nothing was run; give the file"),
         (torch.tensor([0.0, float("nan"), 0.0]), "should be finite, got infinity or NaN; give an earlier checkpoint$"),
     ],

@@ -6,13 +6,14 @@ import json
 
 import pytest
 import torch
-from importers import envelopes
-from importers.envelopes import JUDGE, SMALL, release_state, stirred
 
 from hmgan import components
 from hmgan.backbones import stylegan3_plan
+from hmgan.errors import UserError
 from hmgan.generators.source import load_source
 from hmgan.importers.convert import import_checkpoint
+from importers import envelopes
+from importers.envelopes import JUDGE, SMALL, release_state, stirred
 
 BRANCHES = {
     "skip": {},
@@ -51,7 +52,10 @@ def assert_same_logits(source, discriminator, channels=3):
 
 def attributes_of(options, tensors):
     """What the release's layers say of themselves."""
-    said = {"": {"c_dim": options.get("label_dim", 0)}, "mapping.fc0": {"bias_gain": options.get("mapping_lr_mult", 0.01)}}
+    said = {
+        "": {"c_dim": options.get("label_dim", 0)},
+        "mapping.fc0": {"bias_gain": options.get("mapping_lr_mult", 0.01)},
+    }
     for name in tensors:
         path = name.rpartition(".")[0]
         if "conv" in path or "torgb" in path or "fromrgb" in path:
@@ -165,3 +169,30 @@ def test_a_tensorflow_pickle_draws_and_judges_as_it_did(tmp_path, branch, protoc
     assert_same_logits(source, judge)
     assert source.config["imported_weights"] == "Gs"
     assert {left.theirs for left in report.left_out if left.network == "Gs"} == set()
+
+
+def test_a_first_stylegans_tensorflow_pickle_draws_what_it_drew(tmp_path):
+    network = stirred("backbone", "stylegan1", resolution=16, channels=[6, 5, 4], z_dim=8, mapping_layers=2)
+    for block in network.blocks[1:]:
+        block.conv1.bias.zero_()  # TensorFlow adds it after the blur
+    tables = envelopes.tf_stylegan1(network.state_dict())
+    report, source = imported(tmp_path, envelopes.tensorflow((tables, {"": {}}, tables), version=3))
+    assert_same_images(source.backbone, network)
+    assert any(note.startswith("biases come after the blur in TensorFlow") for note in report.notes)
+
+
+def test_an_unknown_class_in_the_wanted_network_is_named_and_elsewhere_left_out(tmp_path):
+    network = stirred("backbone", "stylegan2", **SMALL)
+    state = network.state_dict()
+    with envelopes.pretended("somebody.fork.Attention") as (attention,):
+        (tmp_path / "file.pkl").write_bytes(
+            envelopes.nvidia({"G_ema": state}, {"synthesis.b8": {"_modules": {"att": envelopes.Made(attention, 3)}}})
+        )
+    with pytest.raises(UserError, match=r"makes G_ema/synthesis\.b8\.att by somebody\.fork\.Attention, which is not"):
+        import_checkpoint(tmp_path / "file.pkl", tmp_path / "refused")
+    with envelopes.pretended("somebody.fork.Attention") as (attention,):
+        said = attributes_of({}, state)
+        data = envelopes.nvidia({"G_ema": state}, said | {"": {"logger": envelopes.Made(attention, 3), "c_dim": 0}})
+    report, source = imported(tmp_path, data)
+    assert_same_images(source.backbone, network)
+    assert "left out unread, for their classes are not known: somebody.fork.Attention" in report.notes

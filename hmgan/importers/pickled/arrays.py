@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import math
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")  # before numpy 2,
 RECONSTRUCT, SCALAR = ({Global(module, name) for module in MODULES} for name in ("_reconstruct", "scalar"))
 NDARRAY, DTYPE, ENCODE = Global("numpy", "ndarray"), Global("numpy", "dtype"), Global("_codecs", "encode")
 KINDS = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1")
-ORDERS = ("<", ">", "=", "|")
+ORDERS: tuple[Literal["<", ">", "=", "|"], ...] = ("<", ">", "=", "|")
 CHUNK = 1 << 16
 
 
@@ -47,8 +47,8 @@ def dtype_of(node: Any) -> np.dtype[Any]:
     if not isinstance(node, Call) or node.function != DTYPE or not node.args or type(node.args[0]) is not str:
         raise UnreadableError(f"holds an array of an unknown kind, {described(node)}")
     state = node.state if type(node.state) is tuple else ()
-    order = state[1] if len(state) > 1 else "="
-    if node.args[0] not in KINDS or order not in ORDERS or any(field is not None for field in state[2:5]):
+    order = next((one for one in ORDERS if one == (state[1] if len(state) > 1 else "=")), None)
+    if node.args[0] not in KINDS or order is None or any(field is not None for field in state[2:5]):
         raise UnreadableError(f"holds an array of dtype {node.args[0][:20]!r}, which is no plain number")
     return np.dtype(node.args[0]).newbyteorder(order)
 

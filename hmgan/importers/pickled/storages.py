@@ -46,7 +46,7 @@ class Reference(NamedTuple):
 
     key: str
     dtype: torch.dtype
-    count: int
+    numbers: int
 
 
 class View(NamedTuple):
