@@ -54,11 +54,13 @@ def fuzz(name: str, data: bytes, count: int, seed: int) -> int:
         import_checkpoint(path, out, report=ignore)  # warm, so that what is measured is the files'
         shutil.rmtree(out)
         before = peak()
-        limit_memory(FIXED + TIMES * 2 * len(data))
+        base = allocated()
         for index in range(count):
             generator = random.Random(f"{seed} {name} {index}")
             mutation = list(MUTATIONS)[index % len(MUTATIONS)]
-            path.write_bytes(MUTATIONS[mutation](data, generator, canary))
+            changed = MUTATIONS[mutation](data, generator, canary)
+            path.write_bytes(changed)
+            limit_memory(base + FIXED + TIMES * len(changed))
             start = time.process_time()
             outcome = attempt(path, out)
             slowest = max(slowest, time.process_time() - start)
@@ -72,7 +74,10 @@ def fuzz(name: str, data: bytes, count: int, seed: int) -> int:
             shutil.rmtree(out, ignore_errors=True)
     grown = (peak() - before) / 2**20
     counts = ", ".join(f"{value} {key}" for key, value in outcomes.most_common())
-    print(f"{name}: {counts}; slowest {slowest:.2f} s of CPU; peak RSS +{grown:.0f} MiB; file {len(data)} bytes", flush=True)
+    print(
+        f"{name}: {counts}; slowest {slowest:.2f} s of CPU; peak RSS +{grown:.0f} MiB; file {len(data)} bytes",
+        flush=True,
+    )
     return bad
 
 
@@ -96,12 +101,15 @@ def peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def limit_memory(more: int) -> None:
-    """What the process may allocate beside what it has: beyond it, allocations fail."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmSize:"):
-            limit = int(line.split()[1]) * 1024 + more
-            resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
+def allocated() -> int:
+    """Address space that the process has, in bytes."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    return pages * resource.getpagesize()
+
+
+def limit_memory(limit: int) -> None:
+    """What the process may have in all, in bytes: beyond it, allocations fail."""
+    resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
 
 
 if __name__ == "__main__":

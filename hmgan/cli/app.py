@@ -102,7 +102,7 @@ def verify(data: Annotated[str, typer.Argument(help="A folder or URL.")]) -> Non
 
 
 def import_(
-    checkpoint: Annotated[Path, typer.Argument(help="A file of StyleGAN 1, 2 or 3: .pkl or .pt, of any format that docs/importing.md names.")],
+    checkpoint: Annotated[Path, typer.Argument(help="A .pkl or .pt of StyleGAN 1, 2 or 3: docs/importing.md.")],
     out: Annotated[Path, typer.Argument(help="A new folder for the source.")],
     resolution: Annotated[
         int | None, typer.Option(min=4, help="Output pixels, of a StyleGAN1; left out: the highest in the file.")

@@ -13,11 +13,12 @@ from hmgan.importers.foreign import Checkpoint, File, NetworkPlan
 from hmgan.importers.import_report import LeftOut
 from hmgan.importers.pickled.content import PERSISTENT, Content
 from hmgan.importers.pickled.nodes import Call, UnreadableError
-from hmgan.importers.tree import flatten
+from hmgan.importers.tree import Network, flatten
 
 GENERATORS = ("G_ema", "G")
 DISCRIMINATOR = "D"
-NO_DISCRIMINATOR = "no discriminator in the file; training will begin with a new one"
+JUDGED = "b4.conv.weight"
+NO_DISCRIMINATOR = "no discriminator of StyleGAN2 in the file; training will begin with a new one"
 
 
 def holds(content: Content) -> bool:
@@ -36,11 +37,11 @@ def read(file: File, resolution: int | None, stddev_group: int) -> Checkpoint:
         raise UnreadableError("has a discriminator and no generator")
     plans = [_generator(file, chosen, parts[chosen])]
     notes = [f"architecture read from the attributes and shapes of {chosen}", *_unknown(file)]
-    if isinstance(parts.get(DISCRIMINATOR), Call):
-        network = flatten(file.content, parts[DISCRIMINATOR], DISCRIMINATOR)
-        plans.append(stylegan2_judges.discriminator(file, network, stddev_group, plans[0].options))
-    else:
+    judge = _judge(file, parts.get(DISCRIMINATOR))
+    if judge is None:
         notes.append(NO_DISCRIMINATOR)
+    else:
+        plans.append(stylegan2_judges.discriminator(file, judge, stddev_group, plans[0].options))
     used = {chosen, *(plan.theirs.label for plan in plans)}
     rest = [_left_out(file.content, str(key), node) for key, node in parts.items() if key not in used]
     height, width = plans[0].options.get("height"), plans[0].options.get("width")
@@ -55,6 +56,15 @@ def _generator(file: File, label: str, node: Any) -> NetworkPlan:
     if "synthesis.input" in network.layers:
         return stylegan3_layers.generator(file, network)
     return stylegan2_layers.generator(file, network)
+
+
+def _judge(file: File, node: Any) -> Network | None:
+    """The discriminator, if it is StyleGAN2's: others are left out, and harm no generator."""
+    try:
+        network = flatten(file.content, node, DISCRIMINATOR) if isinstance(node, Call) else None
+    except UnreadableError:
+        return None
+    return network if network is not None and JUDGED in network.views else None
 
 
 def _check_size(wanted: int | None, got: int) -> None:

@@ -12,7 +12,7 @@ from hmgan.backbones import stylegan3_plan
 from hmgan.errors import UserError
 from hmgan.generators.source import load_source
 from hmgan.importers.convert import import_checkpoint
-from importers import envelopes
+from importers import envelopes, envelopes_tf
 from importers.envelopes import JUDGE, SMALL, release_state, stirred
 
 BRANCHES = {
@@ -101,7 +101,7 @@ def test_an_averaged_generator_saved_alone_is_read(tmp_path):
     state = network.state_dict()
     report, source = imported(tmp_path, envelopes.nvidia({"G_ema": state}, attributes_of({}, state), alone=True))
     assert_same_images(source.backbone, network)
-    assert "no discriminator in the file; training will begin with a new one" in report.notes
+    assert "no discriminator of StyleGAN2 in the file; training will begin with a new one" in report.notes
 
 
 def test_layers_without_noise_have_a_strength_of_zero(tmp_path):
@@ -161,10 +161,10 @@ def test_a_tensorflow_pickle_draws_and_judges_as_it_did(tmp_path, branch, protoc
     options = BRANCHES[branch]
     network = stirred("backbone", "stylegan2", **SMALL, **options)
     judge = stirred("discriminator", "stylegan2", (1,), **JUDGE, clamp=options.get("clamp", 0.0))
-    tables = envelopes.tf_generator(network.state_dict())
-    networks = tables, envelopes.tf_discriminator(release_state(judge)), tables
+    tables = envelopes_tf.tf_generator(network.state_dict())
+    networks = tables, envelopes_tf.tf_discriminator(release_state(judge)), tables
     static = {"conv_clamp": options["clamp"]} if "clamp" in options else {}
-    report, source = imported(tmp_path, envelopes.tensorflow(networks, protocol, static=static))
+    report, source = imported(tmp_path, envelopes_tf.tensorflow(networks, protocol, static=static))
     assert_same_images(source.backbone, network)
     assert_same_logits(source, judge)
     assert source.config["imported_weights"] == "Gs"
@@ -175,8 +175,8 @@ def test_a_first_stylegans_tensorflow_pickle_draws_what_it_drew(tmp_path):
     network = stirred("backbone", "stylegan1", resolution=16, channels=[6, 5, 4], z_dim=8, mapping_layers=2)
     for block in network.blocks[1:]:
         block.conv1.bias.zero_()  # TensorFlow adds it after the blur
-    tables = envelopes.tf_stylegan1(network.state_dict())
-    report, source = imported(tmp_path, envelopes.tensorflow((tables, {"": {}}, tables), version=3))
+    tables = envelopes_tf.tf_stylegan1(network.state_dict())
+    report, source = imported(tmp_path, envelopes_tf.tensorflow((tables, {"": {}}, tables), version=3))
     assert_same_images(source.backbone, network)
     assert any(note.startswith("biases come after the blur in TensorFlow") for note in report.notes)
 
@@ -196,3 +196,20 @@ def test_an_unknown_class_in_the_wanted_network_is_named_and_elsewhere_left_out(
     report, source = imported(tmp_path, data)
     assert_same_images(source.backbone, network)
     assert "left out unread, for their classes are not known: somebody.fork.Attention" in report.notes
+
+
+def test_a_generator_of_stylegan_xl_is_read_without_its_embedding_and_its_strange_discriminator(tmp_path):
+    network = stirred("backbone", "stylegan3", resolution=16, channel_max=6, z_dim=7, w_dim=8)
+    said = envelopes.stylegan3_attributes(stylegan3_plan.tables(16, "t", 32768, 6))
+    said |= {"": {"c_dim": 0}, "mapping": {"more": {"embed": torch.nn.Embedding(5, 4)}}}
+    with envelopes.pretended("pg_modules.discriminator.ProjectedDiscriminator") as (projected,):
+        judge = {"feature_network.weight": torch.ones(2)}
+        strange = said | {"feature_network": {"more": {"timm": envelopes.Made(projected, 3)}}}
+        state = dict(network.state_dict())
+        data = envelopes.nvidia({"G_ema": state, "D": judge}, strange)
+    report, source = imported(tmp_path, data)
+    assert_same_images(source.backbone, network)
+    assert source.discriminator is None
+    reasons = {left.theirs: left.reason for left in report.left_out}
+    assert reasons["G_ema/mapping.embed.weight"] == "embeds labels, and the network has none"
+    assert any("pg_modules.discriminator.ProjectedDiscriminator" in note for note in report.notes)
