@@ -45,7 +45,7 @@ def lazy_share(every: int) -> float:
     return every / (every + 1) if every > 1 else 1.0
 
 
-class WarmingEMA(EMA):
+class WarmingEMA(EMA):  # type: ignore[misc]
     """A moving average whose half-life is at most a share of the steps so far."""
 
     warmup = 0.0

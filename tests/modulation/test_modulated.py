@@ -1,4 +1,4 @@
-"""Every modulation on StyleGAN2 and 3: the source at first, slow kernels per sample afterwards, and one class folded."""
+"""Modulations on StyleGAN2 and 3: the source at first, kernels per sample afterwards, and a class folded."""
 
 from __future__ import annotations
 
