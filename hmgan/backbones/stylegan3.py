@@ -135,7 +135,7 @@ class StyleGAN3(StyledBackbone):
     Tensors have the names of the PyTorch release: synthesis.L0_36_512.affine.weight. There is no noise.
 
     Args:
-        resolution: pixels of the longer side; a power of two from 16 to 1024 where layers are left out.
+        resolution: pixels of the longer side; a power of two from 8 to 1024 where layers are left out.
         z_dim: width of z.
         w_dim: width of w.
         mapping_layers: depth of the mapping network.
@@ -144,6 +144,7 @@ class StyleGAN3(StyledBackbone):
         kind: "t", equivariant to translation, 3x3, or "r", to rotation too, 1x1; of a plan.
         channel_base: of a plan: channels are half of it, divided by the cutoff; 0 for the kind's own.
         channel_max: of a plan: the most channels; 0 for the kind's own.
+        depth: of a plan: layers before to-RGB.
         channels_out: of an image; of a plan.
         label_dim: numbers of a class that the mapping takes beside z; 0 for none.
         output_scale: of the last layer's output.
@@ -163,6 +164,7 @@ class StyleGAN3(StyledBackbone):
         kind: Literal["t", "r"] = "t",
         channel_base: int = 0,
         channel_max: int = 0,
+        depth: int = 14,
         channels_out: int = 3,
         label_dim: int = 0,
         output_scale: float = 0.25,
@@ -174,7 +176,9 @@ class StyleGAN3(StyledBackbone):
             filters = [None] * len(rest)  # of the file, as its tensors
         else:
             base, most = BASES[kind]
-            first, rest, filters = plan(resolution, kind, channel_base or base, channel_max or most, channels_out)
+            first, rest, filters = plan(
+                resolution, kind, channel_base or base, channel_max or most, channels_out, depth
+            )
         self.resolution, self.z_dim, self.label_dim = resolution, z_dim, label_dim
         self.output_scale, self.num_ws = output_scale, len(rest) + 1
         self.widths = tuple(layer.out_channels for layer in rest[:-1])

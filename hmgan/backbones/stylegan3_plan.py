@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hmgan.errors import UserError
 
-LAYERS, CRITICAL, MARGIN, TAPS = 14, 2, 10, 6
+CRITICAL, MARGIN, TAPS = 2, 10, 6
 BASES = {"t": (32768, 512), "r": (65536, 1024)}
 
 
@@ -69,36 +69,38 @@ class Band:
     channels: int
 
 
-def bands(resolution: int, base: int, most: int, rgb: int) -> list[Band]:
+def bands(resolution: int, base: int, most: int, rgb: int, depth: int) -> list[Band]:
     """Behind the input, and behind each layer; the frequencies grow geometrically until the last, critical ones."""
     found = []
-    for i in range(LAYERS + 1):
-        share = min(i / (LAYERS - CRITICAL), 1)
+    for i in range(depth + 1):
+        share = min(i / (depth - CRITICAL), 1)
         cutoff = 2 * (resolution / 4) ** share
         stop = 2**2.1 * (resolution / 2 * 2**0.3 / 2**2.1) ** share
         rate = 2 ** math.ceil(math.log2(min(2 * stop, resolution)))
-        size = resolution if i >= LAYERS - 1 else rate + 2 * MARGIN
-        channels = rgb if i == LAYERS else round(min(base / 2 / cutoff, most))
+        size = resolution if i >= depth - 1 else rate + 2 * MARGIN
+        channels = rgb if i == depth else round(min(base / 2 / cutoff, most))
         found.append(Band(cutoff, max(stop, rate / 2) - cutoff, rate, size, channels))
     return found
 
 
 def plan(
-    resolution: int, kind: Literal["t", "r"], base: int, most: int, rgb: int
+    resolution: int, kind: Literal["t", "r"], base: int, most: int, rgb: int, depth: int
 ) -> tuple[InputPlan, list[LayerPlan], list[tuple[Tensor, Tensor] | None]]:
     """Input, layers, and each layer's filters for both of its directions.
 
-    Raises: UserError for a resolution that is no power of two from 16 to 1024.
+    Raises: UserError for a resolution that is no power of two from 8 to 1024, or a depth below 3.
     """
-    if resolution not in [16 << i for i in range(7)]:
-        raise UserError(f"resolution must be a power of two from 16 to 1024, got {resolution}")
-    found, layers, filters = bands(resolution, base, most, rgb), [], []
+    if resolution not in [8 << i for i in range(8)]:
+        raise UserError(f"resolution must be a power of two from 8 to 1024, got {resolution}")
+    if depth < CRITICAL + 1:
+        raise UserError(f"depth counts layers and must be at least {CRITICAL + 1}, got {depth}")
+    found, layers, filters = bands(resolution, base, most, rgb, depth), [], []
     for i, after in enumerate(found):
-        before, torgb = found[max(i - 1, 0)], i == LAYERS
+        before, torgb = found[max(i - 1, 0)], i == depth
         rate = after.rate if torgb else 2 * max(before.rate, after.rate)
         up, down = rate // before.rate, rate // after.rate
         kernel = 1 if torgb or kind == "r" else 3
-        radial = kind == "r" and i < LAYERS - CRITICAL
+        radial = kind == "r" and i < depth - CRITICAL
         up_taps, down_taps = (1, 1) if torgb else (TAPS * up, TAPS * down)
         total = (after.size - 1) * down + 1 - (before.size + kernel - 1) * up + up_taps + down_taps - 2
         low = (total + up) // 2
@@ -125,9 +127,11 @@ def plan(
     return InputPlan(first.channels, [first.size] * 2, first.rate, first.cutoff), layers, filters
 
 
-def tables(resolution: int, kind: Literal["t", "r"], base: int, most: int, rgb: int = 3) -> list[dict[str, Any]]:
+def tables(
+    resolution: int, kind: Literal["t", "r"], base: int, most: int, rgb: int = 3, depth: int = 14
+) -> list[dict[str, Any]]:
     """The plan as config.json has it: the input, then every layer."""
-    first, layers, _ = plan(resolution, kind, base, most, rgb)
+    first, layers, _ = plan(resolution, kind, base, most, rgb, depth)
     return [asdict(first), *(asdict(layer) for layer in layers)]
 
 

@@ -10,12 +10,15 @@ from typing import Any
 import torch
 from torch import nn
 from torch.func import functional_call
+from torch.optim import Adam
 
 from hmgan import components
+from hmgan.backbones.styled import StyledBackbone
 from hmgan.components import register
 from hmgan.config.settings import Choice
 from hmgan.errors import UserError
 from hmgan.losses.base import Evidence, GenPenalty, Transferred
+from hmgan.losses.path_length import PathLength
 from hmgan.losses.r1 import gamma_heuristic
 from hmgan.train import optim
 from hmgan.train.draws import Microbatch, microbatch_size
@@ -23,7 +26,7 @@ from hmgan.train.engines.base import Checkpointed, Engine, Trained
 from hmgan.train.tasks.base import Phase, Setup, Task
 from hmgan.train.tasks.gan_losses import Penalties, Rules, disc_loss, gen_loss
 from hmgan.train.tasks.players import Players
-from hmgan.types import DiscOut, Share
+from hmgan.types import Count, DiscOut, Share, Weight
 
 
 @register("task", "gan")
@@ -33,14 +36,27 @@ class Gan(Task):
     Args:
         mixing: probability of style mixing.
         freeze: parts of D that do not train, by name; none where left out.
+        path_length: weight of path-length regularisation, of StyleGAN2's training; 0 for none.
+        path_every: G steps between two of its penalties.
 
     Raises: UserError for a part that D lacks, or players, a penalty or a head that do not fit.
     """
 
     disc: Trained
 
-    def __init__(self, setup: Setup, *, mixing: Share = 0.9, freeze: list[str] | None = None) -> None:
+    def __init__(
+        self,
+        setup: Setup,
+        *,
+        mixing: Share = 0.9,
+        freeze: list[str] | None = None,
+        path_length: Weight = 0.0,
+        path_every: Count = 4,
+    ) -> None:
         super().__init__(setup)
+        self.path = PathLength(path_length, path_every).to(self.device) if path_length else None
+        if self.path is not None and not isinstance(self.generator.backbone, StyledBackbone):
+            raise UserError("task.path_length is of backbones stylegan2 and stylegan3; leave it out")
         optim.freeze(self.discriminator, freeze or [])
         choice, networks = self.experiment.players, (self.generator, self.discriminator, self.experiment.train.seed)
         self.players = Players(*networks)
@@ -57,7 +73,7 @@ class Gan(Task):
         self.rules = Rules(adversarial, self.discriminator.head, mixing, augment, self.mixed, layout)
         self.penalties = self._penalties()
         self.gen_penalty = self._gen_penalty()
-        beside = {"regularizer": self.penalties.regularizer, "augment": augment}
+        beside = {"regularizer": self.penalties.regularizer, "augment": augment, "path": self.path}
         self._beside: dict[str, Any] = {name: module for name, module in beside.items() if module is not None}
 
     def phases(self, step: int, microbatches: Sequence[Microbatch]) -> Iterator[Phase]:
@@ -72,12 +88,18 @@ class Gan(Task):
         adapts = rules.augment is not None and rules.augment.adapts
         yield Phase("D", self.disc, loss, compares or adapts or penalties.compares)
         self._disc_trains(False)
-        loss = partial(gen_loss, opponents, rules, penalty)
+        path = self.path if self.path is not None and self.path.due(step) else None
+        loss = partial(gen_loss, opponents, rules, penalty, path)
+        compares = compares or path is not None
         yield Phase("G", self.gen, loss, compares or (penalty is not None and penalty.least > 1), self.ema)
 
     def _disc_trains(self, on: bool) -> None:
         for parameter in self._disc_parameters:
             parameter.requires_grad_(on)
+
+    def optimizer(self) -> Adam:
+        every = 0 if self.path is None else self.path.every
+        return optim.generator_optimizer(self.generator, self.experiment.optimizer, every)
 
     def start(self, engine: Engine) -> None:
         super().start(engine)
