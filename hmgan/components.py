@@ -113,6 +113,6 @@ def check(kind: str, name: str, options: Mapping[str, Any], where: str = "") -> 
         raise UserError(explain(error, model, where or kind)) from None
 
 
-def build(kind: str, name: str, *parts: Any, **options: Any) -> Any:
+def build(kind: str, name: str, /, *parts: Any, **options: Any) -> Any:
     """Constructs a component from its parts (positional) and checked options (keyword-only)."""
     return get(kind, name)(*parts, **check(kind, name, options))

@@ -37,6 +37,7 @@ class GenOut(NamedTuple):
 
     image: Tensor  # [B, 3, H, W] in about [-1, 1]
     features: Sequence[Tensor]  # one [B, C, H, W] per block, for self-alignment (Eq. 6)
+    styles: tuple[Tensor, ...] = ()  # [B, W] each, in the order in which samples were computed, for path lengths
 
 
 class DiscOut(NamedTuple):
@@ -54,6 +55,7 @@ class Site(NamedTuple):
     bias: Tensor  # [O]
     gain: float  # of the equalised learning rate, inside `weight`; heads predict in units of it
     axes: tuple[int, ...] = (2, 3)  # of the weight, over which it is normalised: a kernel's taps, or a row's inputs
+    additive: bool = False  # whether a class adds to the weight instead
 
 
 UNLABELLED = "all"  # the one class of images without labels

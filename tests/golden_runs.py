@@ -68,6 +68,8 @@ TRANSFERS = {
 # What the code answers with a UserError: no miner in the backbone, no normalisations to edit, a class in z.
 REFUSED = {
     ("biggan", "mining"),
+    ("stylegan2", "mining"),
+    ("stylegan3", "mining"),
     ("gan-memory-resnet", "mining"),
     ("gan-memory-resnet", "reconstruction"),
     ("biggan", "reconstruction"),

@@ -26,7 +26,7 @@ GRID = list(
 )
 # Schemes that edit normalisations only, on a source without any; and old classes, on a source without any.
 REFUSED = set(product(["gan-memory-resnet"], ["adain", "adain-class-only", "cgan-transfer-port", "scale-shift"]))
-REFUSED |= set(product(["gan-memory-resnet", "stylegan1"], ["cgan-transfer"]))
+REFUSED |= set(product(["gan-memory-resnet", "stylegan1", "stylegan2", "stylegan3"], ["cgan-transfer"]))
 # Penalties on G that are for transfers with a modulation, and for all.
 OF_CLASSES, OF_ALL = {"noisy-twins"}, {"mode-seeking"}
 # For training from scratch: no source has a mapping that takes a class.

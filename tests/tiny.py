@@ -34,6 +34,8 @@ SMALL = ("train.batch=4", "train.trackers=[]", "train.unedited=false")
 BACKBONES = {
     "stylegan1": BACKBONE,
     "gan-memory-resnet": {"resolution": 8, "channels": [8, 8], "z_dim": 8},
+    "stylegan2": {"resolution": 8, "channels": [8, 8], "z_dim": 8, "w_dim": 8, "mapping_layers": 2},
+    "stylegan3": {"resolution": 8, "channel_max": 4, "depth": 4, "z_dim": 8, "w_dim": 8},
     "biggan": {"resolution": 8, "classes": 3, "channels": [8, 8], "z_dim": 8, "shared": 4},
 }
 

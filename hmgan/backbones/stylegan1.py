@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,8 @@ from hmgan.layers.backbone import Backbone
 from hmgan.layers.edits import SOURCE, Edits, per_sample
 from hmgan.layers.equalized import Blur, EqualConv2d, EqualLinear, PixelNorm, he_gain, instance_norm, leaky_relu
 from hmgan.layers.float32 import unrounded, widened
-from hmgan.layers.sites import SiteAdaIN, SiteConv2d
+from hmgan.layers.fused_first import FusedFirst
+from hmgan.layers.sites import LayerSite, SiteAdaIN, SiteConv2d
 from hmgan.types import GenOut, Latents
 
 # Channels at 4, 8, ... 1024 pixels.
@@ -83,10 +85,14 @@ class Block(nn.Module):
     The block at 4 pixels has a learned constant in place of its first convolution.
     """
 
-    def __init__(self, name: str, inputs: int, outputs: int, w_dim: int, up: float) -> None:
+    def __init__(self, name: str, inputs: int, outputs: int, w_dim: int, up: float, fused_first: bool = False) -> None:
         super().__init__()
         self.const = nn.Parameter(torch.randn(1, outputs, 4, 4)) if not up else None
-        self.conv1 = SiteConv2d(f"{name}.conv1", inputs, outputs, up) if up else None
+        self.conv1: LayerSite | None = None
+        if up:
+            fused = fused_first and up == FUSED
+            conv1 = FusedFirst if fused else partial(SiteConv2d, up=up)
+            self.conv1 = conv1(f"{name}.conv1", inputs, outputs)
         self.blur = Blur()
         self.noise1 = Noise(outputs)
         self.norm1 = SiteAdaIN(f"{name}.norm1", outputs, w_dim)
@@ -118,6 +124,8 @@ class StyleGAN1(Backbone):
         mapping_layers: depth of the mapping network.
         mined: whether a miner in front of the mapping chooses which z to ask for (MineGAN, Wang et al. 2020).
         label_dim: numbers of a class that the mapping takes beside z, for training with labels from scratch.
+        fused_first: whether kernels from 128 px up are fused before they are modulated, which is the order of
+            Hyper-Modulation's released code and of the models trained with it; ours modulates first.
 
     Raises: UserError for a resolution or widths that do not fit.
     """
@@ -131,6 +139,7 @@ class StyleGAN1(Backbone):
         mapping_layers: int = 8,
         mined: bool = False,
         label_dim: int = 0,
+        fused_first: bool = False,
     ) -> None:
         super().__init__()
         widths = block_widths(resolution, channels)
@@ -143,7 +152,7 @@ class StyleGAN1(Backbone):
         layers = [nn.Linear(z_dim, z_dim), nn.ReLU(), nn.Linear(z_dim, z_dim)] if mined else []
         self.miner = nn.Sequential(*layers)
         self.blocks = nn.ModuleList(
-            Block(f"blocks.{i}", widths[max(i - 1, 0)], width, z_dim, up_gain(i) if i else 0.0)
+            Block(f"blocks.{i}", widths[max(i - 1, 0)], width, z_dim, up_gain(i) if i else 0.0, fused_first)
             for i, width in enumerate(widths)
         )
         self.to_rgb = EqualConv2d(widths[-1], 3, 1)

@@ -105,14 +105,15 @@ def verify(data: Annotated[str, typer.Argument(help="A folder or URL.")]) -> Non
 
 
 def import_(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of the public StyleGAN port.")],
+    checkpoint: Annotated[Path, typer.Argument(help="A .pkl or .pt of StyleGAN 1, 2 or 3: docs/importing.md.")],
     out: Annotated[Path, typer.Argument(help="A new folder for the source.")],
     resolution: Annotated[
-        int | None, typer.Option(min=4, help="Output pixels; left out: the highest in the file.")
+        int | None, typer.Option(min=4, help="Output pixels, of a StyleGAN1; left out: the highest in the file.")
     ] = None,
     stddev_group: Annotated[
-        int, typer.Option(min=0, help="Samples of D's minibatch deviation; 0: the batch, as the port has.")
-    ] = 4,
+        int | None,
+        typer.Option(min=0, help="Samples of D's minibatch deviation; 0: the batch; left out: the file's, or 4."),
+    ] = None,
 ) -> None:
     """Reads a foreign checkpoint into safetensors, with a report of every tensor."""
     from hmgan.importers.convert import import_checkpoint

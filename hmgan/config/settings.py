@@ -153,6 +153,8 @@ class Ema(Strict):
     )
     power: float = Field(0.75, gt=0, description="warm-up: the average is at most 1 - (1 + step)^-power")
 
+    warmup: float = Field(0.0, ge=0, description="the half-life is at most this share of the images so far; 0: any")
+
     @field_validator("kimg")
     @classmethod
     def _positive(cls, kimg: float | str) -> float | str:

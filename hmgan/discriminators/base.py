@@ -35,6 +35,10 @@ class Discriminator(nn.Module, ABC):
         with unrounded(embedding_BF):
             return self.head(embedding_BF, labels)
 
+    def parts(self) -> Mapping[str, nn.Module]:
+        """What of it can be frozen, by name."""
+        return dict(self.named_modules())
+
     def load_source(self, state: Mapping[str, Tensor]) -> None:
         """Takes a pretrained state, whose head is one linear layer; the head makes its own of it."""
         row = {k.removeprefix("head."): v for k, v in state.items() if k.startswith("head.")}

@@ -45,5 +45,5 @@ def start_aligned(generator: Generator, experiment: Experiment, source: Source |
 
 
 def _as_built(choice: dict[str, object]) -> dict[str, object]:
-    """What decides the parts' function: a choice without where they start and when weights are normalised."""
-    return {key: value for key, value in choice.items() if key not in ("init", "live")}
+    """What decides the parts' function: a choice without where they start, when weights are normalised, and a limit."""
+    return {key: value for key, value in choice.items() if key not in ("init", "live", "largest")}

@@ -16,6 +16,7 @@ class Generator(nn.Module, ABC):
 
     trained: nn.Module  # all of it that trains
     outside = ""  # what of it reads its weights outside its passes
+    note = ""  # what of it is worth a line when a run starts
 
     @property
     @abstractmethod

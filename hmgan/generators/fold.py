@@ -11,6 +11,7 @@ from hmgan.errors import UserError
 from hmgan.generators.transfer import TransferGenerator
 from hmgan.layers.backbone import Backbone
 from hmgan.layers.edits import StyleEdit
+from hmgan.layers.modulated import SiteStyle
 from hmgan.layers.sites import SiteAdaIN
 
 
@@ -35,6 +36,9 @@ def folded(generator: TransferGenerator, label: int) -> Backbone:
         layer.bias.copy_(bias_R[0])
     for name, style_edit in edits.styles.items():
         norm = norms.get(name)
+        if isinstance(norm, SiteStyle):
+            fold_factors(norm, style_edit)
+            continue
         if not isinstance(norm, SiteAdaIN):
             raise UserError(f"{name} takes edits that do not fold into this backbone's weights; leave --class out")
         fold_style(norm, style_edit)
@@ -48,6 +52,13 @@ def fold_style(norm: SiteAdaIN, edit: StyleEdit) -> None:
     bias_CS = norm.style.bias.unflatten(0, (2, -1)).T
     norm.style.weight.copy_((mix_CSS @ weight_CSW).transpose(0, 1).flatten(0, 1))
     norm.style.bias.copy_((torch.einsum("cij,cj->ci", mix_CSS, bias_CS) + offset_CS).T.flatten())
+
+
+def fold_factors(norm: SiteStyle, edit: StyleEdit) -> None:
+    """The same for factors alone, which are a shift beside a scale of 1."""
+    mix_CSS, offset_CS = as_affine(edit, norm.channels, norm.weight)
+    norm.weight.mul_(mix_CSS[:, 1, 1, None])
+    norm.bias.mul_(mix_CSS[:, 1, 1]).add_(mix_CSS[:, 1, 0] + offset_CS[:, 1])
 
 
 def as_affine(edit: StyleEdit, channels: int, like: Tensor) -> tuple[Tensor, Tensor]:

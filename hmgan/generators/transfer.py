@@ -34,6 +34,7 @@ class TransferGenerator(Generator):
         super().__init__()
         self.source = source
         self.trained = nn.ModuleDict({"class_net": class_net, "modulation": modulation})
+        self.note = modulation.note
         if tuned:
             self.trained["source"] = source
         else:
@@ -95,7 +96,7 @@ class TransferGenerator(Generator):
         z, noise, z_mix, crossover_B, mixes = latents
         batch = Latents(z[order_B], tuple(n[order_B] for n in noise), z_mix[order_B], crossover_B[order_B], mixes)
         out = self.source(batch, dataclasses.replace(edits, counts=grouping.counts), truncation)
-        return GenOut(out.image[back_B], PutBack(out.features, back_B))
+        return GenOut(out.image[back_B], PutBack(out.features, back_B), out.styles)
 
 
 class PutBack(Sequence[Tensor]):

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-import re
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hmgan.config.settings import Choice
 from hmgan.errors import UserError
 from hmgan.files import sha256_of, write_folder_atomically
-from hmgan.generators.source import component, save_source
-from hmgan.importers import stylegan1_port
+from hmgan.generators.snapshot import CONDITIONAL
+from hmgan.generators.source import DISCRIMINATOR, FORMAT, GENERATOR, component, write
+from hmgan.generators.transfer import TransferGenerator
+from hmgan.importers.foreign import Checkpoint, Conditional, File, NetworkPlan, check_finite
+from hmgan.importers.formats import FORMATS, recognised
 from hmgan.importers.import_report import ImportReport, LeftOut, Match, show
-from hmgan.importers.stylegan1_port import NetworkPlan
+from hmgan.importers.pickled.content import Content, opened
+from hmgan.importers.pickled.nodes import UnreadableError, described
+from hmgan.layers.backbone import Backbone
 
 REPORT = "report.txt"
-STDDEV_GROUP = 4  # samples: the port's own batch at high resolutions, and any number of ranks
 COMPONENTS: dict[str, tuple[Any, ...]] = {"generator": ("backbone",), "discriminator": ("discriminator", 1)}
+STATES = {"generator": ("backbone", GENERATOR), "discriminator": ("discriminator", DISCRIMINATOR)}
+KNOWN = "; or ".join(one.name for one in FORMATS)
 
 
 class Converted(NamedTuple):
@@ -29,8 +34,18 @@ class Converted(NamedTuple):
 
     choice: Choice
     network: nn.Module
+    state: dict[str, Tensor]
     matched: list[Match]
+    new: list[str]
     left_out: list[LeftOut]
+
+
+class Whole(NamedTuple):
+    """A conditional generator's state, the choices of its parts, and what its tensors came from."""
+
+    choices: dict[str, Any]
+    state: dict[str, Tensor]
+    matched: list[Match]
 
 
 def import_checkpoint(
@@ -38,39 +53,50 @@ def import_checkpoint(
     out: Path,
     *,
     resolution: int | None = None,
-    stddev_group: int = STDDEV_GROUP,
+    stddev_group: int | None = None,
     report: Callable[[ImportReport], object] = show,
 ) -> ImportReport:
     """Converts the generator (its moving average, where there is one) and the discriminator of a checkpoint.
 
     Args:
         out: a new folder; it appears once it is whole.
-        resolution: output pixels; the highest that the file has a to-RGB layer for where left out.
-        stddev_group: the discriminator's setting; 0 takes the whole batch, as the port does, on one rank alone.
+        resolution: output pixels, of a StyleGAN1; the highest that the file has a to-RGB layer for where left out.
+        stddev_group: the discriminator's setting; what the file says, or else 4, where left out. 0 takes the whole
+            batch, as StyleGAN1's port does, on one rank alone.
         report: called with the finished report, which `out` also keeps as report.txt.
 
-    Raises: UserError for anything but a new folder and a checkpoint of the port. Nothing is written then.
+    Raises: UserError for anything but a new folder and a file of a known format. Nothing is written then.
     """
     if out.exists() or out.is_symlink():
         raise UserError(f"{out} exists already; give a new folder or move it away")
-    if stddev_group < 0:
+    if stddev_group is not None and stddev_group < 0:
         raise UserError(f"stddev_group must be 0 (the whole batch) or a number of samples, got {stddev_group}")
-    read = stylegan1_port.read(path, open_checkpoint(path), resolution, stddev_group)
+    with readable(path), opened(path) as content:
+        name, read = read_file(path, content, resolution, stddev_group)
     converted = {plan.network: convert(plan) for plan in read.plans}
+    whole = None if read.conditional is None else convert_conditional(converted["generator"], read.conditional)
+    matched = [match for one in converted.values() for match in one.matched] + (whole.matched if whole else [])
+    theirs = {match.theirs for match in matched}
+    left = [entry for one in converted.values() for entry in one.left_out if entry.theirs not in theirs]
     digest = sha256_of(path)
     done = ImportReport(
-        title=f"{path.name}: {' and '.join(converted)} at {read.resolution} px, sha256 {digest}",
-        notes=read.notes,
-        matched=tuple(match for one in converted.values() for match in one.matched),
-        new=(),
-        left_out=(*read.unused, *(left for one in converted.values() for left in one.left_out)),
+        title=f"{path.name}: {' and '.join(converted)} at {read.size}, sha256 {digest}",
+        notes=(f"read as {name}", *read.notes),
+        matched=tuple(matched),
+        new=tuple(new for one in converted.values() for new in one.new),
+        left_out=(*read.unused, *left),
     )
     origin = {"imported_from": path.name, "imported_sha256": digest, "imported_weights": read.weights}
+    choices = {STATES[network][0]: one.choice.model_dump() for network, one in converted.items()}
+    states = {STATES[network][1]: one.state for network, one in converted.items()}
+    config = {"format": FORMAT, **origin, **choices}
+    if whole is not None:
+        config = {**config, "format": CONDITIONAL, **whole.choices}
+        states = {GENERATOR: whole.state}
 
     def fill(folder: Path) -> None:
         (folder / REPORT).write_text(done.text(), encoding="utf-8")
-        built = {name: (one.choice, one.network) for name, one in converted.items()}
-        save_source(folder, built["generator"], built.get("discriminator"), origin)
+        write(folder, config, states, torch.float32)
 
     try:
         write_folder_atomically(out, fill)
@@ -81,34 +107,32 @@ def import_checkpoint(
     return done
 
 
-def open_checkpoint(path: Path) -> Mapping[str, Any]:
-    """The dictionary in a PyTorch file, read without running any code of it. Raises UserError for any other file."""
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """What a file's bytes, or the system, say against it, as one line. Raises UserError."""
     if not path.is_file():
         kind = "is a folder" if path.is_dir() else "is not there"
-        raise UserError(f"{path} {kind}; give the checkpoint file of {stylegan1_port.NAME}")
+        raise UserError(f"{path} {kind}; give the checkpoint file")
     try:
-        with path.open("rb") as file:
-            head = file.read(256).lstrip()
+        yield
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}; check its permissions") from None
-    wanted = f"{path} should be a PyTorch checkpoint"
-    if head.startswith(b"<"):
-        raise UserError(f"{wanted}, got a web page; download the file that the page links to")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever bytes may make the reader raise
-        code = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if code:
-            got = f"got {code[1]}, and nothing was run"
-            raise UserError(f"{path} should hold tensors only, {got}; save the networks' state_dict()s") from None
-        reason = "it is empty" if not head else "it is cut short or of another kind"
-        raise UserError(f"{wanted}, but {reason}; download or save it again") from None
-    if not isinstance(content, Mapping) or not all(isinstance(key, str) for key in content):
-        got = type(content).__name__
-        raise UserError(f"{path} should hold a dictionary of networks, got a {got}; {stylegan1_port.OTHER}")
-    return content
+    except UnreadableError as error:
+        with path.open("rb") as file:
+            head = file.read(256).lstrip()
+        if head.startswith(b"<"):
+            raise UserError(f"{path} is a web page; download the file that the page links to") from None
+        raise UserError(f"{path} {error}; {error.advice}") from None
+
+
+def read_file(path: Path, content: Content, resolution: int | None, stddev_group: int | None) -> tuple[str, Checkpoint]:
+    """The name of a file's format, and its plan. Raises UnreadableError or UserError for a file of none."""
+    found = recognised(content)
+    if found is None:
+        if content.unknown and content.mapping(content.root) is None:
+            raise content.unknown_at("", content.root)
+        raise UnreadableError(f"holds {described(content.root)} and no generator that is known", f"give {KNOWN}")
+    return found.name, found.read(File(str(path), content), resolution, stddev_group)
 
 
 def convert(plan: NetworkPlan) -> Converted:
@@ -119,19 +143,61 @@ def convert(plan: NetworkPlan) -> Converted:
     with torch.device("meta"):
         empty: nn.Module = component(kind, choice, *parts)
     shapes = {key: tuple(tensor.shape) for key, tensor in empty.state_dict().items()}
-    assert shapes.keys() == {pair.ours for pair in plan.pairs}
     state, matched = {}, []
     for pair in plan.pairs:
-        tensor, shape = theirs.get(pair.theirs), shapes[pair.ours]
+        tensor = theirs.get(pair.theirs)
+        shape = tuple(pair.layout.change(tensor).shape) if pair.ours in plan.head else shapes.get(pair.ours)
+        if shape is None:
+            raise theirs.refused(pair.theirs, "have a place in this architecture, got none", "it is not known")
         wanted, got = pair.layout.theirs(shape), tuple(tensor.shape)
         if got != wanted:
             raise theirs.refused(pair.theirs, f"be {wanted}, got {got}")
-        if not bool(tensor.isfinite().all()):
-            raise theirs.refused(pair.theirs, "be finite, got infinity or NaN", "give an earlier checkpoint")
+        check_finite(theirs, [pair.theirs])
         state[pair.ours] = pair.convert(tensor)
         matched.append(Match(plan.network, pair.ours, theirs.full_name(pair.theirs), shape, pair.note()))
-    network: nn.Module = component(kind, choice, *parts)
-    network.load_state_dict(state)
+    for name in shapes:
+        if name not in state and name not in plan.new and not (plan.head and name.startswith("head.")):
+            raise theirs.refused(name, "be in the file, got nothing")
+    network = loaded(component(kind, choice, *parts), plan, state)
+    if not plan.head:
+        state = network.state_dict()
+    new = [f"{plan.network} {name}: {made.note}" for name, made in plan.new.items()]
     rest = [key for key in theirs.tensors if key not in {pair.theirs for pair in plan.pairs}]
     left_out = [LeftOut(plan.network, theirs.full_name(key), plan.reason(key)) for key in rest]
-    return Converted(choice, network, matched, left_out)
+    return Converted(choice, network, state, matched, new, left_out)
+
+
+def convert_conditional(source: Converted, plan: Conditional) -> Whole:
+    """A source with its class net and heads. Raises UserError for a missing, misshapen or non-finite tensor."""
+    class_net = component("class-net", plan.class_net, plan.classes)
+    modulation = component("modulation", plan.modulation, source.network, class_net.dim)
+    generator = TransferGenerator(cast(Backbone, source.network), class_net, modulation)
+    own, matched = generator.trained.state_dict(), []
+    for theirs, pair in plan.pairs:
+        tensor, shape = theirs.get(pair.theirs), tuple(own[pair.ours].shape)
+        wanted, got = pair.layout.theirs(shape), tuple(tensor.shape)
+        if got != wanted:
+            raise theirs.refused(pair.theirs, f"be {wanted}, got {got}")
+        check_finite(theirs, [pair.theirs])
+        own[pair.ours].copy_(pair.convert(tensor))
+        matched.append(Match("conditional", pair.ours, theirs.full_name(pair.theirs), shape, pair.note()))
+    assert own.keys() == {pair.ours for _, pair in plan.pairs}
+    names = [str(label) for label in range(plan.classes)]
+    choices = {"class_net": plan.class_net.model_dump(), "modulation": plan.modulation.model_dump(), "classes": names}
+    return Whole(choices, generator.whole_state(), matched)
+
+
+def loaded(network: Any, plan: NetworkPlan, state: dict[str, Tensor]) -> nn.Module:
+    """The network with a state, and then with what is made of it. Raises UserError where its head does not fit."""
+    if plan.head:
+        try:
+            network.load_source(state)
+        except (RuntimeError, KeyError) as error:
+            problem = f"fit: {' '.join(str(error).split())[:200]}"
+            raise plan.theirs.refused("the last layer", problem) from None
+        return network
+    network.load_state_dict(state | {name: network.state_dict()[name] for name in plan.new})
+    with torch.no_grad():
+        for name, made in plan.new.items():
+            network.state_dict()[name].copy_(made.make(network))
+    return network

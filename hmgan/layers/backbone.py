@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from hmgan.layers.conditional_norm import SiteConditionalNorm
 from hmgan.layers.edits import SOURCE, Edits
+from hmgan.layers.modulated import SiteStyle
 from hmgan.layers.sites import SiteAdaIN, WeightSite
 from hmgan.types import GenOut, Latents
 
-UNEDITED = ("*.const", "*.noise?.*", "to_rgb.*")
-NormSite = SiteAdaIN | SiteConditionalNorm
+UNEDITED = ("*.const", "*.noise?.*", "*.noise_strength", "to_rgb.*")
+NormSite = SiteAdaIN | SiteConditionalNorm | SiteStyle
 
 
 class Backbone(nn.Module, ABC):
@@ -30,7 +31,7 @@ class Backbone(nn.Module, ABC):
         return {m.name: m for m in self.modules() if isinstance(m, WeightSite)}
 
     def norms(self) -> Mapping[str, NormSite]:
-        """The normalisations whose scale and shift a modulation may edit, by name."""
+        """What has a scale and a shift of the style's that a modulation may edit, by name."""
         return {m.name: m for m in self.modules() if isinstance(m, NormSite)}
 
     def unedited(self) -> list[str]:
@@ -42,6 +43,10 @@ class Backbone(nn.Module, ABC):
     def compilable(self) -> Sequence[nn.Module]:
         """The parts whose shapes do not depend on the classes in a batch."""
         return []
+
+    def maps(self) -> Sequence[tuple[int, int]]:
+        """Channels and pixels of each block's output, for estimates of memory."""
+        return [(width, (4 << i) ** 2) for i, width in enumerate(self.widths)]
 
     def old_classes(self) -> Mapping[str, tuple[Tensor, Tensor]]:
         """What each class of a conditional source adds to a norm's scale and shift, [K, C] each, by the edit's name."""
@@ -68,4 +73,5 @@ class Backbone(nn.Module, ABC):
         """Images, and every block's output."""
 
     def forward(self, latents: Latents, edits: Edits = SOURCE, truncation: float = 1.0) -> GenOut:
-        return self.synthesise(self.styles(latents, truncation), latents.noise, edits)
+        styles = self.styles(latents, truncation)
+        return self.synthesise(styles, latents.noise, edits)._replace(styles=tuple(styles))

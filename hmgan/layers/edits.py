@@ -17,6 +17,11 @@ class WeightEdit(Protocol):
 
     def weights(self, weight_OIkk: Tensor, bias_O: Tensor) -> tuple[Tensor, Tensor]:
         """The site's weight without its gain [O, I, k, k], and bias [O] -> as they act, [R, O, I, k, k] and [R, O]."""
+        ...
+
+    def energy(self, weight_ROIkk: Tensor) -> Tensor:
+        """Each kernel's sum of squares, [R, O, I], of what `weights` made: what a demodulation needs."""
+        return weight_ROIkk.square().sum((3, 4))
 
 
 class StyleEdit(Protocol):
@@ -41,21 +46,44 @@ SOURCE = Edits()
 
 
 @dataclass(frozen=True)
-class AdaFM:
-    """W_v = gamma_v * (W - mu) / sigma + beta_v and b_v_hat = b + b_v (Eqs. 4 and 5)."""
+class AdaFM(WeightEdit):
+    """W_v = gamma_v * (W - mu) / sigma + beta_v and b_v_hat = b + b_v (Eqs. 4 and 5).
+
+    The energy of a normalised kernel, [O, I], is kept where it is known; its mean is 0.
+    """
 
     normal_OIkk: Tensor
     scale_ROI: Tensor
     shift_ROI: Tensor
     bias_RO: Tensor
+    energy_OI: Tensor | None = None
 
     def weights(self, weight_OIkk: Tensor, bias_O: Tensor) -> tuple[Tensor, Tensor]:
         taps = (..., *[None] * (self.normal_OIkk.dim() - 2))
         return torch.addcmul(self.shift_ROI[taps], self.scale_ROI[taps], self.normal_OIkk), bias_O + self.bias_RO
 
+    def energy(self, weight_ROIkk: Tensor) -> Tensor:
+        """gamma^2 sum_k normal_k^2 + k^2 beta^2: no kernel is read."""
+        if self.energy_OI is None:
+            return super().energy(weight_ROIkk)
+        taps = self.normal_OIkk[0, 0].numel()
+        return torch.addcmul(taps * self.shift_ROI.square(), self.energy_OI, self.scale_ROI.square())
+
 
 @dataclass(frozen=True)
-class LiveAdaFM:
+class Added(WeightEdit):
+    """W_v = W + D_v and b_v_hat = b + b_v, for a weight without kernels to normalise."""
+
+    gain: float
+    change_R: Tensor  # [R, ...], as the weight has it
+    bias_RO: Tensor
+
+    def weights(self, weight_OIkk: Tensor, bias_O: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.add(self.change_R, weight_OIkk, alpha=self.gain), bias_O + self.bias_RO
+
+
+@dataclass(frozen=True)
+class LiveAdaFM(WeightEdit):
     """AdaFM of a weight that trains, and so is normalised at every use."""
 
     epsilon: float

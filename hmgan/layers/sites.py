@@ -13,13 +13,14 @@ from hmgan.layers.equalized import EqualLinear, he_gain, instance_norm, unboxed
 from hmgan.types import Site
 
 
-class WeightSite(nn.Module, ABC):
+class WeightSite(nn.Module):
     """A layer whose weight and bias a modulation may replace per class."""
 
     weight: Tensor
     bias: Tensor
     gain = 1.0
     axes: tuple[int, ...] = (2, 3)  # of the weight, over which its statistics are taken
+    additive = False  # whether a class adds to the weight, in place of a scale and shift of it normalised
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -27,11 +28,15 @@ class WeightSite(nn.Module, ABC):
 
     def site(self) -> Site:
         """The layer, as it acts."""
-        return Site(self.effective_weight(), self.bias, self.gain, self.axes)
+        return Site(self.effective_weight(), self.bias, self.gain, self.axes, self.additive)
 
     def effective_weight(self) -> Tensor:
         """The weight, as it acts."""
         return self.weight * self.gain
+
+
+class LayerSite(WeightSite, ABC):
+    """A site that is a function of its input alone."""
 
     def forward(self, x: Tensor, edits: Edits) -> Tensor:
         edit = edits.weights.get(self.name)
@@ -46,7 +51,7 @@ class WeightSite(nn.Module, ABC):
         """The layer's function under one effective weight and bias."""
 
 
-class SiteConv2d(WeightSite):
+class SiteConv2d(LayerSite):
     """A 3x3 convolution.
 
     Args:
@@ -74,7 +79,7 @@ class SiteConv2d(WeightSite):
         return F.conv_transpose2d(x, weight.flip(2, 3).transpose(0, 1), bias / (4 * self.up), stride=2)
 
 
-class SiteLinear(WeightSite):
+class SiteLinear(LayerSite):
     """A linear layer with PyTorch's own initialisation. x [B, I] -> [B, O].
 
     Its statistics are those of an output's row, over the inputs: mFiLM of GAN Memory (Cong et al. 2020).

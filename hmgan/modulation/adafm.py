@@ -11,13 +11,16 @@ from torch import Tensor, nn
 from hmgan.components import register
 from hmgan.errors import UserError
 from hmgan.layers.backbone import Backbone
-from hmgan.layers.edits import AdaFM, Edits, LiveAdaFM, WeightEdit, kernel_statistics
+from hmgan.layers.edits import AdaFM, Added, Edits, LiveAdaFM, WeightEdit, kernel_statistics
 from hmgan.modulation.affine import AffineHead, LowRankHead
 from hmgan.modulation.base import Init, Modulation
-from hmgan.types import Site
+from hmgan.types import Count, Site
 
 # (class-vector width, (O, I), unit, the table at v = 0 or None for zero, spread) -> a head that emits [R, O * I]
 TableHead = Callable[[int, tuple[int, int], float, Tensor | None, float], nn.Module]
+
+
+RANK = 4  # where full heads would be too large
 
 
 def full_table(dim: int, shape: tuple[int, int], unit: float, bias: Tensor | None, spread: float) -> AffineHead:
@@ -33,6 +36,7 @@ class SiteHeads(nn.Module):
     """
 
     normal_OIkk: Tensor
+    energy_OI: Tensor | None
 
     def __init__(
         self, site: Site, dim: int, init: Init, epsilon: float, live: bool = False, table: TableHead = full_table
@@ -40,22 +44,61 @@ class SiteHeads(nn.Module):
         super().__init__()
         weight = site.weight.detach()
         mean, std = kernel_statistics(weight, site.axes)
-        # A scale per kernel [O, I], or per row [O, 1].
-        self.shape, self.live, self.epsilon, self.axes = (mean.shape[0], mean.shape[1]), live, epsilon, site.axes
         # Effective weights carry the site's gain, and so does sigma: epsilon is in the same units.
         floor = std + epsilon * site.gain
+        self.live, self.epsilon, self.axes = live, epsilon, site.axes
+        # A table entry per kernel [O, I], be it a 1x1 whose statistics are its row's; of a linear layer per row [O, 1].
+        self.shape = table_shape(site)
         if not live:
-            self.register_buffer("normal_OIkk", (weight - mean) / floor, persistent=False)
-        scale, shift, spread = (floor, mean, 0.0) if init == "source" else (None, None, 1.0)
-        self.scale = table(dim, self.shape, site.gain, scale, spread)
-        self.shift = table(dim, self.shape, site.gain, shift, spread)
+            normal_OIkk = (weight - mean) / floor
+            self.register_buffer("normal_OIkk", normal_OIkk, persistent=False)
+            # Of a kernel normalised by itself, whose mean is 0.
+            energy_OI = normal_OIkk.square().sum((2, 3)) if site.axes == (2, 3) else None
+            self.register_buffer("energy_OI", energy_OI, persistent=False)
+        scale, shift = (statistic.view(len(weight), -1).expand(self.shape) for statistic in (floor, mean))
+        spread = 0.0 if init == "source" else 1.0
+        self.scale = table(dim, self.shape, site.gain, None if spread else scale, spread)
+        self.shift = table(dim, self.shape, site.gain, None if spread else shift, spread)
         self.bias = AffineHead(dim, weight.shape[0], spread=spread)
 
     def forward(self, v_RE: Tensor) -> WeightEdit:
         scale_ROI, shift_ROI = (head(v_RE).unflatten(1, self.shape) for head in (self.scale, self.shift))
         if self.live:
             return LiveAdaFM(self.epsilon, scale_ROI, shift_ROI, self.bias(v_RE), self.axes)
-        return AdaFM(self.normal_OIkk, scale_ROI, shift_ROI, self.bias(v_RE))
+        return AdaFM(self.normal_OIkk, scale_ROI, shift_ROI, self.bias(v_RE), self.energy_OI)
+
+
+class AddedHeads(nn.Module):
+    """D_v, b_v = g(v; Phi) of a site to whose weight a class adds: to-RGB, a constant, Fourier features.
+
+    None of them has kernels to normalise, and to-RGB alone reads amplitudes, for all else is demodulated.
+    """
+
+    def __init__(self, site: Site, dim: int, init: Init, table: TableHead) -> None:
+        super().__init__()
+        self.gain, self.shape = site.gain, site.weight.shape
+        spread = 0.0 if init == "source" else 1.0
+        self.change = table(dim, table_shape(site), site.gain, None, spread)
+        # Constants and features have no bias.
+        self.bias = AffineHead(dim, len(site.bias), spread=spread) if len(site.bias) else None
+
+    def forward(self, v_RE: Tensor) -> WeightEdit:
+        bias_RO = v_RE.new_zeros(len(v_RE), 0) if self.bias is None else self.bias(v_RE)
+        return Added(self.gain, self.change(v_RE).unflatten(1, self.shape), bias_RO)
+
+
+def table_shape(site: Site) -> tuple[int, int]:
+    """Of a site's table: outputs and inputs; outputs alone for a linear layer's rows; all of a constant, by channel."""
+    outputs, rest = len(site.weight), site.weight[0].numel()
+    if site.additive:
+        return outputs, rest
+    return outputs, site.weight.shape[1] if site.weight.dim() == 4 else 1
+
+
+def numbers(site: Site) -> int:
+    """Entries of a site's tables, for one number of the class vector."""
+    outputs, inputs = table_shape(site)
+    return outputs * inputs * (1 if site.additive else 2) + len(site.bias)
 
 
 @register("modulation", "adafm")
@@ -68,6 +111,8 @@ class AdaFMHeads(Modulation):
             them as they are, which shows what either start is worth.
         epsilon: added to sigma, in units of the site's gain.
         live: normalise the source's weights at every use, for a source whose convolutions train too.
+        largest: numbers in the heads above which they are those of adafm-low-rank, of rank 4 on a frozen base: 1.1
+            thousand million would make all weights of StyleGAN3-R.
     """
 
     edits_weights = True
@@ -76,16 +121,25 @@ class AdaFMHeads(Modulation):
         self,
         backbone: Backbone,
         dim: int,
-        table: TableHead = full_table,
+        table: TableHead | None = None,
         *,
         init: Init = "source",
         epsilon: float = 1e-5,
         live: bool = False,
+        largest: Count = 500_000_000,
     ) -> None:
         super().__init__()
         self.names = list(backbone.sites())
         sites = [layer.site() for layer in backbone.sites().values()]
-        self.heads = nn.ModuleList(SiteHeads(site, dim, init, epsilon, live, table) for site in sites)
+        full = dim * sum(numbers(site) for site in sites)
+        if table is None and full > largest:
+            self.note = f"heads of rank {RANK}: full ones would have {full:,} numbers, above modulation.largest"
+            table = partial(LowRankHead, RANK, False)
+        make = table or full_table
+        self.heads = nn.ModuleList(
+            AddedHeads(site, dim, init, make) if site.additive else SiteHeads(site, dim, init, epsilon, live, make)
+            for site in sites
+        )
 
     def forward(self, v_RE: Tensor) -> Edits:
         tables = {name: head(v_RE) for name, head in zip(self.names, self.heads, strict=True)}

@@ -20,6 +20,7 @@ class Modulation(nn.Module, ABC):
     """g(v; Phi): class vectors [R, E] -> Edits with R rows."""
 
     edits_weights: ClassVar[bool] = False  # whether there are gamma, beta and b to take apart
+    note = ""  # what of it is worth a line when a run starts
 
     @abstractmethod
     def forward(self, v_RE: Tensor) -> Edits: ...

@@ -13,7 +13,7 @@ from hmgan.types import Site
 
 
 @dataclass(frozen=True)
-class Partly:
+class Partly(WeightEdit):
     """Some parts of a weight edit; the others are the source's: gamma = sigma, beta = mu, b = 0.
 
     A normalised kernel has mean 0 (Eq. 4), so that beta is an edited one's mean and gamma decides the rest: both are

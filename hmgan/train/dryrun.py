@@ -99,8 +99,8 @@ def footprint(prepared: Prepared) -> Footprint:
     """Of a training step: each network keeps about 8 maps per block, as wide as G's, at the block's resolution."""
     batch = microbatch_size(prepared.experiment.train, prepared.runtime.world)
     each = BYTES if prepared.experiment.compute.precision == "float32" else BYTES // 2
-    widths = prepared.networks.generator.backbone.widths
-    activations = sum(16 * width * (4 << i) ** 2 * batch * each for i, width in enumerate(widths))
+    maps = prepared.networks.generator.backbone.maps()
+    activations = sum(16 * width * pixels * batch * each for width, pixels in maps)
     return Footprint(sum(row.total for row in rows(prepared)), activations)
 
 

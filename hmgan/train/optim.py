@@ -7,12 +7,18 @@ from torch import nn
 from torch.optim import Adam
 
 from hmgan.config.settings import Optimizer
+from hmgan.discriminators.base import Discriminator
 from hmgan.errors import UserError, nearest
 from hmgan.generators.base import Generator
+from hmgan.layers.mapping import tracked_buffers
 
 
-def generator_optimizer(generator: Generator, settings: Optimizer) -> Adam:
-    """Adam over the trained parts of G; the class net and a trained mapping network learn at their own rates."""
+def generator_optimizer(generator: Generator, settings: Optimizer, path_every: int = 0) -> Adam:
+    """Adam over the trained parts of G; the class net and a trained mapping network learn at their own rates.
+
+    Corrected as D's for a path-length penalty in one step of `path_every`.
+    """
+    share = lazy_share(path_every)
     mapping = settings.mapping_mult
     slow = {"class_net.": settings.class_net_mult, "mapping.": mapping, "source.mapping.": mapping}
     groups: dict[float, list[nn.Parameter]] = {}
@@ -20,26 +26,46 @@ def generator_optimizer(generator: Generator, settings: Optimizer) -> Adam:
         if parameter.requires_grad:
             mult = next((m for prefix, m in slow.items() if name.startswith(prefix)), 1.0)
             groups.setdefault(mult, []).append(parameter)
-    betas = (settings.beta1, settings.beta2)
-    return Adam([{"params": p, "lr": settings.lr * m} for m, p in groups.items()], betas=betas, eps=1e-8, fused=True)
+    betas = (settings.beta1**share, settings.beta2**share)
+    return Adam(
+        [{"params": p, "lr": settings.lr * m * share} for m, p in groups.items()], betas=betas, eps=1e-8, fused=True
+    )
 
 
 def discriminator_optimizer(discriminator: nn.Module, settings: Optimizer, r1_every: int) -> Adam:
     """Adam over D, corrected for a penalty in one step of `r1_every` alone (Karras et al. 2020, appendix B)."""
-    share = r1_every / (r1_every + 1) if r1_every > 1 else 1.0
+    share = lazy_share(r1_every)
     betas = (settings.beta1**share, settings.beta2**share)
     parameters = [p for p in discriminator.parameters() if p.requires_grad]
     return Adam(parameters, lr=settings.lr * share, betas=betas, eps=1e-8, fused=True)
 
 
-def moving_average(trained: nn.Module, batch: int, kimg: float, power: float) -> EMA:
+def lazy_share(every: int) -> float:
+    """Of the learning rate, and exponent of both betas, under a penalty in one step of `every`; 1 where none is."""
+    return every / (every + 1) if every > 1 else 1.0
+
+
+class WarmingEMA(EMA):  # type: ignore[misc]
+    """A moving average whose half-life is at most a share of the steps so far."""
+
+    warmup = 0.0
+
+    def get_current_decay(self) -> float:
+        decay: float = super().get_current_decay()
+        return min(decay, 0.5 ** (1 / (self.warmup * max(1, int(self.step))))) if self.warmup else decay
+
+
+def moving_average(trained: nn.Module, batch: int, kimg: float, power: float, warmup: float = 0.0) -> EMA:
     """A moving average of half-life `kimg`, shorter at first: its factor is at most 1 - (1 + step)^-power.
 
+    The half-life is at most the share `warmup` of the images so far, where that is not 0 (Karras et al. 2020b).
+
     Buffers that no checkpoint holds are computed from the frozen source and never change: shared, not averaged.
+    Those that are averages already, such as the mean w, are copied.
     """
     kept = trained.state_dict().keys()
     constants = {name: buffer for name, buffer in trained.named_buffers() if name not in kept}
-    average = EMA(
+    average = WarmingEMA(
         trained,
         beta=0.5 ** (batch / (1000 * kimg)),
         power=power,
@@ -49,16 +75,18 @@ def moving_average(trained: nn.Module, batch: int, kimg: float, power: float) ->
         include_online_model=False,
         ignore_names=set(constants),
         use_foreach=True,
+        param_or_buffer_names_no_ema=tracked_buffers(trained),
     )
+    average.warmup = warmup
     for name, buffer in average.ema_model.named_buffers():
         if name in constants:
             buffer.data = constants[name].data
     return average
 
 
-def freeze(network: nn.Module, names: list[str]) -> None:
+def freeze(network: Discriminator, names: list[str]) -> None:
     """Switches the gradients of whole parts off. Raises UserError for a part that is not there."""
-    parts = dict(network.named_modules())
+    parts = network.parts()
     for name in names:
         if name not in parts:
             inside = name.rpartition(".")[0] if name.rpartition(".")[0] in parts else ""

@@ -10,7 +10,8 @@ from hmgan import rng
 from hmgan.backbones.stylegan1 import StyleGAN1
 from hmgan.errors import UserError
 from hmgan.importers.convert import convert
-from hmgan.importers.stylegan1_port import PortNetwork, plan_generator
+from hmgan.importers.foreign import ForeignNetwork
+from hmgan.importers.stylegan1_port import plan_generator
 from hmgan.types import Latents
 
 WIDTHS = (8, 8, 7, 8, 6, 4, 3)
@@ -18,7 +19,7 @@ Z = 8
 
 
 def converted(state, resolution) -> StyleGAN1:
-    port = PortNetwork("checkpoint", "", state)
+    port = ForeignNetwork("checkpoint", "", state)
     network = convert(plan_generator(port, resolution)).network
     return network.double()
 

@@ -10,13 +10,14 @@ from hmgan.discriminators.deviation import minibatch_stddev
 from hmgan.discriminators.stylegan1 import StyleGAN1Discriminator
 from hmgan.errors import UserError
 from hmgan.importers.convert import convert
-from hmgan.importers.stylegan1_port import PortNetwork, plan_discriminator
+from hmgan.importers.foreign import ForeignNetwork
+from hmgan.importers.stylegan1_port import plan_discriminator
 
 WIDTHS = (8, 8, 7, 8, 6, 4, 3)
 
 
 def converted(state, resolution, group=0) -> StyleGAN1Discriminator:
-    port = PortNetwork("checkpoint", "", state)
+    port = ForeignNetwork("checkpoint", "", state)
     network = convert(plan_discriminator(port, resolution, group)).network
     return network.double()
 

@@ -84,7 +84,7 @@ class Task(ABC):
             precision.compile_parts(self.generator, self.discriminator)
         batch = experiment.train.batch
         half_life = batch * 10 / 32 if experiment.ema.kimg == "auto" else experiment.ema.kimg  # Karras et al. 2020b
-        self.ema = moving_average(self.generator.trained, batch, half_life, experiment.ema.power)
+        self.ema = moving_average(self.generator.trained, batch, half_life, experiment.ema.power, experiment.ema.warmup)
         self.engine = engine
         engine.divide(self.generator, self.ema.ema_model)
         self.gen_optimizer = self.optimizer()

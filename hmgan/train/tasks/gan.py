@@ -10,12 +10,15 @@ from typing import Any
 import torch
 from torch import nn
 from torch.func import functional_call
+from torch.optim import Adam
 
 from hmgan import components
+from hmgan.backbones.styled import StyledBackbone
 from hmgan.components import register
 from hmgan.config.settings import Choice
 from hmgan.errors import UserError
 from hmgan.losses.base import Evidence, GenPenalty, Transferred
+from hmgan.losses.path_length import PathLength
 from hmgan.losses.r1 import gamma_heuristic
 from hmgan.train import optim
 from hmgan.train.draws import Microbatch, microbatch_size
@@ -24,7 +27,7 @@ from hmgan.train.tasks.base import Phase, Setup, Task
 from hmgan.train.tasks.gan_losses import Penalties, Rules, disc_loss, gen_loss
 from hmgan.train.tasks.judges import check_apart
 from hmgan.train.tasks.players import Players
-from hmgan.types import DiscOut, Share
+from hmgan.types import Count, DiscOut, Share, Weight
 
 
 @register("task", "gan")
@@ -36,6 +39,8 @@ class Gan(Task):
         freeze: parts of D that do not train, by name; none where left out.
         within_class: D's minibatch deviation compares a sample with those of its own class alone. Take
             loader.stratified with loader.group of D's stddev_group, so that it has some.
+        path_length: weight of path-length regularisation, of StyleGAN2's training; 0 for none.
+        path_every: G steps between two of its penalties.
 
     Raises: UserError for a part that D lacks, or players, a penalty or a head that do not fit.
     """
@@ -43,9 +48,19 @@ class Gan(Task):
     disc: Trained
 
     def __init__(
-        self, setup: Setup, *, mixing: Share = 0.9, freeze: list[str] | None = None, within_class: bool = False
+        self,
+        setup: Setup,
+        *,
+        mixing: Share = 0.9,
+        freeze: list[str] | None = None,
+        within_class: bool = False,
+        path_length: Weight = 0.0,
+        path_every: Count = 4,
     ) -> None:
         super().__init__(setup)
+        self.path = PathLength(path_length, path_every).to(self.device) if path_length else None
+        if self.path is not None and not isinstance(self.generator.backbone, StyledBackbone):
+            raise UserError("task.path_length is of backbones stylegan2 and stylegan3; leave it out")
         optim.freeze(self.discriminator, freeze or [])
         if within_class:
             compare_within_classes(self.discriminator)
@@ -65,7 +80,7 @@ class Gan(Task):
         self.penalties = self._penalties()
         self.gen_penalty = self._gen_penalty()
         self._said: dict[str, bool] = {}  # each line of a penalty, and whether it is in the log
-        beside = {"regularizer": self.penalties.regularizer, "augment": augment}
+        beside = {"regularizer": self.penalties.regularizer, "augment": augment, "path": self.path}
         self._beside: dict[str, Any] = {name: module for name, module in beside.items() if module is not None}
 
     def phases(self, step: int, microbatches: Sequence[Microbatch]) -> Iterator[Phase]:
@@ -82,12 +97,18 @@ class Gan(Task):
         adapts = rules.augment is not None and rules.augment.adapts
         yield Phase("D", self.disc, loss, compares or adapts or penalties.compares)
         self._disc_trains(False)
-        loss = partial(gen_loss, opponents, rules, penalty, self._say)
+        path = self.path if self.path is not None and self.path.due(step) else None
+        loss = partial(gen_loss, opponents, rules, penalty, path, self._say)
+        compares = compares or path is not None
         yield Phase("G", self.gen, loss, compares or (penalty is not None and penalty.least > 1), self.ema)
 
     def _disc_trains(self, on: bool) -> None:
         for parameter in self._disc_parameters:
             parameter.requires_grad_(on)
+
+    def optimizer(self) -> Adam:
+        every = 0 if self.path is None else self.path.every
+        return optim.generator_optimizer(self.generator, self.experiment.optimizer, every)
 
     def start(self, engine: Engine) -> None:
         super().start(engine)
@@ -113,7 +134,8 @@ class Gan(Task):
         self._said.setdefault(line, False)
 
     def summary(self) -> str:
-        return f"r1 gamma {self.penalties.gamma:.4g} every {self.penalties.r1_every} steps"
+        parts = [f"r1 gamma {self.penalties.gamma:.4g} every {self.penalties.r1_every} steps", self.generator.note]
+        return "; ".join(filter(None, parts))
 
     def reads_weights(self) -> str:
         return super().reads_weights() or ("" if self.gen_penalty is None else "gen_penalty has a loss on them")

@@ -16,6 +16,7 @@ from hmgan.discriminators.heads import Head
 from hmgan.layers.equalized import shared_kernels
 from hmgan.losses.adversarial import Adversarial
 from hmgan.losses.base import Adaptation, Contrastive, Evidence, GenPenalty, Pair, Regularizer
+from hmgan.losses.path_length import PathLength, path_lengths
 from hmgan.losses.r1 import r1_penalty
 from hmgan.train.draws import Draws, Microbatch
 from hmgan.train.precision import Mixed
@@ -139,6 +140,7 @@ def gen_loss(
     opponents: Opponents,
     rules: Rules,
     penalty: GenPenalty | None,
+    path: PathLength | None,
     say: Callable[[str], None],
     microbatch: Microbatch,
     gather: Gather,
@@ -164,6 +166,12 @@ def gen_loss(
     if penalty is not None and penalty.weight > 0:
         phase = Adaptation(latents, out, labels, draws.common("gen-penalty"), gather, generator, say)
         terms["loss/gen-penalty"] = (penalty.weight, penalty(phase))
+    if path is not None:
+        drawn = generator.latents(draws.keys("path"), rules.mixing)
+        # Where the mapping is frozen, no style would have a gradient otherwise. In float32: it is differentiated twice.
+        made = generator(drawn._replace(z=drawn.z.requires_grad_()), labels)
+        lengths_B = gather(path_lengths(made.image, made.styles, draws.keys("path-noise")))
+        terms["loss/path"] = (path.every * path.weight, path(lengths_B))
     return weighed(terms | {name: (1.0, value) for name, value in generator.penalties().items()})
 
 

@@ -33,7 +33,7 @@ def gen_loss(trainer):
     (microbatch,) = trainer.microbatches(batch)
     task = trainer.task
     opponents = gan_losses.Opponents(task.generator, task.discriminator)
-    return gan_losses.gen_loss(opponents, task.rules, None, print, microbatch, trainer.runtime.gather)
+    return gan_losses.gen_loss(opponents, task.rules, None, None, print, microbatch, trainer.runtime.gather)
 
 
 def counted(monkeypatch, network):
