@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import tiny
@@ -21,19 +22,17 @@ PAGE = (Path(__file__).parents[1] / "docs" / "architecture.md").read_text()
 OPTIONS = {"resolution": 8, "channels": 8, "z_dim": 6}
 
 
-@pytest.fixture(scope="module")
-def dcgan(tmp_path_factory):
-    """The page's file, imported once: a name is registered once."""
-    (code,) = re.findall(r"^```python\n(# dcgan\.py\n.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-    assert len(code.splitlines()) < 80
-    folder = tmp_path_factory.mktemp("plugin")
-    (folder / "dcgan.py").write_text(code)
-    sys.path.insert(0, str(folder))
-    import dcgan
-
-    yield dcgan.DCGAN
-    sys.path.remove(str(folder))
+@pytest.fixture
+def dcgan(monkeypatch):
+    """The page's own backbone, registered for one test."""
+    (block,) = re.findall(r"^```python\n(# dcgan\.py\n.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    assert len(block.splitlines()) < 80
+    module = ModuleType("dcgan")
+    monkeypatch.setitem(sys.modules, "dcgan", module)
+    exec(compile(block, "dcgan.py", "exec", dont_inherit=True), module.__dict__)
+    yield module.DCGAN
     components._REGISTRY.pop(("backbone", "dcgan"))
+    components.schema.cache_clear()
 
 
 def one_step(experiment, folder):
@@ -44,11 +43,10 @@ def one_step(experiment, folder):
 
 
 def test_it_pretrains_and_is_transferred_and_a_class_folds(dcgan, shards, tmp_path):
-    given = [f"backbone.{key}={value}" for key, value in OPTIONS.items()]
     whole = tiny.pretraining(shards)
     table = {**whole.model_dump(), "backbone": {"name": "dcgan", **OPTIONS}}
     pretrained = one_step(type(whole).model_validate(table), tmp_path / "pretraining")
-    assert given and type(pretrained.task.generator.backbone) is dcgan
+    assert type(pretrained.task.generator.backbone) is dcgan
 
     torch.manual_seed(0)
     judge = components.build("discriminator", "stylegan1", 1, **tiny.DISCRIMINATOR)

@@ -70,13 +70,25 @@ def test_a_users_entry_stands_beside_the_packages(registry):
     assert "gentle" in entries.known("modulation")
     assert "adafm" in entries.known("modulation")
     chosen = load_experiment("hyper-mod-b", ["modulation=gentle"]).modulation
-    assert chosen.model_dump() == {"name": "adafm", "init": "source", "epsilon": 0.1, "live": False}
+    assert chosen.model_dump() == {
+        "name": "adafm",
+        "init": "source",
+        "epsilon": 0.1,
+        "live": False,
+        "largest": 500_000_000,
+    }
 
 
 def test_an_experiments_options_go_over_the_entrys(registry):
     registry("modulation", "gentle", 'component = "adafm"\n[options]\nepsilon = 0.1\ninit = "align"\n')
     chosen = load_experiment("hyper-mod-b", ["modulation.name=gentle", "modulation.epsilon=0.2"]).modulation
-    assert chosen.model_dump() == {"name": "adafm", "init": "align", "epsilon": 0.2, "live": False}
+    assert chosen.model_dump() == {
+        "name": "adafm",
+        "init": "align",
+        "epsilon": 0.2,
+        "live": False,
+        "largest": 500_000_000,
+    }
 
 
 def test_a_users_entry_takes_the_place_of_the_packages(registry):
