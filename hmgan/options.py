@@ -291,3 +291,20 @@ def parse_seeds(text: str) -> list[int]:
             raise UserError(f"--seeds names more than {MOST_SEEDS:,} seeds, got {text!r}; draw them in parts")
         seeds += span
     return seeds
+
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExploreOptions:
+    """Serves a page to explore models with: classes, blends, styles, truncation; several are shown side by side.
+
+    For example: hmgan explore runs/00003 fashion-32
+    """
+
+    models: Annotated[list[Path], Argument(metavar="MODEL...", help="As for `hmgan sample`; one or more.")]
+    port: Annotated[int, Option(min=0, max=65535, help="0: any that is free.")] = 8765
+    host: Annotated[str, Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1"
+    names: Annotated[
+        list[str], Option("--name", help="A name of this machine that browsers may ask for; repeatable.")
+    ] = field(default_factory=list)
+    browser: Annotated[bool, Option("--browser/--no-browser", help="Open the page in a browser.")] = True
