@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from safetensors.torch import save_file
 from torch import nn
 
 from hmgan import components
@@ -19,15 +20,17 @@ from hmgan.evaluation.score import Score
 from hmgan.files import write_folder_atomically
 from hmgan.generators import build
 from hmgan.generators.fold import folded
-from hmgan.generators.snapshot import SNAPSHOTS, Loaded, load_generator, newest_snapshot
+from hmgan.generators.onnx import check_onnx, save_onnx
+from hmgan.generators.snapshot import SNAPSHOTS, Loaded, generator_folder, load_generator
 from hmgan.generators.source import CONFIG, DISCRIMINATOR, GENERATOR, read_choice, read_tensors, save_source, source_of
+from hmgan.layers.backbone import Backbone
 from hmgan.options import ExportOptions
 from hmgan.report.scores import read_lines
 from hmgan.train import checkpoint, rundir
 from hmgan.train.checkpoint import STATE, TENSORS
 from hmgan.train.trainer import CHECKPOINTS
 
-RECIPE = "experiment.json"
+RECIPE, ONNX = "experiment.json", "model.onnx"
 
 
 class Origin(NamedTuple):
@@ -55,6 +58,11 @@ def export(options: ExportOptions) -> None:
     if cls is not None and cls not in origin.loaded.classes:
         raise unknown("class", cls, origin.loaded.classes)
 
+    if options.onnx:
+        if cls is None and origin.loaded.transfer is not None:
+            raise UserError("an ONNX file draws one class; name it with --class, and export each on its own")
+        check_onnx(origin.loaded.generator.backbone)
+
     def fill(partial: Path) -> None:
         if cls is not None:
             save_folded(partial, origin, cls)
@@ -68,11 +76,31 @@ def export(options: ExportOptions) -> None:
         use = f"hmgan sample --network {out.name} --seeds 0-31 --grid 8x4"
         if cls is not None and (partial / DISCRIMINATOR).is_file():
             use += f"\nhmgan train hyper-mod-b --source {out.name} --data SHARDS"
-        write_card(partial, title(origin, cls), facts(origin, cls), scores(origin, cls), use, options.licence)
+        if options.onnx:
+            save_onnx(plain_backbone(partial), partial / ONNX)
+        if options.fp16:
+            for path in partial.glob("*.safetensors"):
+                save_file({name: tensor.half() for name, tensor in read_tensors(path).items()}, path)
+        base, data = (names_of(origin.loaded.config.get(key)) for key in ("source", "data"))
+        told, found = facts(origin, cls), scores(origin, cls)
+        write_card(partial, title(origin, cls), told, found, use, options.licence, next(iter(base), None), data)
 
     out.parent.mkdir(parents=True, exist_ok=True)
     write_folder_atomically(out, fill)
     print(out)
+
+
+def plain_backbone(folder: Path) -> Backbone:
+    """Of the source that was written there."""
+    return load_generator(folder).generator.backbone
+
+
+def names_of(place: Any) -> list[str]:
+    """What names a source or data sets on a card: without the folders of this machine."""
+    if isinstance(place, Mapping):
+        place = place.get("sources", [])
+    places = [place] if isinstance(place, str) else place or []
+    return [Path(str(each)).name for each in portable(places)]
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -82,9 +110,9 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 def origin_of(network: Path) -> Origin:
     """Raises UserError where there is no generator."""
-    loaded, snapshot = load_generator(network), newest_snapshot(network)
-    if not (snapshot / CONFIG).is_file():
-        raise UserError(f"{network} is a source of the registry, which is exported already; give a run or a folder")
+    loaded, snapshot = load_generator(network), generator_folder(network)
+    if not network.exists():
+        raise UserError(f"{network} is of a registry or a hub, and exported already; give a run or a folder")
     above = snapshot.resolve().parent
     run = above.parent if above.name == SNAPSHOTS and (above.parent / rundir.CONFIG).is_file() else None
     return Origin(loaded, snapshot, run)

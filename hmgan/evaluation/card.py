@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from huggingface_hub import ModelCard, ModelCardData
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from hmgan.evaluation.score import Score
 from hmgan.files import write_atomically
@@ -16,7 +16,14 @@ PIPELINE, TAGS = "unconditional-image-generation", ["gan", "image-generation"]
 
 
 def write_card(
-    folder: Path, title: str, facts: Mapping[str, str], scores: Sequence[Score], use: str, licence: str = "other"
+    folder: Path,
+    title: str,
+    facts: Mapping[str, str],
+    scores: Sequence[Score],
+    use: str,
+    licence: str = "other",
+    base_model: str | None = None,
+    datasets: Sequence[str] = (),
 ) -> None:
     """README.md of a model folder, in the layout that model hubs show.
 
@@ -25,10 +32,36 @@ def write_card(
         scores: the snapshot's own; none leaves the section out.
         use: commands that draw images with it, one a line.
         licence: as hubs abbreviate it; "other" where the facts say what it is.
+        base_model, datasets: the source's and the data's names, no paths.
     """
     networks = list(dict.fromkeys((s.extractor, s.digest, s.resizer) for s in scores))
-    data = ModelCardData(license=licence, library_name="hmgan", pipeline_tag=PIPELINE, tags=TAGS)
+    data = ModelCardData(
+        license=licence,
+        license_name=None if licence != "other" else "of-the-source-and-the-data",
+        library_name="hmgan",
+        pipeline_tag=PIPELINE,
+        tags=TAGS,
+        base_model=base_model,
+        datasets=list(datasets) or None,
+        model_name=title if scores else None,
+        eval_results=[result_of(score, datasets) for score in scores] or None,
+    )
     card = ModelCard.from_template(
         data, str(TEMPLATE), title=title, facts=facts, scores=scores, networks=networks, use=use, arrow=measures.arrow
     )
     write_atomically(folder / "README.md", card.save)
+
+
+def result_of(score: Score, datasets: Sequence[str]) -> EvalResult:
+    """A score as hubs index it: its class in the metric's name, what it depends on beside it."""
+    arguments = {"extractor": score.extractor, "sha256": score.digest, "resizer": score.resizer}
+    data = datasets[0] if datasets else "images"
+    return EvalResult(
+        task_type=PIPELINE,
+        dataset_type=data,
+        dataset_name=data,
+        metric_type=score.metric,
+        metric_name=f"{score.metric} of {score.cls}",
+        metric_value=score.value,
+        metric_args={**arguments, "real": score.n_real, "fake": score.n_fake},
+    )

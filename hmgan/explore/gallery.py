@@ -45,7 +45,10 @@ class Gallery:
         return {"models": models, "noises": NOISES, "bounds": bounds}
 
     def png(self, asked: Asked, left: Callable[[], bool] = lambda: False) -> bytes:
-        """A picture as PNG. Raises UserError for a model or class that is not here, Left where its reader has gone."""
+        """A picture as PNG.
+
+        Raises: UserError for a model or class that is not here, LeftError where the reader has gone.
+        """
         model = self.models.get(asked.model)
         if model is None:
             raise UserError(f"no model {asked.model!r} here; /model names those that are")

@@ -41,11 +41,12 @@ function written(s) {
 function readFrom(hash) {
   const given = new URLSearchParams(hash.slice(1)), s = first();
   if (byDigest[given.get("model")]) s.model = given.get("model");
-  else if (given.get("model")) say("That link is of another model; this is the one at hand.", true);
+  else if (given.get("model")) say("That link is of another model; this is the one at hand.");
   const { classes, conditional } = byDigest[s.model];
   const named = (given.get("classes") ?? "0:1").split(",").map((part) => part.split(":").map(Number))
     .filter(([label, w]) => label in classes && w >= 0 && w <= 1).slice(0, 3);
-  s.classes = conditional ? (named.some(([, w]) => w > 0) ? named : [[0, 1]]) : [];
+  const sum = named.reduce((total, [, w]) => total + w, 0);
+  s.classes = conditional ? (sum > 0 ? named.map(([label, w]) => [label, w / sum]) : [[0, 1]]) : [];
   const seeds = (given.get("seeds") ?? "0").split(",").map(seedIn);
   s.seeds = LEVELS.map((_, i) => seeds[i] ?? seeds[0]);
   s.trunc = Math.min(1.5, Math.max(0, Number(given.get("trunc") ?? 1) || 0));
@@ -75,6 +76,7 @@ function view(name) {
 async function fill(each, url, alt) {
   each.wanted = { url, alt };
   if (each.busy) return each.busy;
+  if (each.shown === url) return;
   each.figure.toggleAttribute("data-waiting", true);
   each.busy = (async () => {
     while (each.wanted && each.wanted.url !== each.shown) {
@@ -183,7 +185,7 @@ function controls() {
     const [, number, , button] = row.children;
     if (document.activeElement !== number) number.value = state.seeds[i];
     button.setAttribute("aria-pressed", locked[i]);
-    button.textContent = locked[i] ? "🔒" : "🔓";
+    button.textContent = locked[i] ? "locked" : "lock";
   });
   for (const button of $("classes").children)
     button.setAttribute("aria-pressed", state.classes.some(([label, w]) => label === Number(button.value) && w >= 0.005));
@@ -201,7 +203,7 @@ function blending(model) {
     $("corners").replaceChildren(...corners.map((_, i) => {
       const choice = made("select", { onchange: () => { corners[i] = Number(choice.value); draw(true); } });
       choice.append(...model.classes.map((name, label) => made("option", { value: label, textContent: name })));
-      return made("label", {}, count === 3 ? ["top", "right", "left"][i] : ["left", "right"][i], choice);
+      return made("label", {}, count === 3 ? ["left", "top", "right"][i] : ["left", "right"][i], choice);
     }));
     shapeOf = state.model;
   }
@@ -322,7 +324,7 @@ $("levels").append(...LEVELS.map((level, i) => made("div", { className: "level" 
   made("label", { textContent: level, htmlFor: `seed-${level}` }),
   made("input", { type: "number", id: `seed-${level}`, min: 0, max: bounds.seed, onchange: (event) =>
     change({ seeds: state.seeds.map((seed, j) => (i === j ? seedIn(event.target.value) : seed)) }) }),
-  made("button", { type: "button", textContent: "🎲", title: `Another ${level} style`, onclick: () =>
+  made("button", { type: "button", textContent: "new", title: `Another ${level} style`, onclick: () =>
     change({ seeds: state.seeds.map((seed, j) => (i === j ? Math.floor(Math.random() * 1e6) : seed)) }) }),
   made("button", { type: "button", title: `Lock the ${level} style (${"QWE"[i]})`, onclick: () => lock(i) }),
 )));

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from hmgan.errors import UserError
 from hmgan.explore.address import read
 from hmgan.explore.gallery import Gallery
-from hmgan.explore.turns import Left
+from hmgan.explore.turns import LeftError
 
 FILES = {
     "/": ("page.html", "text/html; charset=utf-8"),
@@ -89,7 +89,7 @@ class Handler(BaseHTTPRequestHandler):
             png = self.server.gallery.png(read(url.query), self.left)
         except UserError as error:
             return self.refuse(HTTPStatus.BAD_REQUEST, str(error))
-        except Left:
+        except LeftError:
             return self.refuse(HTTPStatus.SERVICE_UNAVAILABLE, "newer images were asked for")
         return self.answer(png, "image/png", FOR_EVER)
 

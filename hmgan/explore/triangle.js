@@ -1,7 +1,7 @@
 // A handle between two or three corners, moved by pointer or arrow keys; says the corners' weights.
 
 const SVG = "http://www.w3.org/2000/svg";
-const CORNERS = { 2: [[14, 55], [186, 55]], 3: [[100, 12], [186, 138], [14, 138]] };
+const CORNERS = { 2: [[14, 55], [186, 55]], 3: [[14, 138], [100, 12], [186, 138]] };
 const STEP = 0.05;
 
 function element(name, attributes) {

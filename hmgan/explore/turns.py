@@ -9,7 +9,7 @@ from contextlib import contextmanager
 MOST_WAITING = 64
 
 
-class Left(Exception):
+class LeftError(Exception):
     """The reader of an image has gone, or is one of too many."""
 
 
@@ -21,20 +21,20 @@ class Turns:
 
     @contextmanager
     def turn(self, left: Callable[[], bool]) -> Iterator[None]:
-        """Raises Left if the reader has gone by then, or where too many newer ones wait."""
+        """Raises LeftError if the reader has gone by then, or where too many newer ones wait."""
         me = object()
         with self._changed:
             self._waiting.append(me)
             if len(self._waiting) > MOST_WAITING:
                 self._waiting.pop(0)
                 self._changed.notify_all()
-            self._changed.wait_for(lambda: me not in self._waiting or not self._busy and self._waiting[-1] is me)
+            self._changed.wait_for(lambda: me not in self._waiting or (not self._busy and self._waiting[-1] is me))
             if me not in self._waiting:
-                raise Left
+                raise LeftError
             self._waiting.remove(me)
             if left():
                 self._changed.notify_all()
-                raise Left
+                raise LeftError
             self._busy = True
         try:
             yield

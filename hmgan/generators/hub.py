@@ -33,10 +33,14 @@ def hub_folder(repository: str) -> Path:
         for name in names:
             hf_hub_download(repository, name, endpoint=constants.ENDPOINT)
     except RepositoryNotFoundError:
-        raise UserError(f"no generator at {repository}: no such folder, nor repository of {constants.ENDPOINT}") from None
+        raise UserError(
+            f"no generator at {repository}: no such folder, nor repository of {constants.ENDPOINT}"
+        ) from None
     except EntryNotFoundError:
         wanted = f"{CONFIG} and {GENERATOR}"
-        raise UserError(f"{repository} of {constants.ENDPOINT} lacks {wanted}; give a model that hmgan exported") from None
+        raise UserError(
+            f"{repository} of {constants.ENDPOINT} lacks {wanted}; give a model that hmgan exported"
+        ) from None
     except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"no generator at {repository}: no such folder, and the hub says: {reason}") from None

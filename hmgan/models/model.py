@@ -220,6 +220,21 @@ class Model:
                 yield from islice(self.render([self.frame(look) for look in padded]), len(some))
 
     @torch.no_grad()
+    def of_latents(
+        self, z_NZ: Tensor, cls: str | int = 0, *, truncation: float = 1.0, noise: Noise = "random"
+    ) -> Iterator[Images]:
+        """[H, W, 3] uint8 of each latent, under the noise of the seeds 0 to N - 1, drawn one after the other.
+
+        Raises: ValueError for latents of another width.
+        """
+        if z_NZ.ndim != 2 or z_NZ.shape[1] != self.z_dim:
+            raise UserError(f"latents should be [N, {self.z_dim}], got {list(z_NZ.shape)}; they are of another model")
+        edits = self.edits(self.pure(cls))
+        for place, z_Z in enumerate(z_NZ.to(self.device)):
+            latents = self.generator.latents([key_of(place)])._replace(z=z_Z[None], z_mix=z_Z[None])
+            yield from self.render([Frame(self.styles(latents, edits, truncation), self.noise(latents, noise), edits)])
+
+    @torch.no_grad()
     def frame(self, look: Look) -> Frame:
         """All but the synthesis of a look."""
         edits = self.edits(look.classes)

@@ -44,7 +44,9 @@ class Snapshots:
             return
         tag = f"{kimg:010.3f}"
         name = "fakes_init.png" if kimg == 0 else f"fakes{tag}.png"
-        save_png(class_grid(fake_rows(generator, self.prepared.classes)), self.folder / name)
+        sheet = class_grid(fake_rows(generator, self.prepared.classes))
+        save_png(sheet, self.folder / name)
+        self.prepared.runtime.show("fakes", sheet, round(1000 * kimg))
         scores = self._record(judge, verdict, tag, kimg) if judge and verdict else []
         if kimg > 0:
             folder = self.folder / SNAPSHOTS / tag
@@ -56,7 +58,7 @@ class Snapshots:
         seed = self.prepared.experiment.evaluation.seed
         for score in verdict.scores:
             self.log.score(judge.line(score, kimg, tag, seed))
-            self.prepared.runtime.accelerator.log({f"{score.metric}/{score.cls}": score.value}, step=int(kimg))
+            self.prepared.runtime.accelerator.log({f"{score.metric}/{score.cls}": score.value}, step=round(1000 * kimg))
         means = "  ".join(f"{s.metric} {s.value:.4g}" for s in verdict.scores if s.cls == "mean")
         self.log.say(f"scores   kimg {kimg:.3f}  {means}")
         per_class = self.prepared.experiment.evaluation.per_class

@@ -30,7 +30,9 @@ class Browser:
         self.process = subprocess.Popen(
             ["chromedriver", "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
-        port = next(m[1] for line in self.process.stdout if (m := re.search(r"started successfully on port (\d+)", line)))
+        port = next(
+            m[1] for line in self.process.stdout if (m := re.search(r"started successfully on port (\d+)", line))
+        )
         self.base = f"http://127.0.0.1:{port}/session"
         arguments = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"]
         arguments += [f"--user-data-dir={folder}", f"--window-size={width},{height}", *(["--force-dark-mode"] * dark)]
