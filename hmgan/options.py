@@ -365,3 +365,28 @@ class PushOptions:
     private: Annotated[bool, Option("--private", help="A new repository that others cannot see.")] = False
     message: Annotated[str, Option(help="Of the commit.")] = "Upload by hmgan"
     dry_run: Annotated[bool, Option("--dry-run", "-n", help="Say what would be uploaded; upload nothing.")] = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClassesOptions:
+    """A model's classes: list, add IMAGES, drop NAME, rename OLD NEW. Classes that are left draw what they drew.
+
+    For example: hmgan classes fashion-shoes rename bag handbag --out handbags
+    """
+
+    model: Annotated[Path, Argument(help="As for `hmgan sample`.")]
+    action: Annotated[str, Argument(help="list, add, drop or rename.")]
+    names: Annotated[
+        list[str],
+        Argument(
+            metavar="[IMAGES|NAME|OLD NEW]", help="IMAGES: a folder of one class, packed or not, or a run of add."
+        ),
+    ] = field(default_factory=list)
+    out: Annotated[Path | None, Option(help="A new folder for the model.")] = None
+    start: Annotated[str, Option(help="Of add: nearest, source, or a class.")] = "nearest"
+    experiment: Annotated[str, Option(help="How a class is trained.")] = "add-class"
+    outdir: Outdir = Path("runs")
+    kimg: Annotated[float | None, Option(min=0, help="Thousands of real images to train for.")] = None
+    metrics: Annotated[int | None, Option(min=0, help="Fakes to score at every snapshot; 0: no scores.")] = None
+    seed: Annotated[int | None, Option(min=0, help="Seed of everything random.")] = None
+    overrides: Set = field(default_factory=list)

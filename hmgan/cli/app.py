@@ -133,6 +133,7 @@ app.command("compare")(command(options.CompareOptions, lazy("hmgan.study.run:com
 app.command("export")(command(options.ExportOptions, lazy("hmgan.commands.export:export")))
 app.command("mix")(command(options.MixOptions, lazy("hmgan.commands.mix:draw_mixes")))
 app.command("explore")(command(options.ExploreOptions, lazy("hmgan.commands.explore:explore")))
+app.command("classes")(command(options.ClassesOptions, lazy("hmgan.commands.classes:classes")))
 app.command("push")(command(options.PushOptions, lazy("hmgan.commands.push:push")))
 app.command("launch", context_settings=TRAINS_OPTIONS)(
     command(options.LaunchOptions, lazy("hmgan.launch.command:launch", read))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +24,6 @@ from hmgan.generators.fold import folded
 from hmgan.generators.onnx import check_onnx, save_onnx
 from hmgan.generators.snapshot import SNAPSHOTS, Loaded, generator_folder, load_generator
 from hmgan.generators.source import CONFIG, DISCRIMINATOR, GENERATOR, read_choice, read_tensors, save_source, source_of
-from hmgan.layers.backbone import Backbone
 from hmgan.options import ExportOptions
 from hmgan.report.scores import read_lines
 from hmgan.train import checkpoint, rundir
@@ -63,36 +63,34 @@ def export(options: ExportOptions) -> None:
             raise UserError("an ONNX file draws one class; name it with --class, and export each on its own")
         check_onnx(origin.loaded.generator.backbone)
 
-    def fill(partial: Path) -> None:
-        if cls is not None:
-            save_folded(partial, origin, cls)
-        else:
-            for name in (GENERATOR, DISCRIMINATOR):
-                if (origin.snapshot / name).is_file():
-                    shutil.copyfile(origin.snapshot / name, partial / name)
-            write_json(partial / CONFIG, origin.loaded.config)
-        if origin.run is not None:
-            write_json(partial / RECIPE, to_table(rundir.read_config(origin.run)))
-        use = f"hmgan sample --network {out.name} --seeds 0-31 --grid 8x4"
-        if cls is not None and (partial / DISCRIMINATOR).is_file():
-            use += f"\nhmgan train hyper-mod-b --source {out.name} --data SHARDS"
-        if options.onnx:
-            save_onnx(plain_backbone(partial), partial / ONNX)
-        if options.fp16:
-            for path in partial.glob("*.safetensors"):
-                save_file({name: tensor.half() for name, tensor in read_tensors(path).items()}, path)
-        base, data = (names_of(origin.loaded.config.get(key)) for key in ("source", "data"))
-        told, found = facts(origin, cls), scores(origin, cls)
-        write_card(partial, title(origin, cls), told, found, use, options.licence, next(iter(base), None), data)
-
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_folder_atomically(out, fill)
+    write_folder_atomically(out, partial(fill, origin, options))
     print(out)
 
 
-def plain_backbone(folder: Path) -> Backbone:
-    """Of the source that was written there."""
-    return load_generator(folder).generator.backbone
+def fill(origin: Origin, options: ExportOptions, folder: Path) -> None:
+    """Writes all of an export."""
+    cls = options.cls
+    if cls is not None:
+        save_folded(folder, origin, cls)
+    else:
+        for name in (GENERATOR, DISCRIMINATOR):
+            if (origin.snapshot / name).is_file():
+                shutil.copyfile(origin.snapshot / name, folder / name)
+        write_json(folder / CONFIG, origin.loaded.config)
+    if options.onnx:
+        save_onnx(load_generator(folder).generator.backbone, folder / ONNX)
+    if options.fp16:
+        for path in folder.glob("*.safetensors"):
+            save_file({name: tensor.half() for name, tensor in read_tensors(path).items()}, path)
+    if origin.run is not None:
+        write_json(folder / RECIPE, to_table(rundir.read_config(origin.run)))
+    use = f"hmgan sample {options.out.name} --seeds 0-31 --grid 8x4"
+    if cls is not None and (folder / DISCRIMINATOR).is_file():
+        use += f"\nhmgan train hyper-mod-b --source {options.out.name} --data SHARDS"
+    base, data = (names_of(origin.loaded.config.get(key)) for key in ("source", "data"))
+    told, found = facts(origin, cls), scores(origin, cls)
+    write_card(folder, title(origin, cls), told, found, use, options.licence, next(iter(base), None), data)
 
 
 def names_of(place: Any) -> list[str]:
@@ -112,7 +110,9 @@ def origin_of(network: Path) -> Origin:
     """Raises UserError where there is no generator."""
     loaded, snapshot = load_generator(network), generator_folder(network)
     if not network.exists():
-        raise UserError(f"{network} is of a registry or a hub, and exported already; give a run or a folder")
+        raise UserError(
+            f"{network} is a source of the registry or of a hub, which is exported already; give a run or a folder"
+        )
     above = snapshot.resolve().parent
     run = above.parent if above.name == SNAPSHOTS and (above.parent / rundir.CONFIG).is_file() else None
     return Origin(loaded, snapshot, run)

@@ -24,7 +24,7 @@ def exported(shards, source, tmp_path_factory):
 @pytest.fixture
 def server(monkeypatch, tmp_path):
     with hub() as server:
-        monkeypatch.setattr(constants, "ENDPOINT", server.url)
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
         monkeypatch.setenv("HF_TOKEN", "hf_none")
         yield server
@@ -64,11 +64,13 @@ def test_a_repository_without_a_model_is_one_line(server, files, text):
     assert "\n" not in str(error.value)
 
 
-def test_a_hub_that_is_not_there_is_one_line(server, monkeypatch):
-    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(ValueError, match=r"^no generator at anna/insects: no such folder, and the hub says: ") as error:
+def test_a_hub_that_is_out_of_reach_is_one_line(server, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(
+        ValueError, match=r"no such folder, and http://.* is out of reach$"
+    ):
         hmgan.load("anna/insects")
-    assert "\n" not in str(error.value)
+    assert server.asked == []
 
 
 def test_a_refusal_and_a_folder_without_a_model_are_one_line(exported, server, tmp_path, monkeypatch, capsys):
