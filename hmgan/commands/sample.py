@@ -85,8 +85,8 @@ def save(image: Images, path: Path) -> None:
     """Writes a picture whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     kind = FORMATS[path.suffix[1:]]
-    given = {} if kind == "PNG" else {"quality": QUALITY}
-    write_atomically(path, partial(Image.fromarray(image).save, format=kind, **given))
+    # PNG has no use for a quality, and Pillow passes over it.
+    write_atomically(path, partial(Image.fromarray(image).save, format=kind, quality=QUALITY))
 
 
 def read_latents(path: Path) -> Tensor:

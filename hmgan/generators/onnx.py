@@ -6,6 +6,7 @@ import copy
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ class Drawer(nn.Module):
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
         self.backbone = backbone
+        self.mapping = cast(nn.Module, backbone.mapping)
         latents = backbone.latents([0])
         for i, noise in enumerate(latents.noise):
             self.register_buffer(f"noise{i}", noise)
@@ -34,7 +36,7 @@ class Drawer(nn.Module):
 
     def forward(self, z: Tensor, truncation: Tensor) -> Tensor:
         noise = tuple(self.get_buffer(f"noise{i}").expand(z.shape[0], -1, -1, -1) for i in range(self.blocks))
-        w_BW = self.backbone.mapping(z)
+        w_BW = self.mapping(z)
         styles = [mean + truncation * (w_BW - mean) for mean in self.means]
         return self.backbone.synthesise(styles, noise).image
 

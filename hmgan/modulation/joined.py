@@ -143,7 +143,7 @@ class Joined(Modulation):
         self.added = nn.ModuleList(Added(backbone, part) for part in added)
         self.gains = {name: site.gain for name, site in backbone.sites().items()}
         self.old, self.kept = old, tuple(kept)
-        starts = [part.start for part in self.added]
+        starts = [int(part["start"]) for part in added]
         if len(kept) != dim or not all(0 <= label < old + len(added) for label in kept):
             raise UserError(f"kept should name {dim} of {old + len(added)} classes, got {kept}")
         if not all(SOURCE_START <= start < old + i for i, start in enumerate(starts)):
