@@ -14,8 +14,9 @@ from torch import Tensor
 
 from hmgan.errors import UserError
 from hmgan.files import file_names, write_atomically
+from hmgan.models.drawing import Images
 from hmgan.models.looks import Look, key_of
-from hmgan.models.model import Images, Model, load
+from hmgan.models.model import Model, load
 from hmgan.options import SampleOptions, model_of, parse_seeds
 from hmgan.pictures.images import check_size, grid, save_png
 

@@ -66,9 +66,7 @@ def test_a_repository_without_a_model_is_one_line(server, files, text):
 
 def test_a_hub_that_is_out_of_reach_is_one_line(server, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(
-        ValueError, match=r"no such folder, and http://.* is out of reach$"
-    ):
+    with pytest.raises(ValueError, match=r"no such folder, and http://.* is out of reach$"):
         hmgan.load("anna/insects")
     assert server.asked == []
 
