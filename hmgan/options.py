@@ -390,3 +390,18 @@ class ClassesOptions:
     metrics: Annotated[int | None, Option(min=0, help="Fakes to score at every snapshot; 0: no scores.")] = None
     seed: Annotated[int | None, Option(min=0, help="Seed of everything random.")] = None
     overrides: Set = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProjectOptions:
+    """Finds the styles, one per block, with which a model draws an image; the class is found too, or given.
+
+    For example: hmgan project fashion-32 photograph.png --out found
+    """
+
+    model: Annotated[Path, Argument(help="As for `hmgan sample`.")]
+    image: Annotated[Path, Argument(help="A picture; its middle square is taken.")]
+    out: Annotated[Path, Option(help="Folder for styles.npy and projected.png.")] = Path("projected")
+    cls: Annotated[str | None, Option("--class", help="Left out: the one whose images are nearest.")] = None
+    steps: Annotated[int, Option(min=0, max=10_000, help="Of Adam.")] = 300
+    device: Device = None

@@ -29,9 +29,13 @@ REFUSED = set(product(["gan-memory-resnet"], ["adain", "adain-class-only", "cgan
 REFUSED |= set(product(["gan-memory-resnet", "stylegan1"], ["cgan-transfer"]))
 # For training from scratch: no source has a mapping that takes a class.
 SCRATCH = "label-to-z"
+# What `hmgan classes` makes of trained generators.
+MADE = "joined"
 # What edits a StyleGAN source.
-COMPOSING = [m for m in entries.known("modulation") if m != SCRATCH and ("stylegan1", m) not in REFUSED]
-TRAINED = [combination for combination in GRID if combination[:2] not in REFUSED and combination[1] != SCRATCH]
+COMPOSING = [m for m in entries.known("modulation") if m not in (SCRATCH, MADE) and ("stylegan1", m) not in REFUSED]
+TRAINED = [
+    combination for combination in GRID if combination[:2] not in REFUSED and combination[1] not in (SCRATCH, MADE)
+]
 
 
 @pytest.fixture(scope="module")
