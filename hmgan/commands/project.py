@@ -87,6 +87,7 @@ def distance(model: Model, styles_KW: Tensor, label: int, target_13HW: Tensor, l
     frame = framed(model, styles_KW, label)
     edits = replace(frame.edits, counts=(1,))
     image = model.generator.backbone.synthesise(frame.styles, frame.noise, edits).image
+    image = image.clamp(-1, 1)  # as it is shown
     features = looks((image + 1) * 127.5, (target_13HW + 1) * 127.5).sum()
     return features + PIXELS * (image - target_13HW).square().mean()
 
