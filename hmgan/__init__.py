@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hmgan.components import register
-    from hmgan.generators.snapshot import load_generator as load
+    from hmgan.models.model import Model, load
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load", "register"]
+__all__ = ["Model", "__version__", "load", "register"]
 
 # Imported when they are asked for: `load` needs torch, and --help does not.
-_HOMES = {"load": ("hmgan.generators.snapshot", "load_generator"), "register": ("hmgan.components", "register")}
+_HOMES = {
+    "Model": ("hmgan.models.model", "Model"),
+    "load": ("hmgan.models.model", "load"),
+    "register": ("hmgan.components", "register"),
+}
 
 
 def __getattr__(name: str) -> Any:

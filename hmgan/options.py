@@ -11,7 +11,7 @@ import re
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, ClassVar, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 from typer import Argument, Context, Option
 
@@ -36,7 +36,12 @@ Data = Annotated[
 Source = Annotated[str | None, Option(help="A source folder, or a name of `hmgan list sources`."), Setting("source")]
 Batch = Annotated[int | None, Option(help="Images per step, over all ranks."), Setting("train.batch")]
 Seed = Annotated[int | None, Option(help="Seed of everything random."), Setting("train.seed")]
-Network = Annotated[Path, Option(help="A run directory, a snapshot or a source.")]
+Model = Annotated[
+    Path | None,
+    Argument(help="A run, a snapshot, an exported folder, OWNER/NAME of a hub, or one of `hmgan list sources`."),
+]
+Network = Annotated[Path | None, Option(help="MODEL, by its older name.")]
+Device = Annotated[str | None, Option(help="cpu, cuda, cuda:1, ...; left out: a GPU where there is one.")]
 Seeds = Annotated[str, Option(help="For example 0,1,4-6.")]
 Classes = Annotated[list[str], Option("--class", help="A class; repeatable; left out: all.")]
 Trunc = Annotated[float, Option(min=-10, max=10, help="Truncation; 1 is none.")]
@@ -152,7 +157,9 @@ TRAINING = {options.verb: options for options in (PretrainOptions, AlignOptions,
 class EvaluateOptions:
     """Scores per class and their means; left to itself, Frechet and kernel distance."""
 
-    run: Annotated[Path, Argument(help="A run directory, a snapshot or a source.")]
+    run: Annotated[
+        Path, Argument(metavar="MODEL", help="As for `hmgan sample`: a run, a folder, a source, OWNER/NAME.")
+    ]
     data: Annotated[str | None, Option(help="Images to score against; left out: those of the training.")] = None
     per_class: Annotated[int | None, Option(min=2, help="Fakes per class; left out: as many as real images.")] = None
     seed: Annotated[int, Option(min=0, help="Seed of the fakes.")] = 1_000_000
@@ -170,44 +177,73 @@ class EvaluateOptions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SampleOptions:
-    """Draws images."""
+    """Draws images.
 
-    network: Network
+    For example: hmgan sample fashion-32 --seeds 0-31 --grid 8x4
+    """
+
+    model: Model = None
+    network: Network = None
     outdir: Annotated[Path, Option(help="Folder for the pictures.")] = Path("samples")
     seeds: Seeds = "0-7"
     classes: Classes = field(default_factory=list)
     trunc: Trunc = 1.0
     grid: Annotated[str | None, Option(help="One picture of COLUMNSxROWS instead of single ones.")] = None
+    latents: Annotated[Path | None, Option(help="A .npy or .npz of latents [N, Z], drawn in place of seeds.")] = None
+    noise: Annotated[
+        Literal["random", "const", "none"], Option(help="The seed's own, the same for all seeds, or none.")
+    ] = "random"
+    extension: Annotated[str, Option("--format", help="png, jpg or webp.")] = "png"
+    device: Device = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InterpolateOptions:
-    """Walks from class to class, the style held fixed."""
+    """Walks through classes, styles or both; a strip in a PNG, or a film in a GIF, WebP or MP4.
 
-    network: Network
+    For example: hmgan interpolate fashion-32 --through z --seeds 0,1,2,0 --out walk.webp
+    """
+
+    model: Model = None
+    network: Network = None
     out: Annotated[Path, Option(help="The picture.")] = Path("interpolation.png")
     seeds: Annotated[str, Option(help="One row each.")] = "0-3"
-    steps: Annotated[int, Option(min=1, max=1000, help="Pictures from one class to the next.")] = 8
+    steps: Annotated[int, Option(min=1, max=1000, help="Pictures from one station to the next.")] = 8
+    through: Annotated[
+        Literal["classes", "z", "both"],
+        Option(help="What changes: classes per seed, seeds per class, or both at once."),
+    ] = "classes"
+    classes: Annotated[list[str], Option("--class", help="A station, or with z a row; repeatable; left out: all.")] = (
+        field(default_factory=list)
+    )
+    spherical: Annotated[bool, Option("--spherical", help="Along great circles in place of lines.")] = False
+    trunc: Trunc = 1.0
+    device: Device = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExportOptions:
     """Writes a trained generator with its model card, or one of its classes as an unconditional source."""
 
-    network: Annotated[Path, Argument(help="A run directory, whose newest snapshot is taken, or a snapshot.")]
+    network: Annotated[Path, Argument(metavar="MODEL", help="As for `hmgan sample`; of a run the newest snapshot.")]
     out: Annotated[Path, Argument(help="A new folder, laid out as model hubs want it.")]
     cls: Annotated[
         str | None,
         Option("--class", help="Fold this class into plain weights, for `train --source` and `sample`."),
     ] = None
     licence: Annotated[str, Option(help="For the model card, as hubs abbreviate it.")] = "other"
+    fp16: Annotated[bool, Option("--fp16", help="Keep numbers in half precision: half the size.")] = False
+    onnx: Annotated[
+        bool, Option("--onnx", help="Beside it model.onnx, of one class or a source, checked with onnxruntime.")
+    ] = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MixOptions:
     """Draws classes by styles; with --with, per class the coarse style of one seed and the fine style of another."""
 
-    network: Network
+    model: Model = None
+    network: Network = None
     outdir: Annotated[Path, Option(help="Folder for the pictures.")] = Path("mixes")
     seeds: Seeds = "0-7"
     fine: Annotated[str | None, Option("--with", help="Seeds whose fine style the seeds are drawn with.")] = None
@@ -289,6 +325,14 @@ class DoctorOptions:
     overrides: Set = field(default_factory=list)
 
 
+def model_of(model: Path | None, network: Path | None) -> Path:
+    """The model that a command names, as its argument or by --network. Raises UserError for none, and for both."""
+    if (model is None) == (network is None):
+        got = "none" if model is None else f"{model} and --network {network}"
+        raise UserError(f"name one model: a run, a folder, a source or OWNER/NAME of a hub; got {got}")
+    return model or network or Path()
+
+
 def parse_seeds(text: str) -> list[int]:
     """`0,1,4-6` -> [0, 1, 4, 5, 6]. Raises UserError for anything else."""
     seeds: list[int] = []
@@ -301,3 +345,73 @@ def parse_seeds(text: str) -> list[int]:
             raise UserError(f"--seeds names more than {MOST_SEEDS:,} seeds, got {text!r}; draw them in parts")
         seeds += span
     return seeds
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExploreOptions:
+    """Serves a page to explore models with: classes, blends, styles, truncation; several are shown side by side.
+
+    For example: hmgan explore runs/00003 fashion-32
+    """
+
+    models: Annotated[list[Path], Argument(metavar="MODEL...", help="As for `hmgan sample`; one or more.")]
+    port: Annotated[int, Option(min=0, max=65535, help="0: any that is free.")] = 8765
+    host: Annotated[str, Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1"
+    names: Annotated[
+        list[str], Option("--name", help="A name of this machine that browsers may ask for; repeatable.")
+    ] = field(default_factory=list)
+    browser: Annotated[bool, Option("--browser/--no-browser", help="Open the page in a browser.")] = True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PushOptions:
+    """Uploads an exported folder to a model hub, as the user who is logged in there.
+
+    For example: hmgan push bags anna/bags --dry-run
+    """
+
+    folder: Annotated[Path, Argument(help="What `hmgan export` wrote.")]
+    repository: Annotated[str, Argument(metavar="OWNER/NAME", help="Made if it is not there.")]
+    private: Annotated[bool, Option("--private", help="A new repository that others cannot see.")] = False
+    message: Annotated[str, Option(help="Of the commit.")] = "Upload by hmgan"
+    dry_run: Annotated[bool, Option("--dry-run", "-n", help="Say what would be uploaded; upload nothing.")] = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClassesOptions:
+    """A model's classes: list, add IMAGES, drop NAME, rename OLD NEW. Classes that are left draw what they drew.
+
+    For example: hmgan classes fashion-shoes rename bag handbag --out handbags
+    """
+
+    model: Annotated[Path, Argument(help="As for `hmgan sample`.")]
+    action: Annotated[str, Argument(help="list, add, drop or rename.")]
+    names: Annotated[
+        list[str],
+        Argument(
+            metavar="[IMAGES|NAME|OLD NEW]", help="IMAGES: a folder of one class, packed or not, or a run of add."
+        ),
+    ] = field(default_factory=list)
+    out: Annotated[Path | None, Option(help="A new folder for the model.")] = None
+    start: Annotated[str, Option(help="Of add: nearest, source, or a class.")] = "nearest"
+    experiment: Annotated[str, Option(help="How a class is trained.")] = "add-class"
+    outdir: Outdir = Path("runs")
+    kimg: Annotated[float | None, Option(min=0, help="Thousands of real images to train for.")] = None
+    metrics: Annotated[int | None, Option(min=0, help="Fakes to score at every snapshot; 0: no scores.")] = None
+    seed: Annotated[int | None, Option(min=0, help="Seed of everything random.")] = None
+    overrides: Set = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProjectOptions:
+    """Finds the styles, one per block, with which a model draws an image; the class is found too, or given.
+
+    For example: hmgan project fashion-32 photograph.png --out found
+    """
+
+    model: Annotated[Path, Argument(help="As for `hmgan sample`.")]
+    image: Annotated[Path, Argument(help="A picture; its middle square is taken.")]
+    out: Annotated[Path, Option(help="Folder for styles.npy and projected.png.")] = Path("projected")
+    cls: Annotated[str | None, Option("--class", help="Left out: the one whose images are nearest.")] = None
+    steps: Annotated[int, Option(min=0, max=10_000, help="Of Adam.")] = 300
+    device: Device = None

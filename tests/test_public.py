@@ -16,7 +16,7 @@ import hmgan
 from hmgan import components
 from hmgan.config import entries
 from hmgan.config.loading import load_experiment
-from hmgan.generators.snapshot import load_generator
+from hmgan.models.model import Model, load
 
 PAGE = Path(__file__).parents[1] / "docs" / "python.md"
 
@@ -26,9 +26,10 @@ def blocks(language: str) -> list[str]:
 
 
 def test_the_public_names_are_what_they_are_inside() -> None:
-    assert hmgan.load is load_generator
+    assert hmgan.load is load
+    assert hmgan.Model is Model
     assert hmgan.register is components.register
-    assert sorted(dir(hmgan)) == sorted(hmgan.__all__) == ["__version__", "load", "register"]
+    assert sorted(dir(hmgan)) == sorted(hmgan.__all__) == ["Model", "__version__", "load", "register"]
     with pytest.raises(AttributeError, match=r"^module 'hmgan' has no attribute 'lod'$"):
         _ = hmgan.lod
 
@@ -46,16 +47,18 @@ def test_the_command_says_its_version(capsys: pytest.CaptureFixture[str]) -> Non
     assert capsys.readouterr().out == f"hmgan {hmgan.__version__}\n"
 
 
-def test_the_page_loads_a_generator_and_draws(capsys: pytest.CaptureFixture[str]) -> None:
-    exec(blocks("python")[0], {})
-    assert capsys.readouterr().out == f"{hmgan.__version__} ('all',)\n"
+def test_the_page_loads_a_model_draws_mixes_walks_and_differentiates(capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, object] = {}
+    for block in blocks("python")[:3]:
+        exec(block, names)
+    assert capsys.readouterr().out == f"{hmgan.__version__} ('all',) 32\n"
 
 
 def test_the_component_of_the_page_trains_a_step_and_is_shown(
     shards: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(components, "_REGISTRY", dict(components._REGISTRY))
-    exec(blocks("python")[1], {"__name__": "my_losses"})
+    exec(blocks("python")[3], {"__name__": "my_losses"})
     experiment = tiny.transfer(shards, source, "adversarial=soft-hinge", "adversarial.margin=0.5")
     trainer = tiny.make_trainer(experiment, tmp_path)
     stats = trainer.take_step(next(trainer.batches()))

@@ -104,7 +104,7 @@ class Block(nn.Module):
     def forward(self, x: Tensor | None, w_BW: Tensor, noise_B1HW: Tensor, edits: Edits) -> Tensor:
         if self.conv1 is None:
             assert self.const is not None
-            h = self.const.expand(len(w_BW), -1, -1, -1)
+            h = self.const.expand(w_BW.shape[0], -1, -1, -1)  # len() would fix the batch of an export
         else:
             assert x is not None
             h = self.blur(self.conv1(x, edits))

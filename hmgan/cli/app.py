@@ -136,6 +136,10 @@ app.command("demo")(command(options.DemoOptions, lazy("hmgan.commands.demo:run_d
 app.command("compare")(command(options.CompareOptions, lazy("hmgan.study.run:compare", failed=bool)))
 app.command("export")(command(options.ExportOptions, lazy("hmgan.commands.export:export")))
 app.command("mix")(command(options.MixOptions, lazy("hmgan.commands.mix:draw_mixes")))
+app.command("explore")(command(options.ExploreOptions, lazy("hmgan.commands.explore:explore")))
+app.command("classes")(command(options.ClassesOptions, lazy("hmgan.commands.classes:classes")))
+app.command("project")(command(options.ProjectOptions, lazy("hmgan.commands.project:project")))
+app.command("push")(command(options.PushOptions, lazy("hmgan.commands.push:push")))
 app.command("launch", context_settings=TRAINS_OPTIONS)(
     command(options.LaunchOptions, lazy("hmgan.launch.command:launch", read))
 )

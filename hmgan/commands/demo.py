@@ -82,6 +82,7 @@ def run_demo(options: DemoOptions) -> Path:
     )
     transfer_report(folder, transfer, before, after)
     tell(folder, before, after, minutes)
+    print(f"explore it: hmgan explore {folder}")
     return folder
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from safetensors.torch import save_file
 from torch import nn
 
 from hmgan import components
@@ -19,7 +21,8 @@ from hmgan.evaluation.score import Score
 from hmgan.files import write_folder_atomically
 from hmgan.generators import build
 from hmgan.generators.fold import folded
-from hmgan.generators.snapshot import SNAPSHOTS, Loaded, load_generator, newest_snapshot
+from hmgan.generators.onnx import check_onnx, save_onnx
+from hmgan.generators.snapshot import SNAPSHOTS, Loaded, generator_folder, load_generator
 from hmgan.generators.source import CONFIG, DISCRIMINATOR, GENERATOR, read_choice, read_tensors, save_source, source_of
 from hmgan.options import ExportOptions
 from hmgan.report.scores import read_lines
@@ -27,7 +30,7 @@ from hmgan.train import checkpoint, rundir
 from hmgan.train.checkpoint import TENSORS
 from hmgan.train.trainer import CHECKPOINTS
 
-RECIPE = "experiment.json"
+RECIPE, ONNX = "experiment.json", "model.onnx"
 
 
 class Origin(NamedTuple):
@@ -55,24 +58,47 @@ def export(options: ExportOptions) -> None:
     if cls is not None and cls not in origin.loaded.classes:
         raise unknown("class", cls, origin.loaded.classes)
 
-    def fill(partial: Path) -> None:
-        if cls is not None:
-            save_folded(partial, origin, cls)
-        else:
-            for name in (GENERATOR, DISCRIMINATOR):
-                if (origin.snapshot / name).is_file():
-                    shutil.copyfile(origin.snapshot / name, partial / name)
-            write_json(partial / CONFIG, origin.loaded.config)
-        if origin.run is not None:
-            write_json(partial / RECIPE, to_table(rundir.read_config(origin.run)))
-        use = f"hmgan sample --network {out.name} --seeds 0-31 --grid 8x4"
-        if cls is not None and (partial / DISCRIMINATOR).is_file():
-            use += f"\nhmgan train hyper-mod-b --source {out.name} --data SHARDS"
-        write_card(partial, title(origin, cls), facts(origin, cls), scores(origin, cls), use, options.licence)
+    if options.onnx:
+        if cls is None and origin.loaded.transfer is not None:
+            raise UserError("an ONNX file draws one class; name it with --class, and export each on its own")
+        check_onnx(origin.loaded.generator.backbone)
 
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_folder_atomically(out, fill)
+    write_folder_atomically(out, partial(fill, origin, options))
     print(out)
+
+
+def fill(origin: Origin, options: ExportOptions, folder: Path) -> None:
+    """Writes all of an export."""
+    cls = options.cls
+    if cls is not None:
+        save_folded(folder, origin, cls)
+    else:
+        for name in (GENERATOR, DISCRIMINATOR):
+            if (origin.snapshot / name).is_file():
+                shutil.copyfile(origin.snapshot / name, folder / name)
+        write_json(folder / CONFIG, origin.loaded.config)
+    if options.onnx:
+        save_onnx(load_generator(folder).generator.backbone, folder / ONNX)
+    if options.fp16:
+        for path in folder.glob("*.safetensors"):
+            save_file({name: tensor.half() for name, tensor in read_tensors(path).items()}, path)
+    if origin.run is not None:
+        write_json(folder / RECIPE, to_table(rundir.read_config(origin.run)))
+    use = f"hmgan sample {options.out.name} --seeds 0-31 --grid 8x4"
+    if cls is not None and (folder / DISCRIMINATOR).is_file():
+        use += f"\nhmgan train hyper-mod-b --source {options.out.name} --data SHARDS"
+    base, data = (names_of(origin.loaded.config.get(key)) for key in ("source", "data"))
+    told, found = facts(origin, cls), scores(origin, cls)
+    write_card(folder, title(origin, cls), told, found, use, options.licence, next(iter(base), None), data)
+
+
+def names_of(place: Any) -> list[str]:
+    """What names a source or data sets on a card: without the folders of this machine."""
+    if isinstance(place, Mapping):
+        place = place.get("sources", [])
+    places = [place] if isinstance(place, str) else place or []
+    return [Path(str(each)).name for each in portable(places)]
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -82,9 +108,11 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 def origin_of(network: Path) -> Origin:
     """Raises UserError where there is no generator."""
-    loaded, snapshot = load_generator(network), newest_snapshot(network)
-    if not (snapshot / CONFIG).is_file():
-        raise UserError(f"{network} is a source of the registry, which is exported already; give a run or a folder")
+    loaded, snapshot = load_generator(network), generator_folder(network)
+    if not network.exists():
+        raise UserError(
+            f"{network} is a source of the registry or of a hub, which is exported already; give a run or a folder"
+        )
     above = snapshot.resolve().parent
     run = above.parent if above.name == SNAPSHOTS and (above.parent / rundir.CONFIG).is_file() else None
     return Origin(loaded, snapshot, run)

@@ -15,8 +15,8 @@ from hmgan.errors import UserError, unknown
 from hmgan.files import file_names
 from hmgan.generators.base import Generator
 from hmgan.generators.snapshot import load_generator
-from hmgan.options import MixOptions, parse_seeds
-from hmgan.pictures.class_images import class_images, drawn_by_keys
+from hmgan.options import MixOptions, model_of, parse_seeds
+from hmgan.pictures.class_images import best_device, class_images, drawn_by_keys
 from hmgan.pictures.grids import shown, which
 from hmgan.pictures.images import check_size, enlarged, grid, labelled_grid, save_png
 from hmgan.pictures.strips import CELL
@@ -33,8 +33,9 @@ def draw_mixes(options: MixOptions) -> None:
     """
     rows, names, truncation = parse_seeds(options.seeds), options.classes, options.trunc
     columns = None if options.fine is None else parse_seeds(options.fine)
-    loaded = load_generator(options.network)
-    generator, known = loaded.generator, loaded.classes
+    network = model_of(options.model, options.network)
+    loaded = load_generator(network)
+    generator, known = loaded.generator.to(best_device()), loaded.classes
     for name in names:
         if name not in known:
             raise unknown("class", name, known)
@@ -43,7 +44,7 @@ def draw_mixes(options: MixOptions) -> None:
         if options.crossover is not None:
             raise UserError("--crossover says where the style of --with begins; give --with, or leave it out")
         if loaded.transfer is None:
-            raise UserError(f"{options.network} has no classes to set beside styles; give --with, to mix styles alone")
+            raise UserError(f"{network} has no classes to set beside styles; give --with, to mix styles alone")
         some = wanted if names else shown(wanted, generator.resolution)
         check_size(len(rows), len(some), generator.resolution)
         drawn = {

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
-from hmgan import rng
-from hmgan.errors import UserError, unknown
-from hmgan.files import file_names
-from hmgan.generators.snapshot import load_generator
-from hmgan.options import SampleOptions, parse_seeds
-from hmgan.pictures.class_images import best_device, drawn_by_keys
+from hmgan.errors import UserError
+from hmgan.files import file_names, write_atomically
+from hmgan.models.drawing import Images
+from hmgan.models.looks import Look, key_of
+from hmgan.models.model import Model, load
+from hmgan.options import SampleOptions, model_of, parse_seeds
 from hmgan.pictures.images import check_size, pasted, save_png
+
+FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}
+QUALITY = 95  # of jpg and webp
 
 
 def parse_grid(text: str) -> tuple[int, int]:
@@ -27,33 +34,84 @@ def parse_grid(text: str) -> tuple[int, int]:
 
 def keys(seeds: Sequence[int]) -> list[int]:
     """Of the images of these seeds."""
-    return [rng.key(seed, "sample", 0) for seed in seeds]
+    return [key_of(seed) for seed in seeds]
 
 
-@torch.no_grad()
 def draw_samples(options: SampleOptions) -> None:
-    """One PNG per class and seed, or one grid per class. An image depends on its class and seed alone.
+    """One picture per class and seed, or one grid per class. An image depends on its class and seed alone.
 
-    Raises: UserError for an unknown class, or seeds and grid that do not match.
+    Raises: UserError for an unknown class, seeds and grid that do not match, or a file that holds no latents.
     """
-    seeds, outdir = parse_seeds(options.seeds), options.outdir
+    seeds, outdir, latents_NZ = parse_seeds(options.seeds), options.outdir, None
+    if options.latents is not None:
+        latents_NZ = read_latents(options.latents)
+        seeds = list(range(len(latents_NZ)))
     columns, rows = parse_grid(options.grid) if options.grid else (1, len(seeds))
     if columns * rows != len(seeds):
         raise UserError(f"--grid {columns}x{rows} has {columns * rows} places for {len(seeds)} seeds; make them equal")
-    loaded = load_generator(options.network)
+    if options.extension not in FORMATS:
+        raise UserError(f"--format is one of {', '.join(FORMATS)}, got {options.extension!r}")
+    if options.grid and options.extension != "png":
+        raise UserError("a grid is a PNG; leave --format out")
+    model = load(model_of(options.model, options.network), device_of(options.device))
     for name in options.classes:
-        if name not in loaded.classes:
-            raise unknown("class", name, loaded.classes)
-    generator, files = loaded.generator.to(best_device()), file_names(loaded.classes)
+        model.label(name)
+    files = file_names(model.classes)
     if options.grid:
-        check_size(columns, rows, generator.resolution)
-    for name in options.classes or loaded.classes:
-        file, label = outdir / files[name], loaded.classes.index(name)
-        drawn = drawn_by_keys(generator, keys(seeds), label, options.trunc)
+        check_size(columns, rows, model.resolution)
+    for name in options.classes or model.classes:
+        drawn = pictures(model, name, seeds, latents_NZ, options)
+        file = outdir / files[name]
         if options.grid:
-            save_png(pasted(drawn, len(seeds), columns), file.with_name(f"{file.name}.png"))
+            tiles = (torch.from_numpy(image).permute(2, 0, 1) for image in drawn)
+            save_png(pasted(tiles, len(seeds), columns), file.with_name(f"{file.name}.png"))
             print(f"{file}.png")
             continue
+        what = "seed" if latents_NZ is None else "latent"
         for seed, image in zip(seeds, drawn, strict=True):
-            save_png(Image.fromarray(image.permute(1, 2, 0).numpy()), file.with_name(f"{file.name}-seed{seed:04d}.png"))
-        print(f"{file}-seed*.png: {len(seeds)} images")
+            save(image, file.with_name(f"{file.name}-{what}{seed:04d}.{options.extension}"))
+        print(f"{file}-{what}*.{options.extension}: {len(seeds)} images")
+
+
+def pictures(
+    model: Model, name: str, seeds: Sequence[int], latents_NZ: Tensor | None, options: SampleOptions
+) -> Iterator[Images]:
+    """[H, W, 3] of each seed or latent, as they are drawn."""
+    if latents_NZ is not None:
+        return model.of_latents(latents_NZ, name, truncation=options.trunc, noise=options.noise)
+    return model.drawn(Look((seed,), model.pure(name), options.trunc, options.noise) for seed in seeds)
+
+
+def save(image: Images, path: Path) -> None:
+    """Writes a picture whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kind = FORMATS[path.suffix[1:]]
+    # PNG has no use for a quality, and Pillow passes over it.
+    write_atomically(path, partial(Image.fromarray(image).save, format=kind, quality=QUALITY))
+
+
+def read_latents(path: Path) -> Tensor:
+    """[N, Z] of a .npy, or of the one array or `z` of a .npz; float32. Raises UserError for anything else."""
+    try:
+        read = np.load(path, allow_pickle=False)
+        arrays = {"z": read} if isinstance(read, np.ndarray) else {name: read[name] for name in read.files}
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} holds no latents ({error}); give a .npy or .npz of numbers [N, Z]") from None
+    array = arrays.get("z", next(iter(arrays.values()), np.empty(0)))
+    if (len(arrays) > 1 and "z" not in arrays) or array.ndim != 2 or array.dtype.kind not in "fiu" or not len(array):
+        raise UserError(f"{path} should hold one array of numbers [N, Z], or one named z, got {', '.join(arrays)}")
+    if not np.isfinite(array).all():
+        raise UserError(f"{path} holds numbers that are not finite; give latents without them")
+    return torch.from_numpy(array.astype(np.float32))
+
+
+def device_of(name: str | None) -> torch.device | None:
+    """Raises UserError for a device that is not there."""
+    if name is None:
+        return None
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device {name!r} is not to be had here ({str(error).splitlines()[0]}); try cpu") from None
+    return device

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from huggingface_hub import ModelCard, ModelCardData
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from hmgan.errors import one_line
 from hmgan.evaluation.score import Score
@@ -25,7 +25,14 @@ def plain(text: str) -> str:
 
 
 def write_card(
-    folder: Path, title: str, facts: Mapping[str, str], scores: Sequence[Score], use: str, licence: str = "other"
+    folder: Path,
+    title: str,
+    facts: Mapping[str, str],
+    scores: Sequence[Score],
+    use: str,
+    licence: str = "other",
+    base_model: str | None = None,
+    datasets: Sequence[str] = (),
 ) -> None:
     """README.md of a model folder, in the layout that model hubs show.
 
@@ -34,9 +41,20 @@ def write_card(
         scores: the snapshot's own; none leaves the section out.
         use: commands that draw images with it, one a line.
         licence: as hubs abbreviate it; "other" where the facts say what it is.
+        base_model, datasets: the source's and the data's names, no paths.
     """
     networks = list(dict.fromkeys((s.extractor, s.digest, s.resizer) for s in scores))
-    data = ModelCardData(license=licence, library_name="hmgan", pipeline_tag=PIPELINE, tags=TAGS)
+    data = ModelCardData(
+        license=licence,
+        license_name=None if licence != "other" else "of-the-source-and-the-data",
+        library_name="hmgan",
+        pipeline_tag=PIPELINE,
+        tags=TAGS,
+        base_model=base_model,
+        datasets=list(datasets) or None,
+        model_name=title if scores else None,
+        eval_results=[result_of(score, datasets) for score in scores] or None,
+    )
     card = ModelCard.from_template(
         data,
         str(TEMPLATE),
@@ -49,3 +67,18 @@ def write_card(
         plain=plain,
     )
     write_atomically(folder / "README.md", card.save)
+
+
+def result_of(score: Score, datasets: Sequence[str]) -> EvalResult:
+    """A score as hubs index it: its class in the metric's name, what it depends on beside it."""
+    arguments = {"extractor": score.extractor, "sha256": score.digest, "resizer": score.resizer}
+    data = datasets[0] if datasets else "images"
+    return EvalResult(
+        task_type=PIPELINE,
+        dataset_type=data,
+        dataset_name=data,
+        metric_type=score.metric,
+        metric_name=f"{score.metric} of {score.cls}",
+        metric_value=score.value,
+        metric_args={**arguments, "real": score.n_real, "fake": score.n_fake},
+    )

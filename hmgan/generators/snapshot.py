@@ -10,6 +10,7 @@ from hmgan.config import entries
 from hmgan.config.settings import Choice
 from hmgan.errors import UserError
 from hmgan.generators.base import Generator
+from hmgan.generators.hub import hub_folder, is_repository
 from hmgan.generators.source import (
     CONFIG,
     FORMAT,
@@ -55,13 +56,11 @@ def save_conditional(
 def load_generator(path: Path | str) -> Loaded:
     """The generator in a folder: a snapshot, a source, or a run directory, whose newest snapshot is taken.
 
-    The name of a source in the registry works, too.
+    The name of a source in the registry works, too, and OWNER/NAME of a model hub.
 
     Raises: UserError where there is none.
     """
-    # A folder first: a path loses its leading ./, so that a folder of a source's name could not be given otherwise.
-    named = not Path(path).exists() and str(path) in entries.entries("source")
-    folder = source_folder(str(path)) if named else newest_snapshot(Path(path))
+    folder = generator_folder(path)
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:  # no JSON, or no UTF-8
@@ -85,6 +84,19 @@ def load_generator(path: Path | str) -> Loaded:
     generator = TransferGenerator(source, labels, component("modulation", modulation, source, labels.dim))
     load_exactly(generator, tensors, folder / GENERATOR)
     return Loaded(generator.eval(), tuple(classes), config, generator)
+
+
+def generator_folder(path: Path | str) -> Path:
+    """The folder that holds the generator of that folder, registry name or OWNER/NAME of a hub; it may hold none."""
+    # A folder first: a path loses its leading ./, so that a folder of a source's name could not be given otherwise.
+    if Path(path).exists():
+        return newest_snapshot(Path(path))
+    if str(path) in entries.entries("source"):
+        return source_folder(str(path))
+    # Where its parent is a folder, a path is a slip of the keyboard, and no repository.
+    if is_repository(str(path)) and not Path(path).parent.is_dir():
+        return hub_folder(str(path))
+    return Path(path)
 
 
 def newest_snapshot(path: Path) -> Path:

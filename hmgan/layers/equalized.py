@@ -232,6 +232,9 @@ class EqualConv2d(nn.Module):
 
 def instance_norm(x: Tensor, scale_BC: Tensor, shift_BC: Tensor, epsilon: float = 1e-5) -> Tensor:
     """(x - mean) / sqrt(var + epsilon) * scale + shift, statistics per sample and channel, variance biased."""
+    if torch.compiler.is_exporting():  # the batch norm below would fix the batch's size
+        var, mean = torch.var_mean(x, (2, 3), correction=0, keepdim=True)
+        return (x - mean) * torch.rsqrt(var + epsilon) * scale_BC[:, :, None, None] + shift_BC[:, :, None, None]
     # As a batch norm whose channels are all samples' channels: one fused kernel, three times faster on CPU.
     flat = x.flatten(0, 1)[None]
     return F.batch_norm(flat, None, None, scale_BC.flatten(), shift_BC.flatten(), True, 0.0, epsilon).view_as(x)

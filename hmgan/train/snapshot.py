@@ -55,7 +55,9 @@ class Snapshots:
             return
         tag = f"{kimg:010.3f}"
         name = "fakes_init.png" if kimg == 0 else f"fakes{tag}.png"
-        save_png(class_grid(fake_rows(generator, self.prepared.classes)), self.folder / name)
+        sheet = class_grid(fake_rows(generator, self.prepared.classes))
+        save_png(sheet, self.folder / name)
+        self.prepared.runtime.show("fakes", sheet, round(1000 * kimg))
         # A mapping that takes the class has styles per class, and no rank of its own.
         unconditional = self.prepared.source is None and not generator.backbone.label_dim
         ranked = {"Rank of w": self._rank(generator, kimg)} if unconditional else {}
@@ -80,7 +82,7 @@ class Snapshots:
         seed = self.prepared.experiment.evaluation.seed
         for score in scores:
             self.log.score(judge.line(score, kimg, tag, seed))
-            self.prepared.runtime.accelerator.log({f"{score.metric}/{score.cls}": score.value}, step=int(kimg))
+            self.prepared.runtime.accelerator.log({f"{score.metric}/{score.cls}": score.value}, step=round(1000 * kimg))
         means = "  ".join(f"{s.metric} {s.value:.4g}" for s in scores if s.cls == "mean")
         self.log.say(f"scores   kimg {kimg:.3f}  {means}")
         self._watch(scores, kimg)
@@ -96,13 +98,13 @@ class Snapshots:
         self.log.collapsed = tuple(found)
         for cls, share in found.items():
             self.log.say(f"warning: {collapse.warning(cls, share, least)}")
-        self.prepared.runtime.accelerator.log({"collapsed/classes": float(len(found))}, step=int(kimg))
+        self.prepared.runtime.accelerator.log({"collapsed/classes": float(len(found))}, step=round(1000 * kimg))
 
     def _rank(self, generator: Generator, kimg: float) -> str:
         """The rank of a pretraining's styles, logged: where it falls, transfers from it will lack diversity."""
         rank, width = style_rank(generator.backbone)
         self.log.say(f"rank     kimg {kimg:.3f}  w {rank:.1f} of {width}")
-        self.prepared.runtime.accelerator.log({"rank/w": rank}, step=int(kimg))
+        self.prepared.runtime.accelerator.log({"rank/w": rank}, step=round(1000 * kimg))
         return f"{rank:.1f} of {width}, effective rank over fixed draws"
 
     def _facts(self, kimg: float) -> dict[str, str]:

@@ -126,7 +126,7 @@ class Trainer:
             log.say(line)
         if self._due(self.settings.tick):
             means = self.runtime.mean(stats) | self.nonfinite.counts()
-            self.runtime.accelerator.log(log.tick(self.kimg, means), step=int(self.kimg))
+            self.runtime.accelerator.log(log.tick(self.kimg, means), step=round(1000 * self.kimg))
         if self._due(self.settings.snap):
             self._snapshot()
         if self._due(self.settings.snap) or self.runtime.stop.agreed:

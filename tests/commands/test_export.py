@@ -64,7 +64,7 @@ def test_an_export_draws_the_runs_images_and_carries_its_recipe_and_scores(run, 
     assert len(last) == 8  # two metrics of three classes and their mean
     assert card.count("| 12 | 4 |") == 6
     assert all(f"| {line['class']} | {line['value']:.4g} |" in card for line in last)
-    assert "hmgan sample --network out" in card
+    assert "hmgan sample out " in card
 
 
 @pytest.mark.parametrize("options", [(), ("--class", "bee")], ids=["whole", "one class"])

@@ -127,7 +127,7 @@ def test_snapshots_are_kept_and_checkpoints_pruned(run):
         assert not [name for name in file.keys() if "source" in name]  # noqa: SIM118
 
 
-def test_tensorboard_counts_in_kimg(run):
+def test_tensorboard_counts_images_and_shows_the_grids(run):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = sorted(run.rglob("*tfevents*"))
@@ -139,7 +139,8 @@ def test_tensorboard_counts_in_kimg(run):
     scores = {event.step: event.value for event in accumulator.Scalars("FD-squeezenet/mean")}
     lines = rows(run / "metrics.jsonl")
     written = [line for line in lines if (line["metric"], line["class"]) == ("FD-squeezenet", "mean")]
-    assert scores == {line["kimg"]: pytest.approx(line["value"], rel=1e-5) for line in written}
+    assert scores == {1000 * line["kimg"]: pytest.approx(line["value"], rel=1e-5) for line in written}
+    assert [event.step for event in accumulator.Images("fakes")] == [1000 * line["kimg"] for line in written]
 
 
 def test_a_second_run_gets_the_next_number(tmp_path, shards, source):

@@ -8,11 +8,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import InitProcessGroupKwargs, LoggerType, ProjectConfiguration
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
@@ -81,6 +83,12 @@ class Runtime:
         for tracker in self.accelerator.trackers:
             if tracker.name != "tensorboard":  # which would make one more run of it, every time
                 tracker.store_init_configuration(dict(configuration))
+
+    def show(self, name: str, picture: Image.Image, images: int) -> None:
+        """Hands a picture to the trackers that show some; `images` shown so far is the step."""
+        for tracker in self.accelerator.trackers:
+            if tracker.name == "tensorboard":
+                tracker.log_images({name: np.asarray(picture)[None]}, step=images, dataformats="NHWC")
 
     @property
     def rank(self) -> int:

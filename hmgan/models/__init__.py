@@ -1,0 +1,1 @@
+"""Generators as their users have them: what `hmgan.load` gives."""

@@ -1,0 +1,54 @@
+"""`hmgan project`: an image of the model's own is found again, with its class."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tiny
+from PIL import Image
+from trained import trained
+
+import hmgan
+
+
+@pytest.fixture(scope="module")
+def run(shards, source, tmp_path_factory):
+    return trained(shards, source, tmp_path_factory.mktemp("projecting") / "run")[1]
+
+
+def project(run, image, out, *words):
+    return tiny.command("project", run, image, "--out", out, *words)
+
+
+def gap(output):
+    return float(output.rpartition("squeezenet-layers ")[2].split()[0])
+
+
+def test_an_image_that_the_model_drew_is_found_with_its_class(run, tmp_path, capsys):
+    model = hmgan.load(run)
+    Image.fromarray(model.sample(3, "cat", noise="const")[0]).save(tmp_path / "cat.png")
+    assert project(run, tmp_path / "cat.png", tmp_path / "out", "--steps", "0") == 0
+    output = capsys.readouterr().out
+    assert output.startswith("cat: ")
+    assert gap(output) < 0.01
+    assert np.load(tmp_path / "out" / "styles.npy").shape == (2, 8)
+    with Image.open(tmp_path / "out" / "projected.png") as sheet:
+        assert sheet.width == 5 * 64 + 6 * 8
+
+
+def test_steps_bring_an_unknown_image_nearer(run, tmp_path, capsys):
+    Image.fromarray(hmgan.load(run).sample(99, "bee", noise="const")[0]).save(tmp_path / "bee.png")
+    gaps = []
+    for steps in ("0", "15"):
+        assert project(run, tmp_path / "bee.png", tmp_path / steps, "--steps", steps, "--class", "bee") == 0
+        gaps.append(gap(capsys.readouterr().out))
+    assert gaps[1] < 0.9 * gaps[0]
+
+
+def test_what_is_no_image_is_one_line(run, tmp_path, capsys):
+    (tmp_path / "text.png").write_text("none")
+    assert project(run, tmp_path / "text.png", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert "is no image that can be read" in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
