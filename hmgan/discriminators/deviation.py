@@ -29,6 +29,15 @@ class MinibatchDeviation(nn.Module):
         return class_stddev(x, labels_B, self.group, batches)
 
 
+class StridedDeviation(MinibatchDeviation):
+    """As StyleGAN2 has it: the groups of a batch are strided. Within classes they are consecutive, as batches are made."""
+
+    def forward(self, x: Tensor, labels_B: Tensor, batches: int) -> Tensor:
+        if self.within_class:
+            return super().forward(x, labels_B, batches)
+        return strided_deviation(x, self.group, batches)
+
+
 def minibatch_stddev(x: Tensor, group: int, batches: int = 1) -> Tensor:
     """Appends one channel: the standard deviation over each group of samples, averaged over everything else.
 
@@ -67,6 +76,25 @@ def class_stddev(x: Tensor, labels_B: Tensor, group: int, batches: int = 1) -> T
     mixed_G1 = (x_GSF.var(1, correction=0) + EPSILON).sqrt().mean(1, keepdim=True)
     value_GS = torch.where(together_GS, own_GS, torch.where(count_G1 > 0, others_G1, mixed_G1))
     return torch.cat([x, value_GS.reshape(total, 1, 1, 1).expand(total, 1, height, width)], 1)
+
+
+def strided_deviation(x: Tensor, group: int, batches: int = 1) -> Tensor:
+    """Appends one channel: the deviation over each group of samples, averaged over channels and pixels.
+
+    With n groups, sample i is with i + n, i + 2 n, and so on, as the release has it.
+
+    Args:
+        group: samples per group, or the whole batch where that is smaller; 0 for the whole batch.
+        batches: how many batches of one size x holds; no group spans two.
+
+    Raises: UserError if a batch is not a whole number of groups.
+    """
+    batch = len(x) // batches
+    size = min(group, batch) or batch
+    grouped = x.unflatten(0, (batches, size, batch // _group_size(len(x), size, batches)))
+    mean_Nn = (grouped.var(1, correction=0) + EPSILON).sqrt().mean((2, 3, 4))
+    extra_B = mean_Nn[:, None].expand(-1, size, -1).flatten()
+    return torch.cat([x, extra_B[:, None, None, None].expand(-1, 1, *x.shape[2:])], 1)
 
 
 def _group_size(total: int, group: int, batches: int) -> int:

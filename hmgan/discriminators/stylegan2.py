@@ -13,34 +13,13 @@ from torch import Tensor, nn
 from hmgan.backbones.stylegan2 import clamped, published_widths, start_size
 from hmgan.components import register
 from hmgan.discriminators.base import Discriminator
+from hmgan.discriminators.deviation import StridedDeviation
 from hmgan.discriminators.heads import LogitPerClass, MakeHead
 from hmgan.discriminators.mapped_projection import mean_class
-from hmgan.errors import UserError
 from hmgan.layers.equalized import leaky_relu
 from hmgan.layers.float32 import unrounded, widened
 from hmgan.layers.modulated import Linear
 from hmgan.layers.resample import BINOMIAL, normalised_filter, resample
-
-
-def strided_deviation(x: Tensor, group: int, batches: int = 1) -> Tensor:
-    """Appends one channel: the deviation over each group of samples, averaged over channels and pixels.
-
-    With n groups, sample i is with i + n, i + 2 n, and so on, as the release has it.
-
-    Args:
-        group: samples per group, or the whole batch where that is smaller; 0 for the whole batch.
-        batches: how many batches of one size x holds; no group spans two.
-
-    Raises: UserError if a batch is not a whole number of groups.
-    """
-    batch = len(x) // batches
-    size = min(group, batch) or batch
-    if batch % size:
-        raise UserError(f"stddev_group {size} does not divide the batch of {batch}; change train.batch or stddev_group")
-    grouped = x.unflatten(0, (batches, size, batch // size))
-    mean_Nn = (grouped.var(1, correction=0) + 1e-8).sqrt().mean((2, 3, 4))
-    extra_B = mean_Nn[:, None].expand(-1, size, -1).flatten()
-    return torch.cat([x, extra_B[:, None, None, None].expand(-1, 1, *x.shape[2:])], 1)
 
 
 class Conv2d(nn.Module):
@@ -109,16 +88,16 @@ class LastBlock(nn.Module):
 
     def __init__(self, rgb: int, width: int, size: tuple[int, int], filter_n: Tensor, group: int, clamp: float) -> None:
         super().__init__()
-        self.group = group
+        self.deviation = StridedDeviation(group)
         self.fromrgb = Conv2d(rgb, width, 1, filter_n, clamp=clamp) if rgb else None
         self.conv = Conv2d(width + 1, width, 3, filter_n, clamp=clamp)
         self.fc = Linear(width * size[0] * size[1], width)
 
-    def forward(self, x: Tensor, image: Tensor, batches: int) -> Tensor:
+    def forward(self, x: Tensor, image: Tensor, labels_B: Tensor, batches: int) -> Tensor:
         if self.fromrgb is not None:
             x = x + self.fromrgb(image)
         with unrounded(x):  # from the batch's statistics on: at 4 px this costs nothing
-            h = self.conv(strided_deviation(widened(x), self.group, batches))
+            h = self.conv(self.deviation(widened(x), labels_B, batches))
             return leaky_relu(self.fc(h.flatten(1))) * math.sqrt(2)
 
 
@@ -163,7 +142,7 @@ class StyleGAN2Discriminator(Discriminator):
         super().__init__()
         widths = published_widths(resolution, channels)
         start = start_size(resolution, height, width)
-        self.stddev_group, self.mixes_batch, self.architecture = stddev_group, stddev_group == 0, architecture
+        self.mixes_batch, self.architecture = stddev_group == 0, architecture
         filter_n = normalised_filter(filter or BINOMIAL)
         self.register_buffer("filter_n", filter_n, persistent=False)
         everywhere = architecture == "skip"
@@ -179,14 +158,18 @@ class StyleGAN2Discriminator(Discriminator):
         """The first down-sampling one first."""
         return [m for m in self.children() if isinstance(m, DownBlock)]
 
-    def embeddings(self, images: Tensor, batches: int) -> Tensor:
+    @property
+    def deviation(self) -> StridedDeviation:
+        return self.b4.deviation
+
+    def embeddings(self, images: Tensor, labels: Tensor, batches: int) -> Tensor:
         h: Tensor | None = None
         image = images
         for block in self.blocks:
             h = block(h, image)
             image = halved(image, self.filter_n) if self.architecture == "skip" else image
         assert h is not None
-        return self.b4(h, image, batches)
+        return self.b4(h, image, labels, batches)
 
     def parts(self) -> Mapping[str, nn.Module]:
         """Its modules by name; `from_rgb` stands for all layers that see images, as in other discriminators."""

@@ -15,7 +15,7 @@ class Format(NamedTuple):
 
     name: str
     holds: Callable[[Content], bool]
-    read: Callable[[File, int | None, int], Checkpoint]  # with the wanted resolution, and D's group
+    read: Callable[[File, int | None, int | None], Checkpoint]  # with the wanted resolution, and D's group
 
 
 FORMATS = (

@@ -15,11 +15,11 @@ OUT = ("b4.out.weight", "b4.out.bias")
 SIDES = ("height", "width")
 
 
-def discriminator(file: File, network: Network, group: int, generator: Mapping[str, Any]) -> NetworkPlan:
+def discriminator(file: File, network: Network, group: int | None, generator: Mapping[str, Any]) -> NetworkPlan:
     """Its options from attributes and shapes, its tensors by their own names.
 
     Args:
-        group: samples of the deviation; the file's own where 0.
+        group: samples of the deviation; the file's own where None or 0.
         generator: the generator's options, which say how high and wide an image is.
 
     Raises: UnreadableError for a variant that computes something else; UserError for a tensor that is none.

@@ -20,7 +20,7 @@ SOURCE_START = -1
 
 
 @dataclass(frozen=True)
-class OnTop:
+class OnTop(WeightEdit):
     """An edit of one row, of the weight that another has made."""
 
     first: WeightEdit | None  # None: the source's own
@@ -35,7 +35,7 @@ class OnTop:
 
 
 @dataclass(frozen=True)
-class BlendedWeights:
+class BlendedWeights(WeightEdit):
     """One row, the sum of others'."""
 
     edits: Sequence[WeightEdit]
@@ -50,7 +50,7 @@ class BlendedWeights:
 
 
 @dataclass(frozen=True)
-class RowsOfWeights:
+class RowsOfWeights(WeightEdit):
     """One row of each edit."""
 
     edits: Sequence[WeightEdit]
@@ -192,7 +192,7 @@ class Joined(Modulation):
 
 
 @dataclass(frozen=True)
-class Untouched:
+class Untouched(WeightEdit):
     """One row, the source's weight as it acts."""
 
     gain: float

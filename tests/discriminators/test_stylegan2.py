@@ -9,9 +9,9 @@ import torch
 from backbones import naive_styled as naive
 
 from hmgan import components
+from hmgan.discriminators.deviation import strided_deviation
 from hmgan.discriminators.heads import LogitPerClass
 from hmgan.discriminators.mapped_projection import MappedProjection
-from hmgan.discriminators.stylegan2 import strided_deviation
 from hmgan.errors import UserError
 
 SMALL = {"resolution": 16, "channels": [6, 5, 4]}
