@@ -30,7 +30,7 @@ class MinibatchDeviation(nn.Module):
 
 
 class StridedDeviation(MinibatchDeviation):
-    """As StyleGAN2 has it: the groups of a batch are strided. Within classes they are consecutive, as batches are made."""
+    """As StyleGAN2 has it: groups are strided. Within classes they are consecutive, as batches are made."""
 
     def forward(self, x: Tensor, labels_B: Tensor, batches: int) -> Tensor:
         if self.within_class:
