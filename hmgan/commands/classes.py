@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import torch
 from torch import Tensor
 
 from hmgan.commands.export import export
+from hmgan.config.experiment import Experiment
+from hmgan.config.loading import load_experiment
 from hmgan.config.settings import Choice
 from hmgan.data.named import open_data
 from hmgan.data.pack.pack import pack
@@ -23,6 +26,7 @@ from hmgan.metrics.networks import load_extractor
 from hmgan.modulation.joined import SOURCE_START
 from hmgan.options import ClassesOptions, ExportOptions, TrainOptions
 from hmgan.pictures.class_images import drawn_by_keys
+from hmgan.train import rundir
 from hmgan.train.command import train
 
 JOINED, NEAREST, SOURCE = "joined", "nearest", "source"
@@ -73,25 +77,51 @@ def add(options: ClassesOptions, loaded: Loaded, place: Path) -> None:
     if (place / "config.json").is_file() and (place / "snapshots").is_dir():
         run = place
     else:
-        data = packed(place, out, loaded)
-        (name,) = open_data(str(data)).classes
-        check_name(name, loaded.classes)
-        start = start_of(options.start, loaded, data)
-        source = start_folder(options.model, loaded, start, out.with_name(f"{out.name}-start"))
-        print(f"{name} starts from {'the source' if start == SOURCE_START else loaded.classes[start]}", flush=True)
-        run = train(
-            TrainOptions(
-                experiment=options.experiment,
-                outdir=options.outdir,
-                data=[str(data)],
-                source=str(source),
-                kimg=options.kimg,
-                metrics=options.metrics,
-                seed=options.seed,
-                overrides=options.overrides,
-            )
-        )
+        shards, source = out.with_name(f"{out.name}-data"), out.with_name(f"{out.name}-start")
+        check_own(load_experiment(options.experiment, options.overrides), options.experiment)
+        with taken_back((shards, source), options.outdir):
+            run = trained(options, loaded, packed(place, shards, loaded), source)
     join(out, options.model, loaded, run)
+
+
+@contextmanager
+def taken_back(made: Sequence[Path], outdir: Path) -> Iterator[None]:
+    """Removes these folders after a mistake that no run was begun before: the next try makes them anew.
+
+    Raises: UserError for one that is there already, whose it is nobody knows.
+    """
+    for folder in made:
+        if folder.exists():
+            raise UserError(f"{folder} exists already and would be written to; give another --out, or move it away")
+    runs = set(outdir.glob("*"))
+    try:
+        yield
+    except BaseException:
+        if set(outdir.glob("*")) == runs:
+            for folder in made:
+                shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def trained(options: ClassesOptions, loaded: Loaded, data: Path, folder: Path) -> Path:
+    """The run of a class on a source that is made for it."""
+    (name,) = open_data(str(data)).classes
+    check_name(name, loaded.classes)
+    start = start_of(options.start, loaded, data)
+    source = start_folder(options.model, loaded, start, folder)
+    print(f"{name} starts from {'the source' if start == SOURCE_START else loaded.classes[start]}", flush=True)
+    return train(
+        TrainOptions(
+            experiment=options.experiment,
+            outdir=options.outdir,
+            data=[str(data)],
+            source=str(source),
+            kimg=options.kimg,
+            metrics=options.metrics,
+            seed=options.seed,
+            overrides=options.overrides,
+        )
+    )
 
 
 def join(out: Path, model: Path, loaded: Loaded, run: Path) -> None:
@@ -100,6 +130,7 @@ def join(out: Path, model: Path, loaded: Loaded, run: Path) -> None:
     start = started_from(new)
     if new.transfer is None or start is None or len(new.classes) != 1 or start >= count_of(loaded.config):
         raise UserError(f"{run} is no run of hmgan classes {model} add; give its images, or the run that it made")
+    check_own(rundir.read_config(run), str(run))
     (name,) = new.classes
     check_name(name, loaded.classes)
     config = joined_of(loaded.config, list(range(len(loaded.classes))))
@@ -115,7 +146,14 @@ def join(out: Path, model: Path, loaded: Loaded, run: Path) -> None:
     print(f"{out}: {', '.join((*loaded.classes, name))}")
 
 
-def packed(place: Path, out: Path, loaded: Loaded) -> Path:
+def check_own(experiment: Experiment, name: str) -> None:
+    """Raises UserError where more would train than what a class has for itself: no other class may notice."""
+    if experiment.train.unedited or experiment.train.source:
+        what = "train.unedited=true" if experiment.train.unedited else f"train.source={experiment.train.source}"
+        raise UserError(f"{name} has {what}, which changes what all classes share; train a class without it")
+
+
+def packed(place: Path, shards: Path, loaded: Loaded) -> Path:
     """Shards of one class: those given, or packed from a folder of images, whose class has its name."""
     if (place / "index.json").is_file():
         return place
@@ -124,12 +162,13 @@ def packed(place: Path, out: Path, loaded: Loaded) -> Path:
     inside = [each for each in place.iterdir() if each.is_dir()]
     if len(inside) > 1:
         raise UserError(f"{place} has {len(inside)} classes; add them one after the other")
-    shards = out.with_name(f"{out.name}-data")
-    staged = out.with_name(f"{out.name}-images")
+    name = place.resolve().name
+    staged = shards.with_name(f".{shards.name}.partial")
     try:
         if not inside:
-            shutil.copytree(place, staged / place.name)
-        pack(place if inside else staged, str(shards), resolution=loaded.generator.resolution, name=place.name)
+            shutil.rmtree(staged, ignore_errors=True)
+            shutil.copytree(place, staged / name)
+        pack(place if inside else staged, str(shards), resolution=loaded.generator.resolution, name=name)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
     return shards
@@ -158,7 +197,6 @@ def start_of(wanted: str, loaded: Loaded, data: Path) -> int:
 
 def start_folder(model: Path, loaded: Loaded, start: int, folder: Path) -> Path:
     """A source to train from: the class folded, with its D, or with that of the model's own source."""
-    shutil.rmtree(folder, ignore_errors=True)
     if start == SOURCE_START:
         backbone = Choice(**loaded.config["backbone"])
         save_source(folder, (backbone, loaded.generator.backbone), None, {"summary": "the source"})

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from hmgan.commands.sample import device_of
+from hmgan.data.decode import decode
 from hmgan.errors import UserError
-from hmgan.files import write_atomically
+from hmgan.files import check_limits, write_atomically
 from hmgan.metrics.networks import load_perceptual
 from hmgan.metrics.perceptual import Perceptual
 from hmgan.models.drawing import CONST_KEY, Frame
@@ -52,10 +53,11 @@ def project(options: ProjectOptions) -> None:
 
 def opened(path: Path, side: int) -> Tensor:
     """[1, 3, side, side] in [-1, 1], the middle square. Raises UserError for a file that is no image."""
+    content = path.read_bytes()
     try:
-        with Image.open(path) as picture:
-            image = picture.convert("RGB")
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        image = decode(content)
+    except Exception as error:  # Pillow's readers raise nearly anything for damaged bytes
+        check_limits(error)
         raise UserError(f"{path} is no image that can be read ({error}); give a PNG, JPEG or WebP") from None
     least = min(image.size)
     left, top = (image.width - least) // 2, (image.height - least) // 2

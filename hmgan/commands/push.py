@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, HfApi
-from huggingface_hub.errors import HfHubHTTPError
 
 from hmgan.errors import UserError
 from hmgan.generators.hub import endpoint, is_repository
@@ -35,8 +34,8 @@ def push(options: PushOptions) -> None:
         return
     try:
         print(upload(folder, names, options))
-    except (HfHubHTTPError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except Exception as error:  # the client lets those of its HTTP library through, which one depends on its version
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise UserError(f"{endpoint()} refuses ({reason}); log in with hf auth login, or set HF_TOKEN") from None
 
 

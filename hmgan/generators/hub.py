@@ -52,6 +52,6 @@ def hub_folder(repository: str) -> Path:
         wanted = f"{CONFIG} and {GENERATOR}"
         raise UserError(f"{repository} of {endpoint()} lacks {wanted}; give a model that hmgan exported") from None
     except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise UserError(f"no generator at {repository}: no such folder, and the hub says: {reason}") from None
     return config.parent

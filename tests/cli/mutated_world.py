@@ -26,6 +26,7 @@ from safetensors.torch import load_file
 UNSCORED = ["--metrics", "0", "--workers", "0"]
 TRAINED = ["--data", "set", "--outdir", "runs", "--kimg", "0.008", "--batch", "4", "--set", "train.trackers=[]"]
 TRANSFER = [*TRAINED, "--source", "source"]
+ADDED = ["--kimg", "0.008", "--metrics", "0", *tiny.options(train__batch=4, train__trackers="[]")]
 MINE = ["--registry", "entries"]
 # Verb -> good command lines, each with the files that it reads.
 GOOD: dict[str, list[tuple[list[str], str]]] = {
@@ -76,6 +77,18 @@ GOOD: dict[str, list[tuple[list[str], str]]] = {
         (["export", "run", "out", "--licence", "mit"], "run/**/*"),
         (["export", "run", "out", "--class", "bee"], "run/**/*"),
     ],
+    "explore": [(["explore", "run", "source", "--port", "0", "--no-browser"], "run/snapshots/*/*")],
+    "classes": [
+        (["classes", "run", "list"], "run/snapshots/*/*"),
+        (["classes", "run", "rename", "bee", "wasp", "--out", "out"], "run/snapshots/*/*"),
+        (["classes", "run", "drop", "bee", "--out", "out"], "exported/*"),
+        (["classes", "exported", "add", "dog", "--out", "out", "--start", "bee", *ADDED], "dog/*"),
+    ],
+    "project": [
+        (["project", "run", "dog/000.png", "--out", "out", "--steps", "1"], "dog/*"),
+        (["project", "source", "dog/000.png", "--out", "out", "--steps", "1"], "source/*"),
+    ],
+    "push": [(["push", "exported", "anna/insects", "--message", "new"], "exported/*")],
     "demo": [
         ([*MINE, "demo", "--experiment", "tiny", "--outdir", "demo", "--seed", "1"], "entries/experiments/*.toml")
     ],
@@ -127,6 +140,8 @@ def build(folder: Path) -> None:
     (run,) = (folder / "runs").iterdir()
     run.rename(folder / "run")
     (folder / "runs").rmdir()
+    assert tiny.command("export", folder / "run", folder / "exported") == 0
+    shutil.copytree(images / "ant", folder / "dog")
     write_entries(folder / "entries", folder)
 
 

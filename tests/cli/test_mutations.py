@@ -68,6 +68,7 @@ def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("world")
     with pytest.MonkeyPatch.context() as patched, Server() as server:
         patched.setenv("HMGAN_CACHE", str(folder / "cache"))
+        patched.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
         made = World(folder, server)
         yield made
     outcomes = ["a right result", "one line", "one line: memory"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import tiny
@@ -142,4 +144,36 @@ def test_mistakes_are_one_line_and_leave_nothing(run, tmp_path, monkeypatch, cap
     error = capsys.readouterr().err
     assert text in error
     assert error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_folders_of_the_users_beside_the_new_model_are_left_alone(run, dogs, tmp_path, capsys):
+    for name in ("dog-start", "dog-data"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "notes.txt").write_text("mine")
+        assert add(run, dogs, tmp_path / "dog") == 2
+        assert f"{tmp_path / name} exists already" in capsys.readouterr().err
+        (tmp_path / name).rename(tmp_path / f"kept-{name}")
+    assert {path.name for path in tmp_path.rglob("*.txt")} == {"notes.txt"}
+
+
+def test_images_in_a_folder_named_after_the_model_stay(run, dogs, tmp_path):
+    shutil.copytree(dogs, tmp_path / "dog-images")
+    assert add(run, tmp_path / "dog-images", tmp_path / "dog", "--start", "bee") == 0
+    assert len(list((tmp_path / "dog-images").iterdir())) == 12
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--set", "train.batch=3.5"], ["--start", "owl"], ["--experiment", "no-such"], ["--set", "train.kimg=nan"]],
+)
+def test_a_mistake_leaves_nothing_and_the_next_try_begins_anew(run, dogs, tmp_path, words):
+    assert add(run, dogs, tmp_path / "dog", *words) == 2
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("setting", ["train.unedited=true", 'train.source=["mapping"]'])
+def test_a_class_that_would_change_what_all_share_is_refused(run, dogs, tmp_path, setting, capsys):
+    assert add(run, dogs, tmp_path / "dog", "--set", setting) == 2
+    assert "which changes what all classes share" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

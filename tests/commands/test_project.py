@@ -9,6 +9,8 @@ from PIL import Image
 from trained import trained
 
 import hmgan
+from hmgan.commands.project import opened
+from hmgan.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -52,3 +54,31 @@ def test_what_is_no_image_is_one_line(run, tmp_path, capsys):
     assert "is no image that can be read" in error
     assert error.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("kind", ["turned", "16 bits", "clear", "cut short", "missing"])
+def test_a_picture_is_read_as_pack_reads_it(tmp_path, kind):
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8), np.uint8)
+    path, grey = tmp_path / "a.png", Image.fromarray(pixels)
+    if kind == "turned":
+        exif = Image.Exif()
+        exif[0x0112] = 3
+        grey.save(path, exif=exif)
+        pixels = pixels[::-1, ::-1]
+    elif kind == "16 bits":
+        Image.fromarray(pixels.astype(np.uint16) * 257).save(path)
+    elif kind == "clear":
+        Image.fromarray(np.dstack([pixels] * 3 + [np.zeros_like(pixels)])).save(path)
+        pixels = np.full_like(pixels, 255)
+    else:
+        grey.save(path)
+        path.write_bytes(path.read_bytes()[:-40])
+    if kind == "cut short":
+        with pytest.raises(UserError, match="is no image that can be read"):
+            opened(path, 8)
+    elif kind == "missing":
+        with pytest.raises(FileNotFoundError):  # which the command line tells in one line
+            opened(tmp_path / "none.png", 8)
+    else:
+        image = ((opened(path, 8) + 1) * 127.5).round()
+        assert (image[0, 0].numpy() == pixels).all()

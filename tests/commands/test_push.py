@@ -81,3 +81,11 @@ def test_a_refusal_and_a_folder_without_a_model_are_one_line(exported, server, t
     error = capsys.readouterr().err
     assert "log in with hf auth login" in error
     assert error.count("\n") == 1
+
+
+def test_a_hub_that_does_not_answer_is_one_line(exported, monkeypatch, capsys):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    assert tiny.command("push", exported, "anna/insects") == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: http://127.0.0.1:9 refuses (")
+    assert error.count("\n") == 1
