@@ -119,7 +119,8 @@ def test_show_prints_an_experiment_resolved_to_its_last_setting(capsys):
     assert tiny.command("show", "hyper-mod-c", "--set", "train.kimg=7") == 0
     table = tomllib.loads(capsys.readouterr().out)
     assert table["train"]["kimg"] == 7
-    assert table["modulation"] == {"name": "adafm", "init": "source", "epsilon": 1e-5, "live": False}
+    defaults = {"init": "source", "epsilon": 1e-5, "live": False, "largest": 500_000_000}
+    assert table["modulation"] == {"name": "adafm", **defaults}
     assert table["contrastive"] == {"name": "barlow-twins", "weight": 0.001, "off_diagonal": 0.005}
     assert resolve(table) == load_experiment("hyper-mod-c", ["train.kimg=7"])
 
@@ -230,7 +231,7 @@ def test_a_dry_run_says_what_would_be_trained_and_writes_nothing(shards, source,
     monkeypatch.setenv("COLUMNS", "120")
     assert tiny.command(*train(tmp_path / "out", shards, source, "--dry-run")) == 0
     out = capsys.readouterr().out
-    experiment = tiny.transfer(shards, source)
+    experiment = tiny.transfer(shards, source, "train.unedited=true")  # as the preset has it
     generator, discriminator = tiny.prepare(experiment).networks
 
     def count(network, trained):
@@ -241,7 +242,7 @@ def test_a_dry_run_says_what_would_be_trained_and_writes_nothing(shards, source,
         for line in out.splitlines()
         if "│" in line
     }
-    assert rows["source"] == [f"{count(generator.source, False):,}", "0"]
+    assert rows["source"] == [f"{count(generator.source, trained):,}" for trained in (False, True)]
     for name, part in (("class net", "class_net"), ("modulation", "modulation")):
         assert rows[name] == ["0", f"{count(generator.trained[part], True):,}"]
     rgb = sum(p.numel() for p in discriminator.from_rgb.parameters())

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from mutated_world import GOOD
 
-FAST, SLOW = 12, 150  # examples: of all verbs together; of each verb, of command lines and of files
+FAST, SLOW = 4, 150  # examples: of all verbs together; of each verb, of command lines and of files
 UNHEALTHY = 1  # what `hmgan doctor` ends with where the machine is not fit
 QUICK = ["list", "show", "pack", "index", "inspect", "verify", "sample", "interpolate", "export", "launch"]
 

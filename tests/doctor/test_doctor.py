@@ -170,10 +170,9 @@ def test_a_store_is_read_by_its_url_and_what_cannot_be_read_says_why(tmp_path):
     assert found.rows[3][1].startswith("1 objects; reads ")
     assert [path.name for path in tmp_path.iterdir()] == ["a.tar"]
     (tmp_path / "empty").mkdir()
-    empty = storage.storage(tmp_path, Data(sources=[f"file://{tmp_path}/empty"]), probe=MIB).problems[-1]
-    assert empty == f"--data file://{tmp_path}/empty holds no objects; give the folder that the index lies in"
-    missing = storage.storage(tmp_path, Data(sources=[f"file://{tmp_path}/nothing"]), probe=MIB).problems[-1]
-    assert missing == f"--data file://{tmp_path}/nothing cannot be read: nothing is there"
+    for name in ("empty", "missing"):
+        problem = storage.storage(tmp_path, Data(sources=[f"file://{tmp_path}/{name}"]), probe=MIB).problems[-1]
+        assert problem == f"--data file://{tmp_path}/{name} holds no objects; give the folder that the index lies in"
     unknown = storage.storage(tmp_path, Data(sources=["nostore://bucket/shards"]), probe=MIB).problems[-1]
     assert unknown.startswith(
         "--data nostore://bucket/shards cannot be read: nostore://bucket/shards cannot be opened: "
