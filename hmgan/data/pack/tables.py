@@ -21,7 +21,7 @@ from PIL import Image
 
 from hmgan.data.filenames import EXTENSIONS, LITTER_REASON, check_once, ends_in, is_litter, slashed, tars
 from hmgan.data.index import head_in
-from hmgan.data.pack.archives import check_end
+from hmgan.data.pack.archives import READERS, check_end
 from hmgan.data.pack.image_folders import ImageSource, quick_png, source_of
 from hmgan.data.pack.labels import labels_of, labels_or_one_class
 from hmgan.data.store.folders import LocalFolder
@@ -61,7 +61,7 @@ def _idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
             raise ValueError(f"it must begin with 0 0 8 {dimensions}")
         shape = np.frombuffer(content, ">u4", dimensions, 4).tolist()
         return np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
-    except (OSError, EOFError, ValueError) as error:
+    except (*READERS, ValueError) as error:
         check_limits(error)
         raise UserError(f"{path} is not a readable IDX file: {error}; give images-idx3 with labels-idx1") from error
 

@@ -113,6 +113,9 @@ def test_shards_are_packed_anew(pictures):
     assert pack(pictures / "once", pictures / "numbers").classes == ("0", "1", "2")
 
 
+ZIPPED = gzip.compress(bytes(range(256)) * 8)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "text"),
     [
@@ -121,6 +124,9 @@ def test_shards_are_packed_anew(pictures):
         ("a.jsonl", b"{", "line 1 of"),
         ("a.jsonl", b"[1]", "must be an object {...}, got list"),
         ("images-idx3-ubyte", b"no idx", "is not a readable IDX file"),
+        ("images-idx3-ubyte.gz", b"no gzip", "is not a readable IDX file"),
+        ("images-idx3-ubyte.gz", ZIPPED[:20], "is not a readable IDX file"),
+        ("images-idx3-ubyte.gz", ZIPPED[:10] + b"\xff" * 9 + ZIPPED[19:], "is not a readable IDX file"),
         ("a.tar", b"no tar", "cannot be packed anew"),
         ("a.parquet", b"no parquet", "is not readable parquet"),
     ],
