@@ -45,6 +45,10 @@ Device = Annotated[str | None, Option(help="cpu, cuda, cuda:1, ...; left out: a 
 Seeds = Annotated[str, Option(help="For example 0,1,4-6.")]
 Classes = Annotated[list[str], Option("--class", help="A class; repeatable; left out: all.")]
 Trunc = Annotated[float, Option(min=-10, max=10, help="Truncation; 1 is none.")]
+Towards = Annotated[
+    Literal["mean", "class"],
+    Option(help="What it pulls to: the mean of all styles, or the class's centre (`hmgan centres`)."),
+]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -188,8 +192,11 @@ class SampleOptions:
     seeds: Seeds = "0-7"
     classes: Classes = field(default_factory=list)
     trunc: Trunc = 1.0
+    towards: Towards = "mean"
     grid: Annotated[str | None, Option(help="One picture of COLUMNSxROWS instead of single ones.")] = None
-    latents: Annotated[Path | None, Option(help="A .npy or .npz of latents [N, Z], drawn in place of seeds.")] = None
+    latents: Annotated[
+        Path | None, Option(help="A .npy or .npz of latents [N, Z] or styles [N, K, W], in place of seeds.")
+    ] = None
     noise: Annotated[
         Literal["random", "const", "none"], Option(help="The seed's own, the same for all seeds, or none.")
     ] = "random"
@@ -375,6 +382,19 @@ class PushOptions:
     private: Annotated[bool, Option("--private", help="A new repository that others cannot see.")] = False
     message: Annotated[str, Option(help="Of the commit.")] = "Upload by hmgan"
     dry_run: Annotated[bool, Option("--dry-run", "-n", help="Say what would be uploaded; upload nothing.")] = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CentresOptions:
+    """Finds the centre of what each class draws well, the mean style of the images that D ranks highest, and keeps it.
+
+    For example: hmgan centres runs/00003
+    """
+
+    model: Annotated[Path, Argument(help="A run, or a snapshot in one that has its checkpoint still: D is in that.")]
+    draws: Annotated[int, Option(min=1, max=1_000_000, help="Images of each class that D looks at.")] = 2000
+    keep: Annotated[float, Option(min=0, max=1, help="Share of them, the best, whose styles are averaged.")] = 0.1
+    device: Device = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

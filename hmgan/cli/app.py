@@ -138,6 +138,7 @@ app.command("export")(command(options.ExportOptions, lazy("hmgan.commands.export
 app.command("mix")(command(options.MixOptions, lazy("hmgan.commands.mix:draw_mixes")))
 app.command("explore")(command(options.ExploreOptions, lazy("hmgan.commands.explore:explore")))
 app.command("classes")(command(options.ClassesOptions, lazy("hmgan.commands.classes:classes")))
+app.command("centres")(command(options.CentresOptions, lazy("hmgan.commands.centres:keep_centres")))
 app.command("project")(command(options.ProjectOptions, lazy("hmgan.commands.project:project")))
 app.command("push")(command(options.PushOptions, lazy("hmgan.commands.push:push")))
 app.command("launch", context_settings=TRAINS_OPTIONS)(
