@@ -25,6 +25,7 @@ from hmgan.generators.fold import folded
 from hmgan.generators.onnx import check_onnx, save_onnx
 from hmgan.generators.snapshot import SNAPSHOTS, Loaded, generator_folder, load_generator
 from hmgan.generators.source import CONFIG, DISCRIMINATOR, GENERATOR, read_choice, read_tensors, save_source, source_of
+from hmgan.importers.layouts_written import check_layout, save_layout
 from hmgan.options import ExportOptions
 from hmgan.report.scores import read_lines
 from hmgan.train import checkpoint, rundir
@@ -65,6 +66,11 @@ def export(options: ExportOptions) -> None:
             raise UserError("an ONNX file draws one class; name it with --class, and export each on its own")
         check_onnx(origin.loaded.generator.backbone)
 
+    if options.layout:
+        if cls is None and origin.loaded.transfer is not None:
+            raise UserError(f"--layout {options.layout} is of one class; name it with --class, and export each")
+        check_layout(options.layout, read_choice(origin.loaded.config, "backbone", origin.snapshot))
+
     out.parent.mkdir(parents=True, exist_ok=True)
     write_folder_atomically(out, partial(fill, origin, options))
     print(out)
@@ -81,6 +87,9 @@ def fill(origin: Origin, options: ExportOptions, folder: Path) -> None:
                 shutil.copyfile(origin.snapshot / name, folder / name)
         write_json(folder / CONFIG, origin.loaded.config)
     keep_found(folder, origin, cls)
+    use = f"hmgan sample {options.out.name} --seeds 0-31 --grid 8x4"
+    if options.layout:
+        use += "\n\n" + save_layout(options.layout, folder)
     if options.onnx:
         save_onnx(load_generator(folder).generator.backbone, folder / ONNX)
     if options.fp16:
@@ -88,7 +97,6 @@ def fill(origin: Origin, options: ExportOptions, folder: Path) -> None:
             save_file({name: tensor.half() for name, tensor in read_tensors(path).items()}, path)
     if origin.run is not None:
         write_json(folder / RECIPE, to_table(rundir.read_config(origin.run)))
-    use = f"hmgan sample {options.out.name} --seeds 0-31 --grid 8x4"
     if cls is not None and (folder / DISCRIMINATOR).is_file():
         use += f"\nhmgan train hyper-mod-b --source {options.out.name} --data SHARDS"
     base, data = (names_of(origin.loaded.config.get(key)) for key in ("source", "data"))
