@@ -430,7 +430,7 @@ class CentresOptions:
     """
 
     model: Annotated[Path, Argument(help="A run, or a snapshot in one that has its checkpoint still: D is in that.")]
-    draws: Annotated[int, Option(min=1, max=1_000_000, help="Images of each class that D looks at.")] = 2000
+    draws: Annotated[int, Option(min=1, max=1_000_000, help="Images of each class that D looks at, 32 at once.")] = 2000
     keep: Annotated[float, Option(min=0, max=1, help="Share of them, the best, whose styles are averaged.")] = 0.1
     device: Device = None
 

@@ -15,7 +15,7 @@ from hmgan.generators.centres import CENTRES, write_centres
 from hmgan.models.model import Model
 from hmgan.options import CentresOptions
 
-AT_ONCE = 32
+AT_ONCE = 32  # always whole: a D with a deviation of the minibatch judges images by their company
 
 
 def keep_centres(options: CentresOptions) -> None:
@@ -31,7 +31,8 @@ def keep_centres(options: CentresOptions) -> None:
         what = "has no discriminator, which ranks the images: no run with a checkpoint of the same kimg is around it"
         raise UserError(f"{options.model} {what}; give the run, or truncate towards the mean")
     model = Model(origin.loaded, device_of(options.device))
-    draws, kept = options.draws, max(1, round(options.draws * options.keep))
+    draws = -(-options.draws // AT_ONCE) * AT_ONCE
+    kept = max(1, round(draws * options.keep))
     found = {}
     for label, name in enumerate(model.classes):
         judge = of_class(*critic, label).to(model.device).eval()
@@ -49,7 +50,7 @@ def centre(model: Model, judge: Any, label: int, draws: int, kept: int) -> Tenso
     """
     logits, styles = [], []
     for first in range(0, draws, AT_ONCE):
-        keys = [rng.key(seed, "centre", 0) for seed in range(first, min(first + AT_ONCE, draws))]
+        keys = [rng.key(seed, "centre", 0) for seed in range(first, first + AT_ONCE)]
         latents, labels_B = model.generator.latents(keys), torch.full((len(keys),), label, device=model.device)
         out = model.generator(latents, labels_B)
         if len({w.shape[1] for w in out.styles}) > 1:

@@ -9,9 +9,11 @@ import shutil
 import pytest
 import tiny
 import typer
-from trained import trained
 
 from hmgan.cli.app import app
+from hmgan.train import rundir
+from hmgan.train.prepare import prepare
+from hmgan.train.run import run_training
 
 # What takes minutes, needs a terminal, a hub or a file of others: read by the parser, and run with these words more.
 LONG = {"align": "-n", "pretrain": "-n", "train": "-n"}
@@ -38,8 +40,10 @@ def world(shards, source, tmp_path_factory):
     folder = tmp_path_factory.mktemp("examples")
     tiny.write_images(folder / "photographs", size=32)
     shutil.copytree(shards, folder / "shards")
-    (folder / "runs").mkdir()
-    trained(shards, source, folder / "runs" / "00003")
+    experiment, run = tiny.transfer(shards, source, "train.kimg=0.004", "train.snap=0.004"), folder / "runs" / "00003"
+    run.mkdir(parents=True)
+    rundir.keep_config(run, experiment)
+    run_training(prepare(experiment), run)
     assert tiny.command("centres", folder / "runs" / "00003", "--draws", "1") == 0
     return folder
 
