@@ -45,11 +45,18 @@ Device = Annotated[str | None, Option(help="cpu, cuda, cuda:1, ...; left out: a 
 Seeds = Annotated[str, Option(help="For example 0,1,4-6.")]
 Classes = Annotated[list[str], Option("--class", help="A class; repeatable; left out: all.")]
 Trunc = Annotated[float, Option(min=-10, max=10, help="Truncation; 1 is none.")]
+Towards = Annotated[
+    Literal["mean", "class"],
+    Option(help="What it pulls to: the mean of all styles, or the class's centre (`hmgan centres`)."),
+]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShowOptions:
-    """A registry entry; of an experiment or a component every setting, what it means and its default."""
+    """A registry entry; of an experiment or a component every setting, what it means and its default.
+
+    For example: hmgan show hyper-mod-b
+    """
 
     name: Annotated[str, Argument()]
     overrides: Set = field(default_factory=list)
@@ -57,7 +64,10 @@ class ShowOptions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PackOptions:
-    """Turns images into WebDataset shards with an index. Killed, it goes on with the same command."""
+    """Turns images into WebDataset shards with an index. Killed, it goes on with the same command.
+
+    For example: hmgan pack photographs shards --resolution 32
+    """
 
     src: Annotated[
         Path,
@@ -93,7 +103,10 @@ class PackOptions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainOptions:
-    """Transfers a source to the classes of --data."""
+    """Transfers a source to the classes of --data.
+
+    For example: hmgan train hyper-mod-b --data fashion-close --kimg 10
+    """
 
     verb: ClassVar[str] = "train"
     experiment: Annotated[
@@ -128,7 +141,10 @@ class TrainOptions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PretrainOptions(TrainOptions):
-    """Trains an unconditional GAN from scratch: a source, or the from-scratch baseline."""
+    """Trains an unconditional GAN from scratch: a source, or the from-scratch baseline.
+
+    For example: hmgan pretrain pretrain-fashion-32 --kimg 10
+    """
 
     verb: ClassVar[str] = "pretrain"
     source: None = None
@@ -136,7 +152,10 @@ class PretrainOptions(TrainOptions):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AlignOptions(TrainOptions):
-    """Self-alignment (Eq. 6): pulls random heads to the source, without images; only the classes come from --data."""
+    """Self-alignment (Eq. 6): pulls random heads to the source, without images; only the classes come from --data.
+
+    For example: hmgan align hyper-mod-c-align --data fashion-close
+    """
 
     verb: ClassVar[str] = "align"
     experiment: Annotated[
@@ -155,7 +174,10 @@ TRAINING = {options.verb: options for options in (PretrainOptions, AlignOptions,
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluateOptions:
-    """Scores per class and their means; left to itself, Frechet and kernel distance."""
+    """Scores per class and their means; left to itself, Frechet and kernel distance.
+
+    For example: hmgan evaluate runs/00003 --per-class 500 --metrics fd,kd
+    """
 
     run: Annotated[
         Path, Argument(metavar="MODEL", help="As for `hmgan sample`: a run, a folder, a source, OWNER/NAME.")
@@ -188,8 +210,11 @@ class SampleOptions:
     seeds: Seeds = "0-7"
     classes: Classes = field(default_factory=list)
     trunc: Trunc = 1.0
+    towards: Towards = "mean"
     grid: Annotated[str | None, Option(help="One picture of COLUMNSxROWS instead of single ones.")] = None
-    latents: Annotated[Path | None, Option(help="A .npy or .npz of latents [N, Z], drawn in place of seeds.")] = None
+    latents: Annotated[
+        Path | None, Option(help="A .npy or .npz of latents [N, Z] or styles [N, K, W], in place of seeds.")
+    ] = None
     noise: Annotated[
         Literal["random", "const", "none"], Option(help="The seed's own, the same for all seeds, or none.")
     ] = "random"
@@ -223,13 +248,20 @@ class InterpolateOptions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExportOptions:
-    """Writes a trained generator with its model card, or one of its classes as an unconditional source."""
+    """Writes a trained generator with its model card, or one of its classes as an unconditional source.
+
+    For example: hmgan export runs/00003 bags --licence cc-by-4.0
+    """
 
     network: Annotated[Path, Argument(metavar="MODEL", help="As for `hmgan sample`; of a run the newest snapshot.")]
     out: Annotated[Path, Argument(help="A new folder, laid out as model hubs want it.")]
     cls: Annotated[
         str | None,
         Option("--class", help="Fold this class into plain weights, for `train --source` and `sample`."),
+    ] = None
+    layout: Annotated[
+        Literal["ada", "rosinality"] | None,
+        Option(help="Beside it, of a StyleGAN2 (ada: or 3), the state dict that users of that code load."),
     ] = None
     licence: Annotated[str, Option(help="For the model card, as hubs abbreviate it.")] = "other"
     fp16: Annotated[bool, Option("--fp16", help="Keep numbers in half precision: half the size.")] = False
@@ -240,7 +272,10 @@ class ExportOptions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MixOptions:
-    """Draws classes by styles; with --with, per class the coarse style of one seed and the fine style of another."""
+    """Draws classes by styles; with --with, per class the coarse style of one seed and the fine style of another.
+
+    For example: hmgan mix fashion-32 --seeds 0-3 --with 4-9
+    """
 
     model: Model = None
     network: Network = None
@@ -254,7 +289,10 @@ class MixOptions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DemoOptions:
-    """Transfers the embedded clothing GAN to shoes and bags, and writes a report; minutes on two CPU cores."""
+    """Transfers the embedded clothing GAN to shoes and bags, and writes a report; minutes on two CPU cores.
+
+    For example: hmgan demo --outdir demo
+    """
 
     outdir: Annotated[Path, Option(help="A new folder for the demo.")] = Path("demo")
     experiment: Annotated[str | None, Option(help="The transfer to show; left out: demo.")] = None
@@ -268,6 +306,8 @@ class CompareOptions:
     """Trains a study's methods on its targets, going on where it was stopped, and reports them side by side.
 
     Several processes, on one machine or on several, may run the same study in the same folder.
+
+    For example: hmgan compare smoke --dry-run
     """
 
     study: Annotated[str, Argument(help="A name of `hmgan list studies`.")]
@@ -300,6 +340,8 @@ class LaunchOptions:
     """Trains on many GPUs and machines: accelerate, torchrun, DeepSpeed, SLURM or Kubernetes.
 
     Its own options come before EXPERIMENT. What comes after is the training's, and is checked before anything starts.
+
+    For example: hmgan launch --target slurm --nodes 2 --gpus 8 --dry-run hyper-mod-b --data fashion-close
     """
 
     context: Annotated[Context, "of the command, which has the words after EXPERIMENT"]
@@ -313,7 +355,10 @@ class LaunchOptions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DoctorOptions:
-    """Whether machine, ranks and storage are fit to train: one page, exit code 0 if so. Start it as training is."""
+    """Whether machine, ranks and storage are fit to train: one page, exit code 0 if so. Start it as training is.
+
+    For example: hmgan doctor hyper-mod-b --data fashion-close
+    """
 
     experiment: Annotated[
         str | None, Argument(help="An experiment that has to fit into memory, or a source that has to vary.")
@@ -378,10 +423,23 @@ class PushOptions:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class CentresOptions:
+    """Finds the centre of what each class draws well, the mean style of the images that D ranks highest, and keeps it.
+
+    For example: hmgan centres runs/00003
+    """
+
+    model: Annotated[Path, Argument(help="A run, or a snapshot in one that has its checkpoint still: D is in that.")]
+    draws: Annotated[int, Option(min=1, max=1_000_000, help="Images of each class that D looks at, 32 at once.")] = 2000
+    keep: Annotated[float, Option(min=0, max=1, help="Share of them, the best, whose styles are averaged.")] = 0.1
+    device: Device = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ClassesOptions:
     """A model's classes: list, add IMAGES, drop NAME, rename OLD NEW. Classes that are left draw what they drew.
 
-    For example: hmgan classes fashion-shoes rename bag handbag --out handbags
+    For example: hmgan classes runs/00003 rename bee wasp --out wasps
     """
 
     model: Annotated[Path, Argument(help="As for `hmgan sample`.")]

@@ -143,7 +143,7 @@ class FirstBlock(WeightSite):
         return self.no_bias
 
     def forward(self, x: Tensor | None, takes: Takes, styles: Sequence[Tensor]) -> Tensor:
-        edits, batch = takes.edits, len(styles[0])
+        edits, batch = takes.edits, styles[0].shape[0]
         edit = edits.weights.get(self.name)
         if edit is None:
             h = self.const.expand(batch, -1, -1, -1)

@@ -65,7 +65,10 @@ def common(
 def list_(
     kind: Annotated[str | None, typer.Argument(help="For example experiments; left out: all kinds.")] = None,
 ) -> None:
-    """The registry: what can be named in an experiment or on the command line."""
+    """The registry: what can be named in an experiment or on the command line.
+
+    For example: hmgan list experiments
+    """
     from hmgan.commands.listing import print_list
 
     print_list(kind)
@@ -79,7 +82,10 @@ def index(
         bool, typer.Option("--leave-out-unlabelled", help="Index the others where samples have no label.")
     ] = False,
 ) -> None:
-    """Writes the index beside shards that others made."""
+    """Writes the index beside shards that others made.
+
+    For example: hmgan index shards
+    """
     from hmgan.commands.data import index
 
     index(place, classes.split(",") if classes else None, background, leave_out_unlabelled)
@@ -90,7 +96,10 @@ def inspect(
     data: Annotated[str, typer.Argument(help="A folder, a URL, or a name of `hmgan list datasets`.")],
     grid: Annotated[Path | None, typer.Option(help="Draw the first images of each class into this PNG.")] = None,
 ) -> None:
-    """Counts, sizes, a histogram of the classes and a picture of them."""
+    """Counts, sizes, a histogram of the classes and a picture of them.
+
+    For example: hmgan data inspect fashion-close
+    """
     from hmgan.commands.data import inspect
 
     inspect(data, grid)
@@ -98,7 +107,10 @@ def inspect(
 
 @data.command()
 def verify(data: Annotated[str, typer.Argument(help="A folder or URL.")]) -> None:
-    """Reads every byte and decodes every image."""
+    """Reads every byte and decodes every image.
+
+    For example: hmgan data verify shards
+    """
     from hmgan.commands.data import verify
 
     verify(data)
@@ -115,7 +127,10 @@ def import_(
         typer.Option(min=0, help="Samples of D's minibatch deviation; 0: the batch; left out: the file's, or 4."),
     ] = None,
 ) -> None:
-    """Reads a foreign checkpoint into safetensors, with a report of every tensor."""
+    """Reads a foreign checkpoint into safetensors, with a report of every tensor.
+
+    For example: hmgan import ffhq.pkl ffhq
+    """
     from hmgan.importers.convert import import_checkpoint
 
     import_checkpoint(checkpoint, out, resolution=resolution, stddev_group=stddev_group)
@@ -138,6 +153,7 @@ app.command("export")(command(options.ExportOptions, lazy("hmgan.commands.export
 app.command("mix")(command(options.MixOptions, lazy("hmgan.commands.mix:draw_mixes")))
 app.command("explore")(command(options.ExploreOptions, lazy("hmgan.commands.explore:explore")))
 app.command("classes")(command(options.ClassesOptions, lazy("hmgan.commands.classes:classes")))
+app.command("centres")(command(options.CentresOptions, lazy("hmgan.commands.centres:keep_centres")))
 app.command("project")(command(options.ProjectOptions, lazy("hmgan.commands.project:project")))
 app.command("push")(command(options.PushOptions, lazy("hmgan.commands.push:push")))
 app.command("launch", context_settings=TRAINS_OPTIONS)(

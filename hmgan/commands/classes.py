@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from hmgan.data.named import open_data
 from hmgan.data.pack.pack import pack
 from hmgan.errors import UserError, unknown
 from hmgan.files import write_folder_atomically
+from hmgan.generators.centres import CENTRES, write_centres
 from hmgan.generators.snapshot import CONDITIONAL, Loaded, generator_folder, load_generator
 from hmgan.generators.source import CONFIG, DISCRIMINATOR, GENERATOR, load_source, read_tensors, save_source, write
 from hmgan.metrics.networks import load_extractor
@@ -30,6 +31,8 @@ from hmgan.train import rundir
 from hmgan.train.command import train
 
 JOINED, NEAREST, SOURCE = "joined", "nearest", "source"
+# Where a class net has a row per class.
+ROWS = ("trained.modulation.base_net.weight", "trained.modulation.base_net.embedding.weight")
 LOOKED_AT = 64  # images of a class, to find the nearest
 WORDS = {"list": 0, "add": 1, "drop": 1, "rename": 2}
 
@@ -63,11 +66,22 @@ def classes(options: ClassesOptions) -> None:
         raise UserError(f"{words[0]} is the only class; a model needs one")
     if action == "rename":
         check_name(words[1], loaded.classes)
+    leave(options, loaded)
+
+
+def leave(options: ClassesOptions, loaded: Loaded) -> None:
+    """Writes the model with a class under another name, or without it."""
+    action, words = options.action, options.names
+    assert options.out is not None
     names = [words[1] if (action, name) == ("rename", words[0]) else name for name in loaded.classes]
     kept = [i for i, name in enumerate(loaded.classes) if (action, name) != ("drop", words[0])]
-    folder = generator_folder(options.model)
-    save(options.out, loaded, joined_of(loaded.config, kept), [names[i] for i in kept], state_of(loaded, folder))
+    state, parts = state_of(loaded, generator_folder(options.model)), joined_of(loaded.config, kept)
+    stay = forget(state, parts["modulation"]) if action == "drop" else ""
+    centres = {names[i]: loaded.centres[loaded.classes[i]] for i in kept if loaded.classes[i] in loaded.centres}
+    save(options.out, loaded, parts, [names[i] for i in kept], state, centres)
     print(f"{options.out}: {', '.join(names[i] for i in kept)}")
+    if action == "drop":
+        print(f"the numbers of {words[0]} " + (f"stay in the file: {stay}" if stay else "are gone from the file"))
 
 
 def add(options: ClassesOptions, loaded: Loaded, place: Path) -> None:
@@ -142,7 +156,7 @@ def join(out: Path, model: Path, loaded: Loaded, run: Path) -> None:
         before = f"trained.{its}."
         added = {key.removeprefix(before): x for key, x in own.items() if key.startswith(before)}
         state |= {f"trained.modulation.added.{place}.{mine}.{key}": x for key, x in added.items()}
-    save(out, loaded, config, [*loaded.classes, name], state)
+    save(out, loaded, config, [*loaded.classes, name], state, {**loaded.centres, **new.centres})
     print(f"{out}: {', '.join((*loaded.classes, name))}")
 
 
@@ -249,13 +263,42 @@ def state_of(loaded: Loaded, folder: Path) -> dict[str, Tensor]:
     return state
 
 
-def save(out: Path, loaded: Loaded, parts: dict[str, Any], names: Sequence[str], state: dict[str, Tensor]) -> None:
+def forget(state: dict[str, Tensor], options: dict[str, Any]) -> str:
+    """Puts zeros in place of what is the dropped classes' own; returns why some of it stays, if any does."""
+    old, added = int(options["old"]), options["added"]
+    needed = set(options["kept"])
+    for place in reversed(range(len(added))):  # a class starts from one before it
+        if old + place in needed:
+            needed.add(int(added[place]["start"]))
+    for place in range(len(added)):
+        if old + place not in needed:
+            own = f"trained.modulation.added.{place}."
+            state |= {name: torch.zeros_like(x) for name, x in state.items() if name.startswith(own)}
+    dropped = [label for label in range(old) if label not in needed]
+    rows = next((name for name in ROWS if name in state), "")
+    if dropped and rows:
+        state[rows] = state[rows].index_fill(0, torch.tensor(dropped), 0.0)
+    if needed - {SOURCE_START, *options["kept"]}:
+        return "an added class starts from them"
+    return "" if rows or not dropped else "its tables hold all classes"
+
+
+def save(
+    out: Path,
+    loaded: Loaded,
+    parts: dict[str, Any],
+    names: Sequence[str],
+    state: dict[str, Tensor],
+    centres: Mapping[str, Tensor],
+) -> None:
     """Writes the model whole or not at all, after it has been read once."""
-    notes = {key: value for key, value in loaded.config.items() if key not in ("format", "classes", *parts)}
+    notes = {key: value for key, value in loaded.config.items() if key not in ("format", "classes", "centres", *parts)}
+    notes |= {"centres": CENTRES} if centres else {}
     config = {"format": CONDITIONAL, **notes, "classes": list(names), **parts}
 
     def fill(partial: Path) -> None:
         write(partial, config, {GENERATOR: state})
+        write_centres(partial, centres)
         load_generator(partial)
 
     out.parent.mkdir(parents=True, exist_ok=True)

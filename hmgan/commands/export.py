@@ -20,15 +20,18 @@ from hmgan.evaluation.card import write_card
 from hmgan.evaluation.score import Score
 from hmgan.files import write_folder_atomically
 from hmgan.generators import build
+from hmgan.generators.centres import CENTRES, write_centres
 from hmgan.generators.fold import folded
 from hmgan.generators.onnx import check_onnx, save_onnx
 from hmgan.generators.snapshot import SNAPSHOTS, Loaded, generator_folder, load_generator
 from hmgan.generators.source import CONFIG, DISCRIMINATOR, GENERATOR, read_choice, read_tensors, save_source, source_of
+from hmgan.importers.layouts_written import check_layout, save_layout
 from hmgan.options import ExportOptions
 from hmgan.report.scores import read_lines
 from hmgan.train import checkpoint, rundir
 from hmgan.train.checkpoint import TENSORS
 from hmgan.train.trainer import CHECKPOINTS
+from hmgan.types import UNLABELLED
 
 RECIPE, ONNX = "experiment.json", "model.onnx"
 
@@ -63,6 +66,11 @@ def export(options: ExportOptions) -> None:
             raise UserError("an ONNX file draws one class; name it with --class, and export each on its own")
         check_onnx(origin.loaded.generator.backbone)
 
+    if options.layout:
+        if cls is None and origin.loaded.transfer is not None:
+            raise UserError(f"--layout {options.layout} is of one class; name it with --class, and export each")
+        check_layout(options.layout, read_choice(origin.loaded.config, "backbone", origin.snapshot))
+
     out.parent.mkdir(parents=True, exist_ok=True)
     write_folder_atomically(out, partial(fill, origin, options))
     print(out)
@@ -78,6 +86,10 @@ def fill(origin: Origin, options: ExportOptions, folder: Path) -> None:
             if (origin.snapshot / name).is_file():
                 shutil.copyfile(origin.snapshot / name, folder / name)
         write_json(folder / CONFIG, origin.loaded.config)
+    keep_found(folder, origin, cls)
+    use = f"hmgan sample {options.out.name} --seeds 0-31 --grid 8x4"
+    if options.layout:
+        use += "\n\n" + save_layout(options.layout, folder)
     if options.onnx:
         save_onnx(load_generator(folder).generator.backbone, folder / ONNX)
     if options.fp16:
@@ -85,12 +97,21 @@ def fill(origin: Origin, options: ExportOptions, folder: Path) -> None:
             save_file({name: tensor.half() for name, tensor in read_tensors(path).items()}, path)
     if origin.run is not None:
         write_json(folder / RECIPE, to_table(rundir.read_config(origin.run)))
-    use = f"hmgan sample {options.out.name} --seeds 0-31 --grid 8x4"
     if cls is not None and (folder / DISCRIMINATOR).is_file():
         use += f"\nhmgan train hyper-mod-b --source {options.out.name} --data SHARDS"
     base, data = (names_of(origin.loaded.config.get(key)) for key in ("source", "data"))
     told, found = facts(origin, cls), scores(origin, cls)
     write_card(folder, title(origin, cls), told, found, use, options.licence, next(iter(base), None), data)
+
+
+def keep_found(folder: Path, origin: Origin, cls: str | None) -> None:
+    """Writes the centres that the model has; its configuration says so, for who fetches it from a hub."""
+    found = origin.loaded.centres
+    kept = dict(found) if cls is None else {UNLABELLED: found[cls]} if cls in found else {}
+    write_centres(folder, kept)
+    if kept:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        write_json(folder / CONFIG, {**config, "centres": CENTRES})
 
 
 def names_of(place: Any) -> list[str]:
@@ -131,7 +152,20 @@ def save_folded(folder: Path, origin: Origin, cls: str) -> None:
 
 
 def discriminator_of(origin: Origin, label: int) -> tuple[Choice, nn.Module] | None:
-    """D reduced to the logit of one class, from the run's checkpoint of the same kimg; None where there is none."""
+    """D reduced to the logit of one class; None where the run has none."""
+    critic = critic_of(origin)
+    return critic and (critic[0], of_class(*critic, label))
+
+
+def of_class(choice: Choice, critic: Any, label: int) -> nn.Module:
+    """A discriminator of one logit, that of a class."""
+    plain: nn.Module = components.build("discriminator", choice.name, 1, **choice.options)
+    plain.load_state_dict(critic.of_class(label))
+    return plain
+
+
+def critic_of(origin: Origin) -> tuple[Choice, Any] | None:
+    """D of all classes, from the run's checkpoint of the same kimg; None where there is none."""
     kept = origin.run and checkpoint_at(origin.run, origin.loaded.config.get("kimg"))
     if not kept:
         return None
@@ -144,9 +178,7 @@ def discriminator_of(origin: Origin, label: int) -> tuple[Choice, nn.Module] | N
     critic.load_state_dict(own)
     choice = experiment.discriminator or (source and source.discriminator and source.discriminator[0])
     assert choice
-    plain = components.build("discriminator", choice.name, 1, **choice.options)
-    plain.load_state_dict(critic.of_class(label))
-    return choice, plain
+    return choice, critic
 
 
 def checkpoint_at(run: Path, kimg: float | None) -> Path | None:

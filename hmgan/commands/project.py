@@ -30,7 +30,9 @@ RATE, PIXELS = 0.05, 1.0  # Adam's, and the weight of the pixels' squared differ
 
 
 def project(options: ProjectOptions) -> None:
-    """Writes styles.npy [K, W], and projected.png: the image, what is drawn instead, and that under every class.
+    """Writes styles.npy [1, K, W], for `hmgan sample --latents`, and projected.png.
+
+    The picture shows the image, what is drawn instead, and that under every class.
 
     Raises: UserError for a file that is no image, or a class that is not there.
     """
@@ -41,7 +43,7 @@ def project(options: ProjectOptions) -> None:
     label, start = nearest(model, [model.label(name) for name in names], target_13HW, looks)
     styles_KW, gap = fitted(model, label, start, target_13HW, looks, options.steps)
     options.out.mkdir(parents=True, exist_ok=True)
-    write_atomically(options.out / "styles.npy", partial(_save, styles_KW.cpu().numpy()))
+    write_atomically(options.out / "styles.npy", partial(_save, styles_KW[None].cpu().numpy()))
     with torch.no_grad():
         drawn = [next(model.render([framed(model, styles_KW, each)])) for each in (label, *range(len(model.classes)))]
     images = torch.from_numpy(np.stack(drawn)).permute(0, 3, 1, 2)

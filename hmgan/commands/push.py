@@ -7,13 +7,18 @@ from pathlib import Path
 from huggingface_hub import CommitOperationAdd, HfApi
 
 from hmgan.errors import UserError
+from hmgan.generators.centres import CENTRES
 from hmgan.generators.hub import endpoint, is_repository
 from hmgan.generators.snapshot import load_generator
 from hmgan.generators.source import CONFIG, DISCRIMINATOR, GENERATOR
+from hmgan.importers.layouts_written import ADA, ROSINALITY
 from hmgan.options import PushOptions
 
 # What belongs to a model; whatever else lies in the folder stays here.
-FILES = (GENERATOR, CONFIG, "README.md", DISCRIMINATOR, "experiment.json", "model.onnx", "model.onnx.data")
+FILES = (
+    *(GENERATOR, CONFIG, "README.md", DISCRIMINATOR, CENTRES, "experiment.json"),
+    *(ADA, ROSINALITY, "model.onnx", "model.onnx.data"),
+)
 
 
 def push(options: PushOptions) -> None:

@@ -21,6 +21,7 @@ from hmgan.options import SampleOptions, model_of, parse_seeds
 from hmgan.pictures.images import check_size, pasted, save_png
 
 FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}
+SHAPES = "numbers [N, Z] or [N, K, W]"
 QUALITY = 95  # of jpg and webp
 
 
@@ -42,10 +43,10 @@ def draw_samples(options: SampleOptions) -> None:
 
     Raises: UserError for an unknown class, seeds and grid that do not match, or a file that holds no latents.
     """
-    seeds, outdir, latents_NZ = parse_seeds(options.seeds), options.outdir, None
+    seeds, outdir, latents_N = parse_seeds(options.seeds), options.outdir, None
     if options.latents is not None:
-        latents_NZ = read_latents(options.latents)
-        seeds = list(range(len(latents_NZ)))
+        latents_N = read_latents(options.latents)
+        seeds = list(range(len(latents_N)))
     columns, rows = parse_grid(options.grid) if options.grid else (1, len(seeds))
     if columns * rows != len(seeds):
         raise UserError(f"--grid {columns}x{rows} has {columns * rows} places for {len(seeds)} seeds; make them equal")
@@ -56,30 +57,33 @@ def draw_samples(options: SampleOptions) -> None:
     model = load(model_of(options.model, options.network), device_of(options.device))
     for name in options.classes:
         model.label(name)
+    for name in options.classes or model.classes:
+        model.centre(model.pure(name), options.trunc, options.towards)  # that it is there
     files = file_names(model.classes)
     if options.grid:
         check_size(columns, rows, model.resolution)
     for name in options.classes or model.classes:
-        drawn = pictures(model, name, seeds, latents_NZ, options)
+        drawn = pictures(model, name, seeds, latents_N, options)
         file = outdir / files[name]
         if options.grid:
             tiles = (torch.from_numpy(image).permute(2, 0, 1) for image in drawn)
             save_png(pasted(tiles, len(seeds), columns), file.with_name(f"{file.name}.png"))
             print(f"{file}.png")
             continue
-        what = "seed" if latents_NZ is None else "latent"
+        what = "seed" if latents_N is None else "latent"
         for seed, image in zip(seeds, drawn, strict=True):
             save(image, file.with_name(f"{file.name}-{what}{seed:04d}.{options.extension}"))
         print(f"{file}-{what}*.{options.extension}: {len(seeds)} images")
 
 
 def pictures(
-    model: Model, name: str, seeds: Sequence[int], latents_NZ: Tensor | None, options: SampleOptions
+    model: Model, name: str, seeds: Sequence[int], latents_N: Tensor | None, options: SampleOptions
 ) -> Iterator[Images]:
     """[H, W, 3] of each seed or latent, as they are drawn."""
-    if latents_NZ is not None:
-        return model.of_latents(latents_NZ, name, truncation=options.trunc, noise=options.noise)
-    return model.drawn(Look((seed,), model.pure(name), options.trunc, options.noise) for seed in seeds)
+    if latents_N is not None:
+        return model.of_latents(latents_N, name, truncation=options.trunc, noise=options.noise, towards=options.towards)
+    classes = model.pure(name)
+    return model.drawn(Look((seed,), classes, options.trunc, options.noise, options.towards) for seed in seeds)
 
 
 def save(image: Images, path: Path) -> None:
@@ -91,15 +95,19 @@ def save(image: Images, path: Path) -> None:
 
 
 def read_latents(path: Path) -> Tensor:
-    """[N, Z] of a .npy, or of the one array or `z` of a .npz; float32. Raises UserError for anything else."""
+    """[N, Z], or styles [N, K, W], of a .npy, or of the one array or `z` of a .npz; float32.
+
+    Raises: UserError for anything else.
+    """
     try:
         read = np.load(path, allow_pickle=False)
         arrays = {"z": read} if isinstance(read, np.ndarray) else {name: read[name] for name in read.files}
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} holds no latents ({error}); give a .npy or .npz of numbers [N, Z]") from None
+        raise UserError(f"{path} holds no latents ({error}); give a .npy or .npz of {SHAPES}") from None
     array = arrays.get("z", next(iter(arrays.values()), np.empty(0)))
-    if (len(arrays) > 1 and "z" not in arrays) or array.ndim != 2 or array.dtype.kind not in "fiu" or not len(array):
-        raise UserError(f"{path} should hold one array of numbers [N, Z], or one named z, got {', '.join(arrays)}")
+    one = len(arrays) == 1 or "z" in arrays
+    if not one or array.ndim not in (2, 3) or array.dtype.kind not in "fiu" or not len(array):
+        raise UserError(f"{path} should hold one array of {SHAPES}, or one named z, got {', '.join(arrays)}")
     if not np.isfinite(array).all():
         raise UserError(f"{path} holds numbers that are not finite; give latents without them")
     return torch.from_numpy(array.astype(np.float32))

@@ -9,13 +9,13 @@ from typing import NamedTuple
 from urllib.parse import parse_qs
 
 from hmgan.errors import UserError
-from hmgan.models.looks import LEVELS, NOISES, Look
+from hmgan.models.looks import CENTRES, LEVELS, NOISES, Look
 
 LONGEST = 1000  # characters of a query
 MOST_SEED = 2**31 - 1
 MOST_CLASSES = 8  # of a blend
 MOST_TRUNCATION = 2.0
-KNOWN = ("model", "classes", "seeds", "trunc", "noise")
+KNOWN = ("model", "classes", "seeds", "trunc", "noise", "towards")
 
 
 class Asked(NamedTuple):
@@ -27,6 +27,8 @@ class Asked(NamedTuple):
 
 def read(query: str) -> Asked:
     """`model=DIGEST&classes=0:0.5,2:0.5&seeds=1,1,7&trunc=0.8&noise=const`; without classes, of the source.
+
+    `towards=class` truncates towards the class's own centre.
 
     Raises: UserError for anything else.
     """
@@ -40,10 +42,14 @@ def read(query: str) -> Asked:
     noise = next((each for each in NOISES if each == one.get("noise", "random")), None)
     if noise is None:
         raise UserError(f"noise is {', '.join(NOISES)}, got {one['noise']!r}")
+    towards = next((each for each in CENTRES if each == one.get("towards", "mean")), None)
+    if towards is None:
+        raise UserError(f"towards is {', '.join(CENTRES)}, got {one['towards']!r}")
     seeds = tuple(_seed(text) for text in one.get("seeds", "0").split(","))
     if len(seeds) not in (1, len(LEVELS)):
         raise UserError(f"seeds are one, or one each for {', '.join(LEVELS)}, got {len(seeds)}")
-    return Asked(one.get("model", ""), Look(seeds, _blend(one), _number(one, "trunc", 1.0, MOST_TRUNCATION), noise))
+    look = Look(seeds, _blend(one), _number(one, "trunc", 1.0, MOST_TRUNCATION), noise, towards)
+    return Asked(one.get("model", ""), look)
 
 
 def _seed(text: str) -> int:

@@ -7,6 +7,7 @@ import io
 import json
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from PIL import Image
@@ -38,6 +39,7 @@ class Gallery:
                 "classes": list(model.classes),
                 "resolution": model.resolution,
                 "conditional": model.transfer is not None,
+                "centres": set(model.centres) == set(model.classes),
                 "levels": list(LEVELS[: min(len(LEVELS), model.blocks)]),
             }
             for digest, model in self.models.items()
@@ -58,7 +60,7 @@ class Gallery:
             with self._turns.turn(left):
                 look = asked.look
                 seeds = look.seeds if len(look.seeds) == 1 else spread(look.seeds, model.blocks)
-                (image,) = model.drawn([type(look)(seeds, look.classes, look.truncation, look.noise)])
+                (image,) = model.drawn([replace(look, seeds=seeds)])
                 stream = io.BytesIO()
                 Image.fromarray(image).save(stream, format="PNG")
                 self._kept[asked] = stream.getvalue()
@@ -70,7 +72,7 @@ class Gallery:
 def digest_of(model: Model) -> str:
     """Of all that a model draws with: its configuration and its numbers. In addresses, so that none is ever stale."""
     digest = hashlib.blake2b(json.dumps([model.config, model.classes], sort_keys=True).encode(), digest_size=8)
-    for name, tensor in model.generator.state_dict().items():
+    for name, tensor in (*model.generator.state_dict().items(), *sorted(model.centres.items())):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

@@ -21,12 +21,14 @@ const locked = [false, false, false];
 
 const first = () => ({
   model: models[0].digest, classes: models[0].conditional ? [[0, 1]] : [], seeds: [0, 0, 0], trunc: 1,
-  noise: "random", source: false, beside: "",
+  noise: "random", towards: "mean", source: false, beside: "",
 });
 
 const query = (s) => new URLSearchParams({
   model: s.model, classes: s.classes.map(([label, w]) => `${label}:${w.toFixed(3)}`).join(), seeds: s.seeds.join(),
   trunc: s.trunc.toFixed(2), noise: s.noise,
+  // Said only where it is not the default: links and kept pictures of models without centres stay as they are.
+  ...(s.towards === "class" && byDigest[s.model].centres ? { towards: "class" } : {}),
 });
 
 const image = (s) => `/image?${query(s).toString().replaceAll("%2C", ",").replaceAll("%3A", ":")}`;
@@ -51,6 +53,7 @@ function readFrom(hash) {
   s.seeds = LEVELS.map((_, i) => seeds[i] ?? seeds[0]);
   s.trunc = Math.min(1.5, Math.max(0, Number(given.get("trunc") ?? 1) || 0));
   s.noise = noises.includes(given.get("noise")) ? given.get("noise") : "random";
+  s.towards = given.get("towards") === "class" ? "class" : "mean";
   s.source = given.get("source") === "1";
   s.beside = byDigest[given.get("beside")] ? given.get("beside") : "";
   return s;
@@ -165,6 +168,7 @@ const step = (by) => change({ seeds: moved(Math.max(0, Math.min(bounds.seed, cur
 const pick = (label) => label in byDigest[state.model].classes && byDigest[state.model].conditional && change({ classes: [[label, 1]] });
 const truncate = (by) => change({ trunc: Math.min(1.5, Math.max(0, Math.round((state.trunc + by) * 20) / 20)) });
 const lock = (i) => { locked[i] = !locked[i]; draw(true); };
+const towards = () => byDigest[state.model].centres && change({ towards: state.towards === "class" ? "mean" : "class" });
 const source = () => change({ source: !state.source });
 
 // Controls
@@ -177,6 +181,9 @@ function controls() {
   $("trunc").value = state.trunc;
   $("trunc-said").textContent = state.trunc.toFixed(2);
   $("noise").value = state.noise;
+  $("towards-part").hidden = !model.centres;
+  $("towards").checked = model.centres && state.towards === "class";
+  $("centre").textContent = $("towards").checked ? "the class's centre" : "the mean";
   $("source").checked = state.source;
   $("beside").value = state.beside;
   $("class-part").hidden = $("source-part").hidden = !model.conditional;
@@ -267,7 +274,7 @@ function parameters() {
   const blend = Object.fromEntries(state.classes.map(([label, w]) => [classes[label], w]));
   const kept = {
     model: name, digest, classes: blend, seeds: Object.fromEntries(LEVELS.map((level, i) => [level, state.seeds[i]])),
-    truncation: state.trunc, noise: state.noise, image: image(state),
+    truncation: state.trunc, towards: $("towards").checked ? "class" : "mean", noise: state.noise, image: image(state),
   };
   const url = URL.createObjectURL(new Blob([JSON.stringify(kept, null, 1) + "\n"], { type: "application/json" }));
   save(url, named("json"));
@@ -291,7 +298,7 @@ function theme() {
 
 const KEYS = {
   " ": roll, ArrowLeft: () => step(-1), ArrowRight: () => step(1), "[": () => truncate(-0.05), "]": () => truncate(0.05),
-  q: () => lock(0), w: () => lock(1), e: () => lock(2), s: source, z: () => history.back(), t: theme,
+  q: () => lock(0), w: () => lock(1), e: () => lock(2), s: source, c: towards, z: () => history.back(), t: theme,
   d: () => save(image(state), named("png")), p: parameters, l: link, "?": () => $("keys").showModal(),
 };
 
@@ -335,6 +342,7 @@ for (const [id, act] of Object.entries({
 $("trunc").addEventListener("input", () => change({ trunc: Number($("trunc").value) }, false));
 $("trunc").addEventListener("change", () => change({}));
 $("noise").addEventListener("change", () => change({ noise: $("noise").value }));
+$("towards").addEventListener("change", towards);
 $("source").addEventListener("change", () => change({ source: $("source").checked }));
 $("beside").addEventListener("change", () => change({ beside: $("beside").value }));
 $("find").addEventListener("input", () => { listClasses(); draw(true); });

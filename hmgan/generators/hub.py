@@ -17,6 +17,7 @@ from huggingface_hub.errors import (
 )
 
 from hmgan.errors import UserError
+from hmgan.generators.centres import CENTRES
 from hmgan.generators.source import CONFIG, DISCRIMINATOR, GENERATOR
 
 REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
@@ -39,10 +40,9 @@ def hub_folder(repository: str) -> Path:
     """
     try:
         config = Path(hf_hub_download(repository, CONFIG, endpoint=endpoint()))
-        names = [GENERATOR]
-        if "discriminator" in json.loads(config.read_text(encoding="utf-8")):
-            names.append(DISCRIMINATOR)
-        for name in names:
+        more = {"discriminator": DISCRIMINATOR, "centres": CENTRES}
+        told = json.loads(config.read_text(encoding="utf-8"))
+        for name in (GENERATOR, *(name for key, name in more.items() if key in told)):
             hf_hub_download(repository, name, endpoint=endpoint())
     except LocalEntryNotFoundError:
         raise UserError(f"no generator at {repository}: no such folder, and {endpoint()} is out of reach") from None

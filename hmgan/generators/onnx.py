@@ -45,7 +45,7 @@ def check_onnx(backbone: Backbone) -> None:
     """Raises UserError where the extra is not installed, or the backbone is not one that is exported."""
     if missing := [name for name in NEEDED if find_spec(name) is None]:
         raise UserError(f"--onnx needs {', '.join(missing)}; install hmgan[onnx]")
-    if not isinstance(getattr(backbone, "mapping", None), nn.Sequential) or backbone.label_dim:
+    if not isinstance(getattr(backbone, "mapping", None), nn.Module) or backbone.label_dim:
         raise UserError("--onnx is for StyleGAN's generator without labels of its own; leave --onnx out")
 
 
@@ -58,7 +58,7 @@ def save_onnx(backbone: Backbone, path: Path) -> float:
     """
     import onnxruntime
 
-    drawer = Drawer(copy.deepcopy(backbone).cpu().float().eval()).eval()
+    drawer = Drawer(copy.deepcopy(backbone).cpu().float().eval()).eval().requires_grad_(False)
     dim = backbone.latents([0]).z.shape[1]
     z = torch.randn(2, dim, generator=torch.Generator().manual_seed(0))
     psi = torch.ones(1)

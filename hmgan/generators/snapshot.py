@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
+
+from torch import Tensor
 
 from hmgan.config import entries
 from hmgan.config.settings import Choice
 from hmgan.errors import UserError
 from hmgan.generators.base import Generator
+from hmgan.generators.centres import read_centres
 from hmgan.generators.hub import hub_folder, is_repository
 from hmgan.generators.source import (
     CONFIG,
@@ -38,6 +43,7 @@ class Loaded(NamedTuple):
     classes: tuple[str, ...]
     config: dict[str, Any]
     transfer: TransferGenerator | None = None  # the same generator, where it has a modulation
+    centres: Mapping[str, Tensor] = MappingProxyType({})  # [K, W] of classes
 
 
 def save_conditional(
@@ -67,7 +73,8 @@ def load_generator(path: Path | str) -> Loaded:
         raise UserError(f"no generator at {path} ({error}); give a run directory, a snapshot or a source") from None
     found = config.get("format") if isinstance(config, dict) else type(config).__name__
     if found == FORMAT:
-        return Loaded(UnconditionalGenerator(read_source(folder).backbone).eval(), (UNLABELLED,), config)
+        plain = UnconditionalGenerator(read_source(folder).backbone).eval()
+        return Loaded(plain, (UNLABELLED,), config, centres=read_centres(folder, (UNLABELLED,)))
     if found is None:
         raise UserError(f"no generator at {path}: no snapshot is in it yet; give a run directory with one, or a source")
     if found != CONDITIONAL:
@@ -83,7 +90,7 @@ def load_generator(path: Path | str) -> Loaded:
     labels = component("class-net", class_net, len(classes))
     generator = TransferGenerator(source, labels, component("modulation", modulation, source, labels.dim))
     load_exactly(generator, tensors, folder / GENERATOR)
-    return Loaded(generator.eval(), tuple(classes), config, generator)
+    return Loaded(generator.eval(), tuple(classes), config, generator, read_centres(folder, classes))
 
 
 def generator_folder(path: Path | str) -> Path:

@@ -77,21 +77,13 @@ def plan_generator(theirs: ForeignNetwork, mean: ForeignNetwork | None) -> Netwo
     depth = theirs.indices(r"style\.(\d{1,2})\.weight")
     if ups != list(range(len(ups))) or not ups or depth != list(range(1, len(depth) + 1)):
         raise theirs.refused("to_rgbs and style", "count without a gap, got " + str((ups, depth)))
-    pairs = [pair for i in depth for pair in _both(f"mapping.fc{i - 1}", f"style.{i}")]
-    pairs.append(Pair("synthesis.b4.const", MARK, FIRST))
-    pairs += [*_layer("synthesis.b4.conv1", "conv1"), *_rgb("synthesis.b4.torgb", "to_rgb1")]
-    for i in ups:
-        block = f"synthesis.b{8 << i}"
-        pairs += _layer(f"{block}.conv0", f"convs.{2 * i}") + _layer(f"{block}.conv1", f"convs.{2 * i + 1}")
-        pairs += _rgb(f"{block}.torgb", f"to_rgbs.{i}")
+    pairs = generator_pairs(len(depth), len(ups))
     new, tensors = {}, dict(theirs.tensors)
-    layers = ["b4.conv1", *(f"b{8 << i}.conv{n}" for i in ups for n in (0, 1))]
-    for i, layer in enumerate(layers):
-        ours, name = f"synthesis.{layer}.noise_const", f"noises.noise_{i}"
-        if name in tensors:
-            pairs.append(Pair(ours, name, MAP))
+    for noise in noise_pairs(len(ups)):
+        if noise.theirs in tensors:
+            pairs.append(noise)
         else:
-            new[ours] = New(partial(_drawn, ours), "no noise map in the file: drawn")
+            new[noise.ours] = New(partial(_drawn, noise.ours), "no noise map in the file: drawn")
     if mean is None:
         new["mapping.w_avg"] = New(mean_w, f"mean of {MEAN_SAMPLES} mapped z")
     else:
@@ -101,6 +93,24 @@ def plan_generator(theirs: ForeignNetwork, mean: ForeignNetwork | None) -> Netwo
     renamed = {p.ours: p.layout.change(whole.get(p.theirs)) for p in pairs if whole.get(p.theirs).dim()}
     options = generator_options(ForeignNetwork(theirs.where, theirs.label, renamed))
     return NetworkPlan("generator", whole, options, pairs, partial(no_reason, whole), "stylegan2", new)
+
+
+def generator_pairs(depth: int, ups: int) -> list[Pair]:
+    """What every generator has, of a mapping so deep and so many doublings of the resolution."""
+    pairs = [pair for i in range(depth) for pair in _both(f"mapping.fc{i}", f"style.{i + 1}")]
+    pairs.append(Pair("synthesis.b4.const", MARK, FIRST))
+    pairs += [*_layer("synthesis.b4.conv1", "conv1"), *_rgb("synthesis.b4.torgb", "to_rgb1")]
+    for i in range(ups):
+        block = f"synthesis.b{8 << i}"
+        pairs += _layer(f"{block}.conv0", f"convs.{2 * i}") + _layer(f"{block}.conv1", f"convs.{2 * i + 1}")
+        pairs += _rgb(f"{block}.torgb", f"to_rgbs.{i}")
+    return pairs
+
+
+def noise_pairs(ups: int) -> list[Pair]:
+    """The noise maps, which some files lack."""
+    layers = ["b4.conv1", *(f"b{8 << i}.conv{n}" for i in range(ups) for n in (0, 1))]
+    return [Pair(f"synthesis.{layer}.noise_const", f"noises.noise_{i}", MAP) for i, layer in enumerate(layers)]
 
 
 def plan_discriminator(theirs: ForeignNetwork, resolution: int, stddev_group: int | None) -> NetworkPlan:

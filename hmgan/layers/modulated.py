@@ -98,15 +98,18 @@ class ModulatedConv2d(WeightSite):
             style_BI = self.affine.edited(w_BW, edits)
             weight_ROIkk, bias_RO, energy_ROI = self._rows(edits)
             edited = self.name in edits.weights
-            counts = edits.counts if edited else (len(x),)
+            counts = edits.counts if edited else (x.shape[0],)  # a number that an exporter can follow
             factor_BO = None if energy_ROI is None else gain * self._demodulation(style_BI, energy_ROI, counts)
             bias_BO = per_sample(bias_RO, counts) if edited else bias_RO
             style_BI = style_BI * gain if energy_ROI is None else style_BI
         scaled = x * style_BI.to(x.dtype)[..., None, None]
-        # One convolution per class: a kernel per sample costs twice as much and more.
-        rows = zip(scaled.split(counts), weight_ROIkk, strict=True)
-        outputs = [self._convolution(x_r, weight_OIkk) for x_r, weight_OIkk in rows if len(x_r)]
-        y = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+        if len(counts) == 1:
+            y = self._convolution(scaled, weight_ROIkk[0])
+        else:
+            # One convolution per class: a kernel per sample costs twice as much and more.
+            rows = zip(scaled.split(counts), weight_ROIkk, strict=True)
+            outputs = [self._convolution(x_r, weight_OIkk) for x_r, weight_OIkk in rows if len(x_r)]
+            y = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
         return (y if factor_BO is None else y * factor_BO.to(y.dtype)[..., None, None]), bias_BO
 
     def _rows(self, edits: Edits) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -121,13 +124,14 @@ class ModulatedConv2d(WeightSite):
     def _demodulation(self, style_BI: Tensor, energy_ROI: Tensor, counts: tuple[int, ...]) -> Tensor:
         """D = rsqrt(sum over inputs of s^2 Q + epsilon), [B, O], by the class's own Q."""
         square_BI = style_BI.square()
-        rows = zip(square_BI.split(counts), energy_ROI, strict=True)
-        power_BO = torch.cat([square_rI @ energy_OI.T for square_rI, energy_OI in rows])
+        parts = [square_BI] if len(counts) == 1 else square_BI.split(counts)
+        power_BO = torch.cat([square_rI @ energy_OI.T for square_rI, energy_OI in zip(parts, energy_ROI, strict=True)])
         if not self.relative:
             return (power_BO + EPSILON).rsqrt()
         # Per sample: the original's mean over the batch cancels but for epsilon, and would tie samples to each other.
         mean_RO = energy_ROI.mean(2) / self.weight[0, 0].numel()
-        floor_BO = per_sample(mean_RO, counts) * square_BI.mean(1, keepdim=True)
+        mean_BO = mean_RO if len(counts) == 1 else per_sample(mean_RO, counts)
+        floor_BO = mean_BO * square_BI.mean(1, keepdim=True)
         return (power_BO + EPSILON * floor_BO).rsqrt()
 
     def _convolution(self, x: Tensor, weight: Tensor) -> Tensor:

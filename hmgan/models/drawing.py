@@ -1,4 +1,4 @@
-"""How a model draws: frames of styles, noise and edits. N images, Z latent, W style, E class vector, H/W pixels."""
+"""How a model draws: frames of styles, noise and edits. N images, K blocks, Z latent, W style, E class vector."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hmgan import rng
 from hmgan.errors import UserError, unknown
 from hmgan.generators.snapshot import Loaded
 from hmgan.layers.edits import SOURCE, Edits
-from hmgan.models.looks import Look, Noise, key_of
+from hmgan.models.looks import Look, Noise, Towards, key_of
 from hmgan.models.walks import Walk, blended
 from hmgan.pictures.images import to_uint8
 from hmgan.types import Latents
@@ -44,6 +44,7 @@ class Drawing:
         self.classes: tuple[str, ...] = loaded.classes
         self.config: dict[str, Any] = loaded.config
         self.transfer = loaded.transfer
+        self.centres = dict(loaded.centres)
         self._edits: OrderedDict[tuple[tuple[int, float], ...], Edits] = OrderedDict()
         self._mean: list[Tensor] | None = None
         self.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -105,26 +106,48 @@ class Drawing:
 
     @torch.no_grad()
     def of_latents(
-        self, z_NZ: Tensor, cls: str | int = 0, *, truncation: float = 1.0, noise: Noise = "random"
+        self,
+        latents_N: Tensor,
+        cls: str | int = 0,
+        *,
+        truncation: float = 1.0,
+        noise: Noise = "random",
+        towards: Towards = "mean",
     ) -> Iterator[Images]:
-        """[H, W, 3] uint8 of each latent, under the noise of the seeds 0 to N - 1, drawn one after the other.
+        """[H, W, 3] uint8 of each latent [N, Z] or of each image's styles [N, K, W], drawn one after the other.
 
-        Raises: ValueError for latents of another width.
+        The noise is that of the seeds 0 to N - 1. Raises: ValueError for latents of another shape.
         """
-        if z_NZ.ndim != 2 or z_NZ.shape[1] != self.z_dim:
-            raise UserError(f"latents should be [N, {self.z_dim}], got {list(z_NZ.shape)}; they are of another model")
-        edits = self.edits(self.pure(cls))
-        for place, z_Z in enumerate(z_NZ.to(self.device)):
-            latents = self.generator.latents([key_of(place)])._replace(z=z_Z[None], z_mix=z_Z[None])
-            yield from self.render([Frame(self.styles(latents, edits, truncation), self.noise(latents, noise), edits)])
+        self.check_latents(latents_N)
+        classes = self.pure(cls)
+        edits, centre = self.edits(classes), self.centre(classes, truncation, towards)
+        for place, one in enumerate(latents_N.to(self.device)):
+            latents = self.generator.latents([key_of(place)])
+            if latents_N.ndim == 3:
+                styles = self.truncated(list(one[:, None]), truncation, centre)
+            else:
+                latents = latents._replace(z=one[None], z_mix=one[None])
+                styles = self.styles(latents, edits, truncation, centre)
+            yield from self.render([Frame(styles, self.noise(latents, noise), edits)])
+
+    def check_latents(self, latents_N: Tensor) -> None:
+        """Raises ValueError unless they are [N, Z] or [N, K, W] of this model."""
+        if latents_N.shape[1:] == (self.z_dim,):
+            return
+        with torch.no_grad():
+            styles = self.generator.backbone.styles(self.generator.latents([0]))
+        widths = {w.shape[1] for w in styles}
+        if latents_N.shape[1:] not in {(len(styles), width) for width in widths} or len(widths) > 1:
+            wanted = f"[N, {self.z_dim}], or styles [N, {len(styles)}, {max(widths)}]"
+            raise UserError(f"latents should be {wanted}, got {list(latents_N.shape)}; they are of another model")
 
     @torch.no_grad()
     def frame(self, look: Look) -> Frame:
         """All but the synthesis of a look."""
-        edits = self.edits(look.classes)
+        edits, centre = self.edits(look.classes), self.centre(look.classes, look.truncation, look.towards)
         seeds = (*look.seeds, *look.seeds[-1:] * (self.blocks - len(look.seeds)))
         latents = {seed: self.generator.latents([key_of(seed)]) for seed in dict.fromkeys(seeds)}
-        styles = {seed: self.styles(each, edits, look.truncation) for seed, each in latents.items()}
+        styles = {seed: self.styles(each, edits, look.truncation, centre) for seed, each in latents.items()}
         # A backbone may have one style more than blocks.
         last = len(styles[seeds[0]]) - 1
         chosen = [styles[seeds[min(i, len(seeds) - 1)]][i] for i in range(last + 1)]
@@ -138,8 +161,12 @@ class Drawing:
         images = to_uint8(self.generator.backbone.synthesise(styles, noise, edits).image)
         return iter(images.permute(0, 2, 3, 1).cpu().numpy())
 
-    def styles(self, latents: Latents, edits: Edits, truncation: float = 1.0) -> list[Tensor]:
-        """[1, W] per block of one latent."""
+    def styles(
+        self, latents: Latents, edits: Edits, truncation: float = 1.0, centre: list[Tensor] | None = None
+    ) -> list[Tensor]:
+        """[1, W] per block of one latent, pulled towards a centre of its class, or the mean of all."""
+        if centre is not None:
+            return self.truncated(self.styles(latents, edits), truncation, centre)
         backbone = self.generator.backbone
         if edits.label_RL is not None:
             z, z_mix = (torch.cat([z, edits.label_RL], 1) for z in (latents.z, latents.z_mix))
@@ -148,9 +175,35 @@ class Drawing:
             return backbone.styles(latents)
         if backbone.old_classes():  # whose mean is that of the latent's old class
             return backbone.styles(latents, truncation)
-        if self._mean is None:
-            self._mean = backbone.styles(latents, 0.0)
-        return [torch.lerp(mean, w, truncation) for mean, w in zip(self._mean, backbone.styles(latents), strict=True)]
+        return self.truncated(backbone.styles(latents), truncation)
+
+    def truncated(self, styles: list[Tensor], truncation: float, centre: list[Tensor] | None = None) -> list[Tensor]:
+        """[1, W] per block, pulled towards a centre; left out: the mean of all styles."""
+        if truncation == 1.0:
+            return styles
+        if centre is None:
+            if self._mean is None:
+                self._mean = self.generator.backbone.styles(self.generator.latents([0]), 0.0)
+            centre = self._mean
+        return [torch.lerp(mean, w, truncation) for mean, w in zip(centre, styles, strict=True)]
+
+    def centre(
+        self, classes: tuple[tuple[int, float], ...], truncation: float, towards: Towards
+    ) -> list[Tensor] | None:
+        """[1, W] per block, of a class or a blend; None where it is the mean of all, or nothing is truncated.
+
+        Raises: ValueError for a class whose centre is not kept.
+        """
+        if towards == "mean" or truncation == 1.0:
+            return None
+        if self.transfer is not None and not classes:  # the source
+            return None
+        shares = {self.classes[label]: weight for label, weight in classes or ((0, 1.0),)}
+        for name in shares:
+            if name not in self.centres:
+                raise UserError(f"no centre of class {name!r} is kept; find it with hmgan centres, of a run with its D")
+        centre_KW = torch.stack([weight * self.centres[name] for name, weight in shares.items()]).sum(0)
+        return list(centre_KW.to(self.device)[:, None])
 
     def noise(self, latents: Latents, noise: Noise) -> tuple[Tensor, ...]:
         """One [1, 1, H, W] per block."""

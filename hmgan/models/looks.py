@@ -10,6 +10,8 @@ from hmgan import rng
 
 Noise = Literal["random", "const", "none"]
 NOISES: tuple[Noise, ...] = get_args(Noise)
+Towards = Literal["mean", "class"]
+CENTRES: tuple[Towards, ...] = get_args(Towards)
 LEVELS = ("coarse", "middle", "fine")
 
 
@@ -20,14 +22,16 @@ class Look:
     Args:
         seeds: whose styles the blocks take, from 4 px up; the last seed goes on to the last block.
         classes: labels and their weights, which add up to 1; none: the source.
-        truncation: 1 leaves styles as they are, 0 puts their mean in their place.
+        truncation: 1 leaves styles as they are, 0 puts the centre in their place.
         noise: "random" is the first seed's own, "const" the same for every seed, "none" leaves it out.
+        towards: the centre: "mean" of all styles, or "class", of those that the class's best images have.
     """
 
     seeds: tuple[int, ...]
     classes: tuple[tuple[int, float], ...] = ()
     truncation: float = 1.0
     noise: Noise = "random"
+    towards: Towards = "mean"
 
 
 def spread(seeds: Sequence[int], blocks: int) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor
 from hmgan.errors import UserError
 from hmgan.generators.snapshot import load_generator
 from hmgan.models.drawing import CONST_KEY, Drawing, Images
-from hmgan.models.looks import Look, Noise
+from hmgan.models.looks import Look, Noise, Towards
 from hmgan.models.walks import Walk
 
 
@@ -40,7 +41,7 @@ class Model(Drawing):
 
     def __call__(
         self,
-        z_NZ: Tensor,
+        latents_N: Tensor,
         labels: Sequence[str | int] | Tensor,
         *,
         truncation: float = 1.0,
@@ -49,21 +50,25 @@ class Model(Drawing):
     ) -> Tensor:
         """Images of latents [N, Z] and N classes, by name or place: [N, 3, H, W], float, in about [-1, 1].
 
+        In place of latents, styles [N, K, W]: a w for each block, such as `hmgan project` writes.
+
         Raises: ValueError for a class that is not there, or latents of another shape.
         """
-        if z_NZ.ndim != 2 or z_NZ.shape[1] != self.z_dim or len(z_NZ) != len(labels) or not len(z_NZ):
-            got = f"{list(z_NZ.shape)} and {len(labels)}"
-            raise UserError(f"latents should be [N, {self.z_dim}] with N labels, got {got}; give one label per latent")
+        self.check_latents(latents_N)
+        if len(latents_N) != len(labels) or not len(labels):
+            raise UserError(f"{len(labels)} labels for {len(latents_N)} latents; give one label per latent")
         names = labels.tolist() if isinstance(labels, Tensor) else labels
-        latents = self.generator.latents([CONST_KEY] * len(z_NZ))
-        z_NZ = z_NZ.to(latents.z)
+        latents = self.generator.latents([CONST_KEY] * len(names))
+        latents_N = latents_N.to(latents.z)
         if noise == "random":
             drawn = tuple(torch.randn_like(n) for n in latents.noise)
         else:
             drawn = latents.noise if noise == "const" else tuple(torch.zeros_like(n) for n in latents.noise)
-        latents = latents._replace(z=z_NZ, z_mix=z_NZ, noise=drawn)
         label_N = torch.tensor([self.label(name) for name in names], device=self.device)
         with nullcontext() if gradients else torch.no_grad():
+            if latents_N.ndim == 3:
+                return torch.cat(list(self._of_styles(latents_N, drawn, label_N.tolist(), truncation)))
+            latents = latents._replace(z=latents_N, z_mix=latents_N, noise=drawn)
             return self.generator(latents, label_N, truncation).image
 
     def sample(
@@ -73,20 +78,22 @@ class Model(Drawing):
         *,
         truncation: float = 1.0,
         noise: Noise = "random",
+        towards: Towards = "mean",
         device: str | torch.device | None = None,
     ) -> Images:
         """One image per seed: [N, H, W, 3] uint8. One class is that of all images; else there is one per seed.
 
         Args:
+            towards: what truncation pulls to: the "mean" of all styles, or the centre of the "class".
             device: moves the model there first.
 
-        Raises: ValueError for a class that is not there, or another number of classes than of seeds.
+        Raises: ValueError for a class that is not there or has no centre, or another number of classes than of seeds.
         """
         if device is not None:
             self.to(device)
         seeds = [seeds] if isinstance(seeds, int) else list(seeds)
         each = _beside(seeds, classes)
-        looks = [Look((s,), self.pure(c), truncation, noise) for s, c in zip(seeds, each, strict=True)]
+        looks = [Look((s,), self.pure(c), truncation, noise, towards) for s, c in zip(seeds, each, strict=True)]
         return self._stacked(self.drawn(looks))
 
     def mix(
@@ -137,8 +144,17 @@ class Model(Drawing):
     def source(self) -> Model:
         """The unconditional generator that the classes are edits of; it shares this model's weights."""
         plain = copy.copy(self)
-        plain.transfer, plain.classes = None, ("all",)
+        plain.transfer, plain.classes, plain.centres = None, ("all",), {}
         return plain
+
+    def _of_styles(
+        self, styles_NKW: Tensor, noise: Sequence[Tensor], labels: Sequence[int], truncation: float
+    ) -> Iterator[Tensor]:
+        """[1, 3, H, W] of each image's styles, one after the other."""
+        for place, label in enumerate(labels):
+            styles = self.truncated(list(styles_NKW[place][:, None]), truncation)
+            edits = replace(self.edits(self.pure(label)), counts=(1,))
+            yield self.generator.backbone.synthesise(styles, [n[place : place + 1] for n in noise], edits).image
 
     def _stacked(self, images: Iterator[Images]) -> Images:
         empty = np.empty((0, self.resolution, self.resolution, 3), np.uint8)

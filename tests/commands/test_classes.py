@@ -121,6 +121,28 @@ def test_dropped_and_renamed_classes_leave_the_others_as_they_are(run, grown, tm
         assert np.array_equal(whole.sample(range(3), before), left.sample(range(3), after))
 
 
+def test_a_dropped_class_leaves_no_numbers_unless_another_starts_from_them(run, grown, tmp_path, capsys):
+    from safetensors.torch import load_file
+
+    said = []
+    for model, name in ((grown, "ant"), (grown, "bee"), (grown, "dog")):
+        assert tiny.command("classes", model, "drop", name, "--out", tmp_path / name) == 0
+        said.append(capsys.readouterr().out.splitlines()[-1])
+    assert said == [
+        "the numbers of ant are gone from the file",
+        "the numbers of bee stay in the file: an added class starts from them",
+        "the numbers of dog are gone from the file",
+    ]
+    rows = {name: load_file(tmp_path / name / "model.safetensors") for name in ("ant", "bee", "dog")}
+    table = "trained.modulation.base_net.embedding.weight"
+    assert [bool(rows[name][table][label].any()) for name, label in (("ant", 0), ("ant", 1), ("bee", 1))] == [0, 1, 1]
+    assert not any(x.any() for name, x in rows["dog"].items() if name.startswith("trained.modulation.added.0."))
+    for name in ("ant", "bee", "dog"):
+        left = hmgan.load(tmp_path / name)
+        for cls in left.classes:
+            assert np.array_equal(hmgan.load(grown).sample(range(2), cls), left.sample(range(2), cls))
+
+
 def test_an_added_class_folds_into_a_source(grown, tmp_path):
     assert tiny.command("export", grown, tmp_path / "dog", "--class", "dog") == 0
     folded, joined = hmgan.load(tmp_path / "dog").sample(range(3)), hmgan.load(grown).sample(range(3), "dog")

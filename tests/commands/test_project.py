@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tiny
+import torch
 from PIL import Image
 from trained import trained
 
 import hmgan
 from hmgan.commands.project import opened
 from hmgan.errors import UserError
+from hmgan.pictures.images import to_uint8
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +35,7 @@ def test_an_image_that_the_model_drew_is_found_with_its_class(run, tmp_path, cap
     output = capsys.readouterr().out
     assert output.startswith("cat: ")
     assert gap(output) < 0.01
-    assert np.load(tmp_path / "out" / "styles.npy").shape == (2, 8)
+    assert np.load(tmp_path / "out" / "styles.npy").shape == (1, 2, 8)
     with Image.open(tmp_path / "out" / "projected.png") as sheet:
         assert sheet.width == 5 * 64 + 6 * 8
 
@@ -82,3 +84,19 @@ def test_a_picture_is_read_as_pack_reads_it(tmp_path, kind):
     else:
         image = ((opened(path, 8) + 1) * 127.5).round()
         assert (image[0, 0].numpy() == pixels).all()
+
+
+def test_the_styles_go_back_into_sample_and_the_model_and_draw_the_projection(run, tmp_path):
+    model = hmgan.load(run)
+    Image.fromarray(model.sample(7, "cat", noise="const")[0]).save(tmp_path / "cat.png")
+    assert project(run, tmp_path / "cat.png", tmp_path, "--steps", "3", "--class", "cat") == 0
+    with Image.open(tmp_path / "projected.png") as sheet:  # the image, and beside it what is drawn instead
+        wanted = np.asarray(sheet.convert("RGB"))[8:72:8, 80:144:8]
+    words = ["--latents", tmp_path / "styles.npy", "--class", "cat", "--noise", "const", "--outdir", tmp_path]
+    assert tiny.command("sample", run, *words) == 0
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "cat-latent0000.png")), wanted)
+    styles_NKW = torch.from_numpy(np.load(tmp_path / "styles.npy")).requires_grad_(True)
+    image = model(styles_NKW, ["cat"], gradients=True)
+    assert np.array_equal(to_uint8(image)[0].permute(1, 2, 0).numpy(), wanted)
+    image.mean().backward()
+    assert styles_NKW.grad.abs().sum() > 0

@@ -52,8 +52,8 @@ def test_latents_from_a_file_are_drawn_one_by_one(source, tmp_path, name):
 @pytest.mark.parametrize(
     ("array", "text"),
     [
-        (np.zeros((2, 5)), "latents should be [N, 8], got [2, 5]; they are of another model"),
-        (np.zeros(8), "should hold one array of numbers [N, Z]"),
+        (np.zeros((2, 5)), "latents should be [N, 8], or styles [N, 2, 8], got [2, 5]; they are of another model"),
+        (np.zeros(8), "should hold one array of numbers [N, Z] or [N, K, W]"),
         (np.full((1, 8), np.nan), "holds numbers that are not finite"),
         (np.array([[None] * 8]), "holds no latents"),
     ],

@@ -130,7 +130,7 @@ def test_no_path_of_a_request_is_opened(server, path):
 @pytest.mark.parametrize(
     ("query", "text"),
     [
-        ("file=/etc/passwd", "a query has model, classes, seeds, trunc, noise, each once, got 'file'"),
+        ("file=/etc/passwd", "a query has model, classes, seeds, trunc, noise, towards, each once, got 'file'"),
         ("seeds=1&seeds=2", "each once, got 'seeds'"),
         ("seeds=-1", "a seed is a number from 0 to 2147483647, got '-1'"),
         ("seeds=2147483648", "a seed is a number"),
@@ -138,6 +138,7 @@ def test_no_path_of_a_request_is_opened(server, path):
         ("trunc=1e9", "trunc is a number from 0 to 2, got '1e9'"),
         ("trunc=nan", "trunc is a number"),
         ("trunc=2.5", "trunc is a number from 0 to 2, got '2.5'"),
+        ("towards=me", "towards is mean, class, got 'me'"),
         ("noise=loud", "noise is random, const, none, got 'loud'"),
         ("classes=a", "classes are up to 8 of PLACE or PLACE:WEIGHT, got 'a'"),
         ("classes=" + ",".join("012345678"), "classes are up to 8"),

@@ -1,0 +1,170 @@
+"""How good a class is that was added later, beside the same class trained from the start, by the same scores.
+
+    python scripts/add_class.py fashion-close --outdir added            # each class left out, 3 seeds: about 5 hours
+    python scripts/add_class.py digits --outdir added --one-by-one 5    # five digits, and the five others one by one
+    python scripts/add_class.py fashion-close --outdir added --seeds 0 --left-out bag --kimg 0.5 --added-kimg 0.2
+
+For a seed, `whole` is trained on all classes; of each left-out class, `rest` on the others, and then the class is added
+to it. Both are scored on that class with the same seeds of fakes. --one-by-one N trains on all classes but the last N,
+adds those one after the other, and scores each. Every line of added.jsonl is one class of one seed; what is in the
+folder already is not trained again, so that the same command goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import torch
+import typer
+from PIL import Image
+
+from hmgan.commands.classes import classes
+from hmgan.data.named import open_data
+from hmgan.data.pack.pack import pack
+from hmgan.errors import UserError
+from hmgan.generators.snapshot import load_generator
+from hmgan.metrics.distances import frechet_distance, kernel_distance
+from hmgan.metrics.networks import load_extractor
+from hmgan.models.looks import key_of
+from hmgan.options import ClassesOptions, TrainOptions
+from hmgan.pictures.class_images import drawn_by_keys
+from hmgan.train.command import train
+
+FIRST_FAKE = 1_000_000  # their seeds, away from training's
+# Those of the embedded study, for both ways.
+SETTINGS = (
+    *("disc_head.class_fakes=false", "r1.gamma=20.0", "optimizer.lr=0.004", "optimizer.class_net_mult=1.0"),
+    *("task.mixing=0.0", "train.batch=8", "train.tick=0.25", "train.trackers=[]", "compute.threads=1"),
+)
+
+
+class Plan(NamedTuple):
+    """How much is trained, and where."""
+
+    data: str
+    outdir: Path
+    source: str
+    kimg: float
+    added_kimg: float
+    fakes: int
+
+
+def main(
+    data: str,
+    outdir: Path = Path("added"),
+    source: str = "fashion-32",
+    seeds: str = "0,1,2",
+    left_out: Annotated[list[str] | None, typer.Option(help="Repeatable; left out: each class in turn.")] = None,
+    one_by_one: Annotated[int, typer.Option(help="Add the last N classes one after the other.")] = 0,
+    kimg: float = 3.0,
+    added_kimg: float = 1.0,
+    fakes: int = 200,
+) -> None:
+    plan, names = Plan(data, outdir, source, kimg, added_kimg, fakes), open_data(data).classes
+    images(plan)
+    for seed in map(int, seeds.split(",")):
+        whole = trained(plan, names, seed)
+        if one_by_one:
+            model, later = trained(plan, names[:-one_by_one], seed), names[-one_by_one:]
+            for place, name in enumerate(later):
+                model = added(plan, model, name, seed, f"{place + 1}-of-{one_by_one}")
+            for place, name in enumerate(later):
+                report(plan, name, seed, {"whole": whole, f"one-by-one-{place + 1}": model})
+            continue
+        for name in left_out or names:
+            rest = trained(plan, [each for each in names if each != name], seed)
+            report(plan, name, seed, {"whole": whole, "added": added(plan, rest, name, seed, "alone")})
+    summary(plan)
+
+
+def images(plan: Plan) -> None:
+    """The data as files: a folder per class, from which sets of some classes are packed."""
+    folder = plan.outdir / "images"
+    if folder.is_dir():
+        return
+    data = open_data(plan.data).indexed("a script")
+    for i in range(len(data)):
+        image_3HW, label = data[i]
+        path = folder / data.classes[label] / f"{i:06d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image_3HW.permute(1, 2, 0).numpy()).save(path)
+
+
+def packed(plan: Plan, names: Sequence[str]) -> Path:
+    """Shards of some classes."""
+    shards, staged = plan.outdir / "shards" / "-".join(names), plan.outdir / "staged" / "-".join(names)
+    if not (shards / "index.json").is_file():
+        staged.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            (staged / name).symlink_to((plan.outdir / "images" / name).resolve())
+        pack(staged, str(shards), name="some")
+    return shards
+
+
+def trained(plan: Plan, names: Sequence[str], seed: int) -> Path:
+    """A run of these classes, from the start."""
+    outdir = plan.outdir / "runs" / f"{'-'.join(names)}-seed{seed}"
+    finished = sorted(outdir.glob("*/snapshots/*/config.json"))
+    if finished:
+        return finished[-1].parents[2]
+    head = ["disc_head=auxiliary-classifier"] if len(names) > 1 else []
+    wanted = [*head, *SETTINGS, f"train.snap={plan.kimg}"]
+    options = TrainOptions(
+        experiment="hyper-mod-b", outdir=outdir, data=[str(packed(plan, names))], source=plan.source,
+        kimg=plan.kimg, metrics=0, seed=seed, overrides=wanted,
+    )  # fmt: skip
+    return Path(train(options))
+
+
+def added(plan: Plan, model: Path, name: str, seed: int, what: str) -> Path:
+    """The model with a class more."""
+    out = plan.outdir / "models" / f"{name}-{what}-seed{seed}"
+    if not (out / "config.json").is_file():
+        out.parent.mkdir(parents=True, exist_ok=True)
+        settings = [each for each in SETTINGS if not each.startswith("disc_head")]
+        classes(
+            ClassesOptions(
+                model=model, action="add", names=[str(packed(plan, [name]))], out=out, outdir=plan.outdir / "runs",
+                kimg=plan.added_kimg, metrics=0, seed=seed, overrides=[*settings, f"train.snap={plan.added_kimg}"],
+            )
+        )  # fmt: skip
+    return out
+
+
+def report(plan: Plan, name: str, seed: int, models: dict[str, Path]) -> None:
+    """A line per model: Frechet and kernel distance of the class, against all of its images."""
+    extractor, data = load_extractor("squeezenet"), open_data(str(packed(plan, [name])))
+    (reals,) = data.examples(10_000).values()
+    real_NF = extractor(reals)
+    for way, model in models.items():
+        loaded = load_generator(model)
+        keys = [key_of(FIRST_FAKE + i) for i in range(plan.fakes)]
+        fakes = torch.stack(list(drawn_by_keys(loaded.generator, keys, loaded.classes.index(name))))
+        fake_NF = extractor(fakes)
+        scores = {"fd": frechet_distance(real_NF, fake_NF), "kd": kernel_distance(real_NF, fake_NF)}
+        line = {"data": plan.data, "class": name, "seed": seed, "way": way, **scores}
+        line |= {"kimg": plan.kimg, "added_kimg": plan.added_kimg, "reals": len(reals), "fakes": plan.fakes}
+        with (plan.outdir / "added.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def summary(plan: Plan) -> None:
+    """Means over classes and seeds of each way."""
+    # The newest line of each: a folder that was gone on with has some twice.
+    lines = [json.loads(line) for line in (plan.outdir / "added.jsonl").read_text(encoding="utf-8").splitlines()]
+    newest = {(line["class"], line["seed"], line["way"]): line for line in lines}
+    for way in dict.fromkeys(way for _, _, way in newest):
+        some = [line for (_, _, each), line in newest.items() if each == way]
+        fd, kd = (statistics.mean(line[name] for line in some) for name in ("fd", "kd"))
+        print(f"{way}: FD-squeezenet {fd:.2f}, KD-squeezenet {kd:.4f}, of {len(some)} classes and seeds")
+
+
+if __name__ == "__main__":
+    try:
+        typer.run(main)
+    except UserError as error:
+        raise SystemExit(f"error: {error}") from None
