@@ -22,6 +22,7 @@ class StyledBackbone(Backbone):
     Where the mapping takes labels and none are given, an image is of an old class drawn at random.
     """
 
+    style_per_layer = True
     mapping: Mapping
     z_dim: int
     num_ws: int

@@ -1,4 +1,4 @@
-"""Folds one class's edits into the source's weights. C channels, W style width, S halves of a style (scale, shift)."""
+"""Folds one class's edits into the source's weights. C channels, S halves of a style (scale, shift)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from hmgan.errors import UserError
 from hmgan.generators.transfer import TransferGenerator
 from hmgan.layers.backbone import Backbone
 from hmgan.layers.edits import StyleEdit
-from hmgan.layers.modulated import SiteStyle
-from hmgan.layers.sites import SiteAdaIN
 
 
 @torch.no_grad()
@@ -36,29 +34,10 @@ def folded(generator: TransferGenerator, label: int) -> Backbone:
         layer.bias.copy_(bias_R[0])
     for name, style_edit in edits.styles.items():
         norm = norms.get(name)
-        if isinstance(norm, SiteStyle):
-            fold_factors(norm, style_edit)
-            continue
-        if not isinstance(norm, SiteAdaIN):
+        if norm is None or norm.fold is None:
             raise UserError(f"{name} takes edits that do not fold into this backbone's weights; leave --class out")
-        fold_style(norm, style_edit)
+        norm.fold(*as_affine(style_edit, norm.channels, next(norm.parameters())))
     return backbone
-
-
-def fold_style(norm: SiteAdaIN, edit: StyleEdit) -> None:
-    """Takes style' = M style + t per channel, M [C, S, S] and t [C, S], into the linear layer that makes the style."""
-    mix_CSS, offset_CS = as_affine(edit, norm.channels, norm.style.weight)
-    weight_CSW = norm.style.weight.unflatten(0, (2, -1)).transpose(0, 1)
-    bias_CS = norm.style.bias.unflatten(0, (2, -1)).T
-    norm.style.weight.copy_((mix_CSS @ weight_CSW).transpose(0, 1).flatten(0, 1))
-    norm.style.bias.copy_((torch.einsum("cij,cj->ci", mix_CSS, bias_CS) + offset_CS).T.flatten())
-
-
-def fold_factors(norm: SiteStyle, edit: StyleEdit) -> None:
-    """The same for factors alone, which are a shift beside a scale of 1."""
-    mix_CSS, offset_CS = as_affine(edit, norm.channels, norm.weight)
-    norm.weight.mul_(mix_CSS[:, 1, 1, None])
-    norm.bias.mul_(mix_CSS[:, 1, 1]).add_(mix_CSS[:, 1, 0] + offset_CS[:, 1])
 
 
 def as_affine(edit: StyleEdit, channels: int, like: Tensor) -> tuple[Tensor, Tensor]:

@@ -24,6 +24,7 @@ class Backbone(nn.Module, ABC):
     resolution: int
     widths: tuple[int, ...]  # channels per block, 4 px first
     batch_statistics = False  # whether samples of a batch depend on each other while it trains
+    style_per_layer = False  # whether each layer's style has a gradient of its own, by which images have path lengths
     label_dim = 0  # numbers of a class that its mapping takes beside z
 
     def sites(self) -> Mapping[str, WeightSite]:
@@ -35,9 +36,12 @@ class Backbone(nn.Module, ABC):
         return {m.name: m for m in self.modules() if isinstance(m, NormSite)}
 
     def unedited(self) -> list[str]:
-        """The parameters that neither a modulation nor a style changes: input constant, noise strengths, to-RGB."""
-        sites = tuple(f"{name}." for name in self.sites())
-        names = [name for name, _ in self.named_parameters() if not name.startswith(sites)]
+        """The parameters that neither a modulation nor a style changes.
+
+        Noise strengths, and input constant and to-RGB where they are no sites.
+        """
+        edited = {id(tensor) for site in self.sites().values() for tensor in (site.weight, site.bias)}
+        names = [name for name, parameter in self.named_parameters() if id(parameter) not in edited]
         return [name for name in names if any(fnmatch(name, pattern) for pattern in UNEDITED)]
 
     def compilable(self) -> Sequence[nn.Module]:

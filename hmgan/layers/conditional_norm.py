@@ -20,6 +20,7 @@ class SiteConditionalNorm(nn.Module):
     Shapes: x [B, C, H, W], w [B, W] -> [B, C, H, W].
     """
 
+    fold: None = None  # no weights express an edit: its matrices are normalised at each use
     mean_C: Tensor
     var_C: Tensor
 

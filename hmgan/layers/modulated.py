@@ -53,6 +53,11 @@ class SiteStyle(Linear):
         edit = edits.styles.get(self.name)
         return style_BI if edit is None else edit.style(torch.ones_like(style_BI), style_BI, edits.counts)[1]
 
+    def fold(self, mix_CSS: Tensor, offset_CS: Tensor) -> None:
+        """Takes style' = M style + t per channel, of which this is the shift beside a scale of 1, S scale and shift."""
+        self.weight.mul_(mix_CSS[:, 1, 1, None])
+        self.bias.mul_(mix_CSS[:, 1, 1]).add_(mix_CSS[:, 1, 0] + offset_CS[:, 1])
+
 
 class ModulatedConv2d(WeightSite):
     """Scales inputs by the style, convolves once per class, and scales outputs to an expected deviation of 1.

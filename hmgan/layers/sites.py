@@ -114,3 +114,10 @@ class SiteAdaIN(nn.Module):
         scale_BC, shift_BC = self.style(w_BW).chunk(2, 1)
         edit = edits.styles.get(self.name)
         return (scale_BC, shift_BC) if edit is None else edit.style(scale_BC, shift_BC, edits.counts)
+
+    def fold(self, mix_CSS: Tensor, offset_CS: Tensor) -> None:
+        """Takes style' = M style + t per channel into the linear layer that makes the style, S scale and shift."""
+        weight_CSW = self.style.weight.unflatten(0, (2, -1)).transpose(0, 1)
+        bias_CS = self.style.bias.unflatten(0, (2, -1)).T
+        self.style.weight.copy_((mix_CSS @ weight_CSW).transpose(0, 1).flatten(0, 1))
+        self.style.bias.copy_((torch.einsum("cij,cj->ci", mix_CSS, bias_CS) + offset_CS).T.flatten())

@@ -128,5 +128,13 @@ def test_what_no_class_edits_trains_in_the_presets_and_not_in_the_papers_row(nam
 @pytest.mark.parametrize("backbone", tiny.BACKBONES)
 def test_what_no_class_edits_is_no_site_in_any_backbone(backbone):
     network = components.build("backbone", backbone, **tiny.BACKBONES[backbone])
-    sites = {f"{name}.{part}" for name in network.sites() for part in ("weight", "bias")}
-    assert set(network.unedited()) <= set(dict(network.named_parameters())) - sites
+    edited = [tensor for site in network.sites().values() for tensor in (site.weight, site.bias)]
+    parameters = dict(network.named_parameters())
+    assert not any(parameters[name] is tensor for name in network.unedited() for tensor in edited)
+
+
+def test_of_stylegan2_only_noise_strengths_are_in_no_class_edits_and_of_stylegan3_nothing():
+    networks = [components.build("backbone", name, **tiny.BACKBONES[name]) for name in ("stylegan2", "stylegan3")]
+    layers = ("b4.conv1", "b8.conv0", "b8.conv1")
+    assert networks[0].unedited() == [f"synthesis.{layer}.noise_strength" for layer in layers]
+    assert networks[1].unedited() == []

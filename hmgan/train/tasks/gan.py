@@ -13,7 +13,6 @@ from torch.func import functional_call
 from torch.optim import Adam
 
 from hmgan import components
-from hmgan.backbones.styled import StyledBackbone
 from hmgan.components import register
 from hmgan.config.settings import Choice
 from hmgan.errors import UserError
@@ -59,7 +58,7 @@ class Gan(Task):
     ) -> None:
         super().__init__(setup)
         self.path = PathLength(path_length, path_every).to(self.device) if path_length else None
-        if self.path is not None and not isinstance(self.generator.backbone, StyledBackbone):
+        if self.path is not None and not self.generator.backbone.style_per_layer:
             raise UserError("task.path_length is of backbones stylegan2 and stylegan3; leave it out")
         optim.freeze(self.discriminator, freeze or [])
         if within_class:
