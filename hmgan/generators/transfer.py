@@ -15,6 +15,7 @@ from hmgan.layers.backbone import Backbone
 from hmgan.layers.edits import Edits
 from hmgan.layers.float32 import unrounded
 from hmgan.modulation.base import Modulation
+from hmgan.modulation.factors import heads_of
 from hmgan.types import GenOut, Latents
 
 
@@ -63,7 +64,9 @@ class TransferGenerator(Generator):
 
     def edits(self, labels_R: Tensor) -> Edits:
         """One row of edits per label: computed once per distinct class, and valid while the heads do not change."""
-        return self.edits_of(self.class_vectors(labels_R))
+        v_RE = self.class_vectors(labels_R)
+        with heads_of(v_RE, labels_R):
+            return self.edits_of(v_RE)
 
     def class_vectors(self, labels_R: Tensor) -> Tensor:
         """C(i; Psi): labels [R] -> v [R, E]."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hmgan.layers.equalized import he_gain
+from hmgan.modulation.factors import Sink, sink_of
 
 BLOCKS = 64
 
@@ -17,29 +18,34 @@ class _AffineBlocks(torch.autograd.Function):
     """v [R, E], N blocks of a weight [N, O/N, E] and of a bias [N, O/N] -> [N, R, O/N]: v @ weight.T + unit * bias.
 
     One product, which adds the bias as it writes. Autograd would copy the weight's gradient: a fifth of the backward.
+    A sink takes the table's gradient, of which the weight's is made later.
     """
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(v_RE: Tensor, weight_NOE: Tensor, bias_NO: Tensor, unit: float) -> Tensor:
+    def forward(v_RE: Tensor, weight_NOE: Tensor, bias_NO: Tensor, unit: float, sink: Sink | None) -> Tensor:
         v_NRE = v_RE.expand(len(weight_NOE), -1, -1)
         return torch.baddbmm(bias_NO[:, None], v_NRE, weight_NOE.mT, beta=unit)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, float], output: Tensor) -> None:
-        v_RE, weight_NOE, _, ctx.unit = inputs
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, float, Sink | None], output: Tensor) -> None:
+        v_RE, weight_NOE, _, ctx.unit, ctx.sink = inputs
         ctx.save_for_backward(v_RE, weight_NOE)
 
     @staticmethod
-    def backward(ctx: Any, grad_NRO: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, grad_NRO: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
         v_RE, weight_NOE = ctx.saved_tensors
         grad_NRO = grad_NRO.contiguous()  # rows a power of two apart would share their cache lines
-        needs_v, needs_weight, needs_bias, _ = ctx.needs_input_grad
+        needs_v, needs_weight, needs_bias, *_ = ctx.needs_input_grad
+        if needs_weight and ctx.sink is not None:
+            ctx.sink(grad_NRO.detach())
+            needs_weight = False
         return (
             (grad_NRO @ weight_NOE).sum(0) if needs_v else None,
             grad_NRO.mT @ v_RE.expand(len(weight_NOE), -1, -1) if needs_weight else None,
             ctx.unit * grad_NRO.sum(1) if needs_bias else None,
+            None,
             None,
         )
 
@@ -100,5 +106,6 @@ class AffineHead(nn.Module):
         # times as long on CPU.
         blocks = math.gcd(len(self.weight), BLOCKS), -1
         weight_NOE, bias_NO = self.weight.unflatten(0, blocks), self.bias.unflatten(0, blocks)
-        table_NRO = _AffineBlocks.apply(v_RE * self.gain, weight_NOE, bias_NO, self.unit)
+        sink = sink_of(self.weight, len(weight_NOE), self.gain, v_RE)
+        table_NRO = _AffineBlocks.apply(v_RE * self.gain, weight_NOE, bias_NO, self.unit, sink)
         return table_NRO.transpose(0, 1).flatten(1)

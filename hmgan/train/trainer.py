@@ -13,6 +13,7 @@ from hmgan import host
 from hmgan.data.images import Reading
 from hmgan.errors import UserError
 from hmgan.generators.grouping import Step, taking
+from hmgan.modulation.factors import Factors, collecting
 from hmgan.train import checkpoint, draws, precision
 from hmgan.train.distributed.runtime import Runtime
 from hmgan.train.draws import Draws, Microbatch, microbatch_size
@@ -101,7 +102,9 @@ class Trainer:
         # weights whole only in its passes.
         step = Step(self.settings.accumulate == 1 and "weights" not in self.engine.of_generator)
         microbatches, stats = self.microbatches(batch, step), Stats()
-        with taking(step):
+        shares = self.runtime.world * self.settings.accumulate
+        factors = Factors(self.task.setup.classes if shares > 1 and self.engine.takes_factors else 0)
+        with taking(step), collecting(factors):
             for phase in self.task.phases(self.step, microbatches):
                 stats |= self._minimise(phase, microbatches)
         return stats

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
 from hmgan.errors import UserError, unknown
+from hmgan.modulation.factors import class_vectors, collected
 from hmgan.train.distributed.rendezvous import rendezvous
 from hmgan.train.distributed.signals import Stop
 from hmgan.train.distributed.watchdog import SILENCE, Watchdog, Whereabouts
@@ -109,23 +110,36 @@ class Runtime:
     def average_gradients(self, network: nn.Module, loss: Tensor) -> float:
         """The mean over ranks of every trained parameter's gradient; a missing one counts as zero.
 
-        The same reduction carries what ranks must agree on: their losses, and whether any was told to stop.
+        Of heads, whose gradients are products, factors are reduced where they are the smaller. The same reduction
+        carries what ranks must agree on: their losses, and whether any was told to stop.
 
         Returns the norm of gradients and loss, finite where all of them and what Adam squares are. It is the phase's
         only synchronisation with the device.
         """
         parameters = [p for p in network.parameters() if p.requires_grad]
+        factors = collected()
+        heads = factors.taken(parameters)
         if self.world == 1:
             self.stop.agreed = self.stop.requested
+            for parameter, head in heads.items():
+                parameter.grad = head.gradient(head.t(), class_vectors(factors.vectors()))
             return float(get_total_norm([loss, *(p.grad for p in parameters if p.grad is not None)]))
-        grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
         stop = torch.full_like(loss, float(self.stop.requested))
-        flat = torch.cat([*(g.flatten() for g in grads), torch.stack([loss, stop]).to(grads[0])])
+        sent = [heads[p].t() if p in heads else torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        sent += [factors.vectors()] if heads else []
+        flat = torch.cat([*(x.flatten() for x in sent), torch.stack([loss, stop]).to(sent[0])])
         self._all_reduce(flat)
         flat /= self.world
-        for parameter, grad in zip(parameters, flat[:-2].split([p.numel() for p in parameters]), strict=True):
-            parameter.grad = grad.view_as(parameter)
-        norm, stops = torch.stack([torch.linalg.vector_norm(flat), flat[-1]]).tolist()
+        means = [x.view_as(like) for x, like in zip(flat[:-2].split([x.numel() for x in sent]), sent, strict=True)]
+        v_NE = class_vectors(means.pop()) if heads else loss  # unused without heads
+        products = []
+        for parameter, mean in zip(parameters, means, strict=True):
+            parameter.grad = mean
+            if parameter in heads:
+                parameter.grad = heads[parameter].gradient(mean, v_NE)
+                products.append(parameter.grad)
+        norm = get_total_norm([flat, *products])  # a product of finite numbers may be infinite
+        norm, stops = torch.stack([norm, flat[-1]]).tolist()
         self.stop.agreed |= stops > 0
         return norm
 

@@ -77,6 +77,7 @@ class Engine:
     # "master", a second copy of the weights that the engine keeps.
     of_generator: frozenset[str] = frozenset()
     of_discriminator: frozenset[str] = frozenset()
+    takes_factors = False  # whether `average_gradients` makes the gradients, which may be products until then
 
     def __init__(self, ranks: EngineRanks) -> None:
         self.ranks = ranks

@@ -12,3 +12,5 @@ from hmgan.train.engines.base import Engine
 @register("engine", "replicated")
 class Replicated(Engine):
     """Every rank holds everything."""
+
+    takes_factors = True
