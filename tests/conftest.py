@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,9 @@ import tiny
 import torch
 
 from hmgan.config import entries
+
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # before Triton is imported: kernels run in Python
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -231,6 +231,9 @@ class Compute(Strict):
         description="of the passes; weights, moving averages, Adam, R1, statistics and losses are float32 always",
     )
     tf32: bool = Field(True, description="float32 products on GPUs round their factors to 11 significant bits")
+    kernels: Literal["auto", "torch"] = Field(
+        "auto", description="auto: on a GPU with Triton, one kernel for all that lies between two of D's convolutions"
+    )
     channels_last: bool = Field(False, description="layout of D's maps in memory; convolutions in bf16 want it")
     compile: bool = Field(
         False, description="compile what follows G's convolutions, and blurs; takes a minute or two to begin"

@@ -9,11 +9,12 @@ from hmgan.components import register
 from hmgan.discriminators.base import Discriminator
 from hmgan.discriminators.deviation import MinibatchDeviation
 from hmgan.discriminators.heads import LogitPerClass, MakeHead
-from hmgan.layers.equalized import Blur, EqualConv2d, leaky_relu, leaky_relu_by_sign
+from hmgan.layers.equalized import Blur, EqualConv2d, leaky_relu
 from hmgan.layers.float32 import unrounded, widened
+from hmgan.layers.passes import Passing
 
 
-class DownBlock(nn.Module):
+class DownBlock(Passing):
     """3x3 convolution, blur, and a 3x3 whose result is averaged over 2x2 pixels. [B, C, 2H, 2W] -> [B, C', H, W]."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -23,11 +24,11 @@ class DownBlock(nn.Module):
         self.conv2 = EqualConv2d(outputs, outputs, 3, padding=1, down=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        return leaky_relu(self.conv2(self.blur(leaky_relu_by_sign(self.conv1(x)))))
+        return self.passes.halved(x, self.conv1, self.blur, self.conv2)
 
 
 @register("discriminator", "stylegan1")
-class StyleGAN1Discriminator(Discriminator):
+class StyleGAN1Discriminator(Discriminator, Passing):
     """From-RGB, down-sampling blocks, minibatch standard deviation, and a head.
 
     Args:
@@ -69,9 +70,7 @@ class StyleGAN1Discriminator(Discriminator):
 
     def maps(self, images: Tensor, blocks: int) -> Tensor:
         """What the first blocks make of images: [B, 3, H, W] -> [B, C, H / 2^blocks, W / 2^blocks]."""
-        h = self.from_rgb(images)
-        if self.rgb_activation:
-            h = leaky_relu(h)
+        h = self.passes.leaky(images, self.from_rgb) if self.rgb_activation else self.from_rgb(images)
         for block in self.blocks[:blocks]:
             h = block(h)
         return h

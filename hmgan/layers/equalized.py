@@ -217,14 +217,18 @@ class EqualConv2d(nn.Module):
         self.padding, self.down = padding, down
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.down:
+            return F.conv2d(boxed(x), self.kernel(), self.bias, stride=2, padding=self.padding - 1)
+        return F.conv2d(x, self.kernel(), self.bias, padding=self.padding)
+
+    def kernel(self) -> Tensor:
+        """[O, I, k, k], as it acts; one for all passes within `shared_kernels`."""
         # A kernel made without a graph has no gradient for a pass that needs one.
         key: tuple[nn.Module, bool] = (self, torch.is_grad_enabled())
         kernels = {} if _shared is None else _shared
         if key not in kernels:
             kernels[key] = self._effective_weight()
-        if self.down:
-            return F.conv2d(boxed(x), kernels[key], self.bias, stride=2, padding=self.padding - 1)
-        return F.conv2d(x, kernels[key], self.bias, padding=self.padding)
+        return kernels[key]
 
     def _effective_weight(self) -> Tensor:
         return self.weight * self.gain

@@ -1,4 +1,4 @@
-"""How a run computes: its precision, its memory layout, and what is compiled."""
+"""How a run computes: its precision, its kernels, its memory layout, and what is compiled."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from torch import nn
 
 from hmgan.config.settings import Compute
 from hmgan.errors import UserError
+from hmgan.kernels.available import lacking
 from hmgan.layers.equalized import Blur, by_shifts
+from hmgan.layers.passes import BY_LAYERS, Passing
 
 # Around a network's pass: autocast, or nothing. What it returns for losses is float32 either way.
 Mixed = Callable[[], AbstractContextManager[object]]
@@ -34,6 +36,26 @@ def mixed(settings: Compute, device: torch.device) -> Mixed:
             f"got {torch.cuda.get_device_name(device)}; use float32"
         )
     return partial(torch.autocast, device.type, torch.bfloat16)
+
+
+def join_passes(settings: Compute, device: torch.device, network: nn.Module) -> tuple[torch.memory_format, str]:
+    """Lets kernels join a network's passes where they can run. Returns the layout of its images, and a line about it.
+
+    The line is empty where nothing was asked for, or the network has no such passes.
+    """
+    layout = torch.channels_last if settings.channels_last else torch.contiguous_format
+    parts = [m for m in network.modules() if isinstance(m, Passing)]
+    passes, note = BY_LAYERS, ""
+    if parts and settings.kernels == "auto":
+        lacks = lacking(device)
+        note = f"torch's kernels, {lacks}" if lacks else "Triton's kernels"
+        if not lacks:
+            from hmgan.kernels.passes import BY_KERNELS  # Triton comes with PyTorch for CUDA alone
+
+            passes, layout = BY_KERNELS, torch.channels_last
+    for part in parts:
+        part.passes = passes
+    return layout, note
 
 
 def compile_parts(generator: Any, discriminator: nn.Module, backend: str = "inductor") -> None:

@@ -19,7 +19,7 @@ from hmgan.errors import UserError
 from hmgan.losses.base import Evidence, GenPenalty, Transferred
 from hmgan.losses.path_length import PathLength
 from hmgan.losses.r1 import gamma_heuristic
-from hmgan.train import optim
+from hmgan.train import optim, precision
 from hmgan.train.draws import Microbatch, microbatch_size
 from hmgan.train.engines.base import Checkpointed, Engine, Trained
 from hmgan.train.tasks.base import Phase, Setup, Task
@@ -74,7 +74,7 @@ class Gan(Task):
         adversarial = self._chosen("adversarial", self.experiment.adversarial)
         augment = self._chosen("augment", self.experiment.augment)
         # D's maps keep the layout of its images. G's stay contiguous, for instance norms, and weights, for fused Adam.
-        layout = torch.channels_last if self.experiment.compute.channels_last else torch.contiguous_format
+        layout, self._kernels = precision.join_passes(self.experiment.compute, self.device, self.discriminator)
         self.rules = Rules(adversarial, self.discriminator.head, mixing, augment, self.mixed, layout)
         self.penalties = self._penalties()
         self.gen_penalty = self._gen_penalty()
@@ -133,7 +133,11 @@ class Gan(Task):
         self._said.setdefault(line, False)
 
     def summary(self) -> str:
-        parts = [f"r1 gamma {self.penalties.gamma:.4g} every {self.penalties.r1_every} steps", self.generator.note]
+        parts = [
+            f"r1 gamma {self.penalties.gamma:.4g} every {self.penalties.r1_every} steps",
+            self.generator.note,
+            self._kernels,
+        ]
         return "; ".join(filter(None, parts))
 
     def reads_weights(self) -> str:

@@ -1,0 +1,98 @@
+"""The filters between two convolutions, along one axis, as kernels see them.
+
+    FIR       taps  output `o` of an axis of `size`
+    NONE      1     x[o]
+    BLUR      3     (x[o-1] + 2 x[o] + x[o+1]) / 4
+    BLUR_BOX  4     (t[o-1] + t[o]) / 2, t the blurred axis, zero outside: size + 1 outputs
+
+A filter's name is its number of taps. Two axes take it one after the other. Its transpose takes the same weights, with
+inputs and outputs exchanged: they are functions of `o`, the place on the filter's output axis, and of the tap.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+NONE, BLUR, BLUR_BOX = 1, 3, 4
+
+
+class Tiles(NamedTuple):
+    """What one program makes: a strip of `columns` x `channels`, walked down over `rows`."""
+
+    rows: int
+    columns: int
+    channels: int
+
+    def grid(self, shape: torch.Size) -> tuple[int, int, int]:
+        """Programs for results [B, C, H, W]: channels run fastest, so that neighbours read the same lines."""
+        batch, channels, height, width = shape
+        strips = triton.cdiv(height, self.rows) * triton.cdiv(width, self.columns)
+        return triton.cdiv(channels, self.channels), strips, batch
+
+
+def tiles(shape: torch.Size) -> Tiles:
+    """Of results [B, C, H, W]: 16 columns of 64 channels are 72 registers a thread and loads of 128 bits."""
+    _, channels, height, width = shape
+    block = min(64, triton.next_power_of_2(channels))
+    columns = min(1024 // block, max(16, triton.next_power_of_2(width)) if block < 64 else 16)
+    return Tiles(min(16, triton.next_power_of_2(height)), columns, block)
+
+
+def like(x: Tensor, height: int, width: int) -> Tensor:
+    """An empty map of other sizes, channels last."""
+    shape = (x.shape[0], x.shape[1], height, width)
+    return torch.empty(shape, device=x.device, dtype=x.dtype, memory_format=torch.channels_last)
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """A copy only where x lies otherwise."""
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+@triton.jit
+def weight(o, size, tap: tl.constexpr, FIR: tl.constexpr):
+    """What output `o` takes of its input `o - FIR // 2 + tap`."""
+    if FIR == 4:
+        # At the edge the blur is cropped to the map before the box takes it.
+        before = tl.where(o > 0, 0.125, 0.0)  # of t[o - 1], whose blur has taps 0, 1, 2
+        here = tl.where(o < size, 0.125, 0.0)  # of t[o]: 1, 2, 3
+        if tap == 0:
+            w = before
+        elif tap == 1:
+            w = 2 * before + here
+        elif tap == 2:
+            w = before + 2 * here
+        else:
+            w = here
+    else:
+        w = tl.where(o < -size, 0.0, 1.0 if FIR == 1 else (0.5 if tap == 1 else 0.25))
+    return w
+
+
+@triton.jit
+def place(step, tap: tl.constexpr, FIR: tl.constexpr, ADJOINT: tl.constexpr):
+    """Where tap `tap`, counted in the order of the inputs, of output `step` lies on the input's axis."""
+    return step + tap - (FIR - 1 - FIR // 2 if ADJOINT else FIR // 2)
+
+
+@triton.jit
+def share(step, at, size, tap: tl.constexpr, FIR: tl.constexpr, ADJOINT: tl.constexpr):
+    """The weight of that tap."""
+    return weight(at, size, FIR - 1 - tap, FIR) if ADJOINT else weight(step, size, tap, FIR)
+
+
+@triton.jit
+def down(h0, h1, h2, h3, step, size, FIR: tl.constexpr, ADJOINT: tl.constexpr):
+    """Output row `step` of the horizontal sums of the last four input rows, the newest last."""
+    total = h3 * share(step, place(step, FIR - 1, FIR, ADJOINT), size, FIR - 1, FIR, ADJOINT)
+    if FIR > 1:
+        total += h2 * share(step, place(step, FIR - 2, FIR, ADJOINT), size, FIR - 2, FIR, ADJOINT)
+        total += h1 * share(step, place(step, FIR - 3, FIR, ADJOINT), size, FIR - 3, FIR, ADJOINT)
+    if FIR > 3:
+        total += h0 * share(step, place(step, 0, FIR, ADJOINT), size, 0, FIR, ADJOINT)
+    return total
