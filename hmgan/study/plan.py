@@ -60,7 +60,10 @@ def cells(
     Raises: UserError for a name that the study does not have, or settings that do not fit.
     """
     wanted = product(_seeds(study, seeds), _rows(study, rows), _chosen("target", targets, study.targets))
-    made = [_cell(study, row, target, seed, overrides) for seed, row, target in wanted]
+    made = [_cell(study, row, target, seed, overrides) for seed, row, target in wanted if seed in study.seeds_of(row)]
+    if not made:
+        named = ", ".join(map(str, seeds or ()))
+        raise UserError(f"no chosen row has a seed of {named}; `hmgan show` the study for each row's seeds")
     _check_metrics(study, made)
     _check_alike(made)
     _check_figures(study, made)

@@ -61,9 +61,15 @@ def lead(findings: Findings) -> str:
     missing = f"{done} of the {whole} trainings are finished; what is missing is shown as missing."
     return (
         f"{_count(rows, 'method')} on {_count(len(names), 'target')} ({listed(names)})"
-        f" with {_count(len(study.seeds), 'seed')} each, each trained on {kimg} kimg ({images} real images shown). "
+        f" with {_seeds(study)}, each trained on {kimg} kimg ({images} real images shown). "
         f"{missing if done < whole else 'All of them are finished.'}"
     )
+
+
+def _seeds(study: Study) -> str:
+    """How many seeds a row has; where rows differ, the fewest and the most."""
+    counts = sorted({len(study.seeds_of(row)) for row in study.rows if row.experiment})
+    return f"{_count(counts[0], 'seed')} each" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
 
 
 def _trained(findings: Findings) -> list[float]:

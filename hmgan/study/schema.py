@@ -24,6 +24,7 @@ class Row(Strict):
     experiment: str | None = None
     source: str | None = Field(None, description="its own source, where its backbone is not that of the targets'")
     set: list[str] = Field(default=[], description="a.b=c overrides of the experiment")
+    seeds: list[int] = Field(default=[], description="those of the study's that it has; left out: all of them")
     align_kimg: float = Field(0.0, ge=0, description="kimg of self-alignment before the training; 0 is none")
     paper: str = Field("", description="the paper's name for the row")
     numbers: dict[str, dict[str, float]] = Field(default={}, description="the paper's: target -> metric -> value")
@@ -96,6 +97,9 @@ class Study(Strict):
         _once("target", targets)
         _once("seed", self.seeds)
         for row in self.rows:
+            _once("seed", row.seeds)
+            if odd := sorted(set(row.seeds).difference(self.seeds)):
+                raise ValueError(f"row {row.name!r} has seed {odd[0]}, which the study lacks; add it to the study's seeds")
             for target in row.numbers:
                 _known("target", target, targets, f"numbers of row {row.name!r}")
         for claim in self.claims:
@@ -108,6 +112,10 @@ class Study(Strict):
         if not run:
             raise ValueError("no row has an experiment, so there is nothing to run; give one to a row")
         return self
+
+    def seeds_of(self, row: Row) -> list[int]:
+        """The seeds that a row is trained with."""
+        return row.seeds or self.seeds
 
 
 def _once(what: str, names: Sequence[object]) -> None:

@@ -169,12 +169,12 @@ def _cost(study: Study, own: Sequence[Result]) -> list[Texts]:
     """What each row trains, how long, and by how many seeds."""
     titles = ("trained", "kimg", "minutes", "seeds")
     costs = {row.name: [NONE] * len(titles) for row in study.rows}
-    for row in (row.name for row in study.rows if row.experiment):
-        its, seeds = [result for result in own if result.row == row], len(study.seeds)
+    for row in (row for row in study.rows if row.experiment):
+        its, seeds = [result for result in own if result.row == row.name], len(study.seeds_of(row))
         finished = str(seeds) if len(its) == seeds else f"{len(its)} of {seeds}"
-        costs[row] = [MISSING, MISSING, MISSING, finished]
+        costs[row.name] = [MISSING, MISSING, MISSING, finished]
         if its:
             facts, minutes = its[0].facts, fmean([result.minutes for result in its])
             kimg = f"{facts['kimg']:g}" + (f" (+{facts['align_kimg']:g})" if facts["align_kimg"] else "")
-            costs[row] = [f"{facts['trained']['G']:,}", kimg, f"{minutes:.1f}", finished]
+            costs[row.name] = [f"{facts['trained']['G']:,}", kimg, f"{minutes:.1f}", finished]
     return [(title, {row: cost[i] for row, cost in costs.items()}) for i, title in enumerate(titles)]

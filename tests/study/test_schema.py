@@ -99,6 +99,26 @@ def test_a_figure_of_a_row_that_cannot_be_drawn_in_it_is_refused_before_anything
     )
 
 
+def test_a_row_may_have_some_of_the_studys_seeds(study, capsys):
+    study(('experiment = "hyper-mod-b"', 'experiment = "hyper-mod-b"\nseeds = [1]'))
+    tiny_study = load_study("tiny")
+    labels = [cell.label for cell in cells(tiny_study)]
+    assert labels == ["insects/table/seed0", "insects/table/seed1", "insects/hyper/seed1"]
+    assert [cell.label for cell in cells(tiny_study, seeds=[0])] == ["insects/table/seed0"]
+    assert refusal(cells, tiny_study, rows=["hyper"], seeds=[0]) == (
+        "no chosen row has a seed of 0; `hmgan show` the study for each row's seeds"
+    )
+    assert tiny.command("compare", "tiny", "-n", "--outdir", "none") == 0
+    assert "3 cells" in capsys.readouterr().out
+
+
+def test_a_rows_seeds_are_among_the_studys_and_there_once(study):
+    study(('experiment = "hyper-mod-b"', 'experiment = "hyper-mod-b"\nseeds = [0, 2]'))
+    assert "row 'hyper' has seed 2, which the study lacks; add it to the study's seeds" in refusal(load_study, "tiny")
+    study(('experiment = "hyper-mod-b"', 'experiment = "hyper-mod-b"\nseeds = [1, 1]'))
+    assert "two seeds are 1; each must be there once" in refusal(load_study, "tiny")
+
+
 def test_a_row_from_scratch_has_nothing_to_align_to(study):
     study(('experiment = "gan-memory"', 'experiment = "hyper-mod-s"\nalign_kimg = 1.0'))
     assert refusal(cells, load_study("tiny")) == (
