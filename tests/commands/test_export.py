@@ -61,8 +61,8 @@ def test_an_export_draws_the_runs_images_and_carries_its_recipe_and_scores(run, 
     assert "| Training | 0.008 kimg |" in card
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     last = [line for line in lines if line["snapshot"] == newest_snapshot(run).name]
-    assert len(last) == 8  # two metrics of three classes and their mean
-    assert card.count("| 12 | 4 |") == 6
+    assert len(last) == 12  # three metrics of three classes and their mean
+    assert card.count("| 12 | 4 |") == 9
     assert all(f"| {line['class']} | {line['value']:.4g} |" in card for line in last)
     assert "hmgan sample out " in card
 

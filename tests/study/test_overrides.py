@@ -18,7 +18,7 @@ def test_the_report_has_the_length_and_the_count_that_the_cells_had(study, in_pr
     assert "each trained on 0.008 kimg (8 real images shown)" in text
     assert "0.008 kimg each" in text
     assert "6 fakes per class" in text
-    assert "0.016" not in text
+    assert "0.016 kimg" not in text
     given = 'train.kimg=0.008, evaluation.per_class=6, train.on_nonfinite="skip"'
     assert f"Over those and over the study's own, by --set: {given}." in text
     assert "--set train.kimg=0.008 --set evaluation.per_class=6 --set 'train.on_nonfinite=\"skip\"'" in text
