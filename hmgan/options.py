@@ -143,7 +143,7 @@ class TrainOptions:
 class PretrainOptions(TrainOptions):
     """Trains an unconditional GAN from scratch: a source, or the from-scratch baseline.
 
-    For example: hmgan pretrain pretrain-fashion-32 --kimg 10
+    For example: hmgan pretrain pretrain-fashion-32 --data fashion-close --kimg 10
     """
 
     verb: ClassVar[str] = "pretrain"

@@ -124,7 +124,7 @@ class Drawing:
         for place, one in enumerate(latents_N.to(self.device)):
             latents = self.generator.latents([key_of(place)])
             if latents_N.ndim == 3:
-                styles = self.truncated(list(one[:, None]), truncation, centre)
+                styles = self.given(one, edits, truncation, centre)
             else:
                 latents = latents._replace(z=one[None], z_mix=one[None])
                 styles = self.styles(latents, edits, truncation, centre)
@@ -135,7 +135,7 @@ class Drawing:
         if latents_N.shape[1:] == (self.z_dim,):
             return
         with torch.no_grad():
-            styles = self.generator.backbone.styles(self.generator.latents([0]))
+            styles = self.styles(self.generator.latents([0]), self.edits(self.pure(0)))
         widths = {w.shape[1] for w in styles}
         if latents_N.shape[1:] not in {(len(styles), width) for width in widths} or len(widths) > 1:
             wanted = f"[N, {self.z_dim}], or styles [N, {len(styles)}, {max(widths)}]"
@@ -166,7 +166,7 @@ class Drawing:
     ) -> list[Tensor]:
         """[1, W] per block of one latent, pulled towards a centre of its class, or the mean of all."""
         if centre is not None:
-            return self.truncated(self.styles(latents, edits), truncation, centre)
+            return truncated(self.styles(latents, edits), truncation, centre)
         backbone = self.generator.backbone
         if edits.label_RL is not None:
             z, z_mix = (torch.cat([z, edits.label_RL], 1) for z in (latents.z, latents.z_mix))
@@ -175,17 +175,18 @@ class Drawing:
             return backbone.styles(latents)
         if backbone.old_classes():  # whose mean is that of the latent's old class
             return backbone.styles(latents, truncation)
-        return self.truncated(backbone.styles(latents), truncation)
+        if self._mean is None:
+            self._mean = backbone.styles(latents, 0.0)
+        return truncated(backbone.styles(latents), truncation, self._mean)
 
-    def truncated(self, styles: list[Tensor], truncation: float, centre: list[Tensor] | None = None) -> list[Tensor]:
-        """[1, W] per block, pulled towards a centre; left out: the mean of all styles."""
-        if truncation == 1.0:
-            return styles
-        if centre is None:
-            if self._mean is None:
-                self._mean = self.generator.backbone.styles(self.generator.latents([0]), 0.0)
-            centre = self._mean
-        return [torch.lerp(mean, w, truncation) for mean, w in zip(centre, styles, strict=True)]
+    def given(
+        self, styles_KW: Tensor, edits: Edits, truncation: float = 1.0, centre: list[Tensor] | None = None
+    ) -> list[Tensor]:
+        """[1, W] per block of styles that come from elsewhere, pulled towards a centre, or the mean of all."""
+        if centre is None and truncation != 1.0:
+            with torch.no_grad():
+                centre = self.styles(self.generator.latents([0]), edits, 0.0)
+        return truncated(list(styles_KW[:, None]), truncation, centre or [])
 
     def centre(
         self, classes: tuple[tuple[int, float], ...], truncation: float, towards: Towards
@@ -247,3 +248,10 @@ class Drawing:
         """One class alone, for a look."""
         label = self.label(cls)
         return () if self.transfer is None else ((label, 1.0),)
+
+
+def truncated(styles: list[Tensor], truncation: float, centre: list[Tensor]) -> list[Tensor]:
+    """[1, W] per block, pulled towards a centre; at 1 as they are."""
+    if truncation == 1.0:
+        return styles
+    return [torch.lerp(near, w, truncation) for near, w in zip(centre, styles, strict=True)]

@@ -152,8 +152,8 @@ class Model(Drawing):
     ) -> Iterator[Tensor]:
         """[1, 3, H, W] of each image's styles, one after the other."""
         for place, label in enumerate(labels):
-            styles = self.truncated(list(styles_NKW[place][:, None]), truncation)
             edits = replace(self.edits(self.pure(label)), counts=(1,))
+            styles = self.given(styles_NKW[place], edits, truncation)
             yield self.generator.backbone.synthesise(styles, [n[place : place + 1] for n in noise], edits).image
 
     def _stacked(self, images: Iterator[Images]) -> Images:

@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 import tiny
+import torch
 from PIL import Image
 from trained import trained
 
@@ -226,3 +227,24 @@ def test_too_many_who_wait_lose_the_oldest():
     for thread in threads:
         thread.join()
     assert lost == [0]
+
+
+def test_an_address_may_truncate_towards_the_class_where_the_model_keeps_its_centre(gallery):
+    model = next(iter(gallery.models.values()))
+    plain = hmgan.models.model.Model(
+        hmgan.generators.snapshot.Loaded(model.generator, model.classes, model.config, model.transfer)
+    )
+    shape = (model.blocks, model.z_dim)
+    plain.centres = {name: torch.full(shape, 0.5 + i) for i, name in enumerate(model.classes)}
+    with_centres = Gallery({"insects": plain})
+    (digest,) = with_centres.models
+    assert digest not in gallery.models
+    assert [each["centres"] for each in (*with_centres.described()["models"], *gallery.described()["models"])] == [
+        True, False, False,
+    ]  # fmt: skip
+    body = with_centres.png(read(f"model={digest}&classes=1:1&seeds=7&trunc=0.5&towards=class"))
+    wanted = plain.sample(7, "bee", truncation=0.5, towards="class")[0]
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(body))), wanted)
+    assert body != with_centres.png(read(f"model={digest}&classes=1:1&seeds=7&trunc=0.5"))
+    with pytest.raises(UserError, match="no centre of class 'bee' is kept"):
+        gallery.png(read(f"model={next(iter(gallery.models))}&classes=1:1&trunc=0.5&towards=class"))
