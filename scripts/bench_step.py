@@ -3,6 +3,8 @@
     python scripts/bench_step.py                             # 64 px, batch 8, 3 classes; about 40 minutes on two cores
     python scripts/bench_step.py --batch 32 --part generator
     python scripts/bench_step.py --part agree                # (a) and (b): outputs and gradients
+    python scripts/bench_step.py --backbone stylegan2 --part site        # sites, against kernels per sample
+    python scripts/bench_step.py --backbone stylegan3 --resolution 256 --part generator
     python scripts/bench_step.py --part operators --batch 32 --classes 3,28,102   # what a GPU's host has to launch
 
 The variants take turns within one run and every number is a median, so that a busy machine disturbs all of them alike.
@@ -24,6 +26,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import psutil
+import styled_reference
 import torch
 import typer
 from released_reference import ReleasedConv, ReleasedDiscriminator, ReleasedGenerator, disc_step, gen_step
@@ -48,7 +51,8 @@ from hmgan.train.tasks.base import Setup
 from hmgan.train.trainer import Trainer
 from hmgan.types import Batch
 
-RELEASED, OURS, SOURCE_ONLY = "(a) released", "(b) ours", "(c) source"
+RELEASED, OURS, SOURCE_ONLY = "(a) released", styled_reference.OURS, styled_reference.SOURCE_ONLY
+PER_SAMPLE = styled_reference.PER_SAMPLE
 LAZY = 16  # D steps per R1 penalty, our default
 CHANNELS, CLASS_DIM = 512, 64
 Key = TypeVar("Key")
@@ -188,6 +192,44 @@ def _forward_and_backward(
 
 def _scaled(seconds: dict[str, float]) -> dict[str, float]:
     return {name: 1000 * value for name, value in seconds.items()}
+
+
+# StyleGAN2 and 3
+
+
+def styled_site_rows(size: Size, pace: Pace, backbone: styled_reference.Styled, pixels: int, up: bool) -> list[Row]:
+    """Against the frozen source, and against kernels per sample."""
+    made = styled_reference.site(backbone, CHANNELS, pixels, up, size.labels(), CLASS_DIM)
+    where = f"{pixels} -> {2 * pixels} px" if up else f"{pixels} px"
+    name = f"{backbone}, site {CHANNELS}x{CHANNELS}, {where}, batch {size.batch}"
+    bar = 1.8 if pixels * (1 + up) < 64 else 1.5
+    rows = _forward_and_backward(name, made.networks, made.runs, pace, (1.25, bar))
+    against = [row._replace(limit=styled_reference.PER_SAMPLE, wanted=0.6) for row in rows]
+    return [*rows, *against]
+
+
+def styled_generator_rows(size: Size, pace: Pace, backbone: styled_reference.Styled) -> list[Row]:
+    made = styled_reference.generator(backbone, size.resolution, size.labels(), CLASS_DIM)
+    name = f"{backbone}, generator, {size.resolution} px, batch {size.batch}"
+    forward, both = _forward_and_backward(name, made.networks, made.runs, pace, (1.1, 1.15))
+    return [forward._replace(wanted=None), both]
+
+
+def styled_memory_row(size: Size, backbone: styled_reference.Styled) -> Row:
+    peaks = {}
+    for variant in (OURS, SOURCE_ONLY):
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            peaks[variant] = pool.apply(styled_peak_gib, (variant, size, backbone))
+    name = f"{backbone}, generator, {size.resolution} px, batch {size.batch}, peak memory"
+    return Row(name, "GiB", peaks, SOURCE_ONLY, None)
+
+
+def styled_peak_gib(variant: str, size: Size, backbone: styled_reference.Styled) -> float:
+    """The peak of this process over a forward and a backward pass of G."""
+    torch.set_num_threads(size.threads)
+    made = styled_reference.generator(backbone, size.resolution, size.labels(), CLASS_DIM)
+    with_backward(made.runs[variant], made.networks[variant])()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 # A whole iteration: both Adam steps, the moving average, and Barlow Twins on two views of reals and fakes
@@ -368,7 +410,7 @@ def _relative(a: Tensor, b: Tensor) -> float:
 
 
 def show(rows: list[Row], console: Console) -> None:
-    names = [v for v in (RELEASED, OURS, SOURCE_ONLY) if any(v in row.values for row in rows)]
+    names = [v for v in (RELEASED, PER_SAMPLE, OURS, SOURCE_ONLY) if any(v in row.values for row in rows)]
     table = Table(title="Medians of alternating turns; ratios are ours against the variant named")
     for column in ("measure", *names, "(a) ratio", "ours", "wanted"):
         table.add_column(column, justify="left" if column == "measure" else "right")
@@ -387,7 +429,8 @@ def _ratios(row: Row) -> tuple[str, str, str]:
     if row.limit not in row.values:
         return "-", "-", f"{row.wanted} of {against}"
     ratio = row.values[OURS] / row.values[row.limit]
-    other = SOURCE_ONLY if row.limit == RELEASED else RELEASED
+    first = PER_SAMPLE if PER_SAMPLE in row.values else RELEASED
+    other = SOURCE_ONLY if row.limit == first else first
     beside = f"{other[:3]} {row.values[other] / row.values[row.limit]:.2f}" if other in row.values else "-"
     met = ratio <= row.wanted
     return beside, f"[{'green' if met else 'red'}]{ratio:.2f} of {against}[/]", f"{row.wanted} of {against}"
@@ -402,6 +445,10 @@ def main(
     clock: Annotated[
         Literal["wall", "cpu"], typer.Option(help="cpu counts our own work: one thread, busy machine")
     ] = "wall",
+    backbone: Annotated[
+        Literal["stylegan1", "stylegan2", "stylegan3"],
+        typer.Option(help="of stylegan2 and 3: parts site, generator and memory, (a) a kernel per sample"),
+    ] = "stylegan1",
     part: Literal["site", "generator", "iteration", "memory", "agree", "operators", "all"] = "all",
     site_pixels: Annotated[list[int] | None, typer.Option(help="where the site works; 16 and 32 if left out")] = None,
     released: Annotated[bool, typer.Option(help="measure (a) too; its memory grows by about 0.4 GiB a sample")] = True,
@@ -414,6 +461,11 @@ def main(
     pace = Pace(repeats, time.process_time if clock == "cpu" else time.perf_counter)
     wants = ["memory", "site", "generator", "iteration", "operators", "agree"] if part == "all" else [part]
     result: dict[str, Any] = {"size": size._asdict(), "torch": torch.__version__}
+    if backbone != "stylegan1":
+        styled_rows(size, pace, backbone, wants, site_pixels or [32, 64], rows)
+        show(rows, console)
+        write(file, result, rows)
+        return
     if released and _available_gib() < (needed := 12 + 0.5 * batch):
         console.print(f"(a) does not fit: it wants about {needed:.0f} GiB beside ours, {_available_gib():.0f} are free")
         released = False
@@ -435,10 +487,32 @@ def main(
         result["agree"] = disagreement(size._replace(batch=min(batch, 4)))
         worst = max(result["agree"], key=result["agree"].__getitem__)
         console.print(f"(a) and (b) agree within {result['agree'][worst]:.1e} relative, worst in {worst}; wanted 1e-4")
+    write(file, result, rows)
+
+
+def styled_rows(
+    size: Size, pace: Pace, backbone: styled_reference.Styled, wants: list[str], site_pixels: list[int], rows: list[Row]
+) -> None:
+    """What is measured of StyleGAN2 and 3; up-sampling sites, of StyleGAN2, end at the same sizes."""
+    if "memory" in wants:  # first: a child inherits the peak of its parent
+        rows.append(styled_memory_row(size, backbone))
+    keep_freed_memory()
+    if "site" in wants:
+        for pixels in site_pixels:
+            rows += styled_site_rows(size, pace, backbone, pixels, up=False)
+            if backbone == "stylegan2":
+                rows += styled_site_rows(size, pace, backbone, pixels // 2, up=True)
+    if "generator" in wants:
+        rows += styled_generator_rows(size, pace, backbone)
+    if not rows:
+        raise typer.BadParameter("of stylegan2 and 3 it is site, generator or memory", param_hint="--part")
+
+
+def write(file: Path | None, result: dict[str, Any], rows: list[Row]) -> None:
+    """The numbers as JSON, where a file was named."""
     if file is not None:
-        file.write_text(
-            json.dumps(result | {"rows": [row._asdict() for row in rows]}, indent=1) + "\n", encoding="utf-8"
-        )
+        table = result | {"rows": [row._asdict() for row in rows]}
+        file.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
 
 
 def _available_gib() -> float:

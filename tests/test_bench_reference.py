@@ -40,3 +40,20 @@ def test_every_variant_runs_a_whole_iteration(bench, variant):
         iteration(penalised)
     after = iteration.trainer.task.generator.trained.parameters()
     assert any(not torch.equal(a, b) for a, b in zip(trained, after, strict=True))
+
+
+@pytest.mark.parametrize(("backbone", "up"), [("stylegan2", False), ("stylegan2", True), ("stylegan3", False)])
+def test_a_styled_site_with_a_kernel_per_sample_computes_what_ours_does(bench, backbone, up):
+    labels = torch.tensor([0, 0, 1, 2, 2])
+    made = bench.styled_reference.site(backbone, 8, 4, up, labels, 4)
+    outputs, gradients = {}, {}
+    for name in (bench.PER_SAMPLE, bench.OURS):
+        made.networks[name].zero_grad()
+        outputs[name] = made.runs[name]()
+        (outputs[name] * torch.linspace(-1, 1, outputs[name].numel()).view_as(outputs[name])).sum().backward()
+        # The biases stand beside the outputs, and have no gradient.
+        gradients[name] = [p.grad.clone() for p in made.networks[name].parameters() if p.grad is not None]
+    torch.testing.assert_close(outputs[bench.PER_SAMPLE], outputs[bench.OURS], rtol=1e-4, atol=1e-4)
+    assert len(gradients[bench.OURS]) > 3
+    for theirs, ours in zip(gradients[bench.PER_SAMPLE], gradients[bench.OURS], strict=True):
+        torch.testing.assert_close(theirs, ours, rtol=1e-3, atol=1e-3)

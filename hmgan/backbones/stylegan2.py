@@ -23,6 +23,8 @@ from hmgan.layers.resample import BINOMIAL, normalised_filter, resample
 from hmgan.layers.sites import WeightSite
 from hmgan.types import GenOut
 
+LONGEST = 4  # a side, in resolutions: forks have smallest maps of 3 x 5 and the like
+
 
 class Takes(NamedTuple):
     """What all layers of a pass take."""
@@ -44,9 +46,9 @@ def published_widths(resolution: int, channels: Sequence[int] | None) -> tuple[i
 def start_size(resolution: int, height: int | None, width: int | None) -> tuple[int, int]:
     """Rows and columns of the smallest map. Raises UserError for sides that the resolution does not divide into."""
     sides, unit = (height or resolution, width or resolution), resolution // 4
-    if any(side % unit or not 0 < side <= resolution for side in sides):
-        got = f"got {sides[0]} x {sides[1]}"
-        raise UserError(f"height and width must be multiples of {unit} up to resolution {resolution}, {got}")
+    if any(side % unit or not 0 < side <= LONGEST * resolution for side in sides):
+        limit, got = f"{LONGEST} times resolution {resolution}", f"got {sides[0]} x {sides[1]}"
+        raise UserError(f"height and width must be multiples of {unit} up to {limit}, {got}")
     return sides[0] // unit, sides[1] // unit
 
 
@@ -190,8 +192,8 @@ class StyleGAN2(StyledBackbone):
     Tensors have the names of the PyTorch release: mapping.fc0.weight, synthesis.b8.conv0.affine.weight.
 
     Args:
-        resolution: pixels of the longer side, a power of two from 8 to 1024.
-        height: pixels, a multiple of resolution / 4; the resolution where left out.
+        resolution: pixels of a side that begins with 4, a power of two from 8 to 1024.
+        height: pixels, a multiple of resolution / 4 up to 4 resolutions; the resolution where left out.
         width: pixels, likewise.
         z_dim: width of z.
         w_dim: width of w.
@@ -203,6 +205,7 @@ class StyleGAN2(StyledBackbone):
         filter: taps of the filter between resolutions; 1, 3, 3, 1 where left out.
         channels_out: of an image.
         label_dim: numbers of a class that the mapping takes beside z; 0 for none.
+        label_joins_z: z and the label's embedding are normalised as one, as in StyleGAN2's first release.
         noise: maps drawn for each image, the constant ones that it keeps, or none.
 
     Raises: UserError for a resolution, sides or widths that do not fit.
@@ -226,14 +229,15 @@ class StyleGAN2(StyledBackbone):
         filter: list[float] | None = None,
         channels_out: int = 3,
         label_dim: int = 0,
+        label_joins_z: bool = False,
         noise: Literal["random", "const", "none"] = "random",
     ) -> None:
         super().__init__()
         widths = published_widths(resolution, channels)
-        start = start_size(resolution, height, width)
+        self.start = start = start_size(resolution, height, width)
         self.resolution, self.widths, self.z_dim, self.label_dim = resolution, widths, z_dim, label_dim
         self.architecture, self.noise, self.clamp, self.num_ws = architecture, noise, clamp, 2 * len(widths)
-        self.mapping = Mapping(z_dim, label_dim, w_dim, mapping_layers, mapping_lr_mult, beta=0.995)
+        self.mapping = Mapping(z_dim, label_dim, w_dim, mapping_layers, mapping_lr_mult, 0.995, label_joins_z)
         self.synthesis = Synthesis()
         filter_n = normalised_filter(filter or BINOMIAL)
         for i, (inputs, outputs) in enumerate(zip((0, *widths), widths, strict=False)):
@@ -247,6 +251,9 @@ class StyleGAN2(StyledBackbone):
                 block = FirstBlock(name, outputs, w_dim, size, rgb, filter_n)
             self.synthesis.add_module(f"b{4 << i}", block)
         self.register_buffer("filter_n", filter_n, persistent=False)
+
+    def maps(self) -> Sequence[tuple[int, int]]:
+        return [(width, (self.start[0] << i) * (self.start[1] << i)) for i, width in enumerate(self.widths)]
 
     def layers(self) -> list[Layer]:
         """Those with noise, in the order in which they act."""

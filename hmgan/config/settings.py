@@ -141,6 +141,7 @@ class Optimizer(Strict):
     beta2: float = Field(0.99, ge=0, lt=1, description="decay per step of the squared gradients' mean")
     class_net_mult: float = Field(0.01, ge=0, description="learning rate of the class net, times lr")
     mapping_mult: float = Field(0.01, ge=0, description="learning rate of a trained mapping network, times lr")
+    disc_mult: float = Field(1.0, gt=0, description="learning rate of D, times lr")
 
 
 class Ema(Strict):

@@ -42,8 +42,10 @@ def weights(views: Mapping[str, Any]) -> dict[str, Any]:
     return {name: view for name, view in views.items() if not FILTER.fullmatch(name)}
 
 
-def generator_options(theirs: ForeignNetwork, filter_n: list[float] | None = None) -> dict[str, Any]:
-    """Options of our backbone, from the shapes of tensors under our names."""
+def generator_options(
+    theirs: ForeignNetwork, filter_n: list[float] | None = None, *, joined: bool = False
+) -> dict[str, Any]:
+    """Options of our backbone, from the shapes of tensors under our names; `joined`: labels join z unnormalised."""
     pixels = theirs.indices(r"synthesis\.b(\d{1,4})\.conv1\.weight")
     if not pixels or pixels != [4 << i for i in range(len(pixels))]:
         got = ", ".join(map(str, pixels)) or "none"
@@ -51,11 +53,12 @@ def generator_options(theirs: ForeignNetwork, filter_n: list[float] | None = Non
     _, *sides = theirs.shape(CONST, 3)
     last, z_inputs = pixels[-1], theirs.shape("mapping.fc0.weight", 2)[1]
     w_dim = theirs.shape("mapping.fc0.weight", 2)[0]
-    embedded = "mapping.embed.weight" in theirs.tensors and z_inputs > w_dim
+    embedded = "mapping.embed.weight" in theirs.tensors and (joined or z_inputs > w_dim)
+    label_width = 0 if not embedded else theirs.shape("mapping.embed.weight", 2)[0] if joined else w_dim
     skip, residual = "synthesis.b4.torgb.weight" in theirs.tensors, "synthesis.b8.skip.weight" in theirs.tensors
     options: dict[str, Any] = {
         "resolution": last,
-        "z_dim": z_inputs - w_dim if embedded else z_inputs,
+        "z_dim": z_inputs - label_width,
         "w_dim": w_dim,
         "mapping_layers": len(theirs.indices(r"mapping\.fc(\d{1,2})\.weight")),
         "channels": [theirs.shape(f"synthesis.b{r}.conv1.weight", 4)[0] for r in pixels],
@@ -64,6 +67,7 @@ def generator_options(theirs: ForeignNetwork, filter_n: list[float] | None = Non
         "label_dim": theirs.shape("mapping.embed.weight", 2)[1] if embedded else 0,
     }
     options |= {name: side * last // 4 for name, side in zip(("height", "width"), sides, strict=True) if side != 4}
+    options |= {"label_joins_z": True} if joined else {}
     return options | ({} if filter_n is None else {"filter": filter_n})
 
 

@@ -9,20 +9,22 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import partial
+from math import sqrt
 from typing import Any
 
 from hmgan.errors import UserError
 from hmgan.importers import stylegan1_tf
-from hmgan.importers.foreign import Checkpoint, File, ForeignNetwork, Layout, NetworkPlan, Pair
+from hmgan.importers.foreign import Checkpoint, File, ForeignNetwork, Layout, NetworkPlan, New, Pair
 from hmgan.importers.import_report import LeftOut
 from hmgan.importers.layouts import DENSE, FIRST, FLIPPED, HWIO, MAP
 from hmgan.importers.pickled.content import TFLIB, Content
 from hmgan.importers.pickled.nodes import Call, UnreadableError, described
 from hmgan.importers.stylegan2_judges import SIDES, plan_judge
-from hmgan.importers.stylegan2_layers import generator_options
+from hmgan.importers.stylegan2_layers import generator_options, tensor_of
 
 MOST_NETWORKS = 16
 LABEL_CONCAT = "mapping/LabelConcat/weight"
+EMBED, NO_BIAS = "mapping.embed.bias", "labels join z without a bias"
 
 
 def holds(content: Content) -> bool:
@@ -117,11 +119,8 @@ def _options(file: File, static: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def plan_generator(theirs: ForeignNetwork, more: Mapping[str, Any]) -> NetworkPlan:
-    """The generator. Raises UserError where its labels are joined to z before both are normalised."""
-    if LABEL_CONCAT in theirs.tensors:
-        raise theirs.refused(
-            LABEL_CONCAT, "be LabelEmbed, got labels joined to z before normalising", "it is not known"
-        )
+    """The generator."""
+    joined = LABEL_CONCAT in theirs.tensors
     pairs = [*_mapping(theirs, "mapping/Dense", "mapping/"), Pair("mapping.w_avg", "dlatent_avg")]
     blocks = _blocks(theirs, r"synthesis/(\d+)x(\d+)/Conv1?/weight")
     for i, block in enumerate(blocks):
@@ -135,9 +134,14 @@ def plan_generator(theirs: ForeignNetwork, more: Mapping[str, Any]) -> NetworkPl
         pairs += _rgb(theirs, f"{ours}.torgb", folder, len(blocks) - 1 - i)
         if f"{folder}/Skip/weight" in theirs.tensors:
             pairs.append(Pair(f"{ours}.skip.weight", f"{folder}/Skip/weight", FLIPPED))
+    if joined:
+        labels = theirs.shape(LABEL_CONCAT, 2)[0]
+        # Our embedding is equalised, the file's is not.
+        pairs.append(Pair("mapping.embed.weight", LABEL_CONCAT, DENSE, sqrt(labels)))
     named = {pair.ours: pair.layout.change(theirs.get(pair.theirs)) for pair in pairs}
-    options = {**generator_options(ForeignNetwork(theirs.where, theirs.label, named)), **more}
-    return NetworkPlan("generator", theirs, options, pairs, partial(_reason, theirs), "stylegan2")
+    options = {**generator_options(ForeignNetwork(theirs.where, theirs.label, named), joined=joined), **more}
+    new = {EMBED: New(partial(tensor_of, EMBED), NO_BIAS)} if joined else {}
+    return NetworkPlan("generator", theirs, options, pairs, partial(_reason, theirs), "stylegan2", new)
 
 
 def plan_discriminator(theirs: ForeignNetwork, group: int, generator: Mapping[str, Any]) -> NetworkPlan:
@@ -158,10 +162,20 @@ def plan_discriminator(theirs: ForeignNetwork, group: int, generator: Mapping[st
         ]
         if f"{block}/Skip/weight" in theirs.tensors:
             pairs.append(Pair(f"{ours}.skip.weight", f"{block}/Skip/weight", HWIO))
-    pairs += _plain("b4.out", "Output", DENSE)
+    classes = theirs.shape("Output/weight", 2)[1]
+    if classes > 1 and "Mapping/LabelEmbed/weight" not in theirs.tensors and "LabelEmbed/weight" not in theirs.tensors:
+        pairs.append(Pair("b4.out.weight", "Output/weight", mean_row(classes)))
+        pairs.append(Pair("b4.out.bias", "Output/bias", mean_row(classes)))
+    else:
+        pairs += _plain("b4.out", "Output", DENSE)
     sides = {side: generator[side] for side in SIDES if side in generator}
     more: dict[str, Any] = {name: generator[name] for name in ("clamp", "filter") if name in generator}
     return plan_judge(theirs, pairs, group, partial(_reason, theirs), sides, more)
+
+
+def mean_row(classes: int) -> Layout:
+    """Of an output per class, the mean: [F, L] -> [1, F], [L] -> [1]."""
+    return Layout(f"the mean of {classes} classes", lambda ours: (*ours[1:], classes), lambda t: t.mean(-1)[None])
 
 
 def _blocks(theirs: ForeignNetwork, pattern: str) -> list[str]:

@@ -40,6 +40,7 @@ class Mapping(Tracking):
         layers: depth.
         lr_mult: of the layers' learning rate, relative to all others.
         beta: share of the mean w that a training pass keeps; none is kept where left out.
+        together: z and the embedding, as wide as z, are normalised as one.
 
     Shapes: z [B, Z + L] -> w [B, W].
     """
@@ -55,11 +56,13 @@ class Mapping(Tracking):
         layers: int,
         lr_mult: float = 0.01,
         beta: float | None = None,
+        together: bool = False,
     ) -> None:
         super().__init__()
-        self.z_dim, self.layers, self.beta = z_dim, layers, beta
-        self.embed = Linear(label_dim, w_dim) if label_dim else None
-        inputs = z_dim + (w_dim if label_dim else 0)
+        self.z_dim, self.layers, self.beta, self.together = z_dim, layers, beta, together
+        embedded = z_dim if together else w_dim
+        self.embed = Linear(label_dim, embedded) if label_dim else None
+        inputs = z_dim + (embedded if label_dim else 0)
         for i in range(layers):
             self.add_module(f"fc{i}", Linear(w_dim if i else inputs, w_dim, lr_mult=lr_mult))
         if beta is not None:
@@ -68,6 +71,7 @@ class Mapping(Tracking):
     def forward(self, z: Tensor) -> Tensor:
         parts = [z[:, : self.z_dim]] if self.z_dim else []
         parts += [self.embed(z[:, self.z_dim :])] if self.embed is not None else []
+        parts = [torch.cat(parts, 1)] if self.together else parts
         h = torch.cat([unit_mean_square(part) for part in parts], 1)
         for i in range(self.layers):
             h = leaky_relu(self.get_submodule(f"fc{i}")(h)) * math.sqrt(2)

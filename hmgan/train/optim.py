@@ -37,7 +37,7 @@ def discriminator_optimizer(discriminator: nn.Module, settings: Optimizer, r1_ev
     share = lazy_share(r1_every)
     betas = (settings.beta1**share, settings.beta2**share)
     parameters = [p for p in discriminator.parameters() if p.requires_grad]
-    return Adam(parameters, lr=settings.lr * share, betas=betas, eps=1e-8, fused=True)
+    return Adam(parameters, lr=settings.lr * settings.disc_mult * share, betas=betas, eps=1e-8, fused=True)
 
 
 def lazy_share(every: int) -> float:

@@ -131,5 +131,7 @@ def test_the_published_widths_are_the_default():
 
 
 def test_sides_that_do_not_double_up_to_the_resolution_are_refused():
-    with pytest.raises(UserError, match="height and width must be multiples of 4 up to resolution 16, got 16 x 6"):
+    with pytest.raises(
+        UserError, match="height and width must be multiples of 4 up to 4 times resolution 16, got 16 x 6"
+    ):
         components.build("backbone", "stylegan2", **SMALL, width=6)

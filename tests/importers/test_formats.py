@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from hmgan import components
 from hmgan.backbones import stylegan3_plan
@@ -21,6 +23,7 @@ BRANCHES = {
     "orig": {"architecture": "orig"},
     "clamped": {"clamp": 0.8},
     "tall": {"height": 16, "width": 8},
+    "wider-than-resolution": {"height": 12, "width": 20},
     "six-taps": {"filter": [0.0625, 0.125, 0.3125, 0.25, 0.1875, 0.0625]},
     "four-channels": {"channels_out": 4},
     "mapping": {"mapping_lr_mult": 0.02},
@@ -169,6 +172,31 @@ def test_a_tensorflow_pickle_draws_and_judges_as_it_did(tmp_path, branch, protoc
     assert_same_logits(source, judge)
     assert source.config["imported_weights"] == "Gs"
     assert {left.theirs for left in report.left_out if left.network == "Gs"} == set()
+
+
+def test_labels_that_join_z_before_both_are_normalised_are_read(tmp_path):
+    network = stirred("backbone", "stylegan2", **SMALL, label_dim=3, label_joins_z=True)
+    network.mapping.embed.bias.zero_()
+    judge = stirred("discriminator", "stylegan2", (1,), **JUDGE)
+    tables, judged = (
+        envelopes_tf.tf_generator(network.state_dict()),
+        envelopes_tf.tf_discriminator(release_state(judge)),
+    )
+    label_LZ = tables["mapping"]["LabelConcat/weight"] = network.mapping.embed.weight.T.numpy() / 3**0.5
+    (weight_F1, bias_1) = judged[""]["Output/weight"], judged[""]["Output/bias"]
+    judged[""]["Output/weight"] = weight_F1 + weight_F1.std() * np.array([[-1, 0, 1]], np.float32)
+    judged[""]["Output/bias"] = bias_1 + np.array([1, -1, 0], np.float32)
+    report, source = imported(tmp_path, envelopes_tf.tensorflow((tables, judged, tables)))
+    assert_same_images(source.backbone, network)
+    assert_same_logits(source, judge)  # the mean of the classes
+    assert report.new == ("generator mapping.embed.bias: labels join z without a bias",)
+    z_BZ, label_BL = torch.randn(2, 8), torch.eye(3)[:2]
+    h = torch.cat([z_BZ, label_BL @ torch.tensor(label_LZ)], 1)
+    h = h / (h.square().mean(1, keepdim=True) + 1e-8).sqrt()
+    for i in range(3):
+        weight, bias = (torch.tensor(tables["mapping"][f"Dense{i}/{part}"]) for part in ("weight", "bias"))
+        h = F.leaky_relu(h @ weight * 0.01 / len(weight) ** 0.5 + 0.01 * bias, 0.2) * 2**0.5
+    torch.testing.assert_close(source.backbone.mapping(torch.cat([z_BZ, label_BL], 1)), h)
 
 
 def test_a_first_stylegans_tensorflow_pickle_draws_what_it_drew(tmp_path):
