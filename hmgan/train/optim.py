@@ -64,7 +64,7 @@ class WarmingEMA(EMA):  # type: ignore[misc]
 
     def get_buffers_iter(self, model: nn.Module) -> Iterator[tuple[str, Tensor]]:
         held = self._held if model is self.model else None
-        return super().get_buffers_iter(model) if held is None else iter(held)  # type: ignore[no-any-return]
+        return super().get_buffers_iter(model) if held is None else iter(held)
 
     def get_current_decay(self) -> float:
         decay: float = super().get_current_decay()
