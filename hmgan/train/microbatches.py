@@ -19,20 +19,26 @@ from hmgan.train.tasks.base import Gather, Phase, Stats
 
 
 def minimise(
-    phase: Phase, microbatches: Sequence[Microbatch], ranks: EngineRanks, rewind: Callable[[], None]
-) -> tuple[bool, Stats]:
+    phase: Phase,
+    microbatches: Sequence[Microbatch],
+    ranks: EngineRanks,
+    rewind: Callable[[], None],
+    queued: Callable[[], None],
+) -> tuple[Tensor, Stats]:
     """One step on the mean of all microbatches' losses.
 
     Args:
         phase: its loss says the same of a gathered row in every microbatch.
         rewind: restores what a pass changes in the networks beside gradients: every pass starts from the same state.
+        queued: called before the optimiser steps, when the device has been given all that comes before.
 
-    Returns whether the step was skipped, and the means of what the losses report.
+    Returns what `Trained.step` does, and the means of what the losses report.
     """
     trained, count = phase.trained, len(microbatches)
     if count == 1:
         value, stats = phase.loss(microbatches[0], ranks.gather)
         trained.backward(value, last=True)
+        queued()
         return trained.step(value.detach()), stats
     # Where every sample has a loss of its own, the mean over microbatches is the mean over the batch.
     gathers: list[Gather] = [lambda rows: rows] * count
@@ -47,6 +53,7 @@ def minimise(
         values.append(value.detach())
         reported.append({name: x.detach() for name, x in stats.items()})
     means = {name: torch.stack([stats[name] for stats in reported]).mean(0) for name in reported[0]}
+    queued()
     return trained.step(torch.stack(values).mean()), means
 
 

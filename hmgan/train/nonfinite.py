@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple, Protocol
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from hmgan import host
 from hmgan.config.settings import Train
 from hmgan.data.images import Shown
 from hmgan.errors import UserError
+from hmgan.train.optim import WarmingEMA
+from hmgan.train.tasks.base import Stats
 
 NAMED = 64  # images that a message names at most
 
@@ -69,13 +74,32 @@ class Nonfinite:
         return "; images " + ", ".join(f"{shard}: {' '.join(keys)}" for shard, keys in shards.items()) + more
 
 
-def remembered(modules: Iterable[nn.Module]) -> Callable[[], None]:
-    """Copies what the modules' states hold beside parameters; the result restores it, as often as it is called."""
+class Outcome(NamedTuple):
+    """A phase that the device may not have finished: the host learns later what became of it."""
+
+    phase: str
+    step: int
+    verdict: host.Later  # what `Trained.step` returned
+    stats: Stats
+    average: WarmingEMA | None
+
+
+class Rewind(Protocol):
+    """Restores what was remembered, as often as it is called; where `only` is given, if it is true on the device."""
+
+    def __call__(self, only: Tensor | None = None) -> None: ...
+
+
+def remembered(modules: Iterable[nn.Module]) -> Rewind:
+    """Copies what the modules' states hold beside parameters."""
     states = [(module, module.state_dict(), dict(module.named_parameters())) for module in modules]
     kept = [(m, {k: x.clone() for k, x in state.items() if k not in own}) for m, state, own in states]
 
-    def restore() -> None:
+    def restore(only: Tensor | None = None) -> None:
         for module, values in kept:
-            module.load_state_dict(values, strict=False)
+            now = {} if only is None else module.state_dict()
+            module.load_state_dict(
+                {k: x if only is None else torch.where(only, x, now[k]) for k, x in values.items()}, strict=False
+            )
 
     return restore

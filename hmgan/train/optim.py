@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from ema_pytorch import EMA
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Adam
 
 from hmgan.config.settings import Optimizer
@@ -49,13 +51,27 @@ class WarmingEMA(EMA):  # type: ignore[misc]
     """A moving average whose half-life is at most a share of the steps so far."""
 
     warmup = 0.0
+    _held: list[tuple[str, Tensor]] | None = None
+
+    def hold(self) -> None:
+        """The next update is of the buffers as they are now, whatever passes come before it."""
+        buffers = super().get_buffers_iter(self.model)
+        self._held = [(name, buffer if name in self.ignore_names else buffer.clone()) for name, buffer in buffers]
+
+    def update(self) -> None:
+        super().update()
+        self._held = None
+
+    def get_buffers_iter(self, model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+        held = self._held if model is self.model else None
+        return super().get_buffers_iter(model) if held is None else iter(held)
 
     def get_current_decay(self) -> float:
         decay: float = super().get_current_decay()
         return min(decay, 0.5 ** (1 / (self.warmup * max(1, int(self.step))))) if self.warmup else decay
 
 
-def moving_average(trained: nn.Module, batch: int, kimg: float, power: float, warmup: float = 0.0) -> EMA:
+def moving_average(trained: nn.Module, batch: int, kimg: float, power: float, warmup: float = 0.0) -> WarmingEMA:
     """A moving average of half-life `kimg`, shorter at first: its factor is at most 1 - (1 + step)^-power.
 
     The half-life is at most the share `warmup` of the images so far, where that is not 0 (Karras et al. 2020b).

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import repeat
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from hmgan.train.draws import Draws, Microbatch, microbatch_size
 from hmgan.train.engines.choose import engine_of
 from hmgan.train.log import RunLog, warn
 from hmgan.train.microbatches import minimise
-from hmgan.train.nonfinite import Nonfinite, remembered
+from hmgan.train.nonfinite import Nonfinite, Outcome, remembered
 from hmgan.train.tasks.base import Phase, Stats, Task
 from hmgan.types import Batch
 
@@ -51,6 +52,8 @@ class Trainer:
         self.size = microbatch_size(self.settings, runtime.world)
         self.step = 0
         self.nonfinite = Nonfinite(self.settings, task.data)
+        self._unread: list[Outcome] = []
+        self.late = runtime.device.type != "cpu"  # whether the device runs behind the host
         self.saver = checkpoint.Saver(folder / CHECKPOINTS, self.settings.checkpoints)
         self.engine = engine_of(self.experiment, runtime)
         data, reader = task.data, None if self.experiment.data is None else self.experiment.data.reader
@@ -113,16 +116,36 @@ class Trainer:
         modules = self.task.stateful()
         self.runtime.whereabouts.phase = f"step {self.step}, {phase.name} phase"
         rewind = remembered(modules if self.nonfinite.skips or len(microbatches) > 1 else ())
-        skipped, stats = minimise(phase, microbatches, self.runtime, rewind)
-        if skipped:
-            self.nonfinite.found(phase.name, self.step, self.runtime.mean(stats))
-            rewind()
+        verdict_2, stats = minimise(phase, microbatches, self.runtime, rewind, partial(self.settle, self.step))
+        rewind(only=~verdict_2[0].isfinite())
+        stats = {name: x.detach() for name, x in stats.items()}
+        self._unread.append(Outcome(phase.name, self.step, host.Later(verdict_2), stats, phase.average))
+        if not self.late:
+            self.settle()
         elif phase.average is not None:
-            phase.average.update()
+            phase.average.hold()
         return stats
+
+    def settle(self, before: int | None = None) -> None:
+        """What became of the phases of earlier steps than `before`, or of all; moving averages follow those taken.
+
+        On a device that runs behind, that is read a step later, when it has been given the work of the next one.
+
+        Raises: UserError for a phase that ends the run.
+        """
+        while self._unread and (before is None or self._unread[0].step < before):
+            phase, step, verdict, stats, average = self._unread.pop(0)
+            norm, stops = verdict.read()
+            self.runtime.stop.agreed |= stops > 0
+            if not math.isfinite(norm):
+                self.nonfinite.found(phase, step, self.runtime.mean(stats))
+            elif average is not None:
+                average.update()
 
     def _after_step(self, stats: Stats, log: RunLog) -> None:
         """Status, snapshot, checkpoint."""
+        if self._due(self.settings.tick) or self._due(self.settings.snap) or self.runtime.stop.agreed:
+            self.settle()
         self.saver.check()
         log.advance(self.kimg)
         for line in (*self.nonfinite.news(), *self.task.news()):

@@ -9,12 +9,15 @@ import re
 import pytest
 import tiny
 import torch
+from torch.utils._pytree import tree_leaves
 
+from hmgan import host
 from hmgan.data.order import Order, indices
 from hmgan.data.shards import ShardSet
 from hmgan.errors import UserError
 from hmgan.train.distributed.runtime import Runtime
 from hmgan.train.engines.replicated import Replicated
+from hmgan.train.log import RunLog
 from hmgan.train.tasks import alignment, gan
 
 SKIP = 'train.on_nonfinite="skip"'
@@ -142,7 +145,7 @@ def step(runtime, network, optimizer):
     trained = Replicated(runtime).trained(network, optimizer, 1)
     loss = network(torch.ones(1, 2)).sum()
     trained.backward(loss, last=True)
-    return trained.step(loss.detach())
+    return not trained.step(loss.detach())[0].isfinite()
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -173,3 +176,56 @@ def test_only_the_first_images_of_a_large_batch_are_named(trainer, monkeypatch):
         trainer.take_step(next(trainer.batches()))
     images = re.search(r"; images (.*) and 8 more; ", str(caught.value))[1]
     assert len(re.findall(r"(?:ant|bee|cat)\S*", images)) == 64
+
+
+@pytest.mark.parametrize("phase", ["D", "G"])
+def test_a_device_that_runs_behind_leaves_out_the_same_phases_and_ends_with_the_same_numbers(
+    phase, trainer, monkeypatch
+):
+    spoil(monkeypatch, phase, {0, 2})
+    read = []
+    monkeypatch.setattr(host.Later, "read", lambda self, real=host.Later.read: (read.append(1), real(self))[1])
+    ended = []
+    for late in (False, True):
+        made = trainer(SKIP, "regularizer=lecam", "augment.name=ada", "augment.start=0.5", "augment.every=1")
+        made.late, batches = late, made.batches()
+        for made.step in range(4):
+            read.clear()
+            made.take_step(next(batches))
+            assert len(read) == (2 if made.step or not late else 0)  # of this step, or of the one before
+        made.settle()
+        ended.append((weights(*made.task.kept().values()), made.nonfinite.state()))
+    (one, counts), (other, theirs) = ended
+    assert counts == theirs == [2, 1, 2]
+    pairs = list(zip(tree_leaves(one), tree_leaves(other), strict=True))
+    assert all(torch.equal(a, b) for a, b in pairs if isinstance(a, torch.Tensor))
+    assert sum(isinstance(a, torch.Tensor) for a, _ in pairs) > 100
+
+
+def test_a_device_that_runs_behind_ends_the_run_a_step_later_and_before_anything_is_saved(trainer, monkeypatch):
+    spoil(monkeypatch, "D", {0})
+    made = trainer()
+    made.late, batches = True, made.batches()
+    before = weights(made.task.critic)
+    made.take_step(next(batches))
+    made.step += 1
+    assert same(before, weights(made.task.critic))
+    with pytest.raises(UserError, match=r"^step 0, D phase: loss/D is nan, .*; images "):
+        made.take_step(next(batches))
+    assert same(before, weights(made.task.critic))
+    made = trainer("train.kimg=0.004")
+    made.late = True
+    with RunLog(None, 0.004) as log, pytest.raises(UserError, match=r"^step 0, D phase: "):
+        made.train(log)
+    assert not list((made.folder / "checkpoints").glob("*/state.json"))
+
+
+def test_an_optimiser_that_takes_no_flag_does_not_step_on_what_is_not_finite():
+    network = torch.nn.Linear(2, 1)
+    before = weights(network)
+    trained = Replicated(Runtime()).trained(network, torch.optim.SGD(network.parameters(), lr=1.0), 1)
+    for value in (torch.nan, 1.0):
+        loss = value * network(torch.ones(1, 2)).sum()
+        trained.backward(loss, last=True)
+        trained.step(loss.detach())
+        assert same(before, weights(network)) == (value != 1.0)

@@ -9,8 +9,8 @@ from torch.utils._pytree import tree_leaves
 
 from hmgan import host
 from hmgan.config import entries
-from hmgan.generators.grouping import Step, taking
 from hmgan.train.tasks.alignment import aligning
+from hmgan.train.tasks.gan import Gan
 
 # torch hides it, but not where warnings are errors
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
@@ -45,18 +45,30 @@ def put_on(mode, *modules):
             tensors |= {name: mode.from_tensor(x) for name, x in tensors.items() if x is not None}
 
 
-def run_phases(trainer, mode):
-    batch, names = next(trainer.batches()), []
-    put_on(mode, trainer.task.generator, *trainer.task.stateful(), trainer.task.discriminator)
+def optimisers(task):
+    return [task.gen_optimizer, task.disc_optimizer] if isinstance(task, Gan) else [task.gen_optimizer]
+
+
+def run_phases(trainer, mode, steps=1):
+    """Whole steps: phases, optimisers, moving average. The device runs behind the host, and is read nowhere."""
+    task, batches, names = trainer.task, trainer.batches(), []
+    modules = [task.generator, *task.stateful(), task.discriminator, task.learner, task.ema.ema_model]
+    put_on(mode, *modules)
+    lists = [group["params"] for trained in optimisers(task) for group in trained.param_groups]
+    for parameters in [*lists, task._disc_parameters] if isinstance(task, Gan) else lists:
+        parameters[:] = map(mode.from_tensor, parameters)
+    minimise = trainer._minimise
+
+    def noted(phase, microbatches):
+        names.append(phase.name)
+        stats = minimise(phase, microbatches)
+        assert isinstance(next(iter(stats.values())), FakeTensor)
+        return stats
+
+    trainer._minimise, trainer.late = noted, True
     with mode:
-        step = Step(shares=True)
-        microbatches = trainer.microbatches(batch, step)
-        with taking(step):
-            for phase in trainer.task.phases(0, microbatches):
-                loss, _ = phase.loss(microbatches[0], lambda rows: rows)
-                assert isinstance(loss, FakeTensor)
-                loss.backward()
-                names.append(phase.name)
+        for trainer.step in range(steps):
+            trainer.take_step(next(batches))
     return names
 
 

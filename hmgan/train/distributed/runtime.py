@@ -107,24 +107,24 @@ class Runtime:
     def main(self) -> bool:
         return self.accelerator.is_main_process
 
-    def average_gradients(self, network: nn.Module, loss: Tensor) -> float:
+    def average_gradients(self, network: nn.Module, loss: Tensor) -> Tensor:
         """The mean over ranks of every trained parameter's gradient; a missing one counts as zero.
 
         Of heads, whose gradients are products, factors are reduced where they are the smaller. The same reduction
         carries what ranks must agree on: their losses, and whether any was told to stop.
 
-        Returns the norm of gradients and loss, finite where all of them and what Adam squares are. It is the phase's
-        only synchronisation with the device.
+        Returns [2], on the device: the norm of gradients and loss, finite where all of them and what Adam squares are,
+        and whether any rank was told to stop. Nothing is read back.
         """
         parameters = [p for p in network.parameters() if p.requires_grad]
         factors = collected()
         heads = factors.taken(parameters)
+        stop = torch.full_like(loss, float(self.stop.requested))
         if self.world == 1:
-            self.stop.agreed = self.stop.requested
             for parameter, head in heads.items():
                 parameter.grad = head.gradient(head.t(), class_vectors(factors.vectors()))
-            return float(get_total_norm([loss, *(p.grad for p in parameters if p.grad is not None)]))
-        stop = torch.full_like(loss, float(self.stop.requested))
+            norm = get_total_norm([loss, *(p.grad for p in parameters if p.grad is not None)])
+            return torch.stack([norm, stop.to(norm)])
         sent = [heads[p].t() if p in heads else torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
         sent += [factors.vectors()] if heads else []
         flat = torch.cat([*(x.flatten() for x in sent), torch.stack([loss, stop]).to(sent[0])])
@@ -134,14 +134,11 @@ class Runtime:
         v_NE = class_vectors(means.pop()) if heads else loss  # unused without heads
         products = []
         for parameter, mean in zip(parameters, means, strict=True):
-            parameter.grad = mean
+            parameter.grad = heads[parameter].gradient(mean, v_NE) if parameter in heads else mean
             if parameter in heads:
-                parameter.grad = heads[parameter].gradient(mean, v_NE)
                 products.append(parameter.grad)
         norm = get_total_norm([flat, *products])  # a product of finite numbers may be infinite
-        norm, stops = torch.stack([norm, flat[-1]]).tolist()
-        self.stop.agreed |= stops > 0
-        return norm
+        return torch.stack([norm, flat[-1]])
 
     def _all_reduce(self, x: Tensor) -> None:
         self.whereabouts.collectives += 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, Protocol, TypeVar
 
@@ -18,8 +17,8 @@ T = TypeVar("T", bound=nn.Module)
 class EngineRanks(Ranks, Protocol):
     """What engines and losses need of `hmgan.train.distributed.runtime.Runtime`."""
 
-    def average_gradients(self, network: nn.Module, loss: Tensor) -> float:
-        """Averages over the ranks, and returns the norm of gradients and loss."""
+    def average_gradients(self, network: nn.Module, loss: Tensor) -> Tensor:
+        """Averages over the ranks; returns the norm of gradients and loss, and whether any was told to stop."""
 
     def agree(self, value: Tensor) -> float:
         """The sum of a scalar over the ranks, after which all of them know whether any was told to stop."""
@@ -44,24 +43,32 @@ class Trained:
         """Adds the gradient of one microbatch's share of the step's loss; `last`: no other microbatch comes."""
         loss.backward()
 
-    def step(self, loss: Tensor) -> bool:
+    def step(self, loss: Tensor) -> Tensor:
         """Averages gradients over the ranks, steps, and clears them.
 
         Args:
             loss: this rank's mean over its microbatches, detached.
 
-        Returns whether the step was skipped, on all ranks, because a loss or a gradient of any is not finite.
+        Returns [2], on the device: a norm, not finite where the step was skipped, on all ranks, because a loss or a
+            gradient of any is not; and whether any rank was told to stop, as far as they do not know it already.
         """
-        skipped = not math.isfinite(self._norm(loss))
-        if not skipped:
-            self._optimizer.step()
+        verdict_2 = self._verdict(loss)
+        self._apply(verdict_2)
         # Here, not before the next backward: the other network's phase has its activations in that memory.
         self._optimizer.zero_grad(set_to_none=True)
-        return skipped
+        return verdict_2
 
-    def _norm(self, loss: Tensor) -> float:
-        """Averages the gradients over the ranks; the result is finite where all of them and all losses are."""
+    def _verdict(self, loss: Tensor) -> Tensor:
+        """Averages the gradients over the ranks."""
         return self._ranks.average_gradients(self._network, loss)
+
+    def _apply(self, verdict_2: Tensor) -> None:
+        """The optimiser's step, which the device itself leaves out where it is not to be taken."""
+        if self._optimizer.defaults.get("fused"):
+            self._optimizer.found_inf = (~verdict_2[0].isfinite()).float()  # type: ignore[attr-defined]
+            self._optimizer.step()
+        elif verdict_2[0].isfinite():  # another task's optimiser, which takes no such flag
+            self._optimizer.step()
 
     def state_dict(self) -> dict[str, Any]:
         return self._optimizer.state_dict()

@@ -104,9 +104,14 @@ class DividedNetwork(Trained):
     def backward(self, loss: Tensor, last: bool) -> None:
         spoiling(loss).backward()
 
-    def _norm(self, loss: Tensor) -> float:
+    def _verdict(self, loss: Tensor) -> Tensor:
         grads = [parameter.grad.to_local() for parameter in self._parameters() if parameter.grad is not None]
-        return self._ranks.agree(torch.stack([grad.square().sum() for grad in grads]).sum())
+        norm = self._ranks.agree(torch.stack([grad.square().sum() for grad in grads]).sum())
+        return torch.tensor([norm, 0.0])
+
+    def _apply(self, verdict_2: Tensor) -> None:
+        if verdict_2[0].isfinite():  # of shares, the optimiser takes no flag on the device
+            self._optimizer.step()
 
     def state_dict(self) -> dict[str, Any]:
         state = super().state_dict()

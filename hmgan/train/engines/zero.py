@@ -103,11 +103,11 @@ class ZeroNetwork(Trained):
         if not last:
             self._engine.step()  # counts the microbatch, and steps at the last one only
 
-    def step(self, loss: Tensor) -> bool:
+    def step(self, loss: Tensor) -> Tensor:
         self._ranks.agree(torch.zeros_like(loss))
         self._engine.step()
         self._engine.optimizer.zero_grad(set_to_none=True)
-        return bool(self._engine.optimizer.overflow)
+        return torch.tensor([torch.nan if self._engine.optimizer.overflow else 0.0, 0.0])
 
     def state_dict(self) -> dict[str, Any]:
         step = next(iter(self._optimizer.state.values()))["step"]

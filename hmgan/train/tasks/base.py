@@ -9,7 +9,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import ClassVar, NamedTuple
 
-from ema_pytorch import EMA
 from torch import Tensor, nn
 from torch.optim import Adam
 
@@ -20,7 +19,7 @@ from hmgan.generators.base import Generator
 from hmgan.train import precision
 from hmgan.train.draws import Microbatch
 from hmgan.train.engines.base import Checkpointed, Engine, EngineRanks, Trained
-from hmgan.train.optim import generator_optimizer, moving_average
+from hmgan.train.optim import WarmingEMA, generator_optimizer, moving_average
 
 Gather = Callable[[Tensor], Tensor]  # [B, ...] of one microbatch -> of all, over all ranks, in the order of the batch
 Stats = dict[str, Tensor]  # scalars of the status line, by name
@@ -45,7 +44,7 @@ class Phase(NamedTuple):
     trained: Trained
     loss: Loss
     compares: bool = False  # whether a sample's loss depends on the others of the global batch
-    average: EMA | None = None  # a moving average that follows the phase
+    average: WarmingEMA | None = None  # a moving average that follows the phase
 
 
 class Task(ABC):
@@ -59,7 +58,7 @@ class Task(ABC):
     verb: ClassVar[str] = "train"  # of the command line
     trains_same_parameters = True  # in every step, as an engine that divides them needs
     gen: Trained
-    ema: EMA
+    ema: WarmingEMA
     gen_optimizer: Adam
 
     def __init__(self, setup: Setup) -> None:
