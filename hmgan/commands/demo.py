@@ -11,16 +11,17 @@ import torch
 from rich.console import Console
 
 from hmgan.config.loading import anchored, load_experiment, settings
+from hmgan.data.images import Shown
 from hmgan.data.named import scored_against
 from hmgan.errors import UserError
 from hmgan.evaluation.score import Score
 from hmgan.evaluation.table import print_tables
-from hmgan.generators.snapshot import load_generator
+from hmgan.generators.snapshot import load_generator, of_zoo
 from hmgan.generators.source import load_source
 from hmgan.generators.transfer import TransferGenerator
 from hmgan.generators.unconditional import UnconditionalGenerator
 from hmgan.options import DemoOptions, TrainOptions
-from hmgan.pictures.grids import class_grid, fake_rows
+from hmgan.pictures.grids import class_grid, fake_rows, one_photograph, shown
 from hmgan.pictures.images import save_png
 from hmgan.pictures.strips import interpolation_strip, style_grid
 from hmgan.report.scores import recorded_scores
@@ -31,6 +32,9 @@ from hmgan.train.preflight import check_memory
 from hmgan.train.prepare import prepare
 from hmgan.train.run import run_training
 from hmgan.types import UNLABELLED
+
+AMONG = 64  # real images of a class, the most central of which is shown repeated
+LONGER = 4  # times as many kimg, for a run of a quarter of an hour
 
 
 def run_demo(options: DemoOptions) -> Path:
@@ -57,6 +61,7 @@ def run_demo(options: DemoOptions) -> Path:
     show_source(str(experiment.source), folder)
     run_training(prepared, folder, resume=run is not None, verb="demo")
     minutes = (time.monotonic() - began) / 60
+    draw_references(prepared.data, str(experiment.data), folder)
     loaded = load_generator(folder)
     if loaded.transfer is not None:
         draw(loaded.transfer, loaded.classes, folder)
@@ -82,7 +87,7 @@ def run_demo(options: DemoOptions) -> Path:
     )
     transfer_report(folder, transfer, before, after)
     tell(folder, before, after, minutes)
-    print(f"explore it: hmgan explore {folder}")
+    say_what_next(folder, loaded.classes, float(loaded.config["kimg"]))
     return folder
 
 
@@ -90,6 +95,16 @@ def show_source(name: str, folder: Path) -> None:
     """The source's own images, source.png, before anything is trained."""
     source = UnconditionalGenerator(load_source(name).backbone).eval()
     save_png(class_grid(fake_rows(source, (UNLABELLED,))), folder / "source.png")
+
+
+def draw_references(data: Shown, name: str, folder: Path) -> None:
+    """What the images stand beside: photograph.png, and zoo.png where the registry has a model of the same data."""
+    if len(data.classes) > 1:
+        reals = data.examples(AMONG, shown(data.classes, data.resolution))
+        save_png(class_grid(one_photograph(reals)), folder / "photograph.png")
+    if (model := of_zoo(name)) is not None:
+        loaded = load_generator(model)
+        save_png(class_grid(fake_rows(loaded.generator, loaded.classes)), folder / "zoo.png")
 
 
 def draw(generator: TransferGenerator, classes: tuple[str, ...], folder: Path) -> None:
@@ -113,3 +128,16 @@ def tell(folder: Path, before: Sequence[Score], after: Sequence[Score], minutes:
     ):
         if (folder / name).is_file():
             console.print(f"  {folder / name}  {what}", highlight=False, soft_wrap=True)
+
+
+def say_what_next(folder: Path, classes: Sequence[str], kimg: float) -> None:
+    """Prints what to look at, and what a reader may want to type next."""
+    run = shlex.quote(str(folder))
+    lines = [
+        f"look at {folder / 'styles.png'}: rows are classes and should part; images along a row should differ, where "
+        "those of photograph.png are one image",
+        f"draw more:  hmgan sample --network {run} --class {shlex.quote(classes[0])} --seeds 0-31 --grid 8x4",
+        f"explore it: hmgan explore {run}",
+        f"go on:      hmgan demo --resume {run} --set train.kimg={LONGER * kimg:g}",
+    ]
+    print("\n".join(lines if len(classes) > 1 else lines[1:]))

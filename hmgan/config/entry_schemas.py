@@ -48,11 +48,15 @@ class DatasetEntry(Entry):
 
 
 class SourceEntry(Entry):
-    """A source's folder: anywhere, or among the package's own files."""
+    """A source's folder: anywhere, or among the package's own files.
+
+    A generator that was trained for hours names the data set in `zoo`, and demos on it show its images beside theirs.
+    """
 
     one_of: ClassVar = ("path", "asset")
     path: str | None = None
     asset: str | None = None
+    zoo: str | None = None
 
 
 class NetworkEntry(Entry):

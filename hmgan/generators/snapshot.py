@@ -93,6 +93,12 @@ def load_generator(path: Path | str) -> Loaded:
     return Loaded(generator.eval(), tuple(classes), config, generator, read_centres(folder, classes))
 
 
+def of_zoo(data: str) -> str | None:
+    """The registry's generator that was trained on that data set for hours; None where there is none."""
+    names = entries.entries("source")
+    return next((name for name in names if entries.entry("source", name).get("zoo") == data), None)
+
+
 def generator_folder(path: Path | str) -> Path:
     """The folder that holds the generator of that folder, registry name or OWNER/NAME of a hub; it may hold none."""
     # A folder first: a path loses its leading ./, so that a folder of a source's name could not be given otherwise.

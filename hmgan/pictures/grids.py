@@ -36,6 +36,15 @@ def fake_rows(generator: Generator, classes: tuple[str, ...], columns: int = GRI
     return {name: torch.stack(list(drawn_by_keys(generator, keys, label))) for label, name in enumerate(some)}
 
 
+def one_photograph(rows: dict[str, torch.Tensor], columns: int = GRID_COLUMNS) -> dict[str, torch.Tensor]:
+    """Class -> [columns, 3, H, W]: of [N, 3, H, W] images the one nearest to their mean, again and again."""
+    found = {}
+    for name, images in rows.items():
+        gaps_N = (images.float() - images.float().mean(dim=0)).square().sum((1, 2, 3))
+        found[name] = images[gaps_N.argmin()].expand(columns, -1, -1, -1)
+    return found
+
+
 def class_grid(rows: dict[str, torch.Tensor]) -> Image.Image:
     """One labelled row per class, or a square of images where there is one class."""
     scale = max(1, 64 // next(iter(rows.values())).shape[-1])

@@ -74,7 +74,7 @@ def _next_steps(transfer: Transfer) -> list[Command]:
     return [
         Command(f"Draw more of {transfer.classes[0]}:", sample),
         *([walk] if len(transfer.classes) > 1 else []),
-        Command(own, f"hmgan train hyper-mod-c --data {shlex.quote(transfer.data)}"),
+        Command(own, f"hmgan train hmgan-best --data {shlex.quote(transfer.data)}"),
         Command("Look at the curves in TensorBoard:", f"tensorboard --logdir {run}"),
     ]
 
@@ -128,10 +128,24 @@ def _pictures(folder: Path, transfer: Transfer) -> list[Section]:
                 f"Generated images after training, a row for each of {names}",
             ),
         ],
+        "What the images stand beside": [
+            Picture(
+                "photograph.png",
+                "One photograph of each class, the most central of 64, repeated. A generator that draws one image per "
+                "class looks like this, and its Fr\u00e9chet distance may be no worse.",
+                f"One real image, repeated, for each of {names}",
+            ),
+            Picture(
+                "zoo.png",
+                f"The package's own model of {transfer.data}, which was trained for hours; not this run.",
+                "Images of a generator that was trained for hours, a row per class",
+            ),
+        ],
         "Across the classes": [
             Picture(
                 "styles.png",
-                "One z and noise per column, one class per row.",
+                "One z and noise per column, one class per row. Look at two things: rows should part, and images along "
+                "a row should differ.",
                 "A grid of generated images: a class per row, a seed per column",
             ),
             Picture(

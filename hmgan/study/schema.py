@@ -100,7 +100,7 @@ class Study(Strict):
             _once("seed", row.seeds)
             if odd := sorted(set(row.seeds).difference(self.seeds)):
                 raise ValueError(
-                    f"row {row.name!r} has seed {odd[0]}, which the study lacks; add it to the study's seeds"
+                    f"row {row.name!r} has seed {odd[0]}, and the study has not; add it to the study's seeds"
                 )
             for target in row.numbers:
                 _known("target", target, targets, f"numbers of row {row.name!r}")

@@ -7,6 +7,12 @@ from pathlib import Path
 
 import pytest
 import tiny
+from PIL import Image
+
+from hmgan.commands.demo import draw_references
+from hmgan.config import entries
+from hmgan.data.named import open_data
+from hmgan.generators.snapshot import of_zoo
 
 
 def test_the_demo_leaves_a_report_with_its_pictures_curves_and_scores(
@@ -26,14 +32,33 @@ def test_the_demo_leaves_a_report_with_its_pictures_curves_and_scores(
     (folder,) = (tmp_path / "demo").iterdir()
     names = {path.name for path in folder.iterdir()}
     assert {"REPORT.md", "report.html", "source.png", "reals.png", "fakes_init.png"} <= names
-    assert {"interpolation.png", "styles.png", "stats.jsonl", "metrics.jsonl", "config.json"} <= names
+    assert {"interpolation.png", "styles.png", "photograph.png", "stats.jsonl", "metrics.jsonl", "config.json"} <= names
     report = (folder / "REPORT.md").read_text()
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     means = [line["kimg"] for line in lines if line["class"] == "mean"]
     assert means == [kimg for kimg in (0.0, 0.008, 0.016) for _ in ("FD", "KD", "spread")]
     assert "three photographs" in report
     assert all(name in report for name in (*tiny.CLASSES, "FD-squeezenet", "KD-squeezenet", "--seed 3"))
-    assert str(folder / "report.html") in capsys.readouterr().out.replace("\n", "")
+    said = capsys.readouterr().out
+    assert str(folder / "report.html") in said.replace("\n", "")
+    assert f"hmgan sample --network {folder} --class {tiny.CLASSES[0]}" in said
+    assert f"hmgan demo --resume {folder} --set train.kimg=0.064" in said
+    assert "images along a row should differ" in said
+    assert "](photograph.png)" in report
+    assert "zoo.png" not in report, "no model of the registry was trained on these images"
+
+
+def test_a_model_of_the_zoo_is_drawn_beside_a_demo_on_the_same_data(tmp_path: Path, source: Path, shards: Path) -> None:
+    entry = tmp_path / "registry" / "sources" / "trained.toml"
+    entry.parent.mkdir(parents=True)
+    entry.write_text(f'summary = "For hours"\nprovenance = "a test"\npath = "{source}"\nzoo = "{shards}"\n')
+    entries.add(tmp_path / "registry")
+    assert of_zoo(str(shards)) == "trained"
+    assert of_zoo("other") is None
+    draw_references(open_data(str(shards)), str(shards), tmp_path)
+    assert (tmp_path / "zoo.png").is_file()
+    with Image.open(tmp_path / "photograph.png") as picture:
+        assert picture.width > picture.height
 
 
 def test_a_demo_of_an_experiment_that_is_no_transfer_is_one_line_and_writes_nothing(

@@ -114,7 +114,7 @@ def test_a_row_may_have_some_of_the_studys_seeds(study, capsys):
 
 def test_a_rows_seeds_are_among_the_studys_and_there_once(study):
     study(('experiment = "hyper-mod-b"', 'experiment = "hyper-mod-b"\nseeds = [0, 2]'))
-    assert "row 'hyper' has seed 2, which the study lacks; add it to the study's seeds" in refusal(load_study, "tiny")
+    assert "row 'hyper' has seed 2, and the study has not; add it to the study's seeds" in refusal(load_study, "tiny")
     study(('experiment = "hyper-mod-b"', 'experiment = "hyper-mod-b"\nseeds = [1, 1]'))
     assert "two seeds are 1; each must be there once" in refusal(load_study, "tiny")
 

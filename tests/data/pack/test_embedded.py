@@ -15,12 +15,28 @@ from hmgan.errors import UserError
 
 CLOSE = ("ankle-boot", "bag", "sandal", "sneaker")
 DIGITS = tuple("0123456789")
+TEN = (*CLOSE, "coat", "dress", "pullover", "shirt", "t-shirt", "trouser")
+EMOJI = ("activities", "animals", "flags", "food", "objects", "smileys", "symbols", "travel")
 WANTED = {
     "fashion-source": {"all": 6000},
     "fashion-close": dict.fromkeys(CLOSE, 500),
     "fashion-close-heldout": dict.fromkeys(CLOSE, 500),
     "digits": dict.fromkeys(DIGITS, 400),
-    "digits-heldout": dict.fromkeys(DIGITS, 100),
+    "digits-heldout": dict.fromkeys(DIGITS, 500),
+    "fashion-ten": dict.fromkeys(TEN, 400),
+    "fashion-ten-heldout": dict.fromkeys(TEN, 400),
+    "emoji-people": {"all": 6403},
+    "emoji": dict.fromkeys(EMOJI, 250) | {"activities": 171},
+    "emoji-heldout": dict(zip(EMOJI, (84, 159, 250, 131, 250, 168, 232, 219), strict=True)),
+        "activities": 84,
+        "animals": 159,
+        "flags": 250,
+        "food": 131,
+        "objects": 250,
+        "smileys": 168,
+        "symbols": 232,
+        "travel": 219,
+    },
 }
 
 
@@ -34,21 +50,35 @@ def test_every_set_has_its_classes_and_counts(name):
     assert set(embedded_names()) == set(WANTED)
 
 
-@pytest.mark.parametrize("name", ["fashion-close", "digits"])
+@pytest.mark.parametrize("name", ["fashion-close", "fashion-ten", "digits", "emoji"])
 def test_held_out_images_are_other_images(name):
     training, held_out = tiles(name), tiles(f"{name}-heldout")
     assert len(held_out) > 0.99 * sum(WANTED[f"{name}-heldout"].values())
     assert not training & held_out
 
 
+def test_shoes_of_ten_are_those_of_the_four_and_no_held_out_image_is_trained_on():
+    assert len(tiles("fashion-ten") & tiles("fashion-close")) == 4 * 400
+    held_out = tiles("fashion-ten-heldout") | tiles("fashion-close-heldout")
+    assert not held_out & (tiles("fashion-ten") | tiles("fashion-close") | tiles("fashion-source"))
+
+
 def test_the_embedded_images_stay_small():
-    assert sum(file.stat().st_size for name in WANTED for file in embedded(name).iterdir()) < 4_600_000
+    sizes = {name: sum(file.stat().st_size for file in embedded(name).iterdir()) for name in WANTED}
+    colour = sum(size for name, size in sizes.items() if name.startswith("emoji"))
+    assert colour < 12_000_000
+    assert sum(sizes.values()) - colour < 8_200_000
+
+
+def test_drawings_in_colour_come_with_their_licences():
+    for house, words in {"noto": "Apache License", "twemoji": "Attribution 4.0", "fluent": "Microsoft"}.items():
+        assert words in (embedded("emoji").parent / f"LICENSE.{house}").read_text(encoding="utf-8")
 
 
 def test_an_embedded_set_packs_to_32_pixels(tmp_path):
     index = pack(embedded("digits-heldout"), tmp_path / "out", pad=2)
     data = ShardSet(tmp_path / "out", resolution=32)
-    assert (index.resolution, data.classes, data.counts) == (32, DIGITS, (100,) * 10)
+    assert (index.resolution, data.classes, data.counts) == (32, DIGITS, (500,) * 10)
     zero, one = (data[int((data.labels == label).nonzero()[0])][0].float() for label in (0, 1))
     assert zero[:, 14:18, 14:18].mean() < 60 < one[:, 14:18, 14:18].mean()  # a zero is hollow
 

@@ -1,0 +1,166 @@
+"""Rebuild the emoji that come with the package (hmgan/assets/images/emoji*): colour, classes, and a licence each.
+
+    npm pack emoji-datasource-google@16.0.0 emoji-datasource-twitter@16.0.0 @lobehub/fluent-emoji-3d@1.1.0
+    pip install ".[images]"
+    python scripts/build_emoji.py --packages . --out hmgan/assets/images
+
+The three packages (152 MB) are drawings of Google's Noto, Twitter's Twemoji and Microsoft's Fluent. Each is scaled to
+30 px on white, in a frame of 32. People are a source without labels; the other eight categories are classes. A drawing
+that is held out is of an emoji that no house's drawing in the training set shows. N tiles of 32 pixels a side.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+import numpy as np
+from contact_sheets import Tiles, write_sets
+from PIL import Image
+
+from hmgan.types import UNLABELLED
+
+SEED = 0  # of which emoji are held out, and of the order of the unlabelled ones
+SIDE, DRAWN = 32, 30  # pixels, of a tile and of the drawing in it
+MOST, HELD_OUT = 250, 1 / 3  # images of a class to train on; the share of its emoji that are for scores
+PEOPLE = "People & Body"
+CLASSES = {
+    "activities": "Activities",
+    "animals": "Animals & Nature",
+    "flags": "Flags",
+    "food": "Food & Drink",
+    "objects": "Objects",
+    "smileys": "Smileys & Emotion",
+    "symbols": "Symbols",
+    "travel": "Travel & Places",
+}
+
+
+class House(NamedTuple):
+    """A package of drawings, by the name that `npm pack` gives it, and where they are in it."""
+
+    file: str
+    sha512: str  # npm's dist.integrity
+    folder: str
+
+
+NOTO = House(
+    "emoji-datasource-google-16.0.0.tgz",
+    "ZRexfzs7MVoLnmzZmNsO4TKhnAJp5D++Vm6PpUpH/jEQQlemp3l88CjZ+DoZ2faM9R4QxZkOPJCoT8DlPhfQ3A==",
+    "package/img/google/64",
+)
+TWEMOJI = House(
+    "emoji-datasource-twitter-16.0.0.tgz",
+    "7F+uCuHH+7Qnrc15P5tnbvKkg9E6tlzi4MnT2uW1RlN4pLYTza6cP/dstIfSDMtpjFLWuZewWg8jBbuL2eyELQ==",
+    "package/img/twitter/64",
+)
+FLUENT = House(
+    "lobehub-fluent-emoji-3d-1.1.0.tgz",
+    "Wlq2lVStTnr8BDpIJ0pEnTKO4LuDxxqTEhTvRtD1DLRF0me7ogeRQjKoehDHXuVJ2Qaecgl5wRBv60lUAG3h7g==",
+    "package/assets",
+)
+HOUSES = (NOTO, TWEMOJI, FLUENT)
+
+
+class Drawing(NamedTuple):
+    """One house's drawing of one emoji."""
+
+    code: str  # Unicode's code points, without those that choose a style
+    tile: Tiles  # [32, 32, 3]
+
+
+def members(packages: Path, house: House) -> Iterator[tuple[str, bytes]]:
+    """Name -> content of a package's files. Raises RuntimeError if the package is not the one that is named here."""
+    content = (packages / house.file).read_bytes()
+    digest = base64.b64encode(hashlib.sha512(content).digest()).decode()
+    if digest != house.sha512:
+        raise RuntimeError(f"{house.file} has sha512 {digest}, not npm's {house.sha512}; download it again")
+    with tarfile.open(fileobj=io.BytesIO(content)) as package:
+        for member in package:
+            if (file := package.extractfile(member)) is not None:
+                yield member.name, file.read()
+
+
+def short(code: str) -> str:
+    """One spelling of a file name's code points for all houses: 0023-fe0f-20e3 is 23-20e3."""
+    return "-".join(part.lstrip("0") for part in code.lower().split("-") if part != "fe0f")
+
+
+def categories(emoji: list[dict[str, object]]) -> dict[str, str]:
+    """Code -> Unicode's category, skin tones included."""
+    found = {}
+    for entry in emoji:
+        tones = entry.get("skin_variations", {})
+        assert isinstance(tones, Mapping)
+        for one in (entry, *tones.values()):
+            found[short(str(one["unified"]))] = str(entry["category"])
+    return found
+
+
+def draw(content: bytes) -> Tiles:
+    """[32, 32, 3]: a drawing on white."""
+    with Image.open(io.BytesIO(content)) as image:
+        drawn = image.convert("RGBA").resize((DRAWN, DRAWN), Image.Resampling.LANCZOS)
+    tile = Image.new("RGBA", (SIDE, SIDE), "white")
+    tile.alpha_composite(drawn, ((SIDE - DRAWN) // 2,) * 2)
+    return np.asarray(tile.convert("RGB"))
+
+
+def drawings(packages: Path) -> dict[str, list[Drawing]]:
+    """Category -> its drawings, by house and then by name."""
+    listed = next(content for name, content in members(packages, NOTO) if name == "package/emoji.json")
+    category_of, found = categories(json.loads(listed)), dict[str, list[Drawing]]()
+    for house in HOUSES:
+        for name, content in sorted(members(packages, house)):
+            path = PurePosixPath(name)
+            code = short(path.stem)
+            if str(path.parent) == house.folder and code in category_of:
+                found.setdefault(category_of[code], []).append(Drawing(code, draw(content)))
+    return found
+
+
+def apart(found: list[Drawing]) -> tuple[Tiles, Tiles]:
+    """Tiles to train on and held-out ones, MOST of each at the most, in a random order; no emoji is among both."""
+    codes = sorted({one.code for one in found})
+    rng = np.random.default_rng(SEED)
+    held = {codes[i] for i in rng.permutation(len(codes))[: round(HELD_OUT * len(codes))]}
+    order = [found[i] for i in rng.permutation(len(found))]
+    sides = ([one.tile for one in order if (one.code in held) == other][:MOST] for other in (False, True))
+    train, heldout = map(np.stack, sides)
+    return train, heldout
+
+
+def people(found: list[Drawing]) -> dict[str, Tiles]:
+    """All drawings of people, in a random order, without labels."""
+    return {UNLABELLED: np.stack([found[i].tile for i in np.random.default_rng(SEED).permutation(len(found))])}
+
+
+def side(found: Mapping[str, list[Drawing]], which: int) -> dict[str, Tiles]:
+    """Class -> the tiles of one side of `apart`."""
+    return {name: apart(found[category])[which] for name, category in CLASSES.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--packages", type=Path, default=Path(), help="the folder with the three files")
+    parser.add_argument("--out", type=Path, default=Path("hmgan/assets/images"))
+    options = parser.parse_args()
+    found = drawings(options.packages)
+    sets = {
+        "emoji-people": partial(people, found[PEOPLE]),
+        "emoji": partial(side, found, 0),
+        "emoji-heldout": partial(side, found, 1),
+    }
+    write_sets(options.out, sets, None)
+
+
+if __name__ == "__main__":
+    main()
