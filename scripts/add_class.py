@@ -13,6 +13,7 @@ folder already is not trained again, so that the same command goes on where it w
 from __future__ import annotations
 
 import json
+import shutil
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -98,9 +99,8 @@ def packed(plan: Plan, names: Sequence[str]) -> Path:
     """Shards of some classes."""
     shards, staged = plan.outdir / "shards" / "-".join(names), plan.outdir / "staged" / "-".join(names)
     if not (shards / "index.json").is_file():
-        staged.mkdir(parents=True, exist_ok=True)
         for name in names:
-            (staged / name).symlink_to((plan.outdir / "images" / name).resolve())
+            shutil.copytree(plan.outdir / "images" / name, staged / name, dirs_exist_ok=True)
         pack(staged, str(shards), name="some")
     return shards
 
