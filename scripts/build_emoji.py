@@ -134,8 +134,9 @@ def apart(found: list[Drawing]) -> tuple[Tiles, Tiles]:
     held = {codes[i] for i in rng.permutation(len(codes))[: round(HELD_OUT * len(codes))]}
     order = [found[i] for i in rng.permutation(len(found))]
     sides = ([one.tile for one in order if (one.code in held) == other][:MOST] for other in (False, True))
-    train, heldout = map(np.stack, sides)
-    return train, heldout
+    train, heldout = sides
+    shown = {tile.tobytes() for tile in train}  # some flags are drawn alike: Norway's is Bouvet Island's
+    return np.stack(train), np.stack([tile for tile in heldout if tile.tobytes() not in shown])
 
 
 def people(found: list[Drawing]) -> dict[str, Tiles]:

