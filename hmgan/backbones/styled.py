@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hmgan import rng
+from hmgan import host, rng
 from hmgan.layers.backbone import Backbone
 from hmgan.layers.edits import SOURCE, Edits, per_sample
 from hmgan.layers.mapping import Mapping
@@ -33,18 +33,20 @@ class StyledBackbone(Backbone):
 
     def latents(self, keys: Sequence[int], mixing: float = 0.0) -> Latents:
         device = self.mapping.w_avg.device
-        z, z_mix = rng.normal_rows(keys, 2 * self.z_dim).to(device).split(self.z_dim, 1)
-        coin_B, share_B, label_B = rng.uniform_rows([key ^ 1 for key in keys], 3).to(device).unbind(1)
+        z, z_mix = host.sent(rng.normal_rows(keys, 2 * self.z_dim), device).split(self.z_dim, 1)
+        coin_B, share_B, label_B = rng.uniform_rows([key ^ 1 for key in keys], 3).unbind(1)
         crossover_B = torch.where(coin_B < mixing, 1 + (share_B * (self.num_ws - 1)).long(), self.num_ws)
         if self.label_dim:
-            one_hot_BL = F.one_hot((label_B * self.label_dim).long(), self.label_dim).to(z)
+            one_hot_BL = host.sent(F.one_hot((label_B * self.label_dim).long(), self.label_dim), device).to(z)
             z, z_mix = (torch.cat([each, one_hot_BL], 1) for each in (z, z_mix))
-        return Latents(z, self.noise_maps(keys), z_mix, crossover_B)
+        # On the host, where whether any sample mixes is known without waiting for the device.
+        mixes = bool((crossover_B < self.num_ws).any())
+        return Latents(z, self.noise_maps(keys), z_mix, host.sent(crossover_B, device), mixes)
 
     def styles(self, latents: Latents, truncation: float = 1.0, cutoff: int | None = None) -> list[Tensor]:
         """One w [B, W] per layer; the first `cutoff` are pulled towards the mean w, all where that is left out."""
         w_BW = self.mapping(latents.z)
-        if bool((latents.crossover_B < self.num_ws).any()):
+        if bool((latents.crossover_B < self.num_ws).any()) if latents.mixes is None else latents.mixes:
             mix_BW = self.mapping(latents.z_mix)
             styles = [torch.where((latents.crossover_B <= i)[:, None], mix_BW, w_BW) for i in range(self.num_ws)]
         else:

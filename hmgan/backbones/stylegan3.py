@@ -190,7 +190,7 @@ class StyleGAN3(StyledBackbone):
         self.plan = rest
 
     def maps(self) -> Sequence[tuple[int, int]]:
-        return [(layer.out_channels, layer.out_size[0] * layer.out_size[1]) for layer in self.plan]
+        return [(layer.out_channels, layer.out_size[0] * layer.out_size[1]) for layer in self.plan[:-1]]
 
     def noise_maps(self, keys: Sequence[int]) -> tuple[Tensor, ...]:
         return ()

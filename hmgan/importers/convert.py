@@ -146,7 +146,7 @@ def convert(plan: NetworkPlan) -> Converted:
     state, matched = {}, []
     for pair in plan.pairs:
         tensor = theirs.get(pair.theirs)
-        shape = tuple(pair.layout.change(tensor).shape) if pair.ours in plan.head else shapes.get(pair.ours)
+        shape = tuple(theirs.changed(pair).shape) if pair.ours in plan.head else shapes.get(pair.ours)
         if shape is None:
             raise theirs.refused(pair.theirs, "have a place in this architecture, got none", "it is not known")
         wanted, got = pair.layout.theirs(shape), tuple(tensor.shape)

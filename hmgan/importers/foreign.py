@@ -69,7 +69,17 @@ class ForeignNetwork(NamedTuple):
         """The tensor of that name."""
         if name not in self.tensors:
             raise self.refused(name, "be in the file, got nothing")
+        if not self.tensors[name].numel():
+            raise self.refused(name, f"hold numbers, got shape {tuple(self.tensors[name].shape)}")
         return self.tensors[name]
+
+    def changed(self, pair: Pair) -> Tensor:
+        """A tensor in our layout."""
+        tensor = self.get(pair.theirs)
+        try:
+            return pair.layout.change(tensor)
+        except (IndexError, RuntimeError):  # dimensions that the layout does not know
+            raise self.refused(pair.theirs, f"have other dimensions, got shape {tuple(tensor.shape)}") from None
 
     def shape(self, name: str, dims: int) -> tuple[int, ...]:
         """The shape of a tensor, which must have that many dimensions."""

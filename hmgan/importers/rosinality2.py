@@ -90,7 +90,7 @@ def plan_generator(theirs: ForeignNetwork, mean: ForeignNetwork | None) -> Netwo
         tensors[MEAN] = mean.get(MEAN).flatten()
         pairs.append(Pair("mapping.w_avg", MEAN))
     whole = theirs._replace(tensors=tensors)
-    renamed = {p.ours: p.layout.change(whole.get(p.theirs)) for p in pairs if whole.get(p.theirs).dim()}
+    renamed = {p.ours: whole.changed(p) for p in pairs if whole.get(p.theirs).dim()}
     options = generator_options(ForeignNetwork(theirs.where, theirs.label, renamed))
     return NetworkPlan("generator", whole, options, pairs, partial(no_reason, whole), "stylegan2", new)
 

@@ -45,7 +45,7 @@ def plan_judge(
     more: Mapping[str, Any],
 ) -> NetworkPlan:
     """The plan of a discriminator whose tensors have found their names under the release's."""
-    named = {pair.ours: tuple(pair.layout.change(theirs.get(pair.theirs)).shape) for pair in pairs}
+    named = {pair.ours: tuple(theirs.changed(pair).shape) for pair in pairs}
     pixels = sorted(int(name.split(".")[0][1:]) for name in named if name.endswith(".conv0.weight"))
     if not pixels or pixels != [8 << i for i in range(len(pixels))]:
         raise theirs.refused("b8, b16, ...", f"be blocks without a gap, got {pixels}")

@@ -138,7 +138,7 @@ def plan_generator(theirs: ForeignNetwork, more: Mapping[str, Any]) -> NetworkPl
         labels = theirs.shape(LABEL_CONCAT, 2)[0]
         # Our embedding is equalised, the file's is not.
         pairs.append(Pair("mapping.embed.weight", LABEL_CONCAT, DENSE, sqrt(labels)))
-    named = {pair.ours: pair.layout.change(theirs.get(pair.theirs)) for pair in pairs}
+    named = {pair.ours: theirs.changed(pair) for pair in pairs}
     options = {**generator_options(ForeignNetwork(theirs.where, theirs.label, named), joined=joined), **more}
     new = {EMBED: New(partial(tensor_of, EMBED), NO_BIAS)} if joined else {}
     return NetworkPlan("generator", theirs, options, pairs, partial(_reason, theirs), "stylegan2", new)

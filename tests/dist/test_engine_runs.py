@@ -64,3 +64,11 @@ def test_a_signal_to_one_rank_stops_every_engines_ranks_after_the_same_step(engi
     (run,) = (tmp_path / "runs").iterdir()
     saved = checkpoint.newest(run / "checkpoints")
     assert f"checkpoint {saved.name} is saved" in (run / "log.txt").read_text()
+
+
+def test_a_stylegan2_source_whose_noise_strengths_stand_still_is_divided_by_fsdp2(shards, tmp_path):
+    source = tiny.write_source(tmp_path / "source", "stylegan2")
+    where = ["--data", shards, "--source", source, "--outdir", tmp_path / "runs", "--batch", 8, "--kimg", 0.016]
+    engine = tiny.options(compute__engine__name="fsdp2", compute__engine__unit=50, train__unedited="false")
+    codes, said = trained(tmp_path / "said", [*where, *SETTINGS, *engine])
+    assert codes == [0, 0], said

@@ -12,6 +12,8 @@ from reference_stylegan1 import port_checkpoint, port_discriminator
 
 from hmgan.errors import UserError
 from hmgan.importers.convert import import_checkpoint
+from importers import envelopes
+from importers.envelopes import SMALL, stirred
 
 WIDTHS = (8, 8, 7, 8, 6, 4)  # 4 to 128 px, so that the last block is fused
 BLUR = "generator.progression.1.conv1.2.weight"
@@ -244,3 +246,14 @@ def test_a_failure_while_writing_leaves_nothing(tmp_path, monkeypatch):
     refused_content(
         tmp_path, port_checkpoint(WIDTHS[:2]), "out cannot be written: No space left on device; give a folder"
     )
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"), [(torch.zeros(0), "hold numbers"), (torch.zeros(3, 4), "have other dimensions|be ")]
+)
+@pytest.mark.parametrize("name", ["conv1.noise.weight", "noises.noise_0"])
+def test_a_tensor_without_numbers_or_of_other_dimensions_is_named(tmp_path, name, value, problem):
+    generator = envelopes.rosinality_generator(stirred("backbone", "stylegan2", **SMALL).state_dict())
+    assert name in generator
+    generator[name] = value
+    refused_content(tmp_path, {"g_ema": generator}, f"{re.escape(name)} should ({problem})")

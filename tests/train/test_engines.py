@@ -96,6 +96,16 @@ def test_what_an_engine_cannot_train_is_refused_before_a_run_is_made(engine, ove
     assert text in refused(shards, source, f"compute.engine={engine}", *overrides)
 
 
+@pytest.mark.parametrize(("unedited", "text"), [("true", "divides no single numbers such as "), ("false", None)])
+def test_single_numbers_that_train_are_refused_by_fsdp2(unedited, text, shards, tmp_path):
+    source = tiny.write_source(tmp_path, "stylegan2")
+    overrides = ("compute.engine=fsdp2", f"train.unedited={unedited}")
+    if text:
+        assert text in refused(shards, source, *overrides)
+    else:
+        tiny.prepare(tiny.transfer(shards, source, *overrides))
+
+
 def test_a_modulation_that_fsdp2_cannot_see_into_is_refused(shards, source, monkeypatch):
     class Opaque:
         pass

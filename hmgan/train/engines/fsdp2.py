@@ -60,6 +60,10 @@ class FSDP2(Engine):
     def check(self, task: Any) -> None:
         if reader := task.reads_weights():
             raise UserError(f"engine fsdp2 has G's weights whole only in its passes, and {reader}; {ELSE}")
+        scalars = [name for name, p in task.generator.named_parameters() if p.requires_grad and not p.dim()]
+        if scalars:
+            problem = f"engine fsdp2 divides no single numbers such as {scalars[0]}"
+            raise UserError(f"{problem}; freeze them (train.unedited=false in a transfer), or {ELSE}")
         if task.experiment.modulation is not None:
             describe_edits(task.generator)
 
@@ -67,13 +71,15 @@ class FSDP2(Engine):
         self._shell = same_buffers(generator.with_trained(average))
         for parameter in self._shell.parameters():
             parameter.data = parameter.data.new_empty(0)
+        # Single numbers cannot be divided; those that do not train stay on every rank.
+        scalars = {parameter for parameter in generator.parameters() if not parameter.dim()}
         networks = dict.fromkeys([*called(generator.trained), generator.backbone, *called(average)])
         mesh = self._mesh()
         for network in networks:
             for layer in reversed(list(network.modules())):  # the inner ones first
                 own = sum(parameter.numel() for parameter in layer.parameters(recurse=False))
                 if layer is network or own >= self._unit:
-                    fully_shard(layer, mesh=mesh, reshard_after_forward=True)
+                    fully_shard(layer, mesh=mesh, reshard_after_forward=True, ignored_params=scalars)
 
     def _mesh(self) -> DeviceMesh:
         kind, world = self.ranks.device.type, self.ranks.world
