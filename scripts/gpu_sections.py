@@ -67,7 +67,7 @@ def checks(size: Size) -> Iterator[Measure]:
     for (name, fir), shape in itertools.product(FIRS.items(), shapes):
         a, bias_C = torch.randn(shape, device=size.device), torch.randn(shape[1], device=size.device)
         got, wanted = derivatives(leaky_fir, a, bias_C, fir), derivatives(by_layers, a.double(), bias_C.double(), fir)
-        found.append(Measure(f"leaky and {name} of {shape}, to float64", max(map(error, got, wanted)), "", 5e-6))
+        found.append(Measure(f"leaky and {name} of {shape}, to float64", max(map(error, got, wanted)), "", 1e-5))
     if size.cuda:
         found += list(disc_checks(size))
     yield from found

@@ -39,7 +39,7 @@ def derivatives(way, a, bias_C, fir):
     return [x.detach() for x in (s, *first, *second)]
 
 
-def assert_near_float64(shape, fir, dtype=torch.float32, tolerance=5e-6):
+def assert_near_float64(shape, fir, dtype=torch.float32, tolerance=1e-5):
     generator = torch.Generator().manual_seed(0)
     a = torch.randn(shape, generator=generator).to(DEVICE, dtype)
     bias_C = torch.randn(shape[1], generator=generator).to(DEVICE)
@@ -64,11 +64,12 @@ def test_every_filter_has_them_on_maps_that_no_tile_fits(fir, shape):
 @pytest.mark.slow
 @pytest.mark.parametrize("fir", [NONE, BLUR, BLUR_BOX])
 def test_in_bf16_every_result_is_rounded_once(fir):
-    epsilon = torch.finfo(torch.bfloat16).eps
+    # A GPU rounds to the nearest; the interpreter cuts the bits off.
+    epsilon = torch.finfo(torch.bfloat16).eps / (2 if DEVICE == "cuda" else 1)
     a = torch.randn(1, 3, 6, 5, generator=torch.Generator().manual_seed(0)).to(DEVICE, torch.bfloat16)
     bias_C = torch.tensor([0.5, -0.25, 0.0], device=DEVICE)
     wanted = by_layers(a.double(), bias_C.double(), fir)
-    torch.testing.assert_close(leaky_fir(a, bias_C, fir).double(), wanted, rtol=epsilon / 2, atol=1e-6)
+    torch.testing.assert_close(leaky_fir(a, bias_C, fir).double(), wanted, rtol=epsilon, atol=1e-6)
 
 
 @pytest.mark.slow
@@ -80,10 +81,16 @@ def test_a_step_of_d_by_kernels_is_that_by_layers(shards, source, tmp_path, monk
         trainer = tiny.make_trainer(tiny.transfer(shards, source, f"compute.kernels={kernels}"), tmp_path / kernels)
         parts = [m for m in trainer.task.discriminator.modules() if isinstance(m, Passing)]
         assert all((part.passes is BY_LAYERS) == (kernels == "torch") for part in parts)
+        gradients, average = [], trainer.runtime.average_gradients
+
+        def look(network, loss, gradients=gradients, average=average):
+            norm = average(network, loss)
+            gradients += [p.grad.flatten().clone() for p in network.parameters() if p.grad is not None]
+            return norm
+
+        trainer.runtime.average_gradients = look
         stats = trainer.take_step(next(trainer.batches()))
-        networks = trainer.task.generator.trained, trainer.task.discriminator
-        grads = [p.grad for network in networks for p in network.parameters() if p.grad is not None]
-        found.append((torch.cat([grad.flatten() for grad in grads]), {k: float(v.detach()) for k, v in stats.items()}))
+        found.append((torch.cat(gradients), {k: float(v.detach()) for k, v in stats.items()}))
     (wanted, wanted_stats), (got, stats) = found
     assert float((got - wanted).norm() / wanted.norm()) < 1e-4
     assert stats == pytest.approx(wanted_stats, rel=1e-4)
