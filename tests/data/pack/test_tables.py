@@ -71,7 +71,7 @@ def test_idx_files(tmp_path, zipped):
     labels = struct.pack(">BBBBI", 0, 0, 8, 1, 5) + bytes([7, 1, 7, 3, 1])
     for name, content in (("images-idx3", images), ("labels-idx1", labels)):
         path = tmp_path / f"train-{name}-ubyte{'.gz' if zipped else ''}"
-        path.write_bytes(gzip.compress(content) if zipped else content)
+        path.write_bytes(gzip.compress(content, mtime=0) if zipped else content)
     src = next(tmp_path.glob("*images*"))
     assert pack(src, tmp_path / "out").classes == ("1", "3", "7")
     got = contents(tmp_path / "out")
@@ -113,7 +113,7 @@ def test_shards_are_packed_anew(pictures):
     assert pack(pictures / "once", pictures / "numbers").classes == ("0", "1", "2")
 
 
-ZIPPED = gzip.compress(bytes(range(256)) * 8)
+ZIPPED = gzip.compress(bytes(range(256)) * 8, mtime=0)
 
 
 @pytest.mark.parametrize(
