@@ -180,7 +180,8 @@ def test_a_run_goes_on_under_another_engine_and_in_other_parts(shards, source, t
     other = tiny.options(compute__engine__name="fsdp2", compute__engine__unit=7, train__accumulate=2)
     assert tiny.command("train", "hyper-mod-b", "--resume", folder, "--kimg", 0.016, *other) == 0
     kept = json.loads((folder / "config.json").read_text())
-    assert (kept["compute"]["engine"], kept["train"]["accumulate"]) == ({"name": "fsdp2", "unit": 7}, 2)
+    whole = {"name": "fsdp2", "unit": 7, "dp_replicate_size": 1, "dp_shard_size": 0}
+    assert (kept["compute"]["engine"], kept["train"]["accumulate"]) == (whole, 2)
     assert "finished" in (folder / "log.txt").read_text().splitlines()[-1]
     capfd.readouterr()
     assert tiny.command("train", "hyper-mod-b", "--resume", folder, *tiny.options(compute__engine="fsdp3")) == 2

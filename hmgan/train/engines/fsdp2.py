@@ -74,11 +74,13 @@ class FSDP2(Engine):
         # Single numbers cannot be divided; those that do not train stay on every rank.
         scalars = {parameter for parameter in generator.parameters() if not parameter.dim()}
         networks = dict.fromkeys([*called(generator.trained), generator.backbone, *called(average)])
-        mesh = self._mesh()
+        mesh, sites = self._mesh(), set(generator.backbone.sites().values())
         for network in networks:
+            large = [layer for layer in network.modules() if own_numbers(layer) >= self._unit]
+            # A small site within a large layer may be called after it, when the layer's weights are no longer whole.
+            units = {*large, *(layer for one in large for layer in one.modules() if layer in sites)}
             for layer in reversed(list(network.modules())):  # the inner ones first
-                own = sum(parameter.numel() for parameter in layer.parameters(recurse=False))
-                if layer is network or own >= self._unit:
+                if layer is network or layer in units:
                     fully_shard(layer, mesh=mesh, reshard_after_forward=True, ignored_params=scalars)
 
     def _mesh(self) -> DeviceMesh:
@@ -148,6 +150,11 @@ class Gathered:
     def load_state_dict(self, state: Mapping[str, Any], /) -> Any:
         own = self._module.state_dict()
         return self._module.load_state_dict({name: share_of(x, own.get(name)) for name, x in state.items()})
+
+
+def own_numbers(layer: nn.Module) -> int:
+    """The numbers in a layer's own parameters."""
+    return sum(parameter.numel() for parameter in layer.parameters(recurse=False))
 
 
 def gathered(x: Tensor) -> Tensor:
