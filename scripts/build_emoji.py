@@ -115,15 +115,18 @@ def draw(content: bytes) -> Tiles:
 
 
 def drawings(packages: Path) -> dict[str, list[Drawing]]:
-    """Category -> its drawings, by house and then by name."""
+    """Category -> its drawings, by house and then by name; of equal ones, such as some flags, the first."""
     listed = next(content for name, content in members(packages, NOTO) if name == "package/emoji.json")
-    category_of, found = categories(json.loads(listed)), dict[str, list[Drawing]]()
+    category_of, found, seen = categories(json.loads(listed)), dict[str, list[Drawing]](), set[bytes]()
     for house in HOUSES:
         for name, content in sorted(members(packages, house)):
             path = PurePosixPath(name)
             code = short(path.stem)
             if str(path.parent) == house.folder and code in category_of:
-                found.setdefault(category_of[code], []).append(Drawing(code, draw(content)))
+                tile = draw(content)
+                if tile.tobytes() not in seen:
+                    found.setdefault(category_of[code], []).append(Drawing(code, tile))
+                seen.add(tile.tobytes())
     return found
 
 
@@ -134,9 +137,8 @@ def apart(found: list[Drawing]) -> tuple[Tiles, Tiles]:
     held = {codes[i] for i in rng.permutation(len(codes))[: round(HELD_OUT * len(codes))]}
     order = [found[i] for i in rng.permutation(len(found))]
     sides = ([one.tile for one in order if (one.code in held) == other][:MOST] for other in (False, True))
-    train, heldout = sides
-    shown = {tile.tobytes() for tile in train}  # some flags are drawn alike: Norway's is Bouvet Island's
-    return np.stack(train), np.stack([tile for tile in heldout if tile.tobytes() not in shown])
+    train, heldout = map(np.stack, sides)
+    return train, heldout
 
 
 def people(found: list[Drawing]) -> dict[str, Tiles]:

