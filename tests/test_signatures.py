@@ -12,7 +12,7 @@ OWN = list(components._builtin().values())
 @pytest.mark.parametrize("found", OWN, ids=[f"{found.kind}-{found.name}" for found in OWN])
 def test_a_signature_that_is_read_is_that_of_the_class(found: signatures.Registered) -> None:
     component = components.get(found.kind, found.name)
-    assert component is components._REGISTRY[found.kind, found.name]
+    assert (component.__module__, component.__name__) == (found.module, found.cls)
     assert signatures.read(found.module, found.cls) == signatures.inspected(component)
 
 

@@ -12,7 +12,8 @@ from hmgan.config.experiment import CHOICES, Experiment
 from hmgan.config.loading import choose, load_experiment, resolve, to_table
 from hmgan.errors import model_at
 
-COMPONENTS = [(key, name) for key, kind in CHOICES.items() for name in entries.known(kind)]
+# `joined` is made by hmgan classes alone, of trained parts that have no defaults.
+COMPONENTS = [(key, name) for key, kind in CHOICES.items() for name in entries.known(kind) if name != "joined"]
 
 
 def settings():

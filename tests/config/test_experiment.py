@@ -37,7 +37,7 @@ def refusal(*overrides, name="hyper-mod-b"):
         (
             "disc_head=ac",
             "no disc-head named 'ac'; did you mean 'adc'? known: adc, auxiliary-classifier, logit-per-class, "
-            "projection, transitional",
+            "mapped-projection, projection, transitional",
         ),
         ("augment=ad", "no augment named 'ad'; did you mean 'ada'? known: ada, diffaugment"),
         (
@@ -48,7 +48,10 @@ def refusal(*overrides, name="hyper-mod-b"):
         ("trian.kimg=3", f"unknown key 'trian'; did you mean 'train'? known: {TOP}"),
         ("train.kimgs=3", f"unknown key 'train.kimgs'; did you mean 'kimg'? known: {TRAIN}"),
         ("r1.gama=1", "unknown key 'r1.gama'; did you mean 'gamma'? known: every, gamma"),
-        ("modulation.inot=source", "unknown key 'modulation.inot'; did you mean 'init'? known: epsilon, init, live"),
+        (
+            "modulation.inot=source",
+            "unknown key 'modulation.inot'; did you mean 'init'? known: epsilon, init, largest, live",
+        ),
         # types
         ("train.kimg=many", "train.kimg should be a valid number, got 'many'"),
         ("train.kimg=none", "train.kimg should be a valid number, got None"),
@@ -146,7 +149,13 @@ def test_none_takes_a_part_away():
 
 def test_an_override_of_an_option_keeps_the_component_and_its_other_options():
     loaded = load_experiment("hyper-mod-c-align", ["modulation.epsilon=0.5"])
-    assert loaded.modulation.model_dump() == {"name": "adafm", "init": "align", "epsilon": 0.5, "live": False}
+    assert loaded.modulation.model_dump() == {
+        "name": "adafm",
+        "init": "align",
+        "epsilon": 0.5,
+        "live": False,
+        "largest": 500_000_000,
+    }
 
 
 def test_another_component_begins_from_its_own_options():

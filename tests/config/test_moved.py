@@ -51,7 +51,13 @@ def test_a_transfer_of_the_version_before_keeps_every_setting(tmp_path):
     experiment = read(tmp_path, task="transfer", **CLASSES, **heads)
     assert experiment.conditional
     assert experiment.task.name == "gan"
-    assert experiment.task.options == {"mixing": 0.5, "freeze": ["from_rgb"], "within_class": False}
+    assert experiment.task.options == {
+        "mixing": 0.5,
+        "freeze": ["from_rgb"],
+        "within_class": False,
+        "path_length": 0.0,
+        "path_every": 4,
+    }
     assert experiment.disc_head.options == {"class_weight": 0.75, "gen_class_weight": None, "class_fakes": False}
     assert experiment.contrastive.options == {"weight": 0.125}
     loader, compute = experiment.loader, experiment.compute
