@@ -11,7 +11,7 @@ Legend: B batch, O/I channels out and in, k kernel size, E class-vector width, H
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -145,6 +145,9 @@ class ReleasedDiscriminator(nn.Module):
     @property
     def head(self) -> Head:
         return self.ours.head
+
+    def parts(self) -> Mapping[str, nn.Module]:
+        return self.ours.parts()
 
     def forward(self, images: Tensor, labels_B: Tensor) -> DiscOut:
         ours = self.ours

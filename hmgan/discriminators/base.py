@@ -37,7 +37,7 @@ class Discriminator(nn.Module, ABC):
 
     def parts(self) -> Mapping[str, nn.Module]:
         """What of it can be frozen, by name."""
-        return dict(self.named_modules())
+        return {name: part for name, part in self.named_modules() if any(True for _ in part.parameters())}
 
     def load_source(self, state: Mapping[str, Tensor]) -> None:
         """Takes a pretrained state, whose head is one linear layer; the head makes its own of it."""

@@ -68,9 +68,15 @@ def test_a_head_takes_a_pretrained_row_and_every_class_is_judged_by_it(name):
     h = torch.randn(6, 5)
     out = head(h, torch.tensor([0, 1, 2, 2, 1, 0]))
     torch.testing.assert_close(out.logit, pretrained(h)[:, 0])
-    # Classes must be able to part from here.
-    loss = out.logit.square().sum() + (0 if out.class_logits is None else out.class_logits.square().sum())
-    loss.backward()
+    # Classes must be able to part from here: all that a head has learns in its second step, if not in the first.
+    for _ in range(2):
+        loss = out.logit.square().sum() + (0 if out.class_logits is None else out.class_logits.square().sum())
+        head.zero_grad()
+        loss.backward()
+        with torch.no_grad():
+            for p in head.parameters():
+                p -= 0.01 * p.grad
+        out = head(h, torch.tensor([0, 1, 2, 2, 1, 0]))
     assert all(bool(p.grad.abs().sum() > 0) for p in head.parameters())
 
 

@@ -19,9 +19,12 @@ ROUNDING = 1e-5  # of each tensor's largest entry, in float32
 
 @pytest.fixture(scope="module")
 def runs(shards, source, tmp_path_factory):
-    """One process begins two runs; two ranks go on with them, and begin others."""
+    """One process begins some runs; two ranks go on with them, and begin others.
+
+    Adam divides the first gradients by themselves: what rounding leaves of a small one decides a whole step.
+    """
     out = tmp_path_factory.mktemp("carried")
-    for name in ("chain", "straight"):
+    for name in ("chain", "straight", *(f"{engine}-poisoned" for engine in ENGINES)):
         go_on(out / name, shards, source, "replicated", 1)
     ranks.run(2, "carried.py", shards, source, out, *ENGINES)
     return out

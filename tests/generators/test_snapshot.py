@@ -68,7 +68,8 @@ def test_a_snapshot_that_was_not_finished_is_passed_over(run, tmp_path):
 def test_a_snapshot_needs_nothing_beside_it_and_says_where_it_is_from(snapshot, source):
     loaded = load_generator(snapshot)
     assert loaded.config["source_sha256"] == load_source(str(source)).digest
-    assert loaded.config["modulation"] == {"name": "adafm", "init": "source", "epsilon": 1e-5, "live": False}
+    heads = {"name": "adafm", "init": "source", "epsilon": 1e-5, "live": False, "largest": 500_000_000}
+    assert loaded.config["modulation"] == heads
     assert not loaded.generator.training
 
 

@@ -128,7 +128,7 @@ def test_a_damaged_weight_file_is_refused(tmp_path, monkeypatch) -> None:
 def test_an_unknown_extractor_gets_a_suggestion() -> None:
     with pytest.raises(UserError, match="no extractor named 'squeeznet'; did you mean 'squeezenet'"):
         load_extractor("squeeznet")
-    with pytest.raises(UserError, match="no extractor named 'xyz'; known: inception, squeezenet"):
+    with pytest.raises(UserError, match="no extractor named 'xyz'; known: inception, judge, squeezenet"):
         load_extractor("xyz")
 
 

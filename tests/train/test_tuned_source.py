@@ -115,7 +115,7 @@ def test_alignment_leaves_the_source_where_it_is(shards, source, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "overrides", "numbers"),
-    [("hyper-mod-b", (), 2003), ("adain", (), 2003), ("demo", (), 2003), ("demo", ("train.unedited=false",), 0)],
+    [("hyper-mod-b", (), 2003), ("adain", (), 2003), ("hyper-mod-c", ("train.unedited=false",), 0)],
 )
 def test_what_no_class_edits_trains_in_the_presets_and_not_in_the_papers_row(name, overrides, numbers):
     experiment = load_experiment(name, overrides)

@@ -34,7 +34,7 @@ class _Gather(torch.autograd.Function):
     def forward(x: Tensor, whereabouts: Whereabouts) -> Tensor:
         whereabouts.collectives += 1
         rows = x.new_empty(dist.get_world_size() * len(x), *x.shape[1:])
-        dist.all_gather_into_tensor(rows, x.contiguous())
+        GATHER(rows, x.contiguous())
         return rows
 
     @staticmethod
@@ -45,7 +45,7 @@ class _Gather(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         own = grad.new_empty(ctx.rows, *grad.shape[1:])
         ctx.whereabouts.collectives += 1
-        dist.reduce_scatter_tensor(own, grad.contiguous())  # of all rows' sums, each rank needs its own alone
+        SCATTER(own, grad.contiguous())  # of all rows' sums, each rank needs its own alone
         return own, None
 
 
