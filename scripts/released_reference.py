@@ -147,7 +147,8 @@ class ReleasedDiscriminator(nn.Module):
         return self.ours.head
 
     def parts(self) -> Mapping[str, nn.Module]:
-        return self.ours.parts()
+        """By the names under which a benchmark freezes them."""
+        return {f"ours.{name}": part for name, part in self.ours.parts().items()}
 
     def forward(self, images: Tensor, labels_B: Tensor) -> DiscOut:
         ours = self.ours

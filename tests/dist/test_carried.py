@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 from hmgan.train import checkpoint
 
 ENGINES = ["replicated", *(["zero1", "zero2"] if find_spec("deepspeed") else []), "fsdp2"]
-ROUNDING = 1e-5  # of each tensor's largest entry, in float32
+# Of each tensor's largest entry, in float32: whole ranks add up factors of gradients, the others gradients.
+ROUNDING = 3e-5
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from hmgan.data.shards import ShardSet
 from hmgan.errors import UserError
 from hmgan.generators.source import load_source
 from hmgan.generators.unconditional import UnconditionalGenerator
+from hmgan.models.drawing import Drawing
 from hmgan.pictures import class_images
 from hmgan.pictures.grids import MOST_ROWS, class_grid, fake_rows, shown, which
 from hmgan.pictures.images import check_size
@@ -52,17 +53,18 @@ def test_a_grid_that_no_viewer_opens_is_refused_before_it_is_drawn():
         check_size(1000, 1000, 64)
 
 
-def test_samples_are_drawn_in_batches_of_a_bounded_size(source, tmp_path, monkeypatch):
+def test_samples_are_drawn_one_by_one_on_a_cpu_however_many(source, tmp_path, monkeypatch):
     sizes = []
-    whole = class_images.class_images
+    whole = Drawing.render
 
-    def counted(generator, latents, *rest):
-        sizes.append(len(latents.z))
-        return whole(generator, latents, *rest)
+    def counted(self, frames):
+        sizes.append(len(frames))
+        return whole(self, frames)
 
-    monkeypatch.setattr(class_images, "class_images", counted)
-    assert tiny.command("sample", "--network", source, "--outdir", tmp_path, "--seeds", "0-149") == 0
-    assert sizes == [64, 64, 22]
+    monkeypatch.setattr(Drawing, "render", counted)
+    words = ["--network", source, "--outdir", tmp_path, "--seeds", "0-149", "--device", "cpu"]
+    assert tiny.command("sample", *words) == 0
+    assert sizes == [1] * 150
     assert len(list(tmp_path.glob("*.png"))) == 150
 
 

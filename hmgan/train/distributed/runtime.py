@@ -26,6 +26,10 @@ from hmgan.train.distributed.watchdog import SILENCE, Watchdog, Whereabouts
 
 T = TypeVar("T")
 
+# Their names from torch 2.13 on, where those of before are deprecated.
+GATHER = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+SCATTER = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
+
 
 class _Gather(torch.autograd.Function):
     """All ranks' rows, in rank order. Every rank's loss depends on them, so their gradients are summed."""
