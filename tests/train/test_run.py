@@ -60,7 +60,7 @@ def test_its_configuration_is_the_resolved_experiment(run, shards, source):
         {
             "data": str(shards),
             "source": str(source),
-            "train": {"seed": 3},
+            "train": {"seed": 3, "unedited": False},
             "loader": {"mirror": False},
             "r1": {"gamma": 0.5},
             "evaluation": {"per_class": 2},
