@@ -11,9 +11,8 @@ from torch import Tensor
 
 from hmgan import host, rng
 from hmgan.layers.backbone import Backbone
-from hmgan.layers.edits import SOURCE, Edits, per_sample
 from hmgan.layers.mapping import Mapping
-from hmgan.types import GenOut, Latents
+from hmgan.types import Latents
 
 
 class StyledBackbone(Backbone):
@@ -24,7 +23,6 @@ class StyledBackbone(Backbone):
 
     style_per_layer = True
     mapping: Mapping
-    z_dim: int
     num_ws: int
 
     @abstractmethod
@@ -70,10 +68,3 @@ class StyledBackbone(Backbone):
     def mean_style(self) -> Tensor:
         """[W], the mean of w that training kept: the centre that truncation pulls towards."""
         return self.mapping.w_avg
-
-    def forward(self, latents: Latents, edits: Edits = SOURCE, truncation: float = 1.0) -> GenOut:
-        if edits.label_RL is not None:
-            label_BL = per_sample(edits.label_RL, edits.counts)
-            z, z_mix = (torch.cat([z[:, : self.z_dim], label_BL], 1) for z in (latents.z, latents.z_mix))
-            latents = latents._replace(z=z, z_mix=z_mix)
-        return super().forward(latents, edits, truncation)

@@ -12,7 +12,7 @@ from hmgan import host, rng
 from hmgan.components import register
 from hmgan.errors import UserError
 from hmgan.layers.backbone import Backbone
-from hmgan.layers.edits import SOURCE, Edits, per_sample
+from hmgan.layers.edits import SOURCE, Edits
 from hmgan.layers.equalized import Blur, EqualConv2d, EqualLinear, PixelNorm, he_gain, instance_norm, leaky_relu
 from hmgan.layers.float32 import unrounded, widened
 from hmgan.layers.fused_first import FusedFirst
@@ -210,10 +210,3 @@ class StyleGAN1(Backbone):
             features.append(h)
         with unrounded(features[-1]):
             return GenOut(self.to_rgb(widened(features[-1])), tuple(features))
-
-    def forward(self, latents: Latents, edits: Edits = SOURCE, truncation: float = 1.0) -> GenOut:
-        if edits.label_RL is not None:
-            label_BL = per_sample(edits.label_RL, edits.counts)
-            z, z_mix = (torch.cat([z, label_BL], 1) for z in (latents.z, latents.z_mix))
-            latents = latents._replace(z=z, z_mix=z_mix)
-        return super().forward(latents, edits, truncation)

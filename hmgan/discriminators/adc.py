@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch.nn.functional as F
 from torch import Tensor
 
 from hmgan.components import register
-from hmgan.discriminators.heads import Head, Side, State
-from hmgan.layers.equalized import EqualLinear
+from hmgan.discriminators.heads import Classifying, Side
 from hmgan.types import DiscOut, Terms, Weight
 
 
 @register("disc-head", "adc")
-class DiscriminativeClassifier(Head):
+class DiscriminativeClassifier(Classifying):
     """One logit for real or fake, and a classifier of 2N: each class of real images, and each of fakes (ADC-GAN).
 
     D learns a real image of class c as (real, c) and a fake as (fake, c). G minimises log P(fake, c) - log P(real, c)
@@ -29,13 +26,7 @@ class DiscriminativeClassifier(Head):
     def __init__(
         self, width: int, classes: int, *, class_weight: Weight = 1.0, gen_class_weight: Weight | None = None
     ) -> None:
-        super().__init__(width, 1)
-        self.classifier = EqualLinear(width, 2 * classes)  # the real classes, then the fake ones
-        self.class_weight = class_weight
-        self.gen_class_weight = class_weight if gen_class_weight is None else gen_class_weight
-
-    def judge(self, logits_BN: Tensor, embedding_BF: Tensor, labels_B: Tensor) -> DiscOut:
-        return DiscOut(logits_BN.squeeze(1), embedding_BF, self.classifier(embedding_BF))
+        super().__init__(width, 2 * classes, class_weight, gen_class_weight)  # the real classes, then the fake ones
 
     def terms(self, out: DiscOut, labels_B: Tensor, side: Side) -> Terms:
         """D: the cross-entropy of (real, c) or (fake, c). G: logit (fake, c) less logit (real, c)."""
@@ -46,10 +37,3 @@ class DiscriminativeClassifier(Head):
             return {f"loss/class-{side}": (self.class_weight, F.cross_entropy(out.class_logits, wanted_B))}
         real_B, fake_B = (logits_BN.gather(1, labels_B[:, None]) for logits_BN in out.class_logits.split(classes, 1))
         return {"loss/class-gen": (self.gen_class_weight, (fake_B - real_B).mean())}
-
-    def from_source(self, row: Mapping[str, Tensor]) -> State:
-        """The pretrained row for real or fake; the classifier is new."""
-        return {**row, **{f"classifier.{k}": v for k, v in self.classifier.state_dict().items()}}
-
-    def of_class(self, label: int) -> State:
-        return {"weight": self.weight, "bias": self.bias}

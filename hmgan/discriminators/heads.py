@@ -89,8 +89,34 @@ class Projection(Head):
         return {"weight": self.weight + self.embedding[label], "bias": self.bias}
 
 
+class Classifying(Head):
+    """One logit for real or fake, which does not see the label, and a classifier beside it.
+
+    Args:
+        outputs: of the classifier.
+        class_weight: of its loss.
+        gen_class_weight: for G alone; left out: class_weight.
+    """
+
+    def __init__(self, width: int, outputs: int, class_weight: float, gen_class_weight: float | None) -> None:
+        super().__init__(width, 1)
+        self.classifier = EqualLinear(width, outputs)
+        self.class_weight = class_weight
+        self.gen_class_weight = class_weight if gen_class_weight is None else gen_class_weight
+
+    def judge(self, logits_BN: Tensor, embedding_BF: Tensor, labels_B: Tensor) -> DiscOut:
+        return DiscOut(logits_BN.squeeze(1), embedding_BF, self.classifier(embedding_BF))
+
+    def from_source(self, row: Mapping[str, Tensor]) -> State:
+        """The pretrained row for real or fake; the classifier is new."""
+        return {**row, **{f"classifier.{k}": v for k, v in self.classifier.state_dict().items()}}
+
+    def of_class(self, label: int) -> State:
+        return {"weight": self.weight, "bias": self.bias}
+
+
 @register("disc-head", "auxiliary-classifier")
-class AuxiliaryClassifier(Head):
+class AuxiliaryClassifier(Classifying):
     """One logit for real or fake, which does not see the label, and a classifier beside it (Odena et al. 2017).
 
     D learns the classes of real images and, as the paper has it, of fakes; G learns to be told apart by them.
@@ -111,13 +137,8 @@ class AuxiliaryClassifier(Head):
         gen_class_weight: Weight | None = None,
         class_fakes: bool = True,
     ) -> None:
-        super().__init__(width, 1)
-        self.classifier = EqualLinear(width, classes)
-        self.class_weight, self.class_fakes = class_weight, class_fakes
-        self.gen_class_weight = class_weight if gen_class_weight is None else gen_class_weight
-
-    def judge(self, logits_BN: Tensor, embedding_BF: Tensor, labels_B: Tensor) -> DiscOut:
-        return DiscOut(logits_BN.squeeze(1), embedding_BF, self.classifier(embedding_BF))
+        super().__init__(width, classes, class_weight, gen_class_weight)
+        self.class_fakes = class_fakes
 
     def terms(self, out: DiscOut, labels_B: Tensor, side: Side) -> Terms:
         """The classification loss of each side that the classifier learns from."""
@@ -125,10 +146,3 @@ class AuxiliaryClassifier(Head):
             return {}
         weight = self.gen_class_weight if side == "gen" else self.class_weight
         return {f"loss/class-{side}": (weight, F.cross_entropy(out.class_logits, labels_B))}
-
-    def from_source(self, row: Mapping[str, Tensor]) -> State:
-        """The pretrained row for real or fake; the classifier is new."""
-        return {**row, **{f"classifier.{k}": v for k, v in self.classifier.state_dict().items()}}
-
-    def of_class(self, label: int) -> State:
-        return {"weight": self.weight, "bias": self.bias}

@@ -16,7 +16,7 @@ from hmgan.files import sha256_of, write_folder_atomically
 from hmgan.generators.snapshot import CONDITIONAL
 from hmgan.generators.source import DISCRIMINATOR, FORMAT, GENERATOR, component, write
 from hmgan.generators.transfer import TransferGenerator
-from hmgan.importers.foreign import Checkpoint, Conditional, File, NetworkPlan, check_finite
+from hmgan.importers.foreign import Checkpoint, Conditional, File, NetworkPlan, no_reason
 from hmgan.importers.formats import FORMATS, recognised
 from hmgan.importers.import_report import ImportReport, LeftOut, Match, show
 from hmgan.importers.pickled.content import Content, opened
@@ -145,15 +145,10 @@ def convert(plan: NetworkPlan) -> Converted:
     shapes = {key: tuple(tensor.shape) for key, tensor in empty.state_dict().items()}
     state, matched = {}, []
     for pair in plan.pairs:
-        tensor = theirs.get(pair.theirs)
         shape = tuple(theirs.changed(pair).shape) if pair.ours in plan.head else shapes.get(pair.ours)
         if shape is None:
-            raise theirs.refused(pair.theirs, "have a place in this architecture, got none", "it is not known")
-        wanted, got = pair.layout.theirs(shape), tuple(tensor.shape)
-        if got != wanted:
-            raise theirs.refused(pair.theirs, f"be {wanted}, got {got}")
-        check_finite(theirs, [pair.theirs])
-        state[pair.ours] = pair.convert(tensor)
+            no_reason(theirs, pair.theirs)
+        state[pair.ours] = theirs.fitting(pair, shape)
         matched.append(Match(plan.network, pair.ours, theirs.full_name(pair.theirs), shape, pair.note()))
     for name in shapes:
         if name not in state and name not in plan.new and not (plan.head and name.startswith("head.")):
@@ -174,12 +169,8 @@ def convert_conditional(source: Converted, plan: Conditional) -> Whole:
     generator = TransferGenerator(cast(Backbone, source.network), class_net, modulation)
     own, matched = generator.trained.state_dict(), []
     for theirs, pair in plan.pairs:
-        tensor, shape = theirs.get(pair.theirs), tuple(own[pair.ours].shape)
-        wanted, got = pair.layout.theirs(shape), tuple(tensor.shape)
-        if got != wanted:
-            raise theirs.refused(pair.theirs, f"be {wanted}, got {got}")
-        check_finite(theirs, [pair.theirs])
-        own[pair.ours].copy_(pair.convert(tensor))
+        shape = tuple(own[pair.ours].shape)
+        own[pair.ours].copy_(theirs.fitting(pair, shape))
         matched.append(Match("conditional", pair.ours, theirs.full_name(pair.theirs), shape, pair.note()))
     assert own.keys() == {pair.ours for _, pair in plan.pairs}
     names = [str(label) for label in range(plan.classes)]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from hashlib import sha256
+from typing import Any, NamedTuple, NoReturn
 
 from torch import Tensor
 
@@ -18,6 +19,7 @@ from hmgan.importers.pickled.nodes import UnreadableError, described
 from hmgan.importers.pickled.storages import View
 
 OTHER = "give the file whole and unchanged"
+NO_DISCRIMINATOR = "no discriminator in the file; training will begin with a new one"
 
 
 class Layout(NamedTuple):
@@ -80,6 +82,15 @@ class ForeignNetwork(NamedTuple):
             return pair.layout.change(tensor)
         except (IndexError, RuntimeError):  # dimensions that the layout does not know
             raise self.refused(pair.theirs, f"have other dimensions, got shape {tuple(tensor.shape)}") from None
+
+    def fitting(self, pair: Pair, ours: tuple[int, ...]) -> Tensor:
+        """A tensor of that shape, finite, as ours."""
+        tensor, wanted = self.get(pair.theirs), pair.layout.theirs(ours)
+        if tuple(tensor.shape) != wanted:
+            raise self.refused(pair.theirs, f"be {wanted}, got {tuple(tensor.shape)}")
+        if not bool(tensor.isfinite().all()):
+            raise self.refused(pair.theirs, "be finite, got infinity or NaN", "give an earlier checkpoint")
+        return pair.convert(tensor)
 
     def shape(self, name: str, dims: int) -> tuple[int, ...]:
         """The shape of a tensor, which must have that many dimensions."""
@@ -177,13 +188,18 @@ class File(NamedTuple):
         return [LeftOut(label, label, reason)]
 
 
-def check_finite(theirs: ForeignNetwork, names: Iterable[str]) -> None:
-    """Raises UserError for a tensor with infinity or NaN."""
-    for name in names:
-        if not bool(theirs.tensors[name].isfinite().all()):
-            raise theirs.refused(name, "be finite, got infinity or NaN", "give an earlier checkpoint")
+def code_notes(label: str, sources: Iterable[str]) -> list[str]:
+    """What a network brings as its code, by digest: it is not run, so that what it computes is not known from it."""
+    digests = [sha256(text.encode(errors="surrogatepass")).hexdigest() for text in dict.fromkeys(sources) if text]
+    return [f"code of the file is unknown to us, read by its shapes: {label}, sha256 {digest}" for digest in digests]
 
 
-def no_reason(theirs: ForeignNetwork, name: str) -> str:
+def check_resolution(where: str, wanted: int | None, got: int) -> None:
+    """Raises UserError where another resolution is wanted than the one that a file draws."""
+    if wanted not in (None, got):
+        raise UserError(f"{where} draws {got} px only; leave --resolution out")
+
+
+def no_reason(theirs: ForeignNetwork, name: str) -> NoReturn:
     """Raises UserError: a tensor that the architecture has no place for would change what it computes."""
     raise theirs.refused(name, "have a place in this architecture, got none", "this variant is not known")

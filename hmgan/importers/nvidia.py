@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from hmgan.importers import stylegan2_judges, stylegan2_layers, stylegan3_layers
-from hmgan.importers.foreign import Checkpoint, File, NetworkPlan
+from hmgan.importers.foreign import Checkpoint, File, NetworkPlan, check_resolution, code_notes
 from hmgan.importers.import_report import LeftOut
 from hmgan.importers.pickled.content import PERSISTENT, Content
 from hmgan.importers.pickled.nodes import Call, UnreadableError
@@ -35,24 +35,26 @@ def read(file: File, resolution: int | None, stddev_group: int | None) -> Checkp
     chosen = next((key for key in GENERATORS if isinstance(parts.get(key), Call)), None)
     if chosen is None:
         raise UnreadableError("has a discriminator and no generator")
-    plans = [_generator(file, chosen, parts[chosen])]
+    network = flatten(file.content, parts[chosen], chosen)
+    plans = [_generator(file, network)]
     notes = [f"architecture read from the attributes and shapes of {chosen}", *_unknown(file)]
+    notes += code_notes(chosen, network.sources())
     judge = _judge(file, parts.get(DISCRIMINATOR))
     if judge is None:
         notes.append(NO_DISCRIMINATOR)
     else:
+        notes += code_notes(DISCRIMINATOR, judge.sources())
         plans.append(stylegan2_judges.discriminator(file, judge, stddev_group, plans[0].options))
     used = {chosen, *(plan.theirs.label for plan in plans)}
     rest = [_left_out(file.content, str(key), node) for key, node in parts.items() if key not in used]
     height, width = plans[0].options.get("height"), plans[0].options.get("width")
     pixels = plans[0].options["resolution"]
     size = f"{width or pixels} x {height or pixels} px" if height or width else f"{pixels} px"
-    _check_size(resolution, pixels)
+    check_resolution(file.where, resolution, pixels)
     return Checkpoint(plans, size, chosen, tuple(notes), [entry for entries in rest for entry in entries])
 
 
-def _generator(file: File, label: str, node: Any) -> NetworkPlan:
-    network = flatten(file.content, node, label)
+def _generator(file: File, network: Network) -> NetworkPlan:
     if "synthesis.input" in network.layers:
         return stylegan3_layers.generator(file, network)
     return stylegan2_layers.generator(file, network)
@@ -65,11 +67,6 @@ def _judge(file: File, node: Any) -> Network | None:
     except UnreadableError:
         return None
     return network if network is not None and JUDGED in network.views else None
-
-
-def _check_size(wanted: int | None, got: int) -> None:
-    if wanted is not None and wanted != got:
-        raise UnreadableError(f"draws {got} px only; leave --resolution out")
 
 
 def _unknown(file: File) -> list[str]:

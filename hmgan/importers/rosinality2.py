@@ -14,8 +14,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hmgan.errors import UserError
-from hmgan.importers.foreign import Checkpoint, File, ForeignNetwork, NetworkPlan, New, Pair, no_reason
+from hmgan.importers.foreign import (
+    NO_DISCRIMINATOR,
+    Checkpoint,
+    File,
+    ForeignNetwork,
+    NetworkPlan,
+    New,
+    Pair,
+    check_resolution,
+    no_reason,
+)
 from hmgan.importers.layouts import FIRST, MAP, PER_CHANNEL, SCALAR
 from hmgan.importers.pickled.content import Content
 from hmgan.importers.stylegan2_judges import plan_judge
@@ -53,15 +62,14 @@ def read(file: File, resolution: int | None, stddev_group: int | None) -> Checkp
         notes.append(f"no {MEAN} in the file: the mean w is that of {MEAN_SAMPLES} mapped z")
     plan = plan_generator(theirs, mean)
     plans, size = [plan], plan.options["resolution"]
-    if resolution not in (None, size):
-        raise UserError(f"{file.where} draws {size} px only; leave --resolution out")
+    check_resolution(file.where, resolution, size)
     if DISCRIMINATOR in states:
         state = file.views(DISCRIMINATOR, states[DISCRIMINATOR])
         kept = {name: view for name, view in state.items() if not KERNEL.fullmatch(name)}
         plans.append(plan_discriminator(file.network(DISCRIMINATOR, kept), size, stddev_group))
         used.add(DISCRIMINATOR)
     else:
-        notes.append("no discriminator in the file; training will begin with a new one")
+        notes.append(NO_DISCRIMINATOR)
     unused = []
     for key, node in parts.items():
         if key not in used:
@@ -126,7 +134,8 @@ def plan_discriminator(theirs: ForeignNetwork, resolution: int, stddev_group: in
         pairs.append(Pair(f"{ours}.skip.weight", f"{block}.skip.1.weight"))
     pairs += _two("b4.conv", MARK_D, "final_conv.1.bias")
     pairs += [*_both("b4.fc", "final_linear.0"), *_both("b4.out", "final_linear.1")]
-    return plan_judge(theirs, pairs, stddev_group or GROUP, partial(no_reason, theirs), {}, {})
+    group = GROUP if stddev_group is None else stddev_group
+    return plan_judge(theirs, pairs, group, partial(no_reason, theirs), {}, {})
 
 
 def _two(ours: str, weight: str, bias: str) -> list[Pair]:

@@ -15,7 +15,7 @@ import torch
 
 from hmgan.backbones.stylegan1 import FUSED, NEAREST, block_count, up_gain
 from hmgan.errors import UserError
-from hmgan.importers.foreign import SAME, Checkpoint, File, ForeignNetwork, NetworkPlan, Pair
+from hmgan.importers.foreign import NO_DISCRIMINATOR, SAME, Checkpoint, File, ForeignNetwork, NetworkPlan, Pair
 from hmgan.importers.import_report import LeftOut
 from hmgan.importers.layouts import FUSED_UP, PER_CHANNEL
 from hmgan.importers.pickled.content import Content
@@ -57,7 +57,7 @@ def read(file: File, resolution: int | None, stddev_group: int | None) -> Checkp
         plans.append(plan_discriminator(discriminator, size, group))
         notes = [stddev_note(group)]
     else:
-        notes = ["no discriminator in the file; training will begin with a new one"]
+        notes = [NO_DISCRIMINATOR]
     # The port's to-RGB biases start at zero: one that has left it is of a resolution that training has come to.
     trained = [4 << i for i in known if bool(generator.get(f"generator.to_rgb.{i}.conv.bias").any())]
     if trained and size not in trained:

@@ -12,8 +12,7 @@ from math import sqrt
 import torch
 
 from hmgan.backbones.stylegan1 import FUSED, FUSED_FROM_PIXELS
-from hmgan.errors import UserError
-from hmgan.importers.foreign import ForeignNetwork, Layout, NetworkPlan, Pair
+from hmgan.importers.foreign import ForeignNetwork, Layout, NetworkPlan, Pair, check_resolution, no_reason
 from hmgan.importers.layouts import DENSE, FLIPPED, HWIO
 from hmgan.layers.equalized import he_gain
 
@@ -28,8 +27,7 @@ def plans(theirs: ForeignNetwork, has_judge: bool, resolution: int | None) -> tu
     size = max(theirs.indices(r"synthesis/(\d{1,4})x\d+/Conv1?/weight"), default=0)
     if not size:
         raise theirs.refused("synthesis", "have blocks, got none")
-    if resolution not in (None, size):
-        raise UserError(f"{theirs.where} draws {size} px only; leave --resolution out")
+    check_resolution(theirs.where, resolution, size)
     notes = [BORDER, "its discriminator is not read; training will begin with a new one"] if has_judge else [BORDER]
     return [plan_generator(theirs, size)], notes
 
@@ -88,4 +86,4 @@ def _reason(theirs: ForeignNetwork, name: str) -> str:
         return "the mean w, which is taken over fixed draws here"
     if name in ("lod", "synthesis/lod"):
         return "a state of training"
-    raise theirs.refused(name, "have a place in this architecture, got none", "this variant is not known")
+    return no_reason(theirs, name)

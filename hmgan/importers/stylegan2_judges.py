@@ -19,7 +19,7 @@ def discriminator(file: File, network: Network, group: int | None, generator: Ma
     """Its options from attributes and shapes, its tensors by their own names.
 
     Args:
-        group: samples of the deviation; the file's own where None or 0.
+        group: samples of the deviation; the file's own where None.
         generator: the generator's options, which say how high and wide an image is.
 
     Raises: UnreadableError for a variant that computes something else; UserError for a tensor that is none.
@@ -29,7 +29,7 @@ def discriminator(file: File, network: Network, group: int | None, generator: Ma
     clamp = clamp_of(network, [path for path in network.layers if path.startswith("b") and path.count(".") == 1])
     if (channels := network.number("b4.mbstd", "num_channels", 1)) != 1:
         raise UnreadableError(f"has {channels} channels of minibatch deviation in {network.label}, where 1 is known")
-    group = group or int(network.number("b4.mbstd", "group_size", 0) or 0)
+    group = group if group is not None else int(network.number("b4.mbstd", "group_size", 0) or 0)
     filter_n = taps(network)
     more = {**clamp, **({} if filter_n is None else {"filter": filter_n})}
     pairs = [Pair(name, name) for name in theirs.tensors]

@@ -34,7 +34,7 @@ def generator(file: File, network: Network) -> NetworkPlan:
     names = [name for name in theirs.tensors if not unused(network, name)]
     new = quiet(theirs, layers) if not any(name.endswith("noise_strength") for name in names) else {}
     pairs = [Pair(name, name) for name in names]
-    return NetworkPlan("generator", theirs, options, pairs, partial(reason, network), "stylegan2", new)
+    return NetworkPlan("generator", theirs, options, pairs, partial(reason, network, theirs), "stylegan2", new)
 
 
 def weights(views: Mapping[str, Any]) -> dict[str, Any]:
@@ -76,11 +76,11 @@ def unused(network: Network, name: str) -> bool:
     return name.startswith("mapping.embed") and not network.number("", "c_dim", 0)
 
 
-def reason(network: Network, name: str) -> str:
+def reason(network: Network, theirs: ForeignNetwork, name: str) -> str:
     """Why a tensor is left out. Raises UserError where it should not be."""
     if unused(network, name):
         return "embeds labels, and the network has none"
-    return no_reason(ForeignNetwork(network.label, "", {}), name)
+    return no_reason(theirs, name)
 
 
 def quiet(theirs: ForeignNetwork, layers: list[str]) -> dict[str, New]:

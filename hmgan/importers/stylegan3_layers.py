@@ -33,7 +33,7 @@ def generator(file: File, network: Network) -> NetworkPlan:
         "output_scale": float(network.number("synthesis", "output_scale", 0.25) or 0.0),
     }
     pairs = [Pair(name, name) for name in theirs.tensors if not unused(network, name)]
-    return NetworkPlan("generator", theirs, options, pairs, partial(reason, network), "stylegan3")
+    return NetworkPlan("generator", theirs, options, pairs, partial(reason, network, theirs), "stylegan3")
 
 
 def _ordered(network: Network) -> list[str]:

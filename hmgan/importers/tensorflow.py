@@ -12,9 +12,20 @@ from functools import partial
 from math import sqrt
 from typing import Any
 
-from hmgan.errors import UserError
 from hmgan.importers import stylegan1_tf
-from hmgan.importers.foreign import Checkpoint, File, ForeignNetwork, Layout, NetworkPlan, New, Pair
+from hmgan.importers.foreign import (
+    NO_DISCRIMINATOR,
+    Checkpoint,
+    File,
+    ForeignNetwork,
+    Layout,
+    NetworkPlan,
+    New,
+    Pair,
+    check_resolution,
+    code_notes,
+    no_reason,
+)
 from hmgan.importers.import_report import LeftOut
 from hmgan.importers.layouts import DENSE, FIRST, FLIPPED, HWIO, MAP
 from hmgan.importers.pickled.content import TFLIB, Content
@@ -44,8 +55,9 @@ def read(file: File, resolution: int | None, stddev_group: int | None) -> Checkp
     variables = {label: variables_of(file, label, node) for label, node in zip(labels, networks, strict=False)}
     chosen = "Gs" if "Gs" in variables else "G"
     theirs = file.network(chosen, variables[chosen])
-    static = file.content.mapping(_state(file.content, networks[list(labels).index(chosen)]).get("static_kwargs"))
+    node = networks[labels.index(chosen)]
     notes = [f"architecture read from the shapes and static_kwargs of {chosen}"]
+    notes += code_notes(chosen, [file.content.text(_state(file.content, node).get("build_module_src"))])
     unused = [
         LeftOut(k, f"{k}/{n}", "raw weights; Gs is used") for k in variables if k == "G" != chosen for n in variables[k]
     ]
@@ -54,14 +66,14 @@ def read(file: File, resolution: int | None, stddev_group: int | None) -> Checkp
         unused += [LeftOut("D", f"D/{name}", "its layers are not read") for name in variables.get("D", {})]
         return Checkpoint(plans, f"{plans[0].options['resolution']} px", chosen, (*notes, *more), unused)
     judge = file.network("D", variables["D"]) if "D" in variables else None
-    plan = plan_generator(theirs, _options(file, static or {}))
+    plan = plan_generator(theirs, _options(file, _static(file, node)))
     plans, size = [plan], plan.options["resolution"]
-    if resolution not in (None, size):
-        raise UserError(f"{file.where} draws {size} px only; leave --resolution out")
+    check_resolution(file.where, resolution, size)
     if judge is None:
-        notes.append("no discriminator in the file; training will begin with a new one")
+        notes.append(NO_DISCRIMINATOR)
     else:
-        group = stddev_group or int(file.content.number(_static(file, networks[1]).get("mbstd_group_size")) or 4)
+        said = file.content.number(_static(file, networks[1]).get("mbstd_group_size"))
+        group = int(said or 4) if stddev_group is None else stddev_group
         plans.append(plan_discriminator(judge, group, plan.options))
     return Checkpoint(plans, f"{size} px", chosen, tuple(notes), unused)
 
@@ -219,4 +231,4 @@ def _reason(theirs: ForeignNetwork, name: str) -> str:
         return "of a lower resolution while the network grew"
     if name in ("lod", "synthesis/lod", "dlatent_avg"):
         return "a state of training"
-    raise theirs.refused(name, "have a place in this architecture, got none", "this variant is not known")
+    return no_reason(theirs, name)

@@ -20,6 +20,10 @@ class Network(NamedTuple):
     layers: dict[str, Layer]
     views: dict[str, View | ArrayView]
 
+    def sources(self) -> list[str]:
+        """The source text of each layer's class."""
+        return [layer.source for layer in self.layers.values()]
+
     def number(self, path: str, name: str, default: float | None = None) -> bool | int | float | None:
         """A layer's attribute; the default where the layer or its number is not there."""
         found = self.content.number(self.layers[path].state.get(name)) if path in self.layers else None

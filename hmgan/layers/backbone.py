@@ -6,10 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 
+import torch
 from torch import Tensor, nn
 
 from hmgan.layers.conditional_norm import SiteConditionalNorm
-from hmgan.layers.edits import SOURCE, Edits
+from hmgan.layers.edits import SOURCE, Edits, per_sample
 from hmgan.layers.modulated import SiteStyle
 from hmgan.layers.sites import SiteAdaIN, WeightSite
 from hmgan.types import GenOut, Latents
@@ -22,6 +23,7 @@ class Backbone(nn.Module, ABC):
     """A generator with named sites. Without edits it is the source, exactly."""
 
     resolution: int
+    z_dim: int
     widths: tuple[int, ...]  # channels per block, 4 px first
     batch_statistics = False  # whether samples of a batch depend on each other while it trains
     style_per_layer = False  # whether each layer's style has a gradient of its own, by which images have path lengths
@@ -60,6 +62,11 @@ class Backbone(nn.Module, ABC):
     def latents(self, keys: Sequence[int], mixing: float = 0.0) -> Latents:
         """One image's randomness per key; with probability `mixing` it has a second style."""
 
+    def labelled(self, latents: Latents, label_BL: Tensor) -> Latents:
+        """With a class's numbers beside z, in place of those that were drawn."""
+        z, z_mix = (torch.cat([z[:, : self.z_dim], label_BL], 1) for z in (latents.z, latents.z_mix))
+        return latents._replace(z=z, z_mix=z_mix)
+
     @abstractmethod
     def styles(self, latents: Latents, truncation: float = 1.0) -> list[Tensor]:
         """What each block is given, [B, W] each, pulled towards the mean where `truncation` is below 1."""
@@ -77,5 +84,7 @@ class Backbone(nn.Module, ABC):
         """Images, and every block's output."""
 
     def forward(self, latents: Latents, edits: Edits = SOURCE, truncation: float = 1.0) -> GenOut:
+        if edits.label_RL is not None:
+            latents = self.labelled(latents, per_sample(edits.label_RL, edits.counts))
         styles = self.styles(latents, truncation)
         return self.synthesise(styles, latents.noise, edits)._replace(styles=tuple(styles))

@@ -88,11 +88,16 @@ class EqualLinear(nn.Module):
             return F.linear(widened(x) * self.gain, self.weight, self.bias)
 
 
+def unit_mean_square(x: Tensor) -> Tensor:
+    """X / sqrt(mean x^2 + 1e-8) over the features. [B, D]."""
+    return x * (x.square().mean(1, keepdim=True) + 1e-8).rsqrt()
+
+
 class PixelNorm(nn.Module):
     """Unit mean square over the features. x [B, D]."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-8)
+        return unit_mean_square(x)
 
 
 Way = Callable[[Tensor, Tensor], Tensor]

@@ -8,13 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from hmgan.layers.equalized import leaky_relu
+from hmgan.layers.equalized import leaky_relu, unit_mean_square
 from hmgan.layers.modulated import Linear
-
-
-def unit_mean_square(x: Tensor) -> Tensor:
-    """X / sqrt(mean x^2 + 1e-8) over the features. [B, D]."""
-    return x * (x.square().mean(1, keepdim=True) + 1e-8).rsqrt()
 
 
 class Tracking(nn.Module):

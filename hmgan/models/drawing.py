@@ -169,8 +169,7 @@ class Drawing:
             return truncated(self.styles(latents, edits), truncation, centre)
         backbone = self.generator.backbone
         if edits.label_RL is not None:
-            z, z_mix = (torch.cat([z, edits.label_RL], 1) for z in (latents.z, latents.z_mix))
-            return backbone.styles(latents._replace(z=z, z_mix=z_mix), truncation)
+            return backbone.styles(backbone.labelled(latents, edits.label_RL), truncation)
         if truncation == 1.0:
             return backbone.styles(latents)
         if backbone.old_classes():  # whose mean is that of the latent's old class

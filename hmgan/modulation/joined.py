@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -158,10 +158,10 @@ class Joined(Modulation):
         rows = [self._row(row, v_RE) for row in shares]
         if len(rows) == 1:
             return rows[0]
-        weights = {
-            name: RowsOfWeights([self._weight(row, name) for row in rows]) for name in self._names(rows, "weights")
-        }
-        styles = {name: RowsOfStyles([row.styles.get(name) for row in rows]) for name in self._names(rows, "styles")}
+        names = _names(row.weights for row in rows)
+        weights = {name: RowsOfWeights([self._weight(row, name) for row in rows]) for name in names}
+        names = _names(row.styles for row in rows)
+        styles = {name: RowsOfStyles([row.styles.get(name) for row in rows]) for name in names}
         return Edits(weights=weights, styles=styles, rows=len(rows))
 
     def _row(self, shares: dict[int, float], like: Tensor) -> Edits:
@@ -172,9 +172,9 @@ class Joined(Modulation):
             return self.base(v_RE if len(labels) == 1 else like.new_tensor([list(shares.values())]) @ v_RE)
         if len(labels) > 1:
             rows, parts = [self._row({label: 1.0}, like) for label in labels], list(shares.values())
-            names = self._names(rows, "weights")
+            names = _names(row.weights for row in rows)
             weights = {name: BlendedWeights([self._weight(row, name) for row in rows], parts) for name in names}
-            names = self._names(rows, "styles")
+            names = _names(row.styles for row in rows)
             styles = {name: BlendedStyles([row.styles.get(name) for row in rows], parts) for name in names}
             return Edits(weights=weights, styles=styles, rows=1)
         part: Any = self.added[labels[0] - self.old]
@@ -186,9 +186,10 @@ class Joined(Modulation):
     def _weight(self, row: Edits, name: str) -> WeightEdit:
         return row.weights.get(name) or Untouched(self.gains[name])
 
-    @staticmethod
-    def _names(rows: Sequence[Edits], kind: str) -> list[str]:
-        return list(dict.fromkeys(name for row in rows for name in getattr(row, kind)))
+
+def _names(tables: Iterable[Mapping[str, object]]) -> list[str]:
+    """What any of them names."""
+    return list(dict.fromkeys(name for table in tables for name in table))
 
 
 @dataclass(frozen=True)

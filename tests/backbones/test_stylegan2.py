@@ -4,25 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from importers.envelopes import stirred
 
 from backbones import naive_styled as naive
 from hmgan import components
 from hmgan.errors import UserError
-
-
-def stirred(name, /, **options):
-    """Nothing at rest: biases, noise strengths and the mean w are not as they begin."""
-    torch.manual_seed(3)
-    network = components.build("backbone", name, **options)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter += 0.3 * torch.randn_like(parameter)
-        for key, buffer in network.named_buffers():
-            if key.endswith("w_avg"):
-                buffer.normal_()
-            if key.endswith("magnitude_ema"):
-                buffer.fill_(0.7)
-    return network.requires_grad_(False)
 
 
 def doubles(network):
@@ -50,7 +36,7 @@ BRANCHES = {
 
 @pytest.mark.parametrize("branch", BRANCHES)
 def test_images_and_blocks_are_those_of_the_slow_network(branch):
-    network = stirred("stylegan2", **SMALL, **BRANCHES[branch])
+    network = stirred("backbone", "stylegan2", **SMALL, **BRANCHES[branch])
     drawn = network.latents(range(3))
     state, options = doubles(network), BRANCHES[branch]
     ws = [naive.mapped(state, drawn.z.double(), 3)] * 6
@@ -71,7 +57,7 @@ def test_images_and_blocks_are_those_of_the_slow_network(branch):
 
 @pytest.mark.parametrize("noise", ["random", "const", "none"])
 def test_noise_is_drawn_or_constant_or_none(noise):
-    network = stirred("stylegan2", **SMALL, noise=noise)
+    network = stirred("backbone", "stylegan2", **SMALL, noise=noise)
     drawn, state = network.latents(range(2)), doubles(network)
     constants = [v for k, v in state.items() if k.endswith("noise_const")]
     maps = {"random": drawn.noise, "const": constants, "none": [torch.zeros_like(c) for c in constants]}[noise]
@@ -84,7 +70,7 @@ def test_noise_is_drawn_or_constant_or_none(noise):
 
 @pytest.mark.parametrize(("psi", "cutoff"), [(0.5, None), (0.3, 2), (1.5, 5), (0.0, 0)])
 def test_the_first_layers_are_pulled_towards_the_kept_mean(psi, cutoff):
-    network = stirred("stylegan2", **SMALL)
+    network = stirred("backbone", "stylegan2", **SMALL)
     drawn, state = network.latents(range(2)), doubles(network)
     ws = naive.truncated(state, naive.mapped(state, drawn.z.double(), 3), 6, psi, cutoff)
     wanted, _ = naive.stylegan2(state, ws, [n.double() for n in drawn.noise], "skip")
@@ -92,7 +78,7 @@ def test_the_first_layers_are_pulled_towards_the_kept_mean(psi, cutoff):
 
 
 def test_a_mapping_with_classes_sees_z_beside_the_embedding():
-    network = stirred("stylegan2", **SMALL, label_dim=3)
+    network = stirred("backbone", "stylegan2", **SMALL, label_dim=3)
     drawn, state = network.latents(range(5)), doubles(network)
     classes = drawn.z[:, 7:].double()
     assert bool((classes.sum(1) == 1).all())
@@ -102,7 +88,7 @@ def test_a_mapping_with_classes_sees_z_beside_the_embedding():
 
 
 def test_each_sample_mixes_at_its_own_layer():
-    network = stirred("stylegan2", **SMALL).double()
+    network = stirred("backbone", "stylegan2", **SMALL).double()
     drawn = network.latents(range(40), mixing=1.0)
     assert set(drawn.crossover_B.tolist()) == {1, 2, 3, 4, 5}
     assert set(network.latents(range(9)).crossover_B.tolist()) == {6}
@@ -114,7 +100,7 @@ def test_each_sample_mixes_at_its_own_layer():
 
 
 def test_training_keeps_the_mean_w_and_a_frozen_source_does_not():
-    network = stirred("stylegan2", **SMALL)
+    network = stirred("backbone", "stylegan2", **SMALL)
     before = network.mapping.w_avg.clone()
     network(network.latents(range(4)))
     assert torch.equal(network.mapping.w_avg, before)

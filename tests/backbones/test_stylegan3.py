@@ -6,9 +6,10 @@ import math
 
 import pytest
 import torch
+from importers.envelopes import stirred
 
 from backbones import naive_styled as naive
-from backbones.test_stylegan2 import close, doubles, stirred
+from backbones.test_stylegan2 import close, doubles
 from hmgan import components
 from hmgan.backbones import stylegan3_plan
 from hmgan.errors import UserError
@@ -28,7 +29,7 @@ def slow(network, ws, kind="t"):
 @pytest.mark.parametrize("kind", ["t", "r"])
 @pytest.mark.parametrize("psi", [1.0, 0.6])
 def test_images_and_layers_are_those_of_the_slow_network(kind, psi):
-    network = stirred("stylegan3", **SMALL, kind=kind).eval()
+    network = stirred("backbone", "stylegan3", **SMALL, kind=kind)
     drawn = network.latents(range(3))
     state = doubles(network)
     ws = naive.truncated(state, naive.mapped(state, drawn.z.double(), 2), 16, psi)
@@ -44,7 +45,7 @@ def test_images_and_layers_are_those_of_the_slow_network(kind, psi):
 
 
 def test_the_users_transform_turns_and_moves_what_is_drawn():
-    network = stirred("stylegan3", **SMALL).eval()
+    network = stirred("backbone", "stylegan3", **SMALL)
     drawn = network.latents(range(2))
     plain = network(drawn).image
     network.synthesis.input.transform.copy_(torch.tensor([[0.8, -0.6, 0.1], [0.6, 0.8, -0.2], [0.0, 0.0, 1.0]]))
@@ -55,7 +56,7 @@ def test_the_users_transform_turns_and_moves_what_is_drawn():
 
 @pytest.mark.parametrize("kind", ["t", "r"])
 def test_layers_read_from_a_table_are_the_planned_ones(kind):
-    planned = stirred("stylegan3", **SMALL, kind=kind).eval()
+    planned = stirred("backbone", "stylegan3", **SMALL, kind=kind)
     read = components.build("backbone", "stylegan3", resolution=16, z_dim=7, w_dim=8, layers=tables(kind)).eval()
     read.load_state_dict(planned.state_dict())
     drawn = planned.latents(range(2))
@@ -67,7 +68,7 @@ def test_layers_read_from_a_table_are_the_planned_ones(kind):
 def test_a_table_of_layers_may_be_of_any_depth_and_shape():
     first, *layers = tables()
     layers = [layer for i, layer in enumerate(layers) if i not in (1, 2)]  # the first three are alike
-    planned = stirred("stylegan3", resolution=16, z_dim=7, w_dim=8, layers=[first, *layers]).eval()
+    planned = stirred("backbone", "stylegan3", resolution=16, z_dim=7, w_dim=8, layers=[first, *layers])
     for key, filter_n in planned.named_buffers():
         if key.endswith("_filter"):
             filter_n.copy_(torch.rand_like(filter_n) / len(filter_n))
@@ -124,7 +125,7 @@ def test_a_radial_filter_is_the_same_in_all_directions():
 
 
 def test_a_sample_does_not_depend_on_its_batch():
-    network = stirred("stylegan3", **SMALL).double().eval()
+    network = stirred("backbone", "stylegan3", **SMALL).double()
     drawn = network.latents(range(3))
     alone = network.latents([2])
     torch.testing.assert_close(
@@ -136,7 +137,7 @@ def test_a_sample_does_not_depend_on_its_batch():
 
 
 def test_a_training_pass_moves_the_running_magnitudes():
-    network = stirred("stylegan3", **SMALL).requires_grad_(True)
+    network = stirred("backbone", "stylegan3", **SMALL).train().requires_grad_(True)
     layer = network.synthesis.L0_36_6
     seen = []
     layer.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach().square().mean()))

@@ -7,7 +7,8 @@ import math
 import pytest
 import tiny
 import torch
-from backbones.test_stylegan2 import SMALL, stirred
+from backbones.test_stylegan2 import SMALL
+from importers.envelopes import stirred
 from torch.func import jacrev
 
 from hmgan import rng
@@ -19,7 +20,7 @@ from hmgan.train.prepare import prepare
 
 
 def test_lengths_are_those_of_the_jacobian():
-    network = stirred("stylegan2", **{**SMALL, "resolution": 8, "channels": [3, 3], "w_dim": 5}).double()
+    network = stirred("backbone", "stylegan2", **{**SMALL, "resolution": 8, "channels": [3, 3], "w_dim": 5}).double()
     drawn = network.latents(range(2))
     styles = [w.double().requires_grad_() for w in network.styles(drawn._replace(z=drawn.z.double()))]
     noise = [n.double() for n in drawn.noise]

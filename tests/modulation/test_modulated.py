@@ -6,7 +6,8 @@ import pytest
 import torch
 from backbones import naive_styled as naive
 from backbones import test_stylegan3
-from backbones.test_stylegan2 import SMALL, stirred
+from backbones.test_stylegan2 import SMALL
+from importers.envelopes import stirred
 
 from hmgan import components
 from hmgan.generators.fold import folded
@@ -32,7 +33,7 @@ def _exact():
 
 def transfer(backbone, scheme="adafm", **options):
     name, table = BACKBONES[backbone]
-    source = stirred(name, **table).eval()
+    source = stirred("backbone", name, **table)
     class_net = components.build("class-net", "mlp", 3, dim=DIM, layers=1)
     extra = {"clusters": 3} if scheme == "cgan-transfer-port" else {}
     modulation = components.build("modulation", scheme, source, DIM, **extra, **options)

@@ -11,7 +11,10 @@ import torch
 from hmgan.data.images import Reading
 from hmgan.data.loader import batches
 from hmgan.errors import UserError
-from hmgan.generators.snapshot import load_generator
+from hmgan.generators.snapshot import Loaded, load_generator
+from hmgan.models.looks import key_of
+from hmgan.models.model import Model
+from hmgan.pictures.images import to_uint8
 from hmgan.train.preflight import preflight
 from hmgan.train.prepare import prepare
 
@@ -47,6 +50,17 @@ def test_the_label_stands_beside_z_in_both_styles_of_a_mixture(shards):
         styles = [torch.where(mixed, w_mix, w) for mixed in after]
         torch.testing.assert_close(image, generator.source.synthesise(styles, drawn.noise).image)
         assert not torch.allclose(image, generator(drawn, (labels + 1) % 3).image)
+
+
+@pytest.mark.parametrize("backbone", ["stylegan1", "stylegan2", "stylegan3"])
+def test_a_drawing_is_of_the_class_that_it_is_given(backbone, shards):
+    networks = prepare(tiny.pretraining(shards, *SCRATCH, backbone=backbone)).networks
+    generator = networks.generator.eval()
+    loaded = Loaded(generator, tiny.CLASSES, {}, generator)
+    with torch.no_grad():
+        wanted = generator(generator.latents([key_of(5)]), torch.tensor([2])).image[0]
+        got = torch.from_numpy(Model(loaded, "cpu").sample(5, "cat"))[0].permute(2, 0, 1)
+    assert int((got.int() - to_uint8(wanted[None])[0].int()).abs().max()) <= 1
 
 
 def test_truncation_pulls_towards_the_mean_of_the_samples_own_class(shards):

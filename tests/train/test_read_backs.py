@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 import tiny
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensor, FakeTensorMode
@@ -21,6 +23,9 @@ TASKS = {
     "hyper-mod-c-align": (),
     "hyper-mod-ft": (),
 }
+
+# GAN Memory's network has no norms, and AdaIN is refused there: tests/test_compose.py.
+TRANSFERS = [pair for pair in product(TASKS, entries.known("backbone")) if pair != ("adain", "gan-memory-resnet")]
 
 
 class Device(FakeTensorMode):
@@ -72,12 +77,9 @@ def run_phases(trainer, mode, steps=1):
     return names
 
 
-@pytest.mark.parametrize("backbone", entries.known("backbone"))
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize(("task", "backbone"), TRANSFERS, ids=map("-".join, TRANSFERS))
 def test_no_phase_of_a_transfer_reads_back(backbone, task, shards, tmp_path, device):
     source = tiny.write_source(tmp_path / "source", backbone)
-    if task == "adain" and backbone != "stylegan1":
-        pytest.skip("has no AdaIN")
     experiment = tiny.transfer(shards, source, *TASKS[task], name=task)
     experiment = aligning(experiment) if task.endswith("align") else experiment
     names = run_phases(tiny.make_trainer(experiment, tmp_path), device)

@@ -55,11 +55,10 @@ PICKLE = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
 class Layer(NamedTuple):
-    """A network, or a layer of one: the name of its class, and its attributes."""
+    """A network, or a layer of one: the source text of its class, where the file has it, and its attributes."""
 
-    kind: str
+    source: str
     state: dict[Any, Any]
-    path: str
 
 
 class Content:
@@ -148,7 +147,7 @@ class Content:
         if not isinstance(node, Call) or self.mapping(node) is not None:
             return None
         if node.function == EMBEDDING and type(node.state) is dict:
-            return Layer(node.function.name, node.state, path)
+            return Layer("", node.state)
         if node.function != PERSISTENT:
             if node.function in KNOWN:
                 return None
@@ -157,7 +156,7 @@ class Content:
         state = None if meta is None else self.mapping(meta.get("state"))
         if meta is None or meta.get("type") != "class" or state is None:
             raise UnreadableError(f"holds {path or 'a network'} in an unknown form")
-        return Layer(self.text(meta.get("class_name")), state, path)
+        return Layer(self.text(meta.get("module_src")), state)
 
     def unknown_at(self, path: str, node: Any) -> UnreadableError:
         """What to raise where a wanted part is made by a name that is not known."""
