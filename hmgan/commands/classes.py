@@ -25,7 +25,8 @@ from hmgan.generators.snapshot import CONDITIONAL, Loaded, generator_folder, loa
 from hmgan.generators.source import CONFIG, DISCRIMINATOR, GENERATOR, load_source, read_tensors, save_source, write
 from hmgan.metrics.networks import load_extractor
 from hmgan.modulation.joined import SOURCE_START
-from hmgan.options import ClassesOptions, ExportOptions, TrainOptions
+from hmgan.options.models import ClassesOptions, ExportOptions
+from hmgan.options.training import TrainOptions
 from hmgan.pictures.class_images import drawn_by_keys
 from hmgan.train import rundir
 from hmgan.train.command import train

@@ -21,7 +21,7 @@ from hmgan.metrics.perceptual import Perceptual
 from hmgan.models.drawing import CONST_KEY, Frame
 from hmgan.models.looks import key_of
 from hmgan.models.model import Model, load
-from hmgan.options import ProjectOptions
+from hmgan.options.pictures import ProjectOptions
 from hmgan.pictures.images import enlarged, grid, save_png
 from hmgan.pictures.strips import CELL
 
