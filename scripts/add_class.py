@@ -31,7 +31,8 @@ from hmgan.generators.snapshot import load_generator
 from hmgan.metrics.distances import frechet_distance, kernel_distance
 from hmgan.metrics.networks import load_extractor
 from hmgan.models.looks import key_of
-from hmgan.options import ClassesOptions, TrainOptions
+from hmgan.options.models import ClassesOptions
+from hmgan.options.training import TrainOptions
 from hmgan.pictures.class_images import drawn_by_keys
 from hmgan.train.command import train
 

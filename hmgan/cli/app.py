@@ -15,9 +15,14 @@ from typing import Annotated, Any
 
 import typer
 
-from hmgan import __version__, options
+from hmgan import __version__
 from hmgan.cli.command import command, lazy, read
 from hmgan.errors import UserError, lacking, one_line, redacted, refusal
+from hmgan.options.data import PackOptions, ShowOptions
+from hmgan.options.models import CentresOptions, ClassesOptions, EvaluateOptions, ExportOptions, PushOptions
+from hmgan.options.pictures import ExploreOptions, InterpolateOptions, MixOptions, ProjectOptions, SampleOptions
+from hmgan.options.study import CompareOptions, DemoOptions
+from hmgan.options.training import TRAINING, DoctorOptions, LaunchOptions
 from hmgan.train.distributed.signals import ended_by_signals
 from hmgan.urls import checked
 
@@ -137,29 +142,29 @@ def import_(
 
 
 app.command("list")(list_)
-app.command("show")(command(options.ShowOptions, lazy("hmgan.commands.show:print_entry")))
-app.command("pack")(command(options.PackOptions, lazy("hmgan.commands.pack:pack_images")))
+app.command("show")(command(ShowOptions, lazy("hmgan.commands.show:print_entry")))
+app.command("pack")(command(PackOptions, lazy("hmgan.commands.pack:pack_images")))
 app.command("index")(index)
 app.add_typer(data, name="data")
 app.command("import")(import_)
-for verb, training in options.TRAINING.items():
+for verb, training in TRAINING.items():
     app.command(verb)(command(training, lazy("hmgan.train.command:train")))
-app.command("evaluate")(command(options.EvaluateOptions, lazy("hmgan.commands.evaluate:print_scores")))
-app.command("sample")(command(options.SampleOptions, lazy("hmgan.commands.sample:draw_samples")))
-app.command("interpolate")(command(options.InterpolateOptions, lazy("hmgan.commands.interpolate:draw_interpolation")))
-app.command("demo")(command(options.DemoOptions, lazy("hmgan.commands.demo:run_demo")))
-app.command("compare")(command(options.CompareOptions, lazy("hmgan.study.run:compare", failed=bool)))
-app.command("export")(command(options.ExportOptions, lazy("hmgan.commands.export:export")))
-app.command("mix")(command(options.MixOptions, lazy("hmgan.commands.mix:draw_mixes")))
-app.command("explore")(command(options.ExploreOptions, lazy("hmgan.commands.explore:explore")))
-app.command("classes")(command(options.ClassesOptions, lazy("hmgan.commands.classes:classes")))
-app.command("centres")(command(options.CentresOptions, lazy("hmgan.commands.centres:keep_centres")))
-app.command("project")(command(options.ProjectOptions, lazy("hmgan.commands.project:project")))
-app.command("push")(command(options.PushOptions, lazy("hmgan.commands.push:push")))
+app.command("evaluate")(command(EvaluateOptions, lazy("hmgan.commands.evaluate:print_scores")))
+app.command("sample")(command(SampleOptions, lazy("hmgan.commands.sample:draw_samples")))
+app.command("interpolate")(command(InterpolateOptions, lazy("hmgan.commands.interpolate:draw_interpolation")))
+app.command("demo")(command(DemoOptions, lazy("hmgan.commands.demo:run_demo")))
+app.command("compare")(command(CompareOptions, lazy("hmgan.study.run:compare", failed=bool)))
+app.command("export")(command(ExportOptions, lazy("hmgan.commands.export:export")))
+app.command("mix")(command(MixOptions, lazy("hmgan.commands.mix:draw_mixes")))
+app.command("explore")(command(ExploreOptions, lazy("hmgan.commands.explore:explore")))
+app.command("classes")(command(ClassesOptions, lazy("hmgan.commands.classes:classes")))
+app.command("centres")(command(CentresOptions, lazy("hmgan.commands.centres:keep_centres")))
+app.command("project")(command(ProjectOptions, lazy("hmgan.commands.project:project")))
+app.command("push")(command(PushOptions, lazy("hmgan.commands.push:push")))
 app.command("launch", context_settings=TRAINS_OPTIONS)(
-    command(options.LaunchOptions, lazy("hmgan.launch.command:launch", read))
+    command(LaunchOptions, lazy("hmgan.launch.command:launch", read))
 )
-app.command("doctor")(command(options.DoctorOptions, lazy("hmgan.doctor.command:doctor", failed=not_)))
+app.command("doctor")(command(DoctorOptions, lazy("hmgan.doctor.command:doctor", failed=not_)))
 
 
 def _told(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

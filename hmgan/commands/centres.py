@@ -13,7 +13,7 @@ from hmgan.commands.sample import device_of
 from hmgan.errors import UserError
 from hmgan.generators.centres import CENTRES, write_centres
 from hmgan.models.model import Model
-from hmgan.options import CentresOptions
+from hmgan.options.models import CentresOptions
 
 AT_ONCE = 32  # always whole: a D with a deviation of the minibatch judges images by their company
 

@@ -20,7 +20,8 @@ from hmgan.generators.snapshot import load_generator, of_zoo
 from hmgan.generators.source import load_source
 from hmgan.generators.transfer import TransferGenerator
 from hmgan.generators.unconditional import UnconditionalGenerator
-from hmgan.options import DemoOptions, TrainOptions
+from hmgan.options.study import DemoOptions
+from hmgan.options.training import TrainOptions
 from hmgan.pictures.grids import class_grid, fake_rows, one_photograph, shown
 from hmgan.pictures.images import save_png
 from hmgan.pictures.strips import interpolation_strip, style_grid

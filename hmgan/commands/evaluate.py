@@ -18,7 +18,7 @@ from hmgan.evaluation.references import References, references
 from hmgan.evaluation.table import print_tables, references_table
 from hmgan.files import cache_folder
 from hmgan.generators.snapshot import SNAPSHOTS, Loaded, load_generator, newest_snapshot
-from hmgan.options import EvaluateOptions
+from hmgan.options.models import EvaluateOptions
 from hmgan.train import rundir
 from hmgan.train.distributed.runtime import Runtime
 from hmgan.types import UNLABELLED

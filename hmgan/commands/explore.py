@@ -10,7 +10,7 @@ from hmgan.explore.gallery import Gallery
 from hmgan.explore.server import LOCAL, Server
 from hmgan.models.looks import Look
 from hmgan.models.model import Model, load
-from hmgan.options import ExploreOptions
+from hmgan.options.pictures import ExploreOptions
 
 
 def explore(options: ExploreOptions) -> None:

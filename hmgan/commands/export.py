@@ -26,7 +26,7 @@ from hmgan.generators.onnx import check_onnx, save_onnx
 from hmgan.generators.snapshot import SNAPSHOTS, Loaded, generator_folder, load_generator
 from hmgan.generators.source import CONFIG, DISCRIMINATOR, GENERATOR, read_choice, read_tensors, save_source, source_of
 from hmgan.importers.layouts_written import check_layout, save_layout
-from hmgan.options import ExportOptions
+from hmgan.options.models import ExportOptions
 from hmgan.report.scores import read_lines
 from hmgan.train import checkpoint, rundir
 from hmgan.train.checkpoint import TENSORS

@@ -12,7 +12,8 @@ from hmgan.commands.sample import device_of
 from hmgan.errors import UserError
 from hmgan.models.model import Model, load
 from hmgan.models.walks import Walk
-from hmgan.options import InterpolateOptions, model_of, parse_seeds
+from hmgan.options.pictures import InterpolateOptions
+from hmgan.options.shared import model_of, parse_seeds
 from hmgan.pictures.animated import STILL, check_suffix, save_animation
 from hmgan.pictures.grids import which
 from hmgan.pictures.images import check_size, enlarged, grid, labelled_grid, save_png

@@ -15,7 +15,8 @@ from hmgan.errors import UserError, unknown
 from hmgan.files import file_names
 from hmgan.generators.base import Generator
 from hmgan.generators.snapshot import load_generator
-from hmgan.options import MixOptions, model_of, parse_seeds
+from hmgan.options.pictures import MixOptions
+from hmgan.options.shared import model_of, parse_seeds
 from hmgan.pictures.class_images import best_device, class_images, drawn_by_keys
 from hmgan.pictures.grids import shown, which
 from hmgan.pictures.images import check_size, enlarged, grid, labelled_grid, save_png

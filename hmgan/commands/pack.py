@@ -13,7 +13,7 @@ from hmgan.data.pack.kinds import open_source
 from hmgan.data.pack.pack import pack
 from hmgan.data.pack.recipes import Recipe, recipe_source
 from hmgan.errors import UserError, one_line
-from hmgan.options import PackOptions
+from hmgan.options.data import PackOptions
 
 
 def pack_images(options: PackOptions) -> None:

@@ -19,9 +19,9 @@ from hmgan.files import check_limits, write_atomically
 from hmgan.metrics.networks import load_perceptual
 from hmgan.metrics.perceptual import Perceptual
 from hmgan.models.drawing import CONST_KEY, Frame
-from hmgan.models.looks import key_of
+from hmgan.models.looks import Look
 from hmgan.models.model import Model, load
-from hmgan.options import ProjectOptions
+from hmgan.options.pictures import ProjectOptions
 from hmgan.pictures.images import enlarged, grid, save_png
 from hmgan.pictures.strips import CELL
 
@@ -67,6 +67,7 @@ def opened(path: Path, side: int) -> Tensor:
     return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)[None] / 127.5 - 1
 
 
+@torch.no_grad()
 def framed(model: Model, styles_KW: Tensor, label: int) -> Frame:
     """A frame of these styles under a class, with the one noise of all."""
     noise = model.generator.latents([CONST_KEY]).noise
@@ -79,16 +80,14 @@ def nearest(model: Model, labels: list[int], target_13HW: Tensor, looks: Percept
     found: list[tuple[float, int, Tensor]] = []
     for label in labels:
         for seed in range(DRAWS):
-            latents = model.generator.latents([key_of(seed)])
-            styles_KW = torch.cat(model.styles(latents, model.edits(model.pure(label))))
-            found.append((float(distance(model, styles_KW, label, target_13HW, looks)), label, styles_KW))
+            frame = model.frame(Look((seed,), model.pure(label), noise="const"))
+            found.append((float(distance(model, frame, target_13HW, looks)), label, torch.cat(frame.styles)))
     _, label, styles_KW = min(found, key=lambda each: each[0])
     return label, styles_KW
 
 
-def distance(model: Model, styles_KW: Tensor, label: int, target_13HW: Tensor, looks: Perceptual) -> Tensor:
+def distance(model: Model, frame: Frame, target_13HW: Tensor, looks: Perceptual) -> Tensor:
     """Between the image and what is drawn, features and pixels."""
-    frame = framed(model, styles_KW, label)
     edits = replace(frame.edits, counts=(1,))
     image = model.generator.backbone.synthesise(frame.styles, frame.noise, edits).image
     image = image.clamp(-1, 1)  # as it is shown
@@ -102,9 +101,9 @@ def fitted(
     """The styles [K, W] after `steps` of Adam, each block's own (W+), the best of the way; and their distance."""
     styles_KW = start_KW.clone().requires_grad_(True)
     optimizer = torch.optim.Adam([styles_KW], lr=RATE)
-    best, least = start_KW, float("inf")
+    frame, best, least = framed(model, start_KW, label), start_KW, float("inf")
     for step in range(steps + 1):
-        gap = distance(model, styles_KW, label, target_13HW, looks)
+        gap = distance(model, frame._replace(styles=list(styles_KW[:, None])), target_13HW, looks)
         if float(gap.detach()) < least:
             best, least = styles_KW.detach().clone(), float(gap.detach())
         if step < steps:

@@ -12,7 +12,7 @@ from hmgan.generators.hub import endpoint, is_repository
 from hmgan.generators.snapshot import load_generator
 from hmgan.generators.source import CONFIG, DISCRIMINATOR, GENERATOR
 from hmgan.importers.layouts_written import ADA, ROSINALITY
-from hmgan.options import PushOptions
+from hmgan.options.models import PushOptions
 
 # What belongs to a model; whatever else lies in the folder stays here.
 FILES = (

@@ -17,7 +17,8 @@ from hmgan.files import file_names, write_atomically
 from hmgan.models.drawing import Images
 from hmgan.models.looks import Look, key_of
 from hmgan.models.model import Model, load
-from hmgan.options import SampleOptions, model_of, parse_seeds
+from hmgan.options.pictures import SampleOptions
+from hmgan.options.shared import model_of, parse_seeds
 from hmgan.pictures.images import check_size, pasted, save_png
 
 FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}

@@ -9,7 +9,7 @@ from hmgan.config.commented import commented, commented_choice
 from hmgan.config.experiment import CHOICES
 from hmgan.config.loading import choose, load_experiment, to_table
 from hmgan.errors import UserError, unknown
-from hmgan.options import ShowOptions
+from hmgan.options.data import ShowOptions
 
 
 def print_entry(options: ShowOptions) -> None:

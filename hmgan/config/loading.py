@@ -17,7 +17,7 @@ from hmgan.config import entries, moved
 from hmgan.config.experiment import CHOICES, Experiment, check_beside, chosen
 from hmgan.config.settings import Choice, Data
 from hmgan.errors import UserError, explain
-from hmgan.options import Setting
+from hmgan.options.shared import Setting
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

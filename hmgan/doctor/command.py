@@ -21,7 +21,7 @@ from hmgan.doctor.probe import ProbeResult
 from hmgan.doctor.software import software, versions
 from hmgan.doctor.source import is_source, source
 from hmgan.doctor.storage import check_writable, existing, storage
-from hmgan.options import DoctorOptions
+from hmgan.options.training import DoctorOptions
 from hmgan.train.distributed.rendezvous import failure_announced, rank_info
 from hmgan.train.distributed.runtime import Runtime
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, TypeVar
 from urllib.parse import parse_qs
 
 from hmgan.errors import UserError
@@ -16,6 +16,8 @@ MOST_SEED = 2**31 - 1
 MOST_CLASSES = 8  # of a blend
 MOST_TRUNCATION = 2.0
 KNOWN = ("model", "classes", "seeds", "trunc", "noise", "towards")
+
+Known = TypeVar("Known", bound=str)
 
 
 class Asked(NamedTuple):
@@ -39,17 +41,20 @@ def read(query: str) -> Asked:
         if name not in KNOWN or len(values) > 1:
             raise UserError(f"a query has {', '.join(KNOWN)}, each once, got {name!r}")
     one = {name: values[0] for name, values in given.items()}
-    noise = next((each for each in NOISES if each == one.get("noise", "random")), None)
-    if noise is None:
-        raise UserError(f"noise is {', '.join(NOISES)}, got {one['noise']!r}")
-    towards = next((each for each in CENTRES if each == one.get("towards", "mean")), None)
-    if towards is None:
-        raise UserError(f"towards is {', '.join(CENTRES)}, got {one['towards']!r}")
     seeds = tuple(_seed(text) for text in one.get("seeds", "0").split(","))
     if len(seeds) not in (1, len(LEVELS)):
         raise UserError(f"seeds are one, or one each for {', '.join(LEVELS)}, got {len(seeds)}")
+    noise, towards = _one_of(NOISES, one, "noise"), _one_of(CENTRES, one, "towards")
     look = Look(seeds, _blend(one), _number(one, "trunc", 1.0, MOST_TRUNCATION), noise, towards)
     return Asked(one.get("model", ""), look)
+
+
+def _one_of(known: Sequence[Known], given: Mapping[str, str], name: str) -> Known:
+    """The first of them where none is given."""
+    text = given.get(name, known[0])
+    if text not in known:
+        raise UserError(f"{name} is {', '.join(known)}, got {text!r}")
+    return known[known.index(text)]
 
 
 def _seed(text: str) -> int:

@@ -15,7 +15,7 @@ from PIL import Image
 from hmgan.errors import UserError
 from hmgan.explore.address import MOST_CLASSES, MOST_SEED, MOST_TRUNCATION, Asked
 from hmgan.explore.turns import Turns
-from hmgan.models.looks import LEVELS, NOISES, spread
+from hmgan.models.looks import LEVELS, NOISES, Look, spread
 from hmgan.models.model import Model
 
 KEPT = 512  # drawn pictures in memory
@@ -26,8 +26,8 @@ class Gallery:
 
     def __init__(self, models: Mapping[str, Model]) -> None:
         self._turns, self._kept = Turns(), OrderedDict[Asked, bytes]()
-        self.models = {digest_of(model): model for model in models.values()}
         self._names = {digest_of(model): name for name, model in models.items()}
+        self.models = {digest: models[name] for digest, name in self._names.items()}
 
     def described(self) -> dict[str, Any]:
         """What the page is made of."""
@@ -56,17 +56,22 @@ class Gallery:
             raise UserError(f"no model {asked.model!r} here; /model names those that are")
         for label, _ in asked.look.classes:
             model.label(label)
-        if asked not in self._kept:
+        kept = self._kept.get(asked)
+        if kept is None:
             with self._turns.turn(left):
-                look = asked.look
-                seeds = look.seeds if len(look.seeds) == 1 else spread(look.seeds, model.blocks)
-                (image,) = model.drawn([replace(look, seeds=seeds)])
-                stream = io.BytesIO()
-                Image.fromarray(image).save(stream, format="PNG")
-                self._kept[asked] = stream.getvalue()
+                # Another reader may have asked for the same meanwhile.
+                kept = self._kept[asked] = self._kept.get(asked) or _png(model, asked.look)
                 while len(self._kept) > KEPT:
                     self._kept.popitem(last=False)
-        return self._kept.get(asked) or self.png(asked, left)
+        return kept
+
+
+def _png(model: Model, look: Look) -> bytes:
+    seeds = look.seeds if len(look.seeds) == 1 else spread(look.seeds, model.blocks)
+    (image,) = model.drawn([replace(look, seeds=seeds)])
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, format="PNG")
+    return stream.getvalue()
 
 
 def digest_of(model: Model) -> str:

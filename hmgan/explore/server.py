@@ -52,7 +52,7 @@ class Server(ThreadingHTTPServer):
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         super().__init__((host, port), Handler)
         own = f"[{host}]" if ":" in host else host
-        self.hosts = frozenset((*LOCAL, own, *names))
+        self.hosts = frozenset(name.lower() for name in (*LOCAL, own, *names))
         folder = resources.files("hmgan.explore")
         self.pages = {path: ((folder / name).read_bytes(), kind) for path, (name, kind) in FILES.items()}
 

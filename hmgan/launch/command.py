@@ -14,7 +14,7 @@ from hmgan.config import entries
 from hmgan.config.loading import load_experiment
 from hmgan.errors import UserError, unknown
 from hmgan.launch.targets import TARGETS, Job, LaunchTarget, Plan
-from hmgan.options import TRAINING, LaunchOptions, TrainOptions
+from hmgan.options.training import TRAINING, LaunchOptions, TrainOptions
 from hmgan.train.command import AUTO, configured, lengthened
 from hmgan.train.draws import microbatch_size
 from hmgan.train.engines.choose import check_installed

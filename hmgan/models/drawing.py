@@ -19,6 +19,7 @@ from hmgan.generators.snapshot import Loaded
 from hmgan.layers.edits import SOURCE, Edits
 from hmgan.models.looks import Look, Noise, Towards, key_of
 from hmgan.models.walks import Walk, blended
+from hmgan.pictures.class_images import best_device
 from hmgan.pictures.images import to_uint8
 from hmgan.types import Latents
 
@@ -47,7 +48,7 @@ class Drawing:
         self.centres = dict(loaded.centres)
         self._edits: OrderedDict[tuple[tuple[int, float], ...], Edits] = OrderedDict()
         self._mean: list[Tensor] | None = None
-        self.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.to(device or best_device())
 
     def to(self, device: str | torch.device) -> Self:
         """The same model, moved."""

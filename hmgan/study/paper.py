@@ -12,7 +12,7 @@ import typer
 from hmgan.errors import UserError
 from hmgan.files import write_atomically
 from hmgan.metrics import measures
-from hmgan.options import CompareOptions
+from hmgan.options.study import CompareOptions
 from hmgan.report.document import Report, Section, Table, markdown
 from hmgan.study import scores, tables
 from hmgan.study.plan import cells as planned

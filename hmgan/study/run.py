@@ -20,7 +20,8 @@ from hmgan.data.named import open_training
 from hmgan.errors import UserError
 from hmgan.generators import build
 from hmgan.generators.source import source_of
-from hmgan.options import CompareOptions, parse_seeds
+from hmgan.options.shared import parse_seeds
+from hmgan.options.study import CompareOptions
 from hmgan.study import cells, rescoring
 from hmgan.study.cells import State
 from hmgan.study.plan import Cell, load_study

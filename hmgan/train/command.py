@@ -18,7 +18,7 @@ from hmgan.config.loading import (
     to_table,
 )
 from hmgan.errors import UserError
-from hmgan.options import TrainOptions
+from hmgan.options.training import TrainOptions
 from hmgan.train import dryrun, precision, rundir
 from hmgan.train.distributed.rendezvous import failure_announced
 from hmgan.train.preflight import check_memory

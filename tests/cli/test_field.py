@@ -77,15 +77,6 @@ def said(capsys, *words):
 
 
 @pytest.fixture
-def run(shards, source, tmp_path):
-    """A finished run of two steps on a set of its own."""
-    shutil.copytree(shards, tmp_path / "set")
-    assert tiny.command(*train(tmp_path / "runs", tmp_path / "set", source, "--kimg", 0.008)) == 0
-    (folder,) = (tmp_path / "runs").iterdir()
-    return folder
-
-
-@pytest.fixture
 def images(tmp_path):
     return tiny.write_images(tmp_path / "images", 4)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import pkgutil
 from dataclasses import fields
 from typing import get_type_hints
 
@@ -14,10 +16,16 @@ from typer.models import OptionInfo
 
 from hmgan import options
 from hmgan.errors import UserError
+from hmgan.options.shared import Setting
 from hmgan.pictures.images import to_uint8
 from hmgan.study.workers import workers
 
-VERBS = [kind for name, kind in inspect.getmembers(options, inspect.isclass) if name.endswith("Options")]
+VERBS = {
+    kind
+    for module in pkgutil.walk_packages(options.__path__, "hmgan.options.")
+    for name, kind in inspect.getmembers(importlib.import_module(module.name), inspect.isclass)
+    if name.endswith("Options")
+}
 
 
 def refused(capsys, *words):
@@ -30,14 +38,14 @@ def refused(capsys, *words):
     return err
 
 
-@pytest.mark.parametrize("verb", VERBS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("verb", sorted(VERBS, key=lambda kind: kind.__name__), ids=lambda kind: kind.__name__)
 def test_every_number_has_bounds_of_its_own_or_of_a_setting(verb):
     hints = get_type_hints(verb, include_extras=True)
     for field in fields(verb):
         kinds = {getattr(hints[field.name], "__origin__", None), *getattr(hints[field.name], "__args__", ())}
         kinds |= {member for kind in kinds for member in getattr(kind, "__args__", ())}
         about = getattr(hints[field.name], "__metadata__", ())
-        if kinds & {int, float} and about and not any(isinstance(each, options.Setting) for each in about):
+        if kinds & {int, float} and about and not any(isinstance(each, Setting) for each in about):
             assert [each.min for each in about if isinstance(each, OptionInfo)] != [None], field.name
 
 

@@ -15,15 +15,6 @@ from hmgan.data.pack.pack import pack
 from hmgan.train import rundir
 
 
-@pytest.fixture
-def run(shards, source, tmp_path):
-    """A finished run of two steps, on data of its own."""
-    shutil.copytree(shards, tmp_path / "set")
-    assert tiny.command(*train(tmp_path / "runs", tmp_path / "set", source, "--kimg", 0.008)) == 0
-    (folder,) = (tmp_path / "runs").iterdir()
-    return folder
-
-
 def kimg(run):
     return json.loads((run / "stats.jsonl").read_text().splitlines()[-1])["kimg"]
 

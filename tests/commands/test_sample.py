@@ -10,7 +10,7 @@ from PIL import Image
 
 from hmgan.commands.sample import parse_grid
 from hmgan.errors import UserError
-from hmgan.options import parse_seeds
+from hmgan.options.shared import parse_seeds
 
 
 def test_seeds_are_numbers_and_ranges() -> None:

@@ -7,6 +7,7 @@ import threading
 import time
 
 import pytest
+import torch
 from browser import ARROW_LEFT, ARROW_RIGHT, PATIENCE, Browser, found
 from PIL import Image
 from trained import trained
@@ -16,13 +17,23 @@ from hmgan.explore.gallery import Gallery
 from hmgan.explore.server import Server
 
 pytestmark = pytest.mark.skipif(not found(), reason="no chromium and chromedriver here: apt install chromium-driver")
+SEEN = """
+  const seen = document.createElement('canvas'), picture = document.querySelector('#figure-target img');
+  seen.getContext('2d').drawImage(picture, 0, 0);
+  return seen.toDataURL();
+"""
+SETTLED = "return !document.querySelector('#figure-target').hasAttribute('data-waiting')"
 SHOWN = "return document.querySelector('#figure-target img')?.alt.includes(arguments[0])"
 
 
 @pytest.fixture(scope="module")
 def url(shards, source, tmp_path_factory):
     run = trained(shards, source, tmp_path_factory.mktemp("paged") / "run")[1]
-    with Server(Gallery({"insects": hmgan.load(run), "tiny": hmgan.load(source)})) as server:
+    insects = hmgan.load(run)
+    insects.centres = {
+        name: torch.full((insects.blocks, insects.z_dim), 0.5 + i) for i, name in enumerate(insects.classes)
+    }
+    with Server(Gallery({"insects": insects, "tiny": hmgan.load(source)})) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         yield server.url
@@ -113,6 +124,26 @@ def test_a_broken_link_falls_back_to_what_there_is(page, url):
     assert state(page)["seeds"] == "0,0,0"
 
 
+def test_a_click_and_a_key_truncate_towards_the_class_where_its_centre_is_known(page):
+    pictures, said = [], []
+    for act in (lambda: page.press("[" * 10), lambda: page.click("#towards"), lambda: page.press("c")):
+        act()
+        page.wait(SETTLED)
+        pictures.append(page.run(SEEN))
+        said.append((page.run("return document.querySelector('#centre').textContent"), state(page).get("towards")))
+    assert state(page)["trunc"] == "0.50"
+    assert said == [("the mean", None), ("the class's centre", "class"), ("the mean", None)]
+    assert pictures[0] == pictures[2] != pictures[1]
+    assert page.run("return document.querySelector('#towards-part').checkVisibility()")
+    page.run("""
+      const select = document.querySelector('#model');
+      select.value = select.lastChild.value;
+      select.dispatchEvent(new Event('change'));
+    """)
+    page.wait(SHOWN, "tiny")
+    assert not page.run("return document.querySelector('#towards-part').checkVisibility()")
+
+
 def test_two_models_stand_side_by_side(page):
     page.run("""
       const select = document.querySelector('#beside');
@@ -181,7 +212,7 @@ def test_of_a_drag_the_last_picture_is_shown(page):
       const slider = document.querySelector('#trunc');
       for (let i = 0; i <= 30; i++) { slider.value = i * 0.05; slider.dispatchEvent(new Event('input')); }
     """)
-    page.wait("return !document.querySelector('#figure-target').hasAttribute('data-waiting')")
+    page.wait(SETTLED)
     entries = "return performance.getEntriesByType('resource').map((e) => e.name).filter((n) => n.includes('/image'))"
     asked = [name for name in page.run(entries) if "trunc=1.50" in name]
     assert asked

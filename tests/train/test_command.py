@@ -9,7 +9,8 @@ from typing import get_type_hints
 import pytest
 
 from hmgan.config.loading import load_experiment, settings, to_table
-from hmgan.options import Setting, TrainOptions
+from hmgan.options.shared import Setting
+from hmgan.options.training import TrainOptions
 from hmgan.train.command import configured
 
 GIVEN = TrainOptions(

@@ -13,7 +13,7 @@ from hmgan.errors import UserError
 from hmgan.generators.transfer import TransferGenerator
 from hmgan.layers.equalized import Blur, instance_norm, leaky_relu, leaky_relu_by_sign
 from hmgan.layers.float32 import products, unrounded, widened
-from hmgan.options import TrainOptions
+from hmgan.options.training import TrainOptions
 from hmgan.train import command, precision
 from hmgan.train.log import RunLog
 
