@@ -120,10 +120,12 @@ def test_a_generator_is_not_scored_against_images_of_another_size(source, tmp_pa
 
 
 @pytest.mark.parametrize(("metrics", "warned"), [("fd,kd", True), ("kd", False)])
-def test_a_distance_of_fewer_images_than_features_is_warned_of(metrics, warned, source, tmp_path, capsys):
+@pytest.mark.parametrize("extractor", ["squeezenet", "judge,squeezenet"])
+def test_a_distance_of_fewer_images_than_features_is_warned_of(extractor, metrics, warned, source, tmp_path, capsys):
     run = run_of(packed(tmp_path, cat=4, dog=4), source, tmp_path)
     capsys.readouterr()
-    assert tiny.command("evaluate", run, "--per-class", "4", "--metrics", metrics) == 0
+    words = ["--per-class", "4", "--metrics", metrics, "--extractor", extractor]
+    assert tiny.command("evaluate", run, *words) == 0
     assert ("warning: fd of 4 images of a class in 512 dimensions" in capsys.readouterr().err) is warned
 
 
