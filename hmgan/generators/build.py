@@ -138,5 +138,6 @@ def _head(experiment: Experiment, classes: int) -> MakeHead:
     """What makes the head of D that the experiment names."""
     choice = experiment.disc_head
     if classes < 2 and choice.name != LOGIT_PER_CLASS:
-        raise UserError(f"disc_head {choice.name!r} needs 2 classes or more, got {classes}; leave it out")
+        instead = f"take --set disc_head={LOGIT_PER_CLASS}"
+        raise UserError(f"disc_head {choice.name!r} needs 2 classes or more, got {classes}; {instead}")
     return partial(component, "disc-head", choice)

@@ -93,11 +93,7 @@ def style_kept(fakes: Mapping[str, Tensor]) -> dict[str, float]:
 
     Raises: UserError with fewer than 2 classes or 3 draws, or classes of unequal numbers of draws.
     """
-    if len(fakes) < 2:
-        raise UserError(f"leakage needs 2 classes or more, got {len(fakes)}; leave it out of --metrics")
-    draws = sorted({len(rows) for rows in fakes.values()})
-    if len(draws) > 1 or draws[0] < 3:
-        raise UserError(f"leakage needs 3 shared draws of z or more in every class, got {draws}; draw more fakes")
+    _check_draws(fakes, 3)
     unit = {cls: _standardised(rows) for cls, rows in fakes.items()}
     kept = {}
     for cls, (rows_ZF, varies_F) in unit.items():
@@ -121,11 +117,7 @@ def style_alike(fakes: Mapping[str, Tensor]) -> dict[str, float]:
 
     Raises: UserError with fewer than 2 classes or 4 draws, or classes of unequal numbers of draws.
     """
-    if len(fakes) < 2:
-        raise UserError(f"leakage needs 2 classes or more, got {len(fakes)}; leave it out of --metrics")
-    draws = sorted({len(rows) for rows in fakes.values()})
-    if len(draws) > 1 or draws[0] < 4:
-        raise UserError(f"leakage needs 4 shared draws of z or more in every class, got {draws}; draw more fakes")
+    _check_draws(fakes, 4)
     grams = {cls: _off_diagonal(rows) for cls, rows in fakes.items()}
     own = {cls: _dependence(gram_ZZ, gram_ZZ) for cls, gram_ZZ in grams.items()}
     alike = {}
@@ -138,6 +130,16 @@ def style_alike(fakes: Mapping[str, Tensor]) -> dict[str, float]:
                 shares.append(_dependence(gram_ZZ, other_ZZ) / scale**0.5 if scale > 0 else 0.0)
         alike[cls] = min(1.0, max(0.0, sum(shares) / len(shares)))
     return alike
+
+
+def _check_draws(fakes: Mapping[str, Tensor], fewest: int) -> None:
+    if len(fakes) < 2:
+        raise UserError(f"leakage needs 2 classes or more, got {len(fakes)}; leave it out of --metrics")
+    draws = sorted({len(rows) for rows in fakes.values()})
+    if len(draws) > 1 or draws[0] < fewest:
+        raise UserError(
+            f"leakage needs {fewest} shared draws of z or more in every class, got {draws}; draw more fakes"
+        )
 
 
 def _off_diagonal(rows_ZF: Tensor) -> Tensor:

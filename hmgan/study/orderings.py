@@ -33,12 +33,13 @@ def section(study: Study, found: Sequence[Result]) -> Section:
     given, notes = [], ["The figures behind each verdict are with the target's scores below."]
     for target in (target.name for target in study.targets):
         columns = [Column(name, False) for name in ("ordering", "the paper", *metrics)]
+        values = {metric: tables.by_row(study, found, target, metric) for metric in metrics}
         lines = []
         for claim in study.claims:
-            verdicts = (tables.verdict(study, found, claim, target, metric) for metric in metrics)
+            verdicts = (tables.verdict(values[metric], claim, metric) for metric in metrics)
             lines.append(TableRow((claim.name, claim.paper, *verdicts)))
         given.append(Table(f"{target}: by the means of the classes", columns, lines, wide=True))
-        notes += [line for metric in metrics if (line := power(study, found, target, metric))]
+        notes += [line for metric in metrics if (line := power(values[metric], target, metric))]
     return Section(title, [RULE, TOGETHER], given, notes)
 
 
@@ -48,11 +49,11 @@ def verdict_metrics(metrics: Sequence[str]) -> list[str]:
     return chosen or list(metrics[:1])
 
 
-def power(study: Study, found: Sequence[Result], target: str, metric: str) -> str:
+def power(values: tables.ByRow, target: str, metric: str) -> str:
     """What it takes to decide: seeds per row, by the difference; nothing where no row has two seeds."""
-    rows = [list(scores.by_seed(found, target, row.name, metric).values()) for row in study.rows]
-    spread, values = pooled(rows), [value for own in rows for value in own]
-    mean = abs(fmean(values)) if values else 0.0
+    rows = [list(own.values()) for own in values.values()]
+    spread, all_rows = pooled(rows), [value for own in rows for value in own]
+    mean = abs(fmean(all_rows)) if all_rows else 0.0
     if not spread.freedom or not mean:
         return ""
     share = spread.deviation / mean

@@ -8,7 +8,8 @@ row's own has few.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from statistics import fmean, stdev, variance
 from typing import NamedTuple
@@ -42,7 +43,12 @@ class Comparison(NamedTuple):
     margin: float  # half the width of its 95% interval; infinite where no row has two seeds
     outcome: Outcome
     bound: float  # the difference either way that is excluded, as a share of the worse row's mean
-    to_decide: int | None  # seeds per row that find a difference as large as this one with 80% power
+    deviation: float  # of one seed's score
+
+    @property
+    def to_decide(self) -> int | None:
+        """Seeds per row that find a difference as large as this one with 80% power."""
+        return seeds_to_find(self.difference, self.deviation)
 
     @property
     def verdict(self) -> str:
@@ -78,7 +84,7 @@ def compare(
     a, b = list(better.values()), list(worse.values())
     seeds, gap = (len(a), len(b)), (fmean(a) - fmean(b)) * (1 if higher else -1)
     if not spread.freedom:
-        return Comparison(seeds, gap, math.inf, Outcome.OPEN, math.inf, None)
+        return Comparison(seeds, gap, math.inf, Outcome.OPEN, math.inf, spread.deviation)
     from scipy.stats import t  # here, because it takes a second and one seed needs none
 
     error = spread.deviation * math.sqrt(1 / len(a) + 1 / len(b))
@@ -86,14 +92,14 @@ def compare(
     excluded, scale = abs(gap) + float(t.ppf(1 - LEVEL, spread.freedom)) * error, abs(fmean(b))
     outcome = Outcome.HOLDS if gap > margin else Outcome.REVERSE if gap < -margin else Outcome.NO_DIFFERENCE
     bound = excluded / scale if scale else math.inf
-    return Comparison(seeds, gap, margin, outcome, bound, seeds_to_find(gap, spread.deviation))
+    return Comparison(seeds, gap, margin, outcome, bound, spread.deviation)
 
 
 def seeds_to_find(gap: float, deviation: float) -> int | None:
     """Seeds per row by which a two-sided 5% test finds a true difference `gap` with 80% power; None beyond MOST."""
     if not gap:
         return None
-    return next((n for n in _candidates() if deviation == 0 or _power(n, abs(gap) / deviation) >= POWER), None)
+    return _first(lambda n: deviation == 0 or _power(n, abs(gap) / deviation) >= POWER)
 
 
 def seeds_to_exclude(gap: float, deviation: float) -> int | None:
@@ -105,7 +111,7 @@ def seeds_to_exclude(gap: float, deviation: float) -> int | None:
         quantiles = t.ppf([1 - LEVEL, (1 + POWER) / 2], 2 * (n - 1))
         return bool(gap >= quantiles.sum() * deviation * math.sqrt(2 / n))
 
-    return next((n for n in _candidates() if enough(n)), None)
+    return _first(enough)
 
 
 def _power(seeds: int, effect: float) -> float:
@@ -118,6 +124,8 @@ def _power(seeds: int, effect: float) -> float:
     return float(nct.sf(critical, freedom, shift))
 
 
-def _candidates() -> Sequence[int]:
-    """2, 3, ... 40, then in steps of a twentieth."""
-    return [*range(2, 40), *(round(40 * 1.05**i) for i in range(114) if 40 * 1.05**i <= MOST)]
+def _first(enough: Callable[[int], bool]) -> int | None:
+    """The first of 2, 3, ... 40, then in steps of a twentieth, from which on there are enough."""
+    counts = [*range(2, 40), *(round(40 * 1.05**i) for i in range(114) if 40 * 1.05**i <= MOST)]
+    at = bisect_left(counts, True, key=enough)
+    return counts[at] if at < len(counts) else None

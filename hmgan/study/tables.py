@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 
 from hmgan.metrics import measures
@@ -14,6 +14,7 @@ from hmgan.study.scores import Result
 from hmgan.study.statistics import MOST, Comparison, Outcome, compare, deviation, pooled
 
 Texts = tuple[str, dict[str, str]]  # of a column: its title, and row -> text
+ByRow = Mapping[str, Mapping[int, float]]  # row -> seed -> score
 MISSING, NONE = "missing", "\N{EN DASH}"
 PLUS_MINUS, MINUS = "\N{PLUS-MINUS SIGN}", "\N{MINUS SIGN}"
 PAPER_SCORE = "mFID"  # the one of the paper's Table 4
@@ -84,23 +85,28 @@ def claims(study: Study, found: Sequence[Result], target: str, metric: str) -> T
     """Every ordering with the figures behind its verdict."""
     numeric = ("better", "worse", f"difference {PLUS_MINUS} margin", "seeds", "seeds to decide")
     columns = (Column("ordering", False), *(Column(title) for title in numeric), Column("verdict", False))
-    lines = [TableRow((claim.name, *_figures(study, found, claim, target, metric))) for claim in study.claims]
+    values = by_row(study, found, target, metric)
+    lines = [TableRow((claim.name, *_figures(values, claim, metric))) for claim in study.claims]
     return Table(f"{target}: orderings by the mean {metric}", columns, lines, wide=True)
 
 
-def compared(study: Study, found: Sequence[Result], claim: Claim, target: str, metric: str) -> Comparison | None:
-    """A claim's rows on a target, under the deviation of all its rows."""
-    of_rows = {row.name: collected.by_seed(found, target, row.name, metric) for row in study.rows}
-    spread = pooled([list(own.values()) for own in of_rows.values()])
-    return compare(of_rows[claim.better], of_rows[claim.worse], spread, higher=measures.better(metric) == "higher")
+def by_row(study: Study, found: Sequence[Result], target: str, metric: str) -> ByRow:
+    """A target's scores by one metric."""
+    return {row.name: collected.by_seed(found, target, row.name, metric) for row in study.rows}
 
 
-def verdict(study: Study, found: Sequence[Result], claim: Claim, target: str, metric: str) -> str:
+def compared(values: ByRow, claim: Claim, metric: str) -> Comparison | None:
+    """A claim's rows, under the deviation of all of them."""
+    spread = pooled([list(own.values()) for own in values.values()])
+    return compare(values[claim.better], values[claim.worse], spread, higher=measures.better(metric) == "higher")
+
+
+def verdict(values: ByRow, claim: Claim, metric: str) -> str:
     """What the seeds say of a claim, with the interval of the difference as a share of the worse row's mean."""
-    comparison = compared(study, found, claim, target, metric)
+    comparison = compared(values, claim, metric)
     if comparison is None:
         return MISSING
-    scale = abs(fmean(collected.by_seed(found, target, claim.worse, metric).values()))
+    scale = abs(fmean(values[claim.worse].values()))
     if comparison.outcome is Outcome.OPEN or not scale:
         return comparison.verdict
     ends = (100 * (comparison.difference + side * comparison.margin) / scale for side in (-1, 1))
@@ -108,13 +114,12 @@ def verdict(study: Study, found: Sequence[Result], claim: Claim, target: str, me
     return f"{comparison.verdict} ({low} to {high}%)"
 
 
-def _figures(study: Study, found: Sequence[Result], claim: Claim, target: str, metric: str) -> tuple[str, ...]:
+def _figures(values: ByRow, claim: Claim, metric: str) -> tuple[str, ...]:
     """Both means, the difference with its margin, the seeds of either row, those that would decide, the verdict."""
-    comparison = compared(study, found, claim, target, metric)
+    comparison = compared(values, claim, metric)
     if comparison is None:
         return (NONE, NONE, NONE, "0", NONE, MISSING)
-    sides = (collected.by_seed(found, target, row, metric) for row in (claim.better, claim.worse))
-    a, b = (fmean(side.values()) for side in sides)
+    a, b = (fmean(values[row].values()) for row in (claim.better, claim.worse))
     show = number_format([a, b])
     sign = MINUS if comparison.difference < 0 else ""
     margin = "" if comparison.outcome is Outcome.OPEN else f" {PLUS_MINUS} {show(comparison.margin)}"

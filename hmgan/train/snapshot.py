@@ -87,7 +87,7 @@ class Snapshots:
         self.log.say(f"scores   kimg {kimg:.3f}  {means}")
         self._watch(scores, kimg)
         per_class = self.prepared.experiment.evaluation.per_class
-        if kimg == 0 and (text := warning(judge.metrics, judge.reals, per_class, judge.extractors[0].dim)):
+        if kimg == 0 and (text := warning(judge.metrics, judge.reals, per_class, max(judge.networks.dims))):
             self.log.say(text)
         return scores
 

@@ -157,7 +157,8 @@ def test_the_classifier_may_learn_of_real_images_alone(shards, source, tmp_path)
 def test_a_head_for_classes_is_refused_where_there_are_none(shards):
     with pytest.raises(UserError) as caught:
         tiny.prepare(tiny.pretraining(shards, "disc_head=projection"))
-    assert str(caught.value) == "disc_head 'projection' needs 2 classes or more, got 1; leave it out"
+    wanted = "disc_head 'projection' needs 2 classes or more, got 1; take --set disc_head=logit-per-class"
+    assert str(caught.value) == wanted
 
 
 def test_a_source_whose_head_has_classes_is_not_taken_for_a_single_row():

@@ -87,12 +87,15 @@ def test_a_walk_between_the_classes_of_one_is_refused(source, tmp_path, capsys):
     assert not (tmp_path / "walk.png").exists()
 
 
-def test_the_demo_of_one_class_ends_with_its_report(source, tmp_path, capsys):
+def test_the_demo_of_one_class_says_which_option_it_needs_and_ends_with_its_report_by_it(source, tmp_path, capsys):
     shards = packed(tmp_path, cat=6)
     settings = tiny.options(data=shards, source=source, train__kimg=0.004, train__batch=4, evaluation__per_class=0)
-    more = tiny.options(train__trackers="[]", evaluation__data=f'"{shards}"', disc_head="logit-per-class")
-    words = [*settings, *more]
-    assert tiny.command("demo", "--outdir", tmp_path / "demo", *words) == 0
+    more = tiny.options(train__trackers="[]", evaluation__data=f'"{shards}"')
+    demo = ["demo", "--outdir", tmp_path / "demo", *settings, *more]
+    refusal = refused(capsys, *demo)
+    assert "needs 2 classes or more, got 1; take --set" in refusal
+    assert not (tmp_path / "demo").exists()
+    assert tiny.command(*demo, *refusal.partition("take ")[2].split()) == 0
     out = capsys.readouterr().out
     assert "report.html" in out
     assert "interpolation.png" not in out
@@ -117,10 +120,12 @@ def test_a_generator_is_not_scored_against_images_of_another_size(source, tmp_pa
 
 
 @pytest.mark.parametrize(("metrics", "warned"), [("fd,kd", True), ("kd", False)])
-def test_a_distance_of_fewer_images_than_features_is_warned_of(metrics, warned, source, tmp_path, capsys):
+@pytest.mark.parametrize("extractor", ["squeezenet", "judge,squeezenet"])
+def test_a_distance_of_fewer_images_than_features_is_warned_of(extractor, metrics, warned, source, tmp_path, capsys):
     run = run_of(packed(tmp_path, cat=4, dog=4), source, tmp_path)
     capsys.readouterr()
-    assert tiny.command("evaluate", run, "--per-class", "4", "--metrics", metrics) == 0
+    words = ["--per-class", "4", "--metrics", metrics, "--extractor", extractor]
+    assert tiny.command("evaluate", run, *words) == 0
     assert ("warning: fd of 4 images of a class in 512 dimensions" in capsys.readouterr().err) is warned
 
 

@@ -125,6 +125,19 @@ def test_what_no_class_edits_trains_in_the_presets_and_not_in_the_papers_row(nam
     assert all(re.search(r"\.const$|\.noise[12]\.|^to_rgb\.", name) for name in trained)
 
 
+@pytest.mark.parametrize(
+    ("name", "overrides", "numbers"),
+    [("hmgan-best", (), 211_987), ("demo", (), 211_987), ("demo", ("train.unedited=false",), 211_987 - 2003)],
+)
+def test_hmgan_best_and_the_demo_train_all_that_no_class_edits_and_the_convolutions(name, overrides, numbers):
+    experiment = load_experiment(name, overrides)
+    source = build(experiment, source_of(experiment), 4).generator.source
+    trained = {name: p.numel() for name, p in source.named_parameters() if p.requires_grad}
+    assert sum(trained.values()) == numbers
+    assert not any(re.search(r"^mapping\.|\.norm[12]\.", name) for name in trained)
+    assert any(re.search(r"\.const$|\.noise[12]\.|^to_rgb\.", name) for name in trained) is not bool(overrides)
+
+
 @pytest.mark.parametrize("backbone", tiny.BACKBONES)
 def test_what_no_class_edits_is_no_site_in_any_backbone(backbone):
     network = components.build("backbone", backbone, **tiny.BACKBONES[backbone])

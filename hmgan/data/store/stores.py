@@ -78,7 +78,7 @@ class Store:
         self._tried(lambda: self._client.put(name, content), name)
 
     def names(self) -> list[str]:
-        """None where there is no such folder: stores have no empty ones."""
+        """Of its files; an empty list where there is no such folder, since stores have no empty ones."""
         try:
             return sorted(self._tried(self._client.names, ""))
         except MissingError:
