@@ -11,6 +11,7 @@ from unittest.mock import patch
 
 import tiny
 import torch
+from equivalence import float64
 
 from hmgan.train.log import RunLog
 from hmgan.train.prepare import prepare
@@ -20,6 +21,8 @@ from hmgan.train.trainer import Trainer
 
 BATCH = 8
 SETTINGS = (f"train.batch={BATCH}", "task.freeze=[]", "r1.every=2", "contrastive=barlow-twins", "train.snap=100")
+SKIP = 'train.on_nonfinite="skip"'
+EXACT = ("replicated", "fsdp2")  # DeepSpeed knows no float64
 CHAIN = ("replicated", "zero1", "fsdp2", "zero2")
 
 
@@ -29,6 +32,8 @@ def go_on(folder: Path, shards: Path, source: Path, engine: str, steps: int, *mo
     kimg = f"train.kimg={steps * BATCH / 1000}"
     experiment = tiny.transfer(shards, source, *SETTINGS, f"compute.engine={engine}", *unit, kimg, *more)
     prepared = prepare(experiment)
+    for network in prepared.networks:  # the files hold float32
+        network.to(torch.get_default_dtype())
     runtime = prepared.runtime
     trainer = Trainer(prepared.task, runtime, folder, tiny.no_snapshot)
     with RunLog(None, experiment.train.kimg) as log:
@@ -64,7 +69,10 @@ def main(shards: str, source: str, out: str, *engines: str) -> None:
 
     with patch.object(gan, "gen_loss", poisoned):
         for engine in engines:
-            on(f"{engine}-poisoned", engine, 3, 'train.on_nonfinite="skip"')
+            on(f"{engine}-poisoned", engine, 3, SKIP)
+        with float64():
+            for engine in EXACT:
+                on(f"{engine}-poisoned-float64", engine, 3, SKIP)
     # Each rank by itself draws with the average, one after the other: nothing in it waits for the other rank.
     rank = torch.distributed.get_rank()
     with torch.no_grad():

@@ -10,7 +10,7 @@ import torch
 from equivalence import ENGINES, IN_FLOAT32, REPLICATED, STEPS, TWO_RANKS, Case, Held, gradients
 from safetensors import safe_open
 
-TOLERANCE = 2e-11  # of each tensor's largest entry; Adam divides small gradients, and their rounding, by themselves
+TOLERANCE = 1e-11  # of each tensor's largest entry
 
 
 @pytest.fixture(scope="module")
