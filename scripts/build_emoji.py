@@ -3,10 +3,12 @@
     npm pack emoji-datasource-google@16.0.0 emoji-datasource-twitter@16.0.0 @lobehub/fluent-emoji-3d@1.1.0
     pip install ".[images]"
     python scripts/build_emoji.py --packages . --out hmgan/assets/images
+    python scripts/build_emoji.py --packages . --source emoji-people      # a source's training set, packed
+    hmgan pretrain pretrain-emoji-32 --data emoji-people
 
 The three packages (152 MB) are drawings of Google's Noto, Twitter's Twemoji and Microsoft's Fluent. Each is scaled to
-30 px on white, in a frame of 32. People are a source without labels; the other eight categories are classes. A drawing
-that is held out is of an emoji that no house's drawing in the training set shows. N tiles of 32 pixels a side.
+30 px on white, in a frame of 32. People are for a source, without labels; the other eight categories are classes. A
+drawing that is held out is of an emoji that no house's drawing in the training set shows. N tiles of 32 pixels a side.
 """
 
 from __future__ import annotations
@@ -23,12 +25,10 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
-from contact_sheets import Tiles, write_sets
+from contact_sheets import Tiles, pack_tiles, write_sets
 from PIL import Image
 
-from hmgan.types import UNLABELLED
-
-SEED = 0  # of which emoji are held out, and of the order of the unlabelled ones
+SEED = 0  # of which emoji are held out
 SIDE, DRAWN = 32, 30  # pixels, of a tile and of the drawing in it
 MOST, HELD_OUT = 250, 1 / 3  # images of a class to train on; the share of its emoji that are for scores
 PEOPLE = "People & Body"
@@ -141,11 +141,6 @@ def apart(found: list[Drawing]) -> tuple[Tiles, Tiles]:
     return train, heldout
 
 
-def people(found: list[Drawing]) -> dict[str, Tiles]:
-    """All drawings of people, in a random order, without labels."""
-    return {UNLABELLED: np.stack([found[i].tile for i in np.random.default_rng(SEED).permutation(len(found))])}
-
-
 def side(found: Mapping[str, list[Drawing]], which: int) -> dict[str, Tiles]:
     """Class -> the tiles of one side of `apart`."""
     return {name: apart(found[category])[which] for name, category in CLASSES.items()}
@@ -155,14 +150,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--packages", type=Path, default=Path(), help="the folder with the three files")
     parser.add_argument("--out", type=Path, default=Path("hmgan/assets/images"))
+    parser.add_argument("--source", type=Path, metavar="FOLDER", help="pack all people there, and nothing else")
     options = parser.parse_args()
     found = drawings(options.packages)
-    sets = {
-        "emoji-people": partial(people, found[PEOPLE]),
-        "emoji": partial(side, found, 0),
-        "emoji-heldout": partial(side, found, 1),
-    }
-    write_sets(options.out, sets, None)
+    if options.source:
+        count = pack_tiles(np.stack([one.tile for one in found[PEOPLE]]), options.source)
+        print(f"{count:,} images in {options.source}: hmgan pretrain pretrain-emoji-32 --data {options.source}")
+    else:
+        write_sets(options.out, {"emoji": partial(side, found, 0), "emoji-heldout": partial(side, found, 1)}, None)
 
 
 if __name__ == "__main__":

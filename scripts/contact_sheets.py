@@ -1,5 +1,7 @@
 """What the build_* scripts write: a set as lossless contact sheets, one per class, and a sheets.json that cuts them.
 
+A source's training set is packed, as what a user has: it is too large to come with the package.
+
 N tiles, T pixels a side; grey tiles have no axis of colours.
 """
 
@@ -9,6 +11,7 @@ import io
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
@@ -16,9 +19,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hmgan.data.pack.image_folders import SHEETS, SHEETS_FORMAT, contact_sheets
+from hmgan.data.pack.pack import pack
 
 Tiles = NDArray[np.uint8]  # [N, T, T] or [N, T, T, 3]
 
+SEED = 0  # of the order of images without labels
 COLUMNS = 50  # tiles side by side
 TALLEST = 16383  # pixels of a WebP file
 EFFORT = 80  # of WebP's compression: at 100 it takes fifty times as long for half a percent
@@ -43,6 +48,11 @@ def sheet(tiles: Tiles, columns: int = COLUMNS) -> Image.Image:
 def columns_of(count: int, size: int) -> int:
     """COLUMNS, or so many that the sheet is no taller than a WebP file may be."""
     return max(COLUMNS, -(-count // (TALLEST // size)))
+
+
+def shuffled(tiles: Tiles) -> Tiles:
+    """Tiles in a random order of SEED."""
+    return tiles[np.random.default_rng(SEED).permutation(len(tiles))]
 
 
 def smallest(image: Image.Image) -> Encoded:
@@ -89,3 +99,11 @@ def write_sets(out: Path, sets: Mapping[str, Callable[[], Mapping[str, Tiles]]],
         total += written
         print(f"{name:24s} {sum(map(len, classes.values())):6d} images {written:10,d} bytes", flush=True)
     print(f"{'total':24s} {'':13s} {total:10,d} bytes")
+
+
+def pack_tiles(tiles: Tiles, out: Path, pad: int = 0) -> int:
+    """Pack tiles as shards, without labels and in a random order of SEED, and return their count."""
+    with TemporaryDirectory() as folder:
+        for i, tile in enumerate(shuffled(tiles)):
+            Image.fromarray(tile).save(Path(folder, f"{i:05d}.png"), compress_level=1)
+        return sum(pack(folder, out, pad=pad).counts)

@@ -25,7 +25,6 @@ WANTED = {
     "digits-heldout": dict.fromkeys(DIGITS, 500),
     "fashion-ten": dict.fromkeys(TEN, 400),
     "fashion-ten-heldout": dict.fromkeys(TEN, 400),
-    "emoji-people": {"all": 6366},
     "emoji": dict.fromkeys(EMOJI, 250) | {"activities": 171},
     "emoji-heldout": dict(zip(EMOJI, (84, 159, 250, 131, 250, 168, 232, 219), strict=True)),
 }
