@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from backbones.test_stylegan2 import SMALL, stirred
+from importers.envelopes import SMALL, stirred
 
 from hmgan.train.optim import moving_average
 
@@ -20,7 +20,7 @@ def test_the_half_life_is_at_most_a_share_of_the_images_so_far():
 
 
 def test_running_means_are_copied_and_weights_averaged():
-    network = stirred("stylegan2", **SMALL)
+    network = stirred("backbone", "stylegan2", **SMALL)
     average = moving_average(network, batch=10, kimg=10.0, power=1.0)
     average.update()
     with torch.no_grad():
