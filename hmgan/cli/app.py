@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import os
 import re
 import sys
 import traceback
@@ -200,6 +201,7 @@ def plain(error: UnicodeError) -> tuple[str, int]:
 
 def main() -> None:
     """The `hmgan` command. A mistake of the user's is one line and exit code 2; a signal, a line and its own code."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch reads it: spinning threads starve each other
     sys.excepthook = _told
     codecs.register_error("plain", plain)
     for stream in (sys.stdout, sys.stderr):

@@ -24,6 +24,7 @@ def trained(folder, arguments):
 
 
 @ranks.NEEDS_DEEPSPEED
+@pytest.mark.slow
 def test_a_run_under_fsdp2_is_shown_scored_kept_and_gone_on_with_under_zero(shards, source, tmp_path):
     where = ["--data", shards, "--source", source, "--outdir", tmp_path / "runs", "--batch", 8, "--metrics", 4]
     engine = tiny.options(compute__engine__name="fsdp2", compute__engine__unit=50, train__accumulate=1)

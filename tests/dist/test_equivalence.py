@@ -82,6 +82,7 @@ def test_an_engine_that_divides_computes_what_replicated_ranks_do(case, two_rank
         assert (first[name] - value).norm() <= 1e-3 * value.norm(), name
 
 
+@pytest.mark.slow
 def test_two_replicas_of_two_shares_compute_what_one_process_does(shards, source, tmp_path):
     case = Case("r1", 16, engine="fsdp2", replicas=2)
     left_by(4, [case], shards, source, tmp_path)

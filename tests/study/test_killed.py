@@ -90,6 +90,7 @@ def kill_group(process):
     os.killpg(process.pid, signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_a_killed_study_is_resumed_and_nothing_is_redone_or_lost(registry, in_process, tmp_path, capsys):
     first, second = killed(registry, tmp_path / "killed", kill_group)
     done = (first / "done.json").read_bytes()
