@@ -16,7 +16,9 @@ except ImportError:  # slower, and the same images up to the decoders' rounding
     simplejpeg = None
 
 JPEG = b"\xff\xd8"
-TURNED = (b"Exif\0\0", b"tiff:Orientation")  # a JPEG without either has no rotation
+FILL, APP1, SCAN = 0xFF, 0xE1, 0xDA  # of a JPEG's segments: what begins each; Exif or XMP; pixels
+FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # size and number of colours
+INKS = 4
 PNG_BITS = 24  # the byte of a PNG that says how many bits a channel has
 BACKGROUND = "white"
 SCALED = ("PNG", "PPM")  # formats whose 32-bit pixels hold 16 bits
@@ -95,12 +97,22 @@ def decode_into(content: bytes, out_HW3: NDArray[np.uint8], background: str = BA
 
 
 def _is_plain_jpeg(content: bytes) -> bool:
-    """Whether the fast decoder is right: it neither rotates nor knows ink colours."""
+    """Whether the fast decoder is right: it neither rotates nor knows ink colours, of which there are four.
+
+    Walks the segments before the pixels; to search all bytes for Exif takes longer. What it cannot walk is Pillow's.
+    """
     if simplejpeg is None or content[:2] != JPEG:
         return False
-    if simplejpeg.decode_jpeg_header(content)[2] in ("CMYK", "YCCK"):
+    at, may_turn = 2, False
+    try:
+        while (marker := content[at + 1]) != SCAN:
+            if content[at] != FILL or (marker in FRAMES and content[at + 9] == INKS):
+                return False
+            may_turn |= marker == APP1
+            at += 1 if marker == FILL else 2 + (content[at + 2] << 8) + content[at + 3]
+    except IndexError:
         return False
-    if not any(mark in content for mark in TURNED):
+    if not may_turn:
         return True
     with open_image(content) as image:
         return image.getexif().get(0x0112, 1) == 1

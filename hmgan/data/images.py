@@ -93,8 +93,8 @@ class Images(Shown, Protocol):
     def __len__(self) -> int: ...
     def __getitem__(self, i: int, /) -> tuple[Tensor, int]: ...  # uint8 [3, H, W], label
 
-    def read_into(self, i: int, out_HW3: NDArray[np.uint8], /) -> int:
-        """Decodes an image into `out_HW3`, and returns its label."""
+    def read_into(self, images: Sequence[int], out_BHW3: NDArray[np.uint8], /) -> list[int]:
+        """Decodes images into `out_BHW3`, and returns their labels."""
 
     def unlabelled(self) -> Images: ...
 

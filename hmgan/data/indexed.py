@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from hmgan.data.images import Images, Reading
-from hmgan.data.loader import batches
+from hmgan.data.loader import batches, read_batch
 from hmgan.data.order import indices
 from hmgan.types import Batch
 
@@ -18,9 +17,8 @@ class Indexed:
     """For sets of images to inherit from; see the protocol for what each is."""
 
     def __getitem__(self: Images, i: int) -> tuple[Tensor, int]:
-        pixels_HW3 = np.empty((self.resolution, self.resolution, 3), np.uint8)
-        label = self.read_into(i, pixels_HW3)
-        return torch.from_numpy(pixels_HW3).permute(2, 0, 1).contiguous(), label
+        images_B3HW, labels_B = read_batch(self, [i])
+        return images_B3HW[0].contiguous(), int(labels_B[0])
 
     def indexed(self: Images, what: str) -> Images:
         return self

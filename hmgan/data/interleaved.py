@@ -62,6 +62,9 @@ class Interleaved:
         own = number * int(self._counts[part]) + int(numbers[k])
         return self._orders[part][own * self._group + within]
 
+    def slice(self, c: int, count: int) -> list[int]:
+        return [self[position] for position in range(c, c + count)]
+
     def window(self, c: int) -> tuple[int, list[int]]:
         """Up to where the first of the parts leaves its window, and the shards of all their windows."""
         groups, within = divmod(c, self._group)

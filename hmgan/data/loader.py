@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from itertools import count, repeat
+from itertools import count
 from typing import Any, TypeVar
 
 import numpy as np
@@ -36,7 +36,7 @@ def batches(data: Images, reading: Reading) -> Iterator[Batch]:
         """Reads the image at a position of the order, or at the next one that is whole."""
         for image in map(steps.order.__getitem__, count(position)):
             try:
-                return data.read_into(image, out_HW3)
+                return data.read_into([image], out_HW3[None])[0]
             except DamageError as error:
                 damaged.add(image)
                 if len(damaged) > reading.tolerated * len(data):
@@ -46,18 +46,29 @@ def batches(data: Images, reading: Reading) -> Iterator[Batch]:
                     reading.report(f"left out, {len(damaged)} of {len(data)} images by now: {error}")
         raise AssertionError
 
-    decoded = _decoded_ahead(steps, reading) if reading.workers else repeat(None)
+    decoded = _decoded_ahead(steps, reading) if reading.workers else _decoded_here(steps, reading)
     for step, batch in zip(count(reading.start_step), decoded, strict=False):
-        if not reading.workers:
-            steps.prefetch(step)
-        yield read_batch(data.resolution, steps.positions(step), read) if batch is None else batch
+        yield read_each(data.resolution, steps.positions(step), read) if batch is None else batch
 
 
-def read_batch(size: int, items: Sequence[T], read: Callable[[T, NDArray[np.uint8]], int]) -> Batch:
+def read_batch(data: Images, images: Sequence[int]) -> Batch:
+    """Reads images, each decoded in its place in the batch. Raises UserError for one that cannot be read."""
+    pixels_BHW3 = _pixels(len(images), data.resolution)
+    return _batch(pixels_BHW3, data.read_into(images, pixels_BHW3))
+
+
+def read_each(size: int, items: Sequence[T], read: Callable[[T, NDArray[np.uint8]], int]) -> Batch:
     """Reads images of `size` pixels one after the other, each decoded in its place in the batch."""
+    pixels_BHW3 = _pixels(len(items), size)
+    return _batch(pixels_BHW3, [read(item, out_HW3) for item, out_HW3 in zip(items, pixels_BHW3, strict=True)])
+
+
+def _pixels(count: int, size: int) -> NDArray[np.uint8]:
     # numpy's memory and not torch's: the kernel backs large batches of it with large pages, and faults far less often.
-    pixels_BHW3 = np.empty((len(items), size, size, 3), np.uint8)
-    labels = [read(item, out_HW3) for item, out_HW3 in zip(items, pixels_BHW3, strict=True)]
+    return np.empty((count, size, size, 3), np.uint8)
+
+
+def _batch(pixels_BHW3: NDArray[np.uint8], labels: list[int]) -> Batch:
     return Batch(torch.from_numpy(pixels_BHW3).permute(0, 3, 1, 2), torch.tensor(labels))
 
 
@@ -72,6 +83,10 @@ class _Steps:
     def positions(self, step: int) -> range:
         first = (step * self._reading.world + self._reading.rank) * self._reading.batch_per_rank
         return range(first, first + self._reading.batch_per_rank)
+
+    def images(self, step: int) -> list[int]:
+        positions = self.positions(step)
+        return self.order.slice(positions.start, len(positions))
 
     def prefetch(self, step: int) -> None:
         """Prefetches the shards that the images of a step need."""
@@ -95,7 +110,7 @@ class _Reader:
 
     def __getitems__(self, images: list[int]) -> Batch | None:
         try:
-            return read_batch(self._data.resolution, images, self._data.read_into)
+            return read_batch(self._data, images)
         except UserError:
             return None
 
@@ -105,11 +120,20 @@ def as_read(result: Any) -> Any:
     return result
 
 
+def _decoded_here(steps: _Steps, reading: Reading) -> Iterator[Batch | None]:
+    for step in count(reading.start_step):
+        steps.prefetch(step)
+        batch = None
+        with suppress(DamageError):  # read one by one, which tells of each
+            batch = read_batch(steps.data, steps.images(step))
+        yield batch
+
+
 def _decoded_ahead(steps: _Steps, reading: Reading) -> Iterator[Batch | None]:
     def at_hand() -> Iterator[list[int]]:
         for step in count(reading.start_step):
             steps.prefetch(step)
-            images = [steps.order[c] for c in steps.positions(step)]
+            images = steps.images(step)
             with suppress(DamageError):  # told when its turn comes
                 steps.data.fetch(images)
             yield images

@@ -117,9 +117,11 @@ class Mixture(Indexed, Dataset[tuple[Tensor, int]]):
     def __len__(self) -> int:
         return self._images[-1]
 
-    def read_into(self, i: int, out_HW3: NDArray[np.uint8]) -> int:
-        m, item = self._at(i)
-        return int(self._label_of[m][self._sets[m].read_into(item, out_HW3)])
+    def read_into(self, images: Sequence[int], out_BHW3: NDArray[np.uint8]) -> list[int]:
+        labels = []
+        for place, (m, item) in enumerate(map(self._at, images)):
+            labels += self._label_of[m][self._sets[m].read_into([item], out_BHW3[place : place + 1])].tolist()
+        return labels
 
     def shard_of(self, i: int) -> int:
         m, item = self._at(i)

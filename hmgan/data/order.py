@@ -24,14 +24,16 @@ class Ordered(Protocol):
     def __getitem__(self, c: int, /) -> int:
         """The image at position c, counted over all ranks and steps."""
 
+    def slice(self, c: int, count: int, /) -> list[int]:
+        """The images at `count` positions from c on."""
+
     def window(self, c: int, /) -> tuple[int, list[int]]:
         """A position after c, and the shards, in rising order, of all images from c up to there."""
 
 
 def indices(order: Ordered, step: int, *, batch_per_rank: int, rank: int, world: int) -> list[int]:
     """The `batch_per_rank` images of one rank in one step."""
-    first = (step * world + rank) * batch_per_rank
-    return [order[c] for c in range(first, first + batch_per_rank)]
+    return order.slice((step * world + rank) * batch_per_rank, batch_per_rank)
 
 
 class _Epoch(NamedTuple):
@@ -81,9 +83,14 @@ class Order:
         self._permutation = lru_cache(KEPT)(self._permuted_images)
 
     def __getitem__(self, c: int) -> int:
-        epoch, window, offset = self._place(c)
-        image = int(self._permutation(epoch, window)[offset])
-        return image if self._images is None else int(self._images[image])
+        return self.slice(c, 1)[0]
+
+    def slice(self, c: int, count: int) -> list[int]:
+        found: list[int] = []
+        while len(found) < count:
+            epoch, window, offset = self._place(c + len(found))
+            found += self._permutation(epoch, window)[offset : offset + count - len(found)].tolist()
+        return found if self._images is None else [int(self._images[image]) for image in found]
 
     def window(self, c: int) -> tuple[int, list[int]]:
         """The window that position c lies in: the position after its last one, and its shards in rising order."""

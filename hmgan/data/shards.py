@@ -109,9 +109,20 @@ class ShardSet(Indexed, Dataset[tuple[Tensor, int]]):
     def __len__(self) -> int:
         return self._length
 
-    def read_into(self, i: int, out_HW3: NDArray[np.uint8]) -> int:
-        row = self._row(i)
-        content = self._read(row)
+    def read_into(self, images: Sequence[int], out_BHW3: NDArray[np.uint8]) -> list[int]:
+        """Looks all rows up at once: one by one costs as much as a third of decoding 64 px."""
+        rows = self._rows_of(images)
+        index = self.index
+        places = (index.shard[rows].tolist(), index.offset[rows].tolist(), index.length[rows].tolist())
+        for row, shard, offset, length, out_HW3 in zip(rows.tolist(), *places, out_BHW3, strict=True):
+            content = os.pread(self._opened(shard), length, offset)
+            if len(content) != length:
+                got = f"{len(content)} of {length} bytes"
+                raise DamageError(f"{self._where(row)} is cut off: got {got}; copy the shard again, or {AGAIN}")
+            self._decode(row, content, out_HW3)
+        return self._label_of[index.label[rows]].tolist()
+
+    def _decode(self, row: int, content: bytes, out_HW3: NDArray[np.uint8]) -> None:
         try:
             kind = decode_into(content, out_HW3, self.index.background or BACKGROUND)
         except SizeError as error:
@@ -125,7 +136,6 @@ class ShardSet(Indexed, Dataset[tuple[Tensor, int]]):
                 f"{self._where(row)} has transparency, and the index is of an earlier hmgan, which showed the colours "
                 f"under it; run `hmgan index {self.index.folder}` for one that says what is behind"
             )
-        return int(self._label_of[self.index.label[row]])
 
     def shard_of(self, i: int) -> int:
         return int(self.index.shard[self._row(i)])
@@ -139,7 +149,7 @@ class ShardSet(Indexed, Dataset[tuple[Tensor, int]]):
         return sum(self.index.shards[shard].bytes for shard in shards) if self.index.folder.cached else 0
 
     def fetch(self, items: Iterable[int]) -> None:
-        for shard in sorted(set(map(self.shard_of, items))):
+        for shard in np.unique(self.index.shard[self._rows_of(list(items))]).tolist():
             self._opened(shard)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -187,10 +197,14 @@ class ShardSet(Indexed, Dataset[tuple[Tensor, int]]):
         self._chosen = (*self.classes, "", str(per_class))  # no class has an empty name
         self.counts = (per_class,) * len(self.classes)
 
+    def _rows_of(self, images: Sequence[int]) -> NDArray[np.int64]:
+        images_B = np.asarray(images, np.int64)
+        if len(images) and not 0 <= images_B.min() <= images_B.max() < len(self):
+            raise IndexError(images)
+        return images_B if self._rows is None else self._rows[images_B]
+
     def _row(self, i: int) -> int:
-        if not 0 <= i < len(self):
-            raise IndexError(i)
-        return i if self._rows is None else int(self._rows[i])
+        return int(self._rows_of([i])[0])
 
     def _where(self, row: int) -> str:
         """Key, byte and shard."""
@@ -201,22 +215,12 @@ class ShardSet(Indexed, Dataset[tuple[Tensor, int]]):
 
     def _key(self, row: int) -> str:
         """From the tar header in front of the image; empty if that is damaged."""
-        header = self._pread(row, int(self.index.offset[row]) - HEADER, HEADER)
+        shard = self._opened(int(self.index.shard[row]))
+        header = os.pread(shard, HEADER, int(self.index.offset[row]) - HEADER)
         try:
             return tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape").name.rpartition(".")[0]
         except tarfile.HeaderError:
             return ""
-
-    def _read(self, row: int) -> bytes:
-        length = int(self.index.length[row])
-        content = self._pread(row, int(self.index.offset[row]), length)
-        if len(content) != length:
-            got = f"{len(content)} of {length} bytes"
-            raise DamageError(f"{self._where(row)} is cut off: got {got}; copy the shard again, or {AGAIN}")
-        return content
-
-    def _pread(self, row: int, offset: int, length: int) -> bytes:
-        return os.pread(self._opened(int(self.index.shard[row])), length, offset)
 
     def _opened(self, shard: int) -> int:
         if shard not in self._files:

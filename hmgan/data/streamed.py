@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from hmgan.data.decode import BACKGROUND, SizeError, checked_background, decode_into, open_image, transparency
 from hmgan.data.images import Images, Reading
-from hmgan.data.loader import as_read, read_batch
+from hmgan.data.loader import as_read, read_each
 from hmgan.data.tarstream import Sample, samples, shards_in
 from hmgan.errors import UserError
 from hmgan.files import check_limits
@@ -191,7 +191,7 @@ class _Stream(IterableDataset[Batch | UserError]):
         own = random.Random(f"samples/{self.seed}/{self.rank}/{worker}").getrandbits(32)
         shuffled = wds.detshuffle(self.data._buffer, seed=own).run(found)
         while True:
-            yield read_batch(self.data.resolution, list(islice(shuffled, self.batch)), self.data.read_into)
+            yield read_each(self.data.resolution, list(islice(shuffled, self.batch)), self.data.read_into)
 
     def _shards(self, part: int, parts: int) -> Iterator[str]:
         """This worker's share of the shards, each pass in an order of its own that all workers of all ranks know."""
