@@ -12,7 +12,7 @@ from typing import Any
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from hmgan.data.filenames import EXTENSIONS, ends_in, is_litter, tars
-from hmgan.data.store.stores import BLOCK, MissingError, open_store
+from hmgan.data.store.stores import BLOCK, Content, MissingError, open_store
 from hmgan.errors import UserError
 from hmgan.files import readable
 from hmgan.urls import is_url
@@ -78,7 +78,7 @@ def _opened(shards: Iterable[str]) -> Iterator[dict[str, Any]]:
 
 
 @contextmanager
-def _chunks(shard: str) -> Iterator[Iterator[bytes]]:
+def _chunks(shard: str) -> Iterator[Iterator[Content]]:
     """The bytes of a shard from its beginning to its end; a store heals what breaks."""
     if is_url(shard):
         folder, _, name = shard.rpartition("/")
@@ -101,8 +101,8 @@ def _chunks(shard: str) -> Iterator[Iterator[bytes]]:
 class _Watched:
     """A stream that hands out one tar block at a time, so that the reader has seen no more than it asked for."""
 
-    def __init__(self, chunks: Iterable[bytes]) -> None:
-        self._blocks = (chunk[at : at + BLOCKSIZE] for chunk in chunks for at in range(0, len(chunk), BLOCKSIZE))
+    def __init__(self, chunks: Iterable[Content]) -> None:
+        self._blocks = (bytes(chunk[at : at + BLOCKSIZE]) for chunk in chunks for at in range(0, len(chunk), BLOCKSIZE))
         self._last = b""
 
     def read(self, size: int = -1) -> bytes:

@@ -148,7 +148,7 @@ class RemoteFolder:
             raise FileNotFoundError(f"{self}/{name}") from None
 
     def read(self, name: str) -> bytes:
-        return self._store.get(name, 0, self.size(name))
+        return bytes(self._store.get(name, 0, self.size(name)))
 
     def open(self, file: File) -> int:
         # A worker reads shards that its owner has verified; hashing them again would cost as much as a download.

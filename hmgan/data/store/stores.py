@@ -32,6 +32,7 @@ KINDS = {"Connect": "no connection", "Timeout": "no answer in time", "403": "403
 CREDENTIAL_CODES = ("ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch", "AccessDenied")
 
 T = TypeVar("T")
+Content = bytes | memoryview  # memory that a client has filled is not copied
 
 
 class MissingError(Exception):
@@ -46,7 +47,7 @@ class Client(Protocol):
     """One store's requests, each tried once. Raises whatever its library raises, but FileNotFoundError for nothing."""
 
     def size(self, name: str) -> int: ...
-    def get(self, name: str, start: int, stop: int) -> bytes: ...
+    def get(self, name: str, start: int, stop: int) -> Content: ...
     def put(self, name: str, content: bytes) -> None: ...
     def names(self) -> list[str]: ...  # of the folder itself, without its subfolders
 
@@ -65,11 +66,11 @@ class Store:
     def size(self, name: str) -> int:
         return self._tried(lambda: self._client.size(name), name)
 
-    def get(self, name: str, start: int, stop: int) -> bytes:
+    def get(self, name: str, start: int, stop: int) -> Content:
         """Exactly the bytes from `start` to `stop`."""
         return self._tried(partial(self._whole, name, start, stop), f"{name} at byte {start}")
 
-    def blocks(self, name: str, size: int) -> Iterator[bytes]:
+    def blocks(self, name: str, size: int) -> Iterator[Content]:
         """All `size` bytes of an object, a BLOCK at a time."""
         for start in range(0, size, BLOCK):
             yield self.get(name, start, min(start + BLOCK, size))
@@ -84,7 +85,7 @@ class Store:
         except MissingError:
             return []
 
-    def _whole(self, name: str, start: int, stop: int) -> bytes:
+    def _whole(self, name: str, start: int, stop: int) -> Content:
         content = self._client.get(name, start, stop)
         if len(content) != stop - start:
             raise ConnectionError(f"body cut off after {len(content)} of {stop - start} bytes")
@@ -165,8 +166,8 @@ class Native:
     def size(self, name: str) -> int:
         return int(self._store.head(name)["size"])
 
-    def get(self, name: str, start: int, stop: int) -> bytes:
-        return bytes(self._store.get_range(name, start=start, end=stop))
+    def get(self, name: str, start: int, stop: int) -> Content:
+        return memoryview(self._store.get_range(name, start=start, end=stop))
 
     def put(self, name: str, content: bytes) -> None:
         self._store.put(name, content, mode="overwrite")
@@ -189,7 +190,7 @@ class Fsspec:
     def size(self, name: str) -> int:
         return int(self._files.info(f"{self._root}/{name}")["size"])
 
-    def get(self, name: str, start: int, stop: int) -> bytes:
+    def get(self, name: str, start: int, stop: int) -> Content:
         return bytes(self._files.cat_file(f"{self._root}/{name}", start=start, end=stop))
 
     def put(self, name: str, content: bytes) -> None:
