@@ -7,7 +7,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from hmgan.data.decode import decode, decode_into
 from hmgan.data.pack.pack import pack
@@ -32,6 +32,11 @@ def turned():
     exif = Image.Exif()
     exif[0x0112] = 6
     return exif
+
+
+def filled(jpeg):
+    """With bytes before its first marker that a JPEG may have and few do."""
+    return jpeg[:2] + b"\xff" * 3 + jpeg[2:]
 
 
 def see_through():
@@ -73,7 +78,10 @@ PICTURES = {
     "16 bit PGM": b"P5 16 16 65535\n" + (GREY.astype(">u2") * 257).tobytes(),
     "turned JPEG": saved(Image.fromarray(RGB), "JPEG", exif=turned()),
     "turned PNG": saved(Image.fromarray(RGB), "PNG", exif=turned()),
+    "turned JPEG after fill bytes": filled(saved(Image.fromarray(RGB), "JPEG", exif=turned())),
+    "JPEG turned by XMP": saved(Image.fromarray(RGB), "JPEG", xmp=b'<x tiff:Orientation="6"/>'),
     "CMYK JPEG": saved(Image.fromarray(RGB).convert("CMYK"), "JPEG"),
+    "progressive CMYK JPEG": saved(Image.fromarray(RGB).convert("CMYK"), "JPEG", progressive=True),
     "transparent PNG": saved(see_through(), "PNG"),
     "transparent WebP": saved(see_through(), "WEBP", lossless=True),
     "grey with alpha": saved(see_through().convert("LA"), "PNG"),
@@ -112,6 +120,21 @@ def test_16_bits_keep_their_brightness_and_rotations_are_followed():
     assert np.array_equal(np.asarray(decode(PICTURES["16 bit PNG"]))[..., 0], GREY)
     assert np.array_equal(np.asarray(decode(PICTURES["16 bit PGM"]))[..., 0], GREY)
     assert np.array_equal(np.asarray(decode(PICTURES["turned PNG"])), np.rot90(RGB, -1))
+
+
+@pytest.mark.parametrize("name", [name for name in PICTURES if "JPEG" in name])
+def test_a_jpeg_is_decoded_as_pillow_does_up_to_rounding(name):
+    content, seen_HW3 = PICTURES[name], np.empty((SIDE, SIDE, 3), np.uint8)
+    decode_into(content, seen_HW3)
+    with Image.open(io.BytesIO(content)) as image:
+        wanted_HW3 = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    assert np.abs(seen_HW3.astype(int) - wanted_HW3).max() <= 4
+
+
+@pytest.mark.parametrize("length", [2, 3, 40, 300])
+def test_a_jpeg_that_ends_in_its_head_is_refused(length):
+    with pytest.raises((OSError, ValueError), match="image|Truncated"):
+        decode_into(PICTURES["turned JPEG"][:length], np.empty((SIDE, SIDE, 3), np.uint8))
 
 
 @pytest.mark.parametrize(("background", "pixel"), [("white", 255), ("black", 0)])
