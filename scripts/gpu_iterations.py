@@ -37,10 +37,10 @@ from hmgan.types import Batch
 
 CLASS_DIM, LAZY = 64, 16
 VARIANTS = {
-    "bf16": Compute(precision="bf16", kernels="torch"),
-    "bf16-channels-last": Compute(precision="bf16", kernels="torch", channels_last=True),
-    "bf16-kernels": Compute(precision="bf16"),
-    "tf32-kernels": Compute(),
+    "bf16": Compute(precision="bf16"),
+    "bf16-channels-last": Compute(precision="bf16", channels_last=True),
+    "bf16-kernels": Compute(precision="bf16", kernels="auto"),
+    "tf32-kernels": Compute(kernels="auto"),
 }
 HEADS: dict[str, Callable[..., torch.nn.Module]] = {"full": AdaFMHeads, "low-rank": LowRankAdaFMHeads}
 # Heads, classes, batch, variant; images/s as measured before (the first three, of h100.json) or as predicted.
