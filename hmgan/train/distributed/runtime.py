@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
 from hmgan.errors import UserError, unknown
-from hmgan.modulation.factors import class_vectors, collected
+from hmgan.modulation.factors import class_vectors
+from hmgan.modulation.step import current
 from hmgan.train.distributed.rendezvous import rendezvous
 from hmgan.train.distributed.signals import Stop
 from hmgan.train.distributed.watchdog import SILENCE, Watchdog, Whereabouts
@@ -121,7 +122,7 @@ class Runtime:
         and whether any rank was told to stop. Nothing is read back.
         """
         parameters = [p for p in network.parameters() if p.requires_grad]
-        factors = collected()
+        factors = current().factors
         heads = factors.taken(parameters)
         stop = torch.full_like(loss, float(self.stop.requested))
         if self.world == 1:
