@@ -58,6 +58,10 @@ class TransferGenerator(Generator):
         source = {"source": (self.source, "source" in self.trained)}
         return {**source, "class net": (self.trained["class_net"], True), "modulation": (self.modulation, True)}
 
+    def given(self) -> frozenset[str]:
+        tuned = self.source.named_parameters() if "source" in self.trained else ()
+        return frozenset(f"source.{name}" for name, parameter in tuned if not parameter.requires_grad)
+
     def whole_state(self) -> dict[str, Tensor]:
         """Every tensor once: not again among the trained parts those of a source that trains."""
         return {name: value for name, value in self.state_dict().items() if not name.startswith("trained.source.")}
