@@ -20,6 +20,9 @@ class EngineRanks(Ranks, Protocol):
     def average_gradients(self, network: nn.Module, loss: Tensor) -> Tensor:
         """Averages over the ranks; returns the norm of gradients and loss, and whether any was told to stop."""
 
+    def total(self, x: Tensor) -> Tensor:
+        """The sum over the ranks, with exact gradients under averaging."""
+
     def agree(self, value: Tensor) -> float:
         """The sum of a scalar over the ranks, after which all of them know whether any was told to stop."""
 
