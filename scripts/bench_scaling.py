@@ -27,26 +27,15 @@ import torch
 import typer
 from rich.console import Console
 from rich.table import Table
+from row_c import LAZY, experiment_of, images_of, networks, task_of, trainer_of, widths_of
 from torch.profiler import ProfilerActivity, profile
 
-from hmgan.backbones.stylegan1 import StyleGAN1
 from hmgan.config import entries
-from hmgan.config.experiment import Experiment
-from hmgan.config.settings import R1, Choice, Compute, Train
-from hmgan.discriminators.stylegan1 import StyleGAN1Discriminator
-from hmgan.generators.build import Networks
-from hmgan.generators.transfer import TransferGenerator
-from hmgan.modulation.adafm import AdaFMHeads, LowRankAdaFMHeads
-from hmgan.modulation.class_nets import ClassMLP
+from hmgan.config.settings import Compute
 from hmgan.train.distributed.runtime import Runtime
 from hmgan.train.preflight import preflight
-from hmgan.train.tasks import build as tasks
-from hmgan.train.tasks.base import Setup
-from hmgan.train.trainer import Trainer
-from hmgan.types import Batch
 
-CLASSES, CLASS_DIM, LAZY = 3, 64, 16
-HEADS = {"full": AdaFMHeads, "low-rank": LowRankAdaFMHeads}
+CLASSES = 3
 BACKENDS = ("gloo:", "nccl:")  # as the profiler names their work
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -61,27 +50,6 @@ def held() -> int:
     return sum({storage.data_ptr(): storage.nbytes() for storage in storages if storage.data_ptr()}.values())
 
 
-def networks(resolution: int, channels: int, heads: str) -> Networks:
-    torch.manual_seed(0)
-    widths = [channels] * (resolution // 4).bit_length() if channels else None
-    source = StyleGAN1(resolution=resolution, channels=widths)
-    generator = TransferGenerator(source, ClassMLP(CLASSES, dim=CLASS_DIM), HEADS[heads](source, CLASS_DIM))
-    return Networks(generator, StyleGAN1Discriminator(CLASSES, resolution=resolution, channels=widths))
-
-
-def experiment_of(engine: str, batch: int, precision: Literal["float32", "bf16"]) -> Experiment:
-    return Experiment(
-        summary="benchmark",
-        task=Choice(name="gan", freeze=["from_rgb"]),
-        backbone=Choice(name="stylegan1"),
-        discriminator=Choice(name="stylegan1"),
-        contrastive=Choice(name="barlow-twins"),
-        compute=Compute(engine=Choice(name=engine), precision=precision),
-        r1=R1(every=LAZY),
-        train=Train(batch=batch),
-    )
-
-
 @app.command(hidden=True)
 def rank(
     engine: str, batch: int, resolution: int, channels: int, heads: str, precision: str, repeats: int, out: Path
@@ -90,15 +58,12 @@ def rank(
     torch.set_num_threads(1)
     runtime = Runtime()
     before = held()
-    pair = networks(resolution, channels, heads)
-    experiment = experiment_of(engine, batch, precision)  # type: ignore[arg-type]  # typer checks it
-    task = tasks.build(Setup(experiment, *pair, None, CLASSES, runtime))
+    pair = networks(CLASSES, resolution, widths_of(resolution, channels), heads)
+    compute = Compute.model_validate({"engine": engine, "precision": precision})
+    task = task_of(pair, experiment_of(batch, compute), CLASSES, runtime)
     preflight(task)
-    trainer = Trainer(task, runtime, Path(), lambda *_: None)
-    own = batch // runtime.world
-    images = Batch(
-        torch.randint(256, (own, 3, resolution, resolution), dtype=torch.uint8), torch.arange(own) * CLASSES // own
-    )
+    trainer = trainer_of(task, runtime)
+    images = images_of(batch // runtime.world, resolution, CLASSES)
     drained = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
 
     def step(number: int) -> float:

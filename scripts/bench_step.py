@@ -32,29 +32,24 @@ import typer
 from released_reference import ReleasedConv, ReleasedDiscriminator, ReleasedGenerator, disc_step, gen_step
 from rich.console import Console
 from rich.table import Table
+from row_c import CLASS_DIM, LAZY, experiment_of, generator_of, images_of, task_of, trainer_of, widths_of
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hmgan.backbones.stylegan1 import StyleGAN1
-from hmgan.config.experiment import Experiment
-from hmgan.config.settings import R1, Choice, Train
+from hmgan.config.settings import Compute
 from hmgan.discriminators.stylegan1 import StyleGAN1Discriminator
+from hmgan.generators.build import Networks
 from hmgan.generators.transfer import TransferGenerator
 from hmgan.generators.unconditional import UnconditionalGenerator
 from hmgan.layers.edits import SOURCE, Edits
 from hmgan.layers.sites import SiteConv2d
-from hmgan.modulation.adafm import AdaFMHeads, SiteHeads
-from hmgan.modulation.class_nets import ClassMLP
+from hmgan.modulation.adafm import SiteHeads
 from hmgan.train.distributed.runtime import Runtime
-from hmgan.train.tasks import build as tasks
-from hmgan.train.tasks.base import Setup
-from hmgan.train.trainer import Trainer
-from hmgan.types import Batch
 
 RELEASED, OURS, SOURCE_ONLY = "(a) released", styled_reference.OURS, styled_reference.SOURCE_ONLY
 PER_SAMPLE = styled_reference.PER_SAMPLE
-LAZY = 16  # D steps per R1 penalty, our default
-CHANNELS, CLASS_DIM = 512, 64
+CHANNELS = 512
 Key = TypeVar("Key")
 
 
@@ -71,15 +66,13 @@ class Size(NamedTuple):
         return torch.arange(self.batch) * self.classes // self.batch
 
     def source(self) -> StyleGAN1:
-        widths = [self.channels] * (self.resolution // 4).bit_length() if self.channels else None
-        return StyleGAN1(resolution=self.resolution, channels=widths)
+        return StyleGAN1(resolution=self.resolution, channels=widths_of(self.resolution, self.channels))
 
     def generator(self) -> TransferGenerator:
-        source = self.source()
-        return TransferGenerator(source, ClassMLP(self.classes, dim=CLASS_DIM), AdaFMHeads(source, CLASS_DIM))
+        return generator_of(self.classes, self.resolution, widths_of(self.resolution, self.channels))
 
     def discriminator(self) -> StyleGAN1Discriminator:
-        widths = [self.channels] * (self.resolution // 4).bit_length() if self.channels else None
+        widths = widths_of(self.resolution, self.channels)
         return StyleGAN1Discriminator(self.classes, resolution=self.resolution, channels=widths)
 
 
@@ -241,26 +234,15 @@ class Iteration:
     def __init__(self, variant: str, size: Size) -> None:
         torch.manual_seed(0)
         self.variant = variant
-        experiment = Experiment(
-            summary="benchmark",
-            backbone=Choice(name="stylegan1"),
-            discriminator=Choice(name="stylegan1"),
-            contrastive=Choice(name="barlow-twins"),
-            r1=R1(every=LAZY),
-            # The paper's D trains all but from-RGB.
-            task=Choice(name="gan", freeze=["ours.from_rgb" if variant == RELEASED else "from_rgb"]),
-            train=Train(batch=size.batch),
-        )
+        experiment = experiment_of(size.batch, Compute(), "ours.from_rgb" if variant == RELEASED else "from_rgb")
         ours = UnconditionalGenerator(size.source()) if variant == SOURCE_ONLY else size.generator()
         generator = ReleasedGenerator(ours) if variant == RELEASED else ours
         discriminator = size.discriminator()
         del ours
-        pair = generator, ReleasedDiscriminator(discriminator) if variant == RELEASED else discriminator
+        pair = Networks(generator, ReleasedDiscriminator(discriminator) if variant == RELEASED else discriminator)
         runtime = Runtime()
-        task = tasks.build(Setup(experiment, *pair, None, size.classes, runtime))
-        self.trainer = Trainer(task, runtime, Path(), lambda *_: None)
-        shape = (size.batch, 3, size.resolution, size.resolution)
-        self.batch = Batch(torch.randint(256, shape, dtype=torch.uint8), size.labels())
+        self.trainer = trainer_of(task_of(pair, experiment, size.classes, runtime), runtime)
+        self.batch = images_of(size.batch, size.resolution, size.classes)
 
     def __call__(self, penalised: bool) -> None:
         self.trainer.step = 0 if penalised else 1

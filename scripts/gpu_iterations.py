@@ -1,8 +1,7 @@
 """Whole training iterations for bench_gpu.py: the paper's row C at the port's widths.
 
-Hyper-modulation of every convolution, Barlow Twins on two views of reals and fakes, lazy R1 at one step in 16, Adam for
-both networks, a moving average. Times are medians with the device drained before and after; images/s weigh the
-iterations with and without R1 as a run does.
+Times are medians with the device drained before and after; images/s weigh the iterations with and without R1 as a run
+does.
 """
 
 from __future__ import annotations
@@ -11,38 +10,30 @@ import gc
 import statistics
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
+import row_c
 import torch
 from gpu_measures import Measure, Size
+from row_c import LAZY
 from torch.profiler import ProfilerActivity, profile
 
-from hmgan.backbones.stylegan1 import StyleGAN1
-from hmgan.config.experiment import Experiment
-from hmgan.config.settings import R1, Choice, Compute, Train
-from hmgan.discriminators.stylegan1 import StyleGAN1Discriminator
+from hmgan.config.settings import Compute
 from hmgan.generators.build import Networks
-from hmgan.generators.transfer import TransferGenerator
 from hmgan.layers.float32 import products
-from hmgan.modulation.adafm import AdaFMHeads, LowRankAdaFMHeads
-from hmgan.modulation.class_nets import ClassMLP
 from hmgan.train.distributed.runtime import Runtime
-from hmgan.train.tasks import build as tasks
-from hmgan.train.tasks.base import Phase, Setup
+from hmgan.train.tasks.base import Phase
 from hmgan.train.trainer import Trainer
 from hmgan.types import Batch
 
-CLASS_DIM, LAZY = 64, 16
 VARIANTS = {
-    "bf16": Compute(precision="bf16", kernels="torch"),
-    "bf16-channels-last": Compute(precision="bf16", kernels="torch", channels_last=True),
-    "bf16-kernels": Compute(precision="bf16"),
-    "tf32-kernels": Compute(),
+    "bf16": Compute(precision="bf16"),
+    "bf16-channels-last": Compute(precision="bf16", channels_last=True),
+    "bf16-kernels": Compute(precision="bf16", kernels="auto"),
+    "tf32-kernels": Compute(kernels="auto"),
 }
-HEADS: dict[str, Callable[..., torch.nn.Module]] = {"full": AdaFMHeads, "low-rank": LowRankAdaFMHeads}
 # Heads, classes, batch, variant; images/s as measured before (the first three, of h100.json) or as predicted.
 PLAN = (
     ("full", 3, 8, "bf16", 42.6),
@@ -80,32 +71,14 @@ class Case(NamedTuple):
 
 def networks(heads: str, size: Size, classes: int) -> Networks:
     """Made on the device: 272 million normals take a CPU seconds."""
-    torch.manual_seed(0)
     with size.device:
-        source = StyleGAN1(resolution=size.resolution, channels=size.widths)
-        generator = TransferGenerator(source, ClassMLP(classes, dim=CLASS_DIM), HEADS[heads](source, CLASS_DIM))
-        return Networks(generator, StyleGAN1Discriminator(classes, resolution=size.resolution, channels=size.widths))
+        return row_c.networks(classes, size.resolution, size.widths, heads)
 
 
 def trainer_of(pair: Networks, settings: Compute, batch: int, classes: int, runtime: Runtime) -> Trainer:
-    for parameter in pair.discriminator.parameters():
-        parameter.requires_grad_(True)
-    experiment = Experiment(
-        summary="benchmark",
-        backbone=Choice(name="stylegan1"),
-        discriminator=Choice(name="stylegan1"),
-        contrastive=Choice(name="barlow-twins"),
-        r1=R1(every=LAZY),
-        task=Choice(name="gan", freeze=["from_rgb"]),
-        compute=settings,
-        train=Train(batch=batch),
-    )
-    return Trainer(tasks.build(Setup(experiment, *pair, None, classes, runtime)), runtime, Path(), lambda *_: None)
-
-
-def images_of(size: Size, batch: int, classes: int) -> Batch:
-    pixels = torch.randint(256, (batch, 3, size.resolution, size.resolution), dtype=torch.uint8)
-    return Batch(pixels, torch.arange(batch) * classes // batch)
+    """Of networks that another may have trained before."""
+    pair.discriminator.requires_grad_(True)
+    return row_c.trainer_of(row_c.task_of(pair, row_c.experiment_of(batch, settings), classes, runtime), runtime)
 
 
 def measured(trainer: Trainer, heads: str, variant: str, classes: int, images: Batch, size: Size) -> Case:
@@ -150,7 +123,7 @@ def iterations(size: Size) -> Iterator[Measure]:
         settings = VARIANTS[variant]
         with products(tf32=settings.tf32):
             trainer = trainer_of(made[heads, classes], settings, batch, classes, runtime)
-            case = measured(trainer, heads, variant, classes, images_of(size, batch, classes), size)
+            case = measured(trainer, heads, variant, classes, row_c.images_of(batch, size.resolution, classes), size)
         name = f"{heads}, {classes} classes, batch {batch}, {variant}"
         yield Measure(name, case.images_per_second, "images/s", None if size.tiny else expected, case._asdict())
         del trainer
@@ -160,7 +133,7 @@ def iterations(size: Size) -> Iterator[Measure]:
 
 def _one(size: Size, batch: int) -> tuple[Trainer, Batch]:
     trainer = trainer_of(networks("full", size, 3), VARIANTS["bf16-kernels"], batch, 3, Runtime())
-    images = images_of(size, batch, 3)
+    images = row_c.images_of(batch, size.resolution, 3)
     for step in (1, 2):
         trainer.step = step
         trainer.take_step(images)

@@ -9,8 +9,9 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from gpu_iterations import VARIANTS, images_of, networks, trainer_of
+from gpu_iterations import VARIANTS, networks, trainer_of
 from gpu_measures import Measure, Size
+from row_c import images_of
 from torch import Tensor, nn
 
 from hmgan.discriminators.stylegan1 import StyleGAN1Discriminator
@@ -92,7 +93,7 @@ def disc_checks(size: Size) -> Iterator[Measure]:
     states = []
     for _ in range(2):
         torch.manual_seed(0)
-        images = images_of(size, 8, 3)
+        images = images_of(8, size.resolution, 3)
         trainer = trainer_of(networks("low-rank", size, 3), VARIANTS["bf16-kernels"], 8, 3, Runtime())
         for step in range(3):
             trainer.step = step

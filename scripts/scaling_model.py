@@ -14,7 +14,9 @@ T_1 is measured, everything of a step but communication. (2) is a reduction with
 each GPU with its own share, and back. S = 4 bytes per trained parameter: gradients are averaged in float32, one flat
 tensor per network and step, after the backward pass and not during it, so that nothing is subtracted for overlap.
 R are the rows that losses compare, gathered once and reduced, which is twice, as gradients: three logits and four
-embeddings of F numbers of all N b images. B is bandwidth per GPU, one way, l the latency of a hop.
+embeddings of F numbers of all N b images. Above 64 ranks Barlow Twins reduces sums, and R is logits alone: for each of
+two pairs of views, there and back as gradients, T_reduce of 3 F and of (F + 2) F numbers is added. B is bandwidth per
+GPU, one way, l the latency of a hop.
 """
 
 from __future__ import annotations
@@ -32,11 +34,9 @@ from hmgan.backbones.stylegan1 import StyleGAN1
 from hmgan.discriminators.stylegan1 import StyleGAN1Discriminator
 from hmgan.modulation.adafm import AdaFMHeads, LowRankAdaFMHeads
 from hmgan.modulation.class_nets import ClassMLP
+from hmgan.train.tasks.gan import MANY_RANKS
 
 HEADS = {"full": AdaFMHeads, "low-rank": LowRankAdaFMHeads}
-CALLS = (
-    2 * (1 + 4) + 2 * 1
-)  # gathers of a step, D's logits and views and G's logits, each with its gradient's reduction
 EMBEDDING = 512  # F
 
 
@@ -86,10 +86,17 @@ def reduction(size: float, links: Links, ranks: int) -> float:
 
 
 def rows(batch: int, links: Links, ranks: int) -> float:
-    """Eq. 3."""
-    size = 4 * ranks * batch * (3 + 4 * EMBEDDING)
+    """Eq. 3: D's and G's logits, and D's views; each gather has its gradient's reduction."""
+    views = 0 if ranks > MANY_RANKS else 4
+    size = 4 * ranks * batch * (3 + views * EMBEDDING)
     speed = links.inside if ranks <= links.gpus else links.outside
-    return CALLS * latency(links, ranks) + 3 * (ranks - 1) / ranks * size / speed
+    gathers = 2 * (2 + views) * latency(links, ranks) + 3 * (ranks - 1) / ranks * size / speed
+    return gathers if views else gathers + sums(links, ranks)
+
+
+def sums(links: Links, ranks: int) -> float:
+    """Of Barlow Twins, for both pairs of views, with their gradients."""
+    return 2 * 2 * sum(reduction(4 * numbers, links, ranks) for numbers in (3 * EMBEDDING, (EMBEDDING + 2) * EMBEDDING))
 
 
 def sizes(heads: str, resolution: int, classes: int) -> tuple[int, int]:

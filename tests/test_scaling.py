@@ -34,6 +34,13 @@ def test_rows_take_what_their_equation_says():
     assert model.rows(2, LINKS, 8) == pytest.approx(12 * (2 * 2 + 2 * 5) + 3 * 7 / 8 * size / 10)
 
 
+def test_above_64_ranks_sums_of_products_travel_in_place_of_embeddings():
+    f, hops = model.EMBEDDING, 2 * 2 + 2 * 5 * 5  # 128 ranks are 32 machines
+    logits = 4 * hops + 3 * 127 / 128 * 4 * 128 * 2 * 3 / 10
+    reduced = [2 * 3 / 4 * 4 * x / 100 + 2 * 31 / 32 * 4 * x / (4 * 10) + hops for x in (3 * f, (f + 2) * f)]
+    assert model.rows(2, LINKS, 128) == pytest.approx(logits + 4 * sum(reduced))
+
+
 def test_one_rank_communicates_nothing():
     assert model.reduction(80, LINKS, 1) == 0
     assert model.rows(8, LINKS, 1) == 0

@@ -232,7 +232,9 @@ class Compute(Strict):
     )
     tf32: bool = Field(True, description="float32 products on GPUs round their factors to 11 significant bits")
     kernels: Literal["auto", "torch"] = Field(
-        "auto", description="auto: on a GPU with Triton, one kernel for all that lies between two of D's convolutions"
+        "torch",
+        description="auto: on a GPU with Triton, one kernel for all that lies between two of D's convolutions; "
+        "first run scripts/bench_gpu.py --section checks there",
     )
     channels_last: bool = Field(False, description="layout of D's maps in memory; convolutions in bf16 want it")
     compile: bool = Field(

@@ -39,6 +39,10 @@ class Generator(nn.Module, ABC):
         """In pixels."""
         return self.backbone.resolution
 
+    def given(self) -> frozenset[str]:
+        """Names, within `trained`, of parameters that come with the source and stay as they are."""
+        return frozenset()
+
     def latents(self, keys: Sequence[int], mixing: float = 0.0) -> Latents:
         """One image's randomness per key; with probability `mixing` it has a second style."""
         return self.backbone.latents(keys, mixing)

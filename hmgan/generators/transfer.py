@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from hmgan.generators.base import Generator
-from hmgan.generators.grouping import Grouping, grouping_of, shared_edits, sorting
 from hmgan.layers.backbone import Backbone
 from hmgan.layers.edits import Edits
 from hmgan.layers.float32 import unrounded
 from hmgan.modulation.base import Modulation
-from hmgan.modulation.factors import heads_of
+from hmgan.modulation.grouping import Grouping, sorting
+from hmgan.modulation.step import current
 from hmgan.types import GenOut, Latents
 
 
@@ -58,6 +58,10 @@ class TransferGenerator(Generator):
         source = {"source": (self.source, "source" in self.trained)}
         return {**source, "class net": (self.trained["class_net"], True), "modulation": (self.modulation, True)}
 
+    def given(self) -> frozenset[str]:
+        tuned = self.source.named_parameters() if "source" in self.trained else ()
+        return frozenset(f"source.{name}" for name, parameter in tuned if not parameter.requires_grad)
+
     def whole_state(self) -> dict[str, Tensor]:
         """Every tensor once: not again among the trained parts those of a source that trains."""
         return {name: value for name, value in self.state_dict().items() if not name.startswith("trained.source.")}
@@ -65,7 +69,7 @@ class TransferGenerator(Generator):
     def edits(self, labels_R: Tensor) -> Edits:
         """One row of edits per label: computed once per distinct class, and valid while the heads do not change."""
         v_RE = self.class_vectors(labels_R)
-        with heads_of(v_RE, labels_R):
+        with current().factors.heads_of(v_RE, labels_R):
             return self.edits_of(v_RE)
 
     def class_vectors(self, labels_R: Tensor) -> Tensor:
@@ -81,10 +85,11 @@ class TransferGenerator(Generator):
         return self.modulation.penalties()
 
     def forward(self, latents: Latents, labels_B: Tensor, truncation: float = 1.0) -> GenOut:
-        grouping = grouping_of(labels_B)
+        step = current()
+        grouping = step.grouping_of(labels_B)
         # Reading the heads once is all the tables cost: a bfloat16 copy would cost more, and round gamma and beta.
         with unrounded(labels_B):
-            edits = shared_edits(self, grouping, lambda: self.edits(grouping.classes_R))
+            edits = step.shared_edits(self, grouping, lambda: self.edits(grouping.classes_R))
         return self._render(latents, edits, grouping, truncation)
 
     def render(self, latents: Latents, edits: Edits, row_B: Tensor, truncation: float = 1.0) -> GenOut:

@@ -16,7 +16,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from hmgan.kernels.stencil import BLUR_BOX, channels_last, down, like, place, share, tiles
+from hmgan.kernels.stencil import BLUR_BOX, channels_last, down, like, place, share, strip, tiles
 from hmgan.layers.equalized import LEAK
 
 SLOPE = tl.constexpr(LEAK)
@@ -113,11 +113,7 @@ def leaky_fir_kernel(
     """Walks down a strip, with the horizontal sums of the last rows in registers."""
     width = W + (FIR == 4)  # of the result
     height = H + (FIR == 4)
-    strips = tl.cdiv(width, COLUMNS)
-    top = tl.program_id(1) // strips * ROWS
-    column = tl.program_id(1) % strips * COLUMNS + tl.arange(0, COLUMNS)[:, None]
-    channel = tl.program_id(0) * CHANNELS + tl.arange(0, CHANNELS)[None, :]
-    sample = tl.program_id(2).to(tl.int64)
+    top, column, channel, sample = strip(width, ROWS, COLUMNS, CHANNELS)
     inside_c = channel < C
     bias = tl.load(bias_ptr + channel, inside_c, 0.0).to(tl.float32)
     a_ptr += sample * H * W * C + channel
@@ -159,11 +155,7 @@ def leaky_fir_transpose_kernel(
     """The same walk over the gradient; the slope comes last, and each strip sums what it has made."""
     width = W + (FIR == 4)  # of the gradient
     height = H + (FIR == 4)
-    strips = tl.cdiv(W, COLUMNS)
-    top = tl.program_id(1) // strips * ROWS
-    column = tl.program_id(1) % strips * COLUMNS + tl.arange(0, COLUMNS)[:, None]
-    channel = tl.program_id(0) * CHANNELS + tl.arange(0, CHANNELS)[None, :]
-    sample = tl.program_id(2).to(tl.int64)
+    top, column, channel, sample = strip(W, ROWS, COLUMNS, CHANNELS)
     inside_c = channel < C
     g_ptr += sample * height * width * C + channel
     sign_ptr += sample * H * W * C + channel

@@ -55,6 +55,16 @@ def channels_last(x: Tensor) -> Tensor:
 
 
 @triton.jit
+def strip(width, ROWS: tl.constexpr, COLUMNS: tl.constexpr, CHANNELS: tl.constexpr):
+    """What of a result of so many columns is this program's: its top row, columns, channels, and the sample."""
+    strips = tl.cdiv(width, COLUMNS)
+    top = tl.program_id(1) // strips * ROWS
+    column = tl.program_id(1) % strips * COLUMNS + tl.arange(0, COLUMNS)[:, None]
+    channel = tl.program_id(0) * CHANNELS + tl.arange(0, CHANNELS)[None, :]
+    return top, column, channel, tl.program_id(2).to(tl.int64)
+
+
+@triton.jit
 def weight(o, size, tap: tl.constexpr, FIR: tl.constexpr):
     """What output `o` takes of its input `o - FIR // 2 + tap`."""
     if FIR == 4:

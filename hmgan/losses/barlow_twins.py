@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -21,9 +24,31 @@ def redundancy(a_BF: Tensor, b_BF: Tensor, off_diagonal: float) -> Tensor:
     """sum_i (C_ii - 1)^2 + lambda * sum_{i != j} C_ij^2 with C = a^T b / B of standardised embeddings, Eq. 7."""
     if len(a_BF) < 2:
         raise UserError(f"barlow-twins needs 2 samples or more, got {len(a_BF)}; raise train.batch")
-    corr_FF = standardize(a_BF).T @ standardize(b_BF) / len(a_BF)
+    return _of_correlation(standardize(a_BF).T @ standardize(b_BF) / len(a_BF), off_diagonal)
+
+
+def _of_correlation(corr_FF: Tensor, off_diagonal: float) -> Tensor:
     on_F = corr_FF.diagonal()
     return (on_F - 1).square().sum() + off_diagonal * (corr_FF.square().sum() - on_F.square().sum())
+
+
+def redundancy_by_sums(
+    a_BF: Tensor, b_BF: Tensor, off_diagonal: float, total: Callable[[Tensor], Tensor], epsilon: float = 1e-5
+) -> Tensor:
+    """The same of all ranks' samples from one rank's: F x F sums travel, however many samples there are.
+
+    Means first: squares less a squared mean would lose the variance of features far from zero.
+
+    Args:
+        total: the sum over ranks.
+    """
+    sums_3F = total(torch.stack([a_BF.sum(0), b_BF.sum(0), torch.full_like(a_BF[0], len(a_BF))]))
+    count_F = sums_3F[2]
+    a_BF, b_BF = a_BF - sums_3F[0] / count_F, b_BF - sums_3F[1] / count_F
+    products = a_BF.T @ b_BF, a_BF.square().sum(0, keepdim=True), b_BF.square().sum(0, keepdim=True)
+    covariance_FF, var_a_1F, var_b_1F = (total(torch.cat(products)) / count_F).split([len(count_F), 1, 1])
+    scale_a_1F, scale_b_1F = torch.rsqrt(var_a_1F + epsilon), torch.rsqrt(var_b_1F + epsilon)
+    return _of_correlation(scale_a_1F.T * covariance_FF * scale_b_1F, off_diagonal)
 
 
 def redundancy_of_many(a_BF: Tensor, b_BF: Tensor, off_diagonal: float) -> Tensor:
@@ -45,10 +70,15 @@ class BarlowTwins(nn.Module):
     Raises: UserError if the global batch has fewer than 2 samples, where a feature has no variance.
     """
 
+    by_sums: ClassVar = True
+
     def __init__(self, *, weight: Weight = 1e-3, off_diagonal: Weight = 5e-3) -> None:
         super().__init__()
         self.weight, self.off_diagonal = weight, off_diagonal
 
     def forward(self, evidence: Evidence) -> Tensor:
-        real, fake = (redundancy(*pair, self.off_diagonal) for pair in evidence.views())
+        if evidence.total is None:
+            real, fake = (redundancy(*pair, self.off_diagonal) for pair in evidence.views())
+        else:
+            real, fake = (redundancy_by_sums(*p, self.off_diagonal, evidence.total) for p in evidence.views())
         return real + fake

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
@@ -20,12 +20,14 @@ class Evidence(NamedTuple):
     real_logit_B: Tensor
     fake_logit_B: Tensor
     views: Callable[[], tuple[Pair, Pair]]  # -> embeddings [B, F] of two augmentations of the reals, and of the fakes
+    total: Callable[[Tensor], Tensor] | None = None  # the sum over ranks; with it, views hold this rank's rows alone
 
 
 class Contrastive(Protocol):
     """A loss on D. `weight` is lambda_contr of Eq. 9."""
 
     weight: float
+    by_sums: ClassVar[bool]  # whether it takes a `total`, on many ranks; not declared, it does not
 
     def __call__(self, evidence: Evidence) -> Tensor: ...
 

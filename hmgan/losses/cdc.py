@@ -46,5 +46,7 @@ class Correspondence:
 def likeness(features_NCHW: Tensor) -> Tensor:
     """[N, C, H, W] -> [N, N - 1], log softmax over the other samples of the cosine similarities."""
     unit_ND = F.normalize(widened(features_NCHW).flatten(1), dim=1)
-    others_NN = ~torch.eye(len(unit_ND), dtype=torch.bool, device=unit_ND.device)
-    return (unit_ND @ unit_ND.T)[others_NN].view(len(unit_ND), -1).log_softmax(1)
+    count = len(unit_ND)
+    # Row by row and without the first, every (N + 1)-th is on the diagonal. A mask's count would be read back.
+    others = (unit_ND @ unit_ND.T).flatten()[1:].view(count - 1, count + 1)[:, :-1]
+    return others.reshape(count, count - 1).log_softmax(1)

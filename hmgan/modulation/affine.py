@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from hmgan.layers.equalized import he_gain
-from hmgan.modulation.factors import Sink, sink_of
+from hmgan.modulation.factors import Sink
+from hmgan.modulation.step import current
 
 BLOCKS = 64
 
@@ -106,6 +107,6 @@ class AffineHead(nn.Module):
         # times as long on CPU.
         blocks = math.gcd(len(self.weight), BLOCKS), -1
         weight_NOE, bias_NO = self.weight.unflatten(0, blocks), self.bias.unflatten(0, blocks)
-        sink = sink_of(self.weight, len(weight_NOE), self.gain, v_RE)
+        sink = current().factors.sink_of(self.weight, len(weight_NOE), self.gain, v_RE)
         table_NRO = _AffineBlocks.apply(v_RE * self.gain, weight_NOE, bias_NO, self.unit, sink)
         return table_NRO.transpose(0, 1).flatten(1)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -43,10 +42,11 @@ class HeadFactor:
 class Factors:
     """Those of one step of N classes; of none, gradients are as ever."""
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, classes: int = 0) -> None:
         self.classes = classes
         self._of_weights: dict[nn.Parameter, HeadFactor] = {}
         self._vectors_NE: Tensor | None = None
+        self._under_way: tuple[Tensor, Tensor] | None = None  # class vectors that heads are given, and whose they are
 
     def taken(self, parameters: Iterable[nn.Parameter]) -> dict[nn.Parameter, HeadFactor]:
         """Those of some parameters, once; where another pass has left a gradient, it takes the factor in."""
@@ -62,72 +62,36 @@ class Factors:
         assert self._vectors_NE is not None
         return self._vectors_NE
 
-    def met(self, v_RE: Tensor, classes_R: Tensor) -> None:
-        """Remembers class vectors."""
+    @contextmanager
+    def heads_of(self, v_RE: Tensor, classes_R: Tensor) -> Iterator[None]:
+        """Heads inside that are given this very tensor can have their gradients as factors, where those are fewer."""
+        before, self._under_way = self._under_way, None
+        if torch.is_grad_enabled() and 0 < self.classes < v_RE.shape[1]:
+            self._met(v_RE, classes_R)
+            self._under_way = v_RE, classes_R
+        try:
+            yield
+        finally:
+            self._under_way = before
+
+    def sink_of(self, weight: nn.Parameter, blocks: int, gain: float, v_RE: Tensor) -> Sink | None:
+        """Where the gradient of a head's table goes in place of its weight's; None: the weight's is made at once.
+
+        A modulation that puts something between the class vector and its heads has the latter. A factor is there from
+        the forward pass on: ranks agree on which there are, whatever a backward pass reaches.
+        """
+        if self._under_way is None or v_RE is not self._under_way[0] or not weight.requires_grad:
+            return None
+        factor = self._of_weights.setdefault(weight, HeadFactor(weight, self.classes, blocks, gain))
+        return partial(factor.add, self._under_way[1])
+
+    def _met(self, v_RE: Tensor, classes_R: Tensor) -> None:
         if self._vectors_NE is None:
             self._vectors_NE = v_RE.new_zeros(self.classes, v_RE.shape[1] + 1)
         self._vectors_NE.index_copy_(0, classes_R, F.pad(v_RE.detach(), (0, 1), value=1.0))
-
-    def expected(self, weight: nn.Parameter, blocks: int, gain: float) -> HeadFactor:
-        """The head's, from its forward pass on: ranks agree on which there are, whatever a backward pass reaches."""
-        return self._of_weights.setdefault(weight, HeadFactor(weight, self.classes, blocks, gain))
 
 
 def class_vectors(sum_NE: Tensor) -> Tensor:
     """Vectors [N, E] from the sum over ranks of `Factors.vectors`."""
     ranks_N1 = sum_NE[:, -1:]
     return sum_NE[:, :-1] / ranks_N1.where(ranks_N1 > 0, 1.0)
-
-
-@dataclass(frozen=True)
-class _Pass:
-    """Heads under way: the class vectors that they are given, and whose they are."""
-
-    factors: Factors
-    v_RE: Tensor
-    classes_R: Tensor
-
-
-_step = Factors(0)
-_pass: _Pass | None = None
-
-
-@contextmanager
-def collecting(factors: Factors) -> Iterator[None]:
-    """Backward passes of what is computed inside leave their factors there."""
-    global _step
-    before, _step = _step, factors
-    try:
-        yield
-    finally:
-        _step = before
-
-
-def collected() -> Factors:
-    """Those of the step that is being taken."""
-    return _step
-
-
-@contextmanager
-def heads_of(v_RE: Tensor, classes_R: Tensor) -> Iterator[None]:
-    """Heads inside that are given this very tensor can have their gradients as factors, where a step collects them."""
-    global _pass
-    before, _pass = _pass, None
-    if torch.is_grad_enabled() and 0 < _step.classes < v_RE.shape[1]:
-        _step.met(v_RE, classes_R)
-        _pass = _Pass(_step, v_RE, classes_R)
-    try:
-        yield
-    finally:
-        _pass = before
-
-
-def sink_of(weight: nn.Parameter, blocks: int, gain: float, v_RE: Tensor) -> Sink | None:
-    """Where the gradient of a head's table goes in place of its weight's; None: the weight's is made in the backward.
-
-    A modulation that puts something between the class vector and its heads has the latter.
-    """
-    here = _pass
-    if here is None or v_RE is not here.v_RE or not weight.requires_grad:
-        return None
-    return partial(here.factors.expected(weight, blocks, gain).add, here.classes_R)

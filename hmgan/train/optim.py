@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Iterator, Set
+from itertools import chain
 
 from ema_pytorch import EMA
 from torch import Tensor, nn
@@ -71,18 +73,27 @@ class WarmingEMA(EMA):  # type: ignore[misc]
         return min(decay, 0.5 ** (1 / (self.warmup * max(1, int(self.step))))) if self.warmup else decay
 
 
-def moving_average(trained: nn.Module, batch: int, kimg: float, power: float, warmup: float = 0.0) -> WarmingEMA:
+def moving_average(
+    trained: nn.Module,
+    batch: int,
+    kimg: float,
+    power: float,
+    warmup: float = 0.0,
+    given: Set[str] = frozenset(),
+) -> WarmingEMA:
     """A moving average of half-life `kimg`, shorter at first: its factor is at most 1 - (1 + step)^-power.
 
     The half-life is at most the share `warmup` of the images so far, where that is not 0 (Karras et al. 2020b).
 
-    Buffers that no checkpoint holds are computed from the frozen source and never change: shared, not averaged.
-    Those that are averages already, such as the mean w, are copied.
+    What is `given`, and buffers that no checkpoint holds, which are computed from the frozen source, never change:
+    shared, not averaged. Buffers that are averages already, such as the mean w, are copied.
     """
-    kept = trained.state_dict().keys()
-    constants = {name: buffer for name, buffer in trained.named_buffers() if name not in kept}
+    held = trained.state_dict().keys() - given
+    every = chain(trained.named_parameters(), trained.named_buffers())
+    constants = {name: tensor for name, tensor in every if name not in held}
     average = WarmingEMA(
         trained,
+        ema_model=copy.deepcopy(trained, {id(tensor): tensor for tensor in constants.values()}),
         beta=0.5 ** (batch / (1000 * kimg)),
         power=power,
         inv_gamma=1.0,
@@ -94,9 +105,6 @@ def moving_average(trained: nn.Module, batch: int, kimg: float, power: float, wa
         param_or_buffer_names_no_ema=tracked_buffers(trained),
     )
     average.warmup = warmup
-    for name, buffer in average.ema_model.named_buffers():
-        if name in constants:
-            buffer.data = constants[name].data
     return average
 
 

@@ -41,7 +41,7 @@ def mixed(settings: Compute, device: torch.device) -> Mixed:
 def join_passes(settings: Compute, device: torch.device, network: nn.Module) -> tuple[torch.memory_format, str]:
     """Lets kernels join a network's passes where they can run. Returns the layout of its images, and a line about it.
 
-    The line is empty where nothing was asked for, or the network has no such passes.
+    The line is empty where they were not asked for, or the network has no such passes.
     """
     layout = torch.channels_last if settings.channels_last else torch.contiguous_format
     parts = [m for m in network.modules() if isinstance(m, Passing)]

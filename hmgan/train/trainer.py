@@ -13,8 +13,8 @@ import torch
 from hmgan import host
 from hmgan.data.images import Reading
 from hmgan.errors import UserError
-from hmgan.generators.grouping import Step, taking
-from hmgan.modulation.factors import Factors, collecting
+from hmgan.modulation.factors import Factors
+from hmgan.modulation.step import Step, taking
 from hmgan.train import checkpoint, draws, precision
 from hmgan.train.distributed.runtime import Runtime
 from hmgan.train.draws import Draws, Microbatch, microbatch_size
@@ -103,11 +103,11 @@ class Trainer:
         """Every phase of the task on one batch of this rank; what the losses report."""
         # Phases share edits, but not of several microbatches, whose graphs would all wait, nor where an engine has G's
         # weights whole only in its passes.
-        step = Step(self.settings.accumulate == 1 and "weights" not in self.engine.of_generator)
+        shares_edits = self.settings.accumulate == 1 and "weights" not in self.engine.of_generator
+        summed = self.runtime.world * self.settings.accumulate > 1 and self.engine.takes_factors
+        step = Step(shares_edits, Factors(self.task.setup.classes if summed else 0))
         microbatches, stats = self.microbatches(batch, step), Stats()
-        shares = self.runtime.world * self.settings.accumulate
-        factors = Factors(self.task.setup.classes if shares > 1 and self.engine.takes_factors else 0)
-        with taking(step), collecting(factors):
+        with taking(step):
             for phase in self.task.phases(self.step, microbatches):
                 stats |= self._minimise(phase, microbatches)
         return stats
@@ -186,7 +186,7 @@ class Trainer:
 
     def microbatches(self, batch: Batch | None, step: Step | None = None) -> list[Microbatch]:
         """The batch on the device, mirrored and cut; without one, labels drawn at random. Its step is told them."""
-        device, step = self.runtime.device, step or Step(shares=False)
+        device, step = self.runtime.device, step or Step()
         streams = [self.draws(i) for i in range(self.settings.accumulate)]
         if batch is None:
             none = torch.empty(0, device=device)

@@ -224,7 +224,7 @@ def gradients(
         ("discriminator", trainer.task.discriminator),
         ("average", trainer.task.ema.ema_model),
     ):
-        whole = trainer.engine.kept(network).state_dict()
+        whole = trainer.engine.kept(network, frozenset()).state_dict()
         tensors |= {f"after/{name}/{key}": value.clone() for key, value in whole.items()}
     return tensors, runtime.world, held(trainer)
 

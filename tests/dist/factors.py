@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from hmgan.modulation.affine import AffineHead
-from hmgan.modulation.factors import Factors, collecting, heads_of
+from hmgan.modulation.factors import Factors
+from hmgan.modulation.step import Step, current, taking
 from hmgan.train.distributed.runtime import Runtime
 
 CLASSES, WIDTH, ENTRIES = 5, 16, 128
@@ -25,7 +26,7 @@ weights = torch.randn(CLASSES, ENTRIES)
 def backward(classes_R):
     """Of a microbatch: its first head is read twice, once through something that is not the class vector."""
     v_RE = vectors(classes_R)
-    with heads_of(v_RE, classes_R):
+    with current().factors.heads_of(v_RE, classes_R):
         first, second = (head(v_RE) for head in heads)
         other = heads[1](2 * v_RE) if runtime.world == 3 else 0
     (((first * second).sin() + other) * weights[classes_R]).sum().backward()
@@ -36,7 +37,7 @@ def averaged(factors):
     reduce = torch.distributed.all_reduce
     torch.distributed.all_reduce = lambda x: (sent.append(x.numel()), reduce(x))
     try:
-        with collecting(factors):
+        with taking(Step(factors=factors)):
             # Of two microbatches; each rank lacks classes, and all of them lack the last one.
             for offset in range(2):
                 backward(torch.tensor([(runtime.rank + offset) % (CLASSES - 1), (runtime.rank + 2) % (CLASSES - 1)]))

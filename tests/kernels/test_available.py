@@ -1,4 +1,4 @@
-"""Where kernels cannot run, torch's code does, and a run says why in its first line."""
+"""Kernels run where they are asked for; where they cannot, torch's code does, and a run's first line says why."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 
 from hmgan.kernels import available
 from hmgan.layers.passes import BY_LAYERS, Passing
+from hmgan.train import precision
 
 
 @pytest.mark.parametrize(
@@ -33,14 +34,16 @@ def test_what_is_lacking_is_named(capability, triton, compiler, said, tmp_path, 
     assert available.lacking(torch.device("cuda")) == said
 
 
-def test_a_cpu_runs_the_layers_and_says_so_once(shards, source, tmp_path):
-    trainer = tiny.make_trainer(tiny.transfer(shards, source), tmp_path)
+def test_kernels_that_are_asked_for_and_lack_something_leave_the_layers_and_a_line(shards, source, tmp_path):
+    trainer = tiny.make_trainer(tiny.transfer(shards, source, "compute.kernels=auto"), tmp_path)
     parts = [m for m in trainer.task.discriminator.modules() if isinstance(m, Passing)]
     assert parts
     assert all(part.passes is BY_LAYERS for part in parts)
     assert trainer.task.summary().endswith("; torch's kernels, no CUDA device")
 
 
-def test_who_asks_for_torchs_kernels_is_told_nothing(shards, source, tmp_path):
-    trainer = tiny.make_trainer(tiny.transfer(shards, source, "compute.kernels=torch"), tmp_path)
+def test_by_default_the_layers_run_where_kernels_could_and_nothing_is_said(shards, source, tmp_path, monkeypatch):
+    monkeypatch.setattr(precision, "lacking", lambda _: "")
+    trainer = tiny.make_trainer(tiny.transfer(shards, source), tmp_path)
+    assert all(m.passes is BY_LAYERS for m in trainer.task.discriminator.modules() if isinstance(m, Passing))
     assert "kernels" not in trainer.task.summary()

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hmgan.errors import UserError
-from hmgan.losses.barlow_twins import BarlowTwins, redundancy, redundancy_of_many
+from hmgan.losses.barlow_twins import BarlowTwins, redundancy, redundancy_by_sums, redundancy_of_many
 from hmgan.losses.base import Evidence
 
 EPSILON = 1e-5  # of a batch norm
@@ -105,3 +105,9 @@ def test_the_default_weight_of_the_redundancy_is_the_papers():
 def test_by_samples_or_by_features_it_is_the_same(features):
     a, b = (normal(6, features, seed=seed) for seed in range(2))
     torch.testing.assert_close(redundancy_of_many(a, b, 0.3), redundancy(a, b, 0.3))
+
+
+def test_by_sums_of_one_rank_it_is_the_same_even_far_from_zero():
+    a, b = 1e4 + normal(6, 4), normal(6, 4, seed=1)
+    by_sums = redundancy_by_sums(a, b, 0.3, total=lambda x: x)
+    torch.testing.assert_close(by_sums, redundancy(a, b, 0.3), rtol=1e-10, atol=0.0)

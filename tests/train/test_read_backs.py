@@ -6,6 +6,7 @@ from itertools import product
 
 import pytest
 import tiny
+from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensor, FakeTensorMode
 from torch.utils._pytree import tree_leaves
 
@@ -22,6 +23,13 @@ TASKS = {
     "adain": ("augment=ada",),
     "hyper-mod-c-align": (),
     "hyper-mod-ft": (),
+}
+
+BASELINES = {
+    "cdc": ("players.every=2",),  # whole images, then patches
+    "ewc": ("gen_penalty.samples=4", "gen_penalty.group=4"),
+    "minegan": ("players.kimg=0.004",),  # the miner alone, then all of G
+    "bsa": (),
 }
 
 # GAN Memory's network has no norms, and AdaIN is refused there: tests/test_compose.py.
@@ -44,6 +52,13 @@ def device(monkeypatch):
     return mode
 
 
+def beside(task):
+    """Networks of a task that do not train: copies of the source's, and what sees features."""
+    penalty = task.gen_penalty if isinstance(task, Gan) else None
+    held = [getattr(task, "feature_net", None), *([] if penalty is None else vars(penalty).values())]
+    return [x for x in tree_leaves(held) if isinstance(x, nn.Module)]
+
+
 def put_on(mode, *modules):
     for module in {part for whole in modules for part in whole.modules()}:
         for tensors in (module._parameters, module._buffers):
@@ -57,7 +72,7 @@ def optimisers(task):
 def run_phases(trainer, mode, steps=1):
     """Whole steps: phases, optimisers, moving average. The device runs behind the host, and is read nowhere."""
     task, batches, names = trainer.task, trainer.batches(), []
-    modules = [task.generator, *task.stateful(), task.discriminator, task.learner, task.ema.ema_model]
+    modules = [task.generator, *task.stateful(), task.discriminator, task.learner, task.ema.ema_model, *beside(task)]
     put_on(mode, *modules)
     lists = [group["params"] for trained in optimisers(task) for group in trained.param_groups]
     for parameters in [*lists, task._disc_parameters] if isinstance(task, Gan) else lists:
@@ -74,6 +89,7 @@ def run_phases(trainer, mode, steps=1):
     with mode:
         for trainer.step in range(steps):
             trainer.take_step(next(batches))
+            trainer._unread.clear()  # verdicts, which the next step reads when the device is long past them
     return names
 
 
@@ -84,6 +100,14 @@ def test_no_phase_of_a_transfer_reads_back(backbone, task, shards, tmp_path, dev
     experiment = aligning(experiment) if task.endswith("align") else experiment
     names = run_phases(tiny.make_trainer(experiment, tmp_path), device)
     assert names == (["align"] if task.endswith("align") else ["D", "G"])
+
+
+@pytest.mark.parametrize("baseline", BASELINES)
+def test_no_phase_of_a_baseline_reads_back(baseline, shards, source, tmp_path, device):
+    """In the first of its steps and in the second, which are different ones."""
+    experiment = tiny.transfer(shards, source, *BASELINES[baseline], name=baseline)
+    names = run_phases(tiny.make_trainer(experiment, tmp_path), device, steps=2)
+    assert names == 2 * (["reconstruction"] if baseline == "bsa" else ["D", "G"])
 
 
 @pytest.mark.parametrize("backbone", entries.known("backbone"))

@@ -17,6 +17,7 @@ from hmgan.generators.build import build
 from hmgan.generators.snapshot import load_generator
 from hmgan.generators.source import source_of
 from hmgan.generators.transfer import TransferGenerator
+from hmgan.train import checkpoint
 from hmgan.train.log import RunLog
 from hmgan.train.prepare import prepare
 from hmgan.train.tasks.alignment import aligning
@@ -88,6 +89,49 @@ def test_the_average_and_the_snapshot_hold_the_tuned_source(shards, source, tmp_
     with torch.no_grad():
         latents, labels = loaded.latents(range(3)), torch.tensor([2, 0, 1])
         torch.testing.assert_close(loaded(latents, labels).image, averaged(latents, labels).image, rtol=1e-4, atol=1e-4)
+
+
+def make_unedited(shards, source, folder):
+    """A trainer of heads and of what no class edits, after two steps."""
+    experiment = tiny.transfer(shards, source, "train.unedited=true", "optimizer.lr=0.05")
+    trainer = tiny.make_trainer(experiment, folder)
+    batch = next(trainer.batches())
+    for trainer.step in (1, 2):
+        trainer.take_step(batch)
+    return trainer
+
+
+def test_what_of_the_source_stays_is_in_memory_once_and_in_no_checkpoint(shards, source, tmp_path):
+    task = make_unedited(shards, source, tmp_path).task
+    own, averaged = (dict(m.named_parameters()) for m in (task.generator.trained, task.ema.ema_model))
+    trained = {name for name, parameter in own.items() if parameter.requires_grad}
+    assert own.keys() == averaged.keys()
+    assert {name for name in own if own[name].data_ptr() == averaged[name].data_ptr()} == own.keys() - trained
+    assert any(name.startswith("source.") for name in trained)
+    assert task.kept()["generator"].state_dict().keys() == trained
+    assert task.kept()["ema"].state_dict().keys() == {f"ema_model.{name}" for name in trained} | {"initted", "step"}
+    moved = [name for name in trained if not torch.equal(own[name], averaged[name])]
+    assert any(name.startswith("source.") for name in moved)
+
+
+@pytest.mark.parametrize("older", [False, True], ids=["what trains", "the whole source, as older versions kept it"])
+def test_a_checkpoint_gives_every_parameter_back(older, shards, source, tmp_path):
+    task = make_unedited(shards, source, tmp_path).task
+    whole = {"generator": task.generator.trained, "ema": task.ema}
+    checkpoint.write(tmp_path / "1", checkpoint.copy_of({**task.kept(), **(whole if older else {})}), {"step": 2})
+    again = tiny.make_trainer(task.experiment, tmp_path)
+    again.resume(tmp_path / "1")
+    for network, other in zip(whole.values(), (again.task.generator.trained, again.task.ema), strict=True):
+        assert all(torch.equal(x, other.state_dict()[name]) for name, x in network.state_dict().items())
+
+
+def test_a_checkpoint_that_lacks_something_that_trains_is_refused(shards, source, tmp_path):
+    task = make_unedited(shards, source, tmp_path).task
+    copy = checkpoint.copy_of(task.kept())
+    del copy.tensors["generator/source.blocks.0.const"]
+    checkpoint.write(tmp_path / "1", copy, {"step": 2})
+    with pytest.raises(UserError, match="generator does not fit this experiment"):
+        checkpoint.load(tmp_path / "1", task.kept())
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from pathlib import Path
@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
 from hmgan.errors import UserError, unknown
-from hmgan.modulation.factors import class_vectors, collected
+from hmgan.modulation.factors import class_vectors
+from hmgan.modulation.step import current
 from hmgan.train.distributed.rendezvous import rendezvous
 from hmgan.train.distributed.signals import Stop
 from hmgan.train.distributed.watchdog import SILENCE, Watchdog, Whereabouts
@@ -51,6 +52,24 @@ class _Gather(torch.autograd.Function):
         ctx.whereabouts.collectives += 1
         SCATTER(own, grad.contiguous())  # of all rows' sums, each rank needs its own alone
         return own, None
+
+
+class _Total(torch.autograd.Function):
+    """The sum over ranks. Every rank's loss depends on it, so that gradients are summed too."""
+
+    @staticmethod
+    def forward(x: Tensor, reduce: Callable[[Tensor], None]) -> Tensor:
+        total = x.clone()
+        reduce(total)
+        return total
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Callable[[Tensor], None]], output: Tensor) -> None:
+        ctx.reduce = inputs[1]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return _Total.forward(grad, ctx.reduce), None
 
 
 class Runtime:
@@ -121,7 +140,7 @@ class Runtime:
         and whether any rank was told to stop. Nothing is read back.
         """
         parameters = [p for p in network.parameters() if p.requires_grad]
-        factors = collected()
+        factors = current().factors
         heads = factors.taken(parameters)
         stop = torch.full_like(loss, float(self.stop.requested))
         if self.world == 1:
@@ -160,6 +179,10 @@ class Runtime:
     def gather(self, x: Tensor) -> Tensor:
         """[B, ...] of every rank along the first axis, in rank order, with exact gradients under averaging."""
         return x if self.world == 1 else _Gather.apply(x, self.whereabouts)
+
+    def total(self, x: Tensor) -> Tensor:
+        """The sum over ranks, with exact gradients under averaging."""
+        return x if self.world == 1 else _Total.apply(x, self._all_reduce)
 
     def mean(self, stats: Mapping[str, Tensor]) -> dict[str, float]:
         """The mean over ranks of each scalar, in torch's default dtype."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -20,6 +20,9 @@ class EngineRanks(Ranks, Protocol):
     def average_gradients(self, network: nn.Module, loss: Tensor) -> Tensor:
         """Averages over the ranks; returns the norm of gradients and loss, and whether any was told to stop."""
 
+    def total(self, x: Tensor) -> Tensor:
+        """The sum over the ranks, with exact gradients under averaging."""
+
     def agree(self, value: Tensor) -> float:
         """The sum of a scalar over the ranks, after which all of them know whether any was told to stop."""
 
@@ -31,6 +34,20 @@ class Checkpointed(Protocol):
         """Whole tensors, whatever this rank holds. Of an engine that divides: on every rank, in the same order."""
 
     def load_state_dict(self, state: Mapping[str, Any], /) -> Any: ...
+
+
+class Kept:
+    """A module's state but for what is given, which older checkpoints hold too."""
+
+    def __init__(self, module: nn.Module, given: Set[str]) -> None:
+        self._module, self._given = module, given
+
+    def state_dict(self) -> dict[str, Any]:
+        return {name: x for name, x in self._module.state_dict().items() if name not in self._given}
+
+    def load_state_dict(self, state: Mapping[str, Any], /) -> Any:
+        given = {name: x for name, x in self._module.state_dict().items() if name in self._given}
+        return self._module.load_state_dict({**given, **state})
 
 
 class Trained:
@@ -108,9 +125,9 @@ class Engine:
     def divide(self, generator: Any, average: nn.Module) -> None:
         """Lays G and its moving average over the ranks, before it has an optimiser."""
 
-    def kept(self, module: nn.Module) -> Checkpointed:
-        """What checkpoints hold of a module."""
-        return module
+    def kept(self, module: nn.Module, given: Set[str]) -> Checkpointed:
+        """What checkpoints hold of a module, in whose state what is given stays as it is."""
+        return Kept(module, given)
 
     def whole(self, generator: T) -> T:
         """G with its averaged weights, as any rank may use it alone. Every rank calls this."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from typing import Any, TypeVar
 
 import torch
@@ -23,7 +23,7 @@ from torch.utils._pytree import tree_leaves
 
 from hmgan.components import register
 from hmgan.errors import UserError
-from hmgan.train.engines.base import Checkpointed, Engine, EngineRanks, Trained, spoiling
+from hmgan.train.engines.base import Checkpointed, Engine, EngineRanks, Kept, Trained, spoiling
 from hmgan.types import Count
 
 T = TypeVar("T", bound=nn.Module)
@@ -94,8 +94,8 @@ class FSDP2(Engine):
         divided = any(isinstance(parameter, DTensor) for parameter in network.parameters())
         return (DividedNetwork if divided else Trained)(self.ranks, network, optimizer)
 
-    def kept(self, module: nn.Module) -> Checkpointed:
-        return Gathered(module)
+    def kept(self, module: nn.Module, given: Set[str]) -> Checkpointed:
+        return Gathered(module, given)
 
     def whole(self, generator: T) -> T:
         """Its memory is that of one whole G, for as long as the caller holds it."""
@@ -138,18 +138,15 @@ class DividedNetwork(Trained):
         return (parameter for group in self._optimizer.param_groups for parameter in group["params"])
 
 
-class Gathered:
-    """A module's state as whole tensors."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self._module = module
+class Gathered(Kept):
+    """The same as whole tensors."""
 
     def state_dict(self) -> dict[str, Any]:
-        return {name: gathered(x).cpu() for name, x in self._module.state_dict().items()}
+        return {name: gathered(x).cpu() for name, x in super().state_dict().items()}
 
     def load_state_dict(self, state: Mapping[str, Any], /) -> Any:
         own = self._module.state_dict()
-        return self._module.load_state_dict({name: share_of(x, own.get(name)) for name, x in state.items()})
+        return super().load_state_dict({name: share_of(x, own.get(name)) for name, x in state.items()})
 
 
 def own_numbers(layer: nn.Module) -> int:

@@ -83,7 +83,8 @@ class Task(ABC):
             precision.compile_parts(self.generator, self.discriminator)
         batch = experiment.train.batch
         half_life = batch * 10 / 32 if experiment.ema.kimg == "auto" else experiment.ema.kimg  # Karras et al. 2020b
-        self.ema = moving_average(self.generator.trained, batch, half_life, experiment.ema.power, experiment.ema.warmup)
+        trained, given, ema = self.generator.trained, self.generator.given(), experiment.ema
+        self.ema = moving_average(trained, batch, half_life, ema.power, ema.warmup, given)
         self.engine = engine
         engine.divide(self.generator, self.ema.ema_model)
         self.gen_optimizer = self.optimizer()
@@ -94,9 +95,10 @@ class Task(ABC):
         return generator_optimizer(self.generator, self.experiment.optimizer)
 
     def kept(self) -> dict[str, Checkpointed]:
-        """What a checkpoint holds, by name, on every rank in the same order; the frozen source is not among it."""
-        kept = self.engine.kept
-        return {"generator": kept(self.generator.trained), "ema": kept(self.ema), "gen_optimizer": self.gen}
+        """What a checkpoint holds, by name, on every rank in the same order; what of the source stays is not in it."""
+        kept, given = self.engine.kept, self.generator.given()
+        average = kept(self.ema, {f"ema_model.{name}" for name in given})
+        return {"generator": kept(self.generator.trained, given), "ema": average, "gen_optimizer": self.gen}
 
     def averaged(self) -> Generator:
         """G with the moving average of its trained parts: what is shown, scored and kept. Every rank calls this."""

@@ -28,6 +28,8 @@ from hmgan.train.tasks.judges import check_apart
 from hmgan.train.tasks.players import Players
 from hmgan.types import Count, DiscOut, Share, Weight
 
+MANY_RANKS = 64  # above which sums of products, where a loss takes them, are fewer numbers than the rows of all ranks
+
 
 @register("task", "gan")
 class Gan(Task):
@@ -178,8 +180,11 @@ class Gan(Task):
             return Penalties(gamma, r1.every, regularizer=regularizer)
         from hmgan.augment.views import Views  # kornia takes seconds to import, and only contrastive losses need it
 
-        contrastive = self._chosen("contrastive", experiment.contrastive)
-        return Penalties(gamma, r1.every, contrastive, Views().to(self.device), regularizer)
+        contrastive, ranks = self._chosen("contrastive", experiment.contrastive), self.setup.ranks
+        # Microbatches take rows from a cache; a contrastive loss from another package may not declare what it takes.
+        sums = ranks.world > MANY_RANKS and experiment.train.accumulate == 1 and getattr(contrastive, "by_sums", False)
+        total = ranks.total if sums else None
+        return Penalties(gamma, r1.every, contrastive, Views().to(self.device), regularizer, total)
 
     def _gen_penalty(self) -> GenPenalty | None:
         """Built before the first step: with copies of both networks, those of the source, where it asks for them."""

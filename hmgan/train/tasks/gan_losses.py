@@ -75,6 +75,7 @@ class Penalties:
     contrastive: Contrastive | None = None
     views: Views | None = None
     regularizer: Regularizer | None = None
+    total: Callable[[Tensor], Tensor] | None = None  # the sum over ranks, where views' rows are not gathered
 
     @property
     def compares(self) -> bool:
@@ -128,9 +129,14 @@ def _disc_terms(
             with rules.mixed():
                 embedding_VF = discriminator(rules.laid_out(torch.cat(pair)), labels.repeat(2), batches=2).embedding
             first, second = embedding_VF.chunk(2)
-            return gather(first), gather(second)
+            return (gather(first), gather(second)) if penalties.total is None else (first, second)
 
-        evidence = Evidence(real_B, fake_B, lambda: (two_views(real, "views-real"), two_views(fake, "views-fake")))
+        evidence = Evidence(
+            real_B,
+            fake_B,
+            lambda: (two_views(real, "views-real"), two_views(fake, "views-fake")),
+            penalties.total,
+        )
         terms["loss/contrastive"] = (penalties.contrastive.weight, penalties.contrastive(evidence))
     loss, stats = weighed(terms)
     return loss, stats | {"score/real": real_B.mean(), "score/fake": fake_B.mean()} | rules.observe(real_B, draws.step)

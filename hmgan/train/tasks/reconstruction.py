@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from hmgan import components, rng
+from hmgan import components, host, rng
 from hmgan.components import register
 from hmgan.data.images import Shown
 from hmgan.data.order import indices
@@ -55,7 +55,8 @@ class LearnedLatents(nn.Module):
 
     def forward(self, step: int, batch: int, rank: int, world: int) -> Tensor:
         """[B, Z] of the images that the loader gives this rank in a step."""
-        return self.z_NZ[indices(self._order, step, batch_per_rank=batch, rank=rank, world=world)]
+        shown_B = torch.tensor(indices(self._order, step, batch_per_rank=batch, rank=rank, world=world))
+        return self.z_NZ[host.sent(shown_B, self.z_NZ.device)]
 
 
 @register("task", "reconstruction")
@@ -142,6 +143,7 @@ class Reconstruction(Task):
                 wanted = self.feature_net(real)
             terms["loss/perceptual"] = (self._perceptual_weight, feature_l1(self.feature_net(image), wanted))
         width = z_BZ.shape[1]
-        normal_MZ = gather(rng.normal_rows(draws.keys("emd"), DRAWS_PER_Z * width).to(z_BZ)).view(-1, width)
+        normal_rows = host.sent(rng.normal_rows(draws.keys("emd"), DRAWS_PER_Z * width), z_BZ.device)
+        normal_MZ = gather(normal_rows.to(z_BZ.dtype)).view(-1, width)
         terms["loss/emd"] = (self._emd_weight, earth_mover(gather(z_BZ), normal_MZ))
         return weighed(terms | {name: (1.0, value) for name, value in self.generator.penalties().items()})
