@@ -1,4 +1,4 @@
-"""The README as the wheel's description, where links relative to the repository lead nowhere: they become absolute.
+"""The packages of the wheel, and the README as its description, in which links to the repository become absolute.
 
 The rest of the build is in pyproject.toml. Links are made from `Repository` of its project.urls; without one they stay.
 """
@@ -9,7 +9,7 @@ import re
 import tomllib
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 
@@ -25,9 +25,11 @@ def absolute(readme: str, repository: str) -> str:
 
 
 if __name__ == "__main__":
-    project = tomllib.loads((HERE / "pyproject.toml").read_text())["project"]
+    table = tomllib.loads((HERE / "pyproject.toml").read_text())
+    project, elsewhere = table["project"], table["tool"]["setuptools"]["package-dir"]
     readme, repository = (HERE / "README.md").read_text(), project["urls"].get("Repository")
     setup(
+        packages=[*find_packages(include=["hmgan", "hmgan.*"]), *elsewhere],
         long_description=absolute(readme, repository) if repository else readme,
         long_description_content_type="text/markdown",
     )

@@ -7,7 +7,7 @@
 For a seed, `whole` is trained on all classes; of each left-out class, `rest` on the others, and then the class is added
 to it. Both are scored on that class with the same seeds of fakes. --one-by-one N trains on all classes but the last N,
 adds those one after the other, and scores each. Every line of added.jsonl is one class of one seed; what is in the
-folder already is not trained again, so that the same command goes on where it was stopped.
+folder already is not trained again, so that the same command goes on where it was stopped, also within a training.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import json
 import shutil
 import statistics
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
 import typer
@@ -27,6 +28,7 @@ from hmgan.commands.classes import classes
 from hmgan.data.named import open_data
 from hmgan.data.pack.pack import pack
 from hmgan.errors import UserError
+from hmgan.files import write_folder_atomically
 from hmgan.generators.snapshot import load_generator
 from hmgan.metrics.distances import frechet_distance, kernel_distance
 from hmgan.metrics.networks import load_extractor
@@ -67,6 +69,7 @@ def main(
     fakes: int = 200,
 ) -> None:
     plan, names = Plan(data, outdir, source, kimg, added_kimg, fakes), open_data(data).classes
+    begin(plan)
     images(plan)
     for seed in map(int, seeds.split(",")):
         whole = trained(plan, names, seed)
@@ -83,12 +86,24 @@ def main(
     summary(plan)
 
 
+def begin(plan: Plan) -> None:
+    """Notes the plan in its folder. Raises UserError for one in which another was begun."""
+    path, told = plan.outdir / "plan.json", json.dumps({**plan._asdict(), "outdir": plan.outdir.name})
+    if path.is_file() and path.read_text(encoding="utf-8") != told:
+        raise UserError(f"{path} is another plan, {path.read_text(encoding='utf-8')}; give another --outdir")
+    plan.outdir.mkdir(parents=True, exist_ok=True)
+    path.write_text(told, encoding="utf-8")
+
+
 def images(plan: Plan) -> None:
     """The data as files: a folder per class, from which sets of some classes are packed."""
     folder = plan.outdir / "images"
-    if folder.is_dir():
-        return
-    data = open_data(plan.data).indexed("a script")
+    if not folder.is_dir():
+        write_folder_atomically(folder, partial(write_images, plan.data))
+
+
+def write_images(name: str, folder: Path) -> None:
+    data = open_data(name).indexed("a script")
     for i in range(len(data)):
         image_3HW, label = data[i]
         path = folder / data.classes[label] / f"{i:06d}.png"
@@ -116,7 +131,7 @@ def trained(plan: Plan, names: Sequence[str], seed: int) -> Path:
     wanted = [*head, *SETTINGS, f"train.snap={plan.kimg}"]
     options = TrainOptions(
         experiment="hyper-mod-b", outdir=outdir, data=[str(packed(plan, names))], source=plan.source,
-        kimg=plan.kimg, metrics=0, seed=seed, overrides=wanted,
+        kimg=plan.kimg, metrics=0, seed=seed, overrides=wanted, resume="auto",
     )  # fmt: skip
     return Path(train(options))
 
@@ -127,9 +142,15 @@ def added(plan: Plan, model: Path, name: str, seed: int, what: str) -> Path:
     if not (out / "config.json").is_file():
         out.parent.mkdir(parents=True, exist_ok=True)
         settings = [each for each in SETTINGS if not each.startswith("disc_head")]
+        runs = plan.outdir / "runs" / out.name
+        if begun := sorted(runs.glob("*/config.json")):
+            place = train(TrainOptions(resume=str(begun[-1].parent)))
+        else:
+            shutil.rmtree(out.with_name(f"{out.name}-start"), ignore_errors=True)  # of a try that was stopped in it
+            place = packed(plan, [name])
         classes(
             ClassesOptions(
-                model=model, action="add", names=[str(packed(plan, [name]))], out=out, outdir=plan.outdir / "runs",
+                model=model, action="add", names=[str(place)], out=out, outdir=runs,
                 kimg=plan.added_kimg, metrics=0, seed=seed, overrides=[*settings, f"train.snap={plan.added_kimg}"],
             )
         )  # fmt: skip
@@ -154,14 +175,24 @@ def report(plan: Plan, name: str, seed: int, models: dict[str, Path]) -> None:
 
 
 def summary(plan: Plan) -> None:
-    """Means over classes and seeds of each way."""
+    """Means over classes and seeds of each way, and what they are of."""
     # The newest line of each: a folder that was gone on with has some twice.
     lines = [json.loads(line) for line in (plan.outdir / "added.jsonl").read_text(encoding="utf-8").splitlines()]
     newest = {(line["class"], line["seed"], line["way"]): line for line in lines}
     for way in dict.fromkeys(way for _, _, way in newest):
         some = [line for (_, _, each), line in newest.items() if each == way]
         fd, kd = (statistics.mean(line[name] for line in some) for name in ("fd", "kd"))
-        print(f"{way}: FD-squeezenet {fd:.2f}, KD-squeezenet {kd:.4f}, of {len(some)} classes and seeds")
+        print(f"{way}: FD-squeezenet {fd:.2f}, KD-squeezenet {kd:.4f}, {counts(some)}")
+
+
+def counts(lines: Sequence[dict[str, Any]]) -> str:
+    """Of how many classes and images, which seeds, and trained for how long."""
+    each = {name: ",".join(map(str, sorted({line[name] for line in lines}))) for name in ("seed", "reals", "fakes")}
+    names, first = dict.fromkeys(line["class"] for line in lines), lines[0]
+    return (
+        f"mean of {len(lines)}: classes {', '.join(names)}; seeds {each['seed']}; {each['reals']} real and "
+        f"{each['fakes']} fake images of a class; {first['kimg']} kimg, an added class {first['added_kimg']}"
+    )
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ SETTINGS = tiny.options(
 VICTIMS = ((0,), (1,), (0, 1))
 CLAIMS = ".claims"  # who trained
 TIMED = {Path("log.txt"), Path("stats.jsonl")}
-TIMES = {"seconds", "sec_per_kimg", "mem_gib"}
+TIMES = {"seconds", "sec_per_kimg", "mem_gib", "tflops"}
 PATIENCE = 300.0  # seconds for the survivor to notice
 SAVES, SAVE = 10, 0.006  # of how many saves one is chosen, and the seconds into it that a kill comes at most
 

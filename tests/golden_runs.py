@@ -27,7 +27,7 @@ FOLDER = Path(__file__).parent / "golden"
 STEPS, BATCH = 20, 4
 HALF = STEPS * BATCH / 2000  # kimg
 DIGITS = 12
-LOCAL = {"kimg", "seconds", "sec_per_kimg", "mem_gib"}  # of stats.jsonl, not of the arithmetic
+LOCAL = {"kimg", "seconds", "sec_per_kimg", "mem_gib", "tflops"}  # of stats.jsonl, not of the arithmetic
 Line = dict[str, float]
 
 

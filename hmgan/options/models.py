@@ -53,7 +53,7 @@ class CentresOptions:
 class ClassesOptions:
     """A model's classes: list, add IMAGES, drop NAME, rename OLD NEW. Classes that are left draw what they drew.
 
-    For example: hmgan classes runs/00003 rename bee wasp --out wasps
+    For example: hmgan classes runs/00003 add wasp --out with-wasp
     """
 
     model: Annotated[Path, Argument(help="As for `hmgan sample`.")]

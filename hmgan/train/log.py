@@ -6,7 +6,7 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -81,8 +81,14 @@ class RunLog:
             self.console.print(text, markup=False, highlight=False, soft_wrap=True)
             self._append("log.txt", text)
 
-    def tick(self, kimg: float, stats: Mapping[str, float]) -> dict[str, Any]:
-        """One status line, and one line of stats.jsonl."""
+    def tick(
+        self, kimg: float, stats: Mapping[str, float], speed: Callable[[float], Mapping[str, float]] = lambda _: {}
+    ) -> dict[str, Any]:
+        """One status line, and one line of stats.jsonl.
+
+        Args:
+            speed: operations per second, by name, of seconds per kimg.
+        """
         now = time.monotonic()
         then, kimg_then = self._last
         per_kimg = (now - then) / max(kimg - kimg_then, 1e-9)
@@ -90,11 +96,12 @@ class RunLog:
         gpu = torch.cuda.is_available()
         process = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         peak = torch.cuda.max_memory_allocated() / 2**30 if gpu else process  # GiB
-        line = {"kimg": kimg, "seconds": now - self._began, "sec_per_kimg": per_kimg, "mem_gib": peak, **stats}
+        line = {"kimg": kimg, "seconds": now - self._began, "sec_per_kimg": per_kimg, "mem_gib": peak}
+        line |= {**speed(per_kimg), **stats}
         shown = "  ".join(f"{short} {stats[name]:.3f}" for name, short in SHORT.items() if name in stats)
         text = (
             f"kimg {kimg:<8.1f} time {duration(now - self._began):<10}  sec/kimg {per_kimg:<7.2f} "
-            f"{'gpumem' if gpu else 'mem'} {peak:.2f}  {shown}"
+            f"{'gpumem' if gpu else 'mem'} {peak:.2f}  {operations(line)}{shown}"
         )
         if self.collapsed:
             text += f"  collapsed: {', '.join(self.collapsed)}"
@@ -117,6 +124,12 @@ class RunLog:
         if self.folder is not None:
             with (self.folder / name).open("a", encoding="utf-8") as file:
                 file.write(text + "\n")
+
+
+def operations(line: Mapping[str, float]) -> str:
+    """`TFLOP/s 312 (32% of peak)  `, where they are counted."""
+    share = f" ({line['peak_share']:.0%} of peak)" if "peak_share" in line else ""
+    return f"TFLOP/s {line['tflops']:.3g}{share}  " if "tflops" in line else ""
 
 
 def warn(text: str) -> None:

@@ -19,6 +19,7 @@ from hmgan.train import checkpoint, draws, precision
 from hmgan.train.distributed.runtime import Runtime
 from hmgan.train.draws import Draws, Microbatch, microbatch_size
 from hmgan.train.engines.choose import engine_of
+from hmgan.train.flops import work_of
 from hmgan.train.log import RunLog, warn
 from hmgan.train.microbatches import minimise
 from hmgan.train.nonfinite import Nonfinite, Outcome, remembered
@@ -59,6 +60,7 @@ class Trainer:
         data, reader = task.data, None if self.experiment.data is None else self.experiment.data.reader
         self.images = data.indexed("their digest").digest if data is not None and reader == "index" else ""
         self.scored = scored
+        self.work = work_of(self.experiment, task.round, runtime.device)
         task.start(self.engine)
 
     @property
@@ -95,7 +97,9 @@ class Trainer:
         batches = self.batches(log.say if self.runtime.main else warn)
         with self.saver:
             while self.step < self.last and not self.runtime.stop.agreed:
-                stats = self.take_step(next(batches))
+                batch = next(batches)
+                with self.work.counted():
+                    stats = self.take_step(batch)
                 self.step += 1
                 self._after_step(stats, log)
 
@@ -152,7 +156,8 @@ class Trainer:
             log.say(line)
         if self._due(self.settings.tick):
             means = self.runtime.mean(stats) | self.nonfinite.counts()
-            self.runtime.accelerator.log(log.tick(self.kimg, means), step=round(1000 * self.kimg))
+            told = log.tick(self.kimg, means, self.work.speed)
+            self.runtime.accelerator.log(told, step=round(1000 * self.kimg))
         if self._due(self.settings.snap):
             self._snapshot()
         if self._due(self.settings.snap) or self.runtime.stop.agreed:

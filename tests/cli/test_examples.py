@@ -23,12 +23,16 @@ from hmgan.train import rundir
 from hmgan.train.prepare import prepare
 from hmgan.train.run import run_training
 
-DEMO = {"source": "source", "data": "shards", "train.kimg": 0.004, "train.batch": 4, "train.trackers": []}
+STEP = tiny.options(train__kimg=0.004, train__batch=4, train__trackers="[]")  # a single one
+TRAINED = ["--kimg", 0.004, "--metrics", 0, *STEP[2:]]
 # What keeps an example short: words behind it.
 MORE = {
-    **{verb: ["-n"] for verb in ("align", "pretrain", "train")},
-    "demo": [word for key, value in DEMO.items() for word in ("--set", f"{key}={value}")],
+    "align": ["--kimg", 0.004, *STEP[2:]],
+    "classes": TRAINED,
+    "demo": [*STEP, *tiny.options(source="source", data="shards", evaluation__per_class=4)],
     "evaluate": ["--per-class", 4, "--no-references"],
+    "pretrain": TRAINED,
+    "train": TRAINED,
     "explore": ["--port", 0],
     "project": ["--steps", 1],
 }
@@ -55,6 +59,7 @@ def world(shards, source, tmp_path_factory):
     tiny.write_images(folder / "photographs", size=32)
     shutil.copytree(shards, folder / "shards")
     shutil.copytree(source, folder / "source")
+    shutil.copytree(folder / "photographs" / "bee", folder / "wasp")
     shutil.copy(next(folder.glob("photographs/*/*.png")), folder / "photograph.png")
     torch.save(port_checkpoint((4, 4)), folder / "ffhq.pkl")
     experiment, run = tiny.transfer(shards, source, "train.kimg=0.004", "train.snap=0.004"), folder / "runs" / "00003"

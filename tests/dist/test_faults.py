@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -17,6 +18,7 @@ import torch
 from hmgan.data import named
 from hmgan.errors import UserError
 from hmgan.train import checkpoint
+from hmgan.train.distributed.flight import FOLDER
 from hmgan.train.distributed.watchdog import BEAT
 from hmgan.train.tasks import gan
 
@@ -57,7 +59,7 @@ def test_a_signal_to_one_rank_stops_both_after_the_same_step(two_ranks, tmp_path
     assert "stopped" not in ranks.said()[1]  # rank 0 speaks for all
 
 
-def test_a_killed_rank_is_named_and_ends_the_other(two_ranks):
+def test_a_killed_rank_is_named_and_ends_the_other_which_keeps_its_last_collectives(two_ranks, tmp_path):
     ranks = two_ranks()
     time.sleep(2.5 * BEAT)  # until each has told the other where it is
     ranks.signal(1, signal.SIGKILL)
@@ -66,6 +68,9 @@ def test_a_killed_rank_is_named_and_ends_the_other(two_ranks):
     # Where it was: the phase, and its stack.
     found = r"error: rank 1: gave no sign of life for \d+ s; last seen in step \d+, [DG] phase, \S+:\d+ \S+ < "
     assert re.match(found, line), line
+    (record,) = (tmp_path / "runs").glob(f"*/{FOLDER}/*.json")
+    assert record.name == "rank0.json"
+    assert json.loads(record.read_text())["entries"][-1]["profiling_name"].startswith("gloo:")
 
 
 def test_a_killed_rank_0_is_named_too_and_no_port_stays_taken(two_ranks):

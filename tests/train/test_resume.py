@@ -31,7 +31,7 @@ COMMON = tiny.options(
 )
 GAN = [*COMMON, *tiny.options(task__mixing=0.9)]
 TRANSFER = [*GAN, *tiny.options(contrastive__weight=0.1)]
-TIMES = {"seconds", "sec_per_kimg", "mem_gib", "time"}
+TIMES = {"seconds", "sec_per_kimg", "mem_gib", "tflops", "time"}
 
 PRETRAIN = """
 summary = "tiny"

@@ -21,6 +21,7 @@ from torch.nn.utils import get_total_norm
 from hmgan.errors import UserError, unknown
 from hmgan.modulation.factors import class_vectors
 from hmgan.modulation.step import current
+from hmgan.train.distributed import flight
 from hmgan.train.distributed.rendezvous import rendezvous
 from hmgan.train.distributed.signals import Stop
 from hmgan.train.distributed.watchdog import SILENCE, Watchdog, Whereabouts
@@ -87,6 +88,7 @@ class Runtime:
         cpu = not torch.cuda.is_available()
         # A collective gives up by itself only where the watchdog, which can say who it waits for, has failed to.
         patience = InitProcessGroupKwargs(timeout=timedelta(seconds=timeout + SILENCE))
+        flight.keep()
         with rendezvous(timeout):
             self.accelerator = Accelerator(
                 cpu=cpu, log_with=list(trackers) or None, project_config=directories, kwargs_handlers=[patience]
@@ -102,6 +104,7 @@ class Runtime:
 
     def track(self, folder: Path, configuration: Mapping[str, Any]) -> None:
         """Opens the trackers in a run directory, as of project hmgan, and hands them the configuration."""
+        self.whereabouts.folder = folder
         self.accelerator.project_configuration.logging_dir = str(folder / "tensorboard")
         self.accelerator.init_trackers("hmgan")
         for tracker in self.accelerator.trackers:

@@ -19,11 +19,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import NamedTuple, Self
 
 from torch.distributed import TCPStore
 
 from hmgan.errors import UserError
+from hmgan.train.distributed import flight
 
 BEAT = 1.0  # seconds between heartbeats
 SILENCE = 60.0  # seconds without one after which a rank is given up; train.timeout, where that is shorter
@@ -38,6 +40,7 @@ class Whereabouts:
 
     phase: str = "preparing"
     collectives: int = 0  # that it has entered
+    folder: Path | None = None  # the run directory, once there is one
 
 
 class Fault(NamedTuple):
@@ -134,6 +137,7 @@ class Watchdog:
             mine = Fault(self._rank, str(error), 2)
         else:
             mine = Fault(self._rank, f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}")
+            self._record()
             # It may have failed only because another rank is gone: time to find out which.
             self._store.set(DOUBT, "1")
             deadline = time.monotonic() + 2 * PATIENCE * BEAT
@@ -217,8 +221,13 @@ class Watchdog:
             while time.monotonic() < deadline and self._store.add(ACKS, 0) < self._world:
                 time.sleep(BEAT / 10)
 
+    def _record(self) -> None:
+        if self._whereabouts.folder is not None:
+            flight.write(self._whereabouts.folder, self._rank)
+
     def _give_up(self, fault: Fault, quiet: bool = False) -> None:
         """Ends this process at once, from whatever thread: the main one may wait in a collective for ever."""
+        self._record()
         if fault.rank == self._rank:
             faulthandler.dump_traceback()
         if not quiet and (self._loud or fault.rank == self._rank):

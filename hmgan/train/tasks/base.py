@@ -57,6 +57,7 @@ class Task(ABC):
     needs_alignment: ClassVar[bool] = True  # whether random heads must have been aligned before
     verb: ClassVar[str] = "train"  # of the command line
     trains_same_parameters = True  # in every step, as an engine that divides them needs
+    round = 1  # steps in which every penalty that is not due in each has its turn
     gen: Trained
     ema: WarmingEMA
     gen_optimizer: Adam

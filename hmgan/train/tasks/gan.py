@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -62,6 +63,7 @@ class Gan(Task):
         self.path = PathLength(path_length, path_every).to(self.device) if path_length else None
         if self.path is not None and not self.generator.backbone.style_per_layer:
             raise UserError("task.path_length is of backbones stylegan2 and stylegan3; leave it out")
+        self.round = math.lcm(self.experiment.r1.every or 1, self.path.every if self.path else 1)
         optim.freeze(self.discriminator, freeze or [])
         if within_class:
             compare_within_classes(self.discriminator)
