@@ -83,9 +83,8 @@ def test_the_log_has_status_lines_and_where_everything_is(run):
     log = (run / "log.txt").read_text().splitlines()
     assert log[0] == f"run      {run}"
     assert "batch 500 on 1 x cpu; r1 gamma 0.5 every 2 steps; torch's kernels" in log[1]
-    status = [
-        line for line in log if line.startswith("kimg ") and " mem " in line
-    ]  # not the first word of a slow start
+    # A slow start has a line without them.
+    status = [line for line in log if line.startswith("kimg ") and " mem " in line]
     number = r"-?\d+\.\d{3}"
     speed, losses = r"(  TFLOP/s \d\S*)?", rf"  G {number}  D {number}(  r1 {number})?"
     form = rf"kimg (\S+) +time (?:\d+m )?\d+s +sec/kimg \d+\.\d\d +mem \d+\.\d\d{speed}{losses}"
