@@ -44,6 +44,7 @@ SETTINGS = (
     *("disc_head.class_fakes=false", "r1.gamma=20.0", "optimizer.lr=0.004", "optimizer.class_net_mult=1.0"),
     *("task.mixing=0.0", "train.batch=8", "train.tick=0.25", "train.trackers=[]", "compute.threads=1"),
 )
+OF_ONE = [each for each in SETTINGS if not each.startswith("disc_head")]  # class, which no head tells from others
 
 
 class Plan(NamedTuple):
@@ -127,8 +128,8 @@ def trained(plan: Plan, names: Sequence[str], seed: int) -> Path:
     finished = sorted(outdir.glob("*/snapshots/*/config.json"))
     if finished:
         return finished[-1].parents[2]
-    head = ["disc_head=auxiliary-classifier"] if len(names) > 1 else []
-    wanted = [*head, *SETTINGS, f"train.snap={plan.kimg}"]
+    own = ["disc_head=auxiliary-classifier", *SETTINGS] if len(names) > 1 else OF_ONE
+    wanted = [*own, f"train.snap={plan.kimg}"]
     options = TrainOptions(
         experiment="hyper-mod-b", outdir=outdir, data=[str(packed(plan, names))], source=plan.source,
         kimg=plan.kimg, metrics=0, seed=seed, overrides=wanted, resume="auto",
@@ -141,7 +142,6 @@ def added(plan: Plan, model: Path, name: str, seed: int, what: str) -> Path:
     out = plan.outdir / "models" / f"{name}-{what}-seed{seed}"
     if not (out / "config.json").is_file():
         out.parent.mkdir(parents=True, exist_ok=True)
-        settings = [each for each in SETTINGS if not each.startswith("disc_head")]
         runs = plan.outdir / "runs" / out.name
         if begun := sorted(runs.glob("*/config.json")):
             place = train(TrainOptions(resume=str(begun[-1].parent)))
@@ -151,7 +151,7 @@ def added(plan: Plan, model: Path, name: str, seed: int, what: str) -> Path:
         classes(
             ClassesOptions(
                 model=model, action="add", names=[str(place)], out=out, outdir=runs,
-                kimg=plan.added_kimg, metrics=0, seed=seed, overrides=[*settings, f"train.snap={plan.added_kimg}"],
+                kimg=plan.added_kimg, metrics=0, seed=seed, overrides=[*OF_ONE, f"train.snap={plan.added_kimg}"],
             )
         )  # fmt: skip
     return out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
@@ -63,6 +64,7 @@ def save_onnx(backbone: Backbone, path: Path) -> float:
     z = torch.randn(2, dim, generator=torch.Generator().manual_seed(0))
     psi = torch.ones(1)
     batch = torch.export.Dim("batch", min=1)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of operators of packages that are not here
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter, about itself
         program = torch.onnx.export(
