@@ -12,8 +12,8 @@ from torch import Tensor
 from hmgan.errors import UserError
 from hmgan.files import write_folder_atomically
 from hmgan.generators.centres import CENTRES, write_centres
-from hmgan.generators.snapshot import CONDITIONAL, Loaded, load_generator
-from hmgan.generators.source import GENERATOR, read_tensors, write
+from hmgan.generators.snapshot import Loaded, load_generator
+from hmgan.generators.source import CONDITIONAL, GENERATOR, read_tensors, write
 from hmgan.modulation.joined import SOURCE_START
 
 JOINED = "joined"

@@ -17,6 +17,7 @@ from hmgan.generators.base import Generator
 from hmgan.generators.centres import read_centres
 from hmgan.generators.hub import hub_folder, is_repository
 from hmgan.generators.source import (
+    CONDITIONAL,
     CONFIG,
     FORMAT,
     GENERATOR,
@@ -32,7 +33,6 @@ from hmgan.generators.transfer import TransferGenerator
 from hmgan.generators.unconditional import UnconditionalGenerator
 from hmgan.types import UNLABELLED
 
-CONDITIONAL = "hmgan-conditional/1"
 SNAPSHOTS = "snapshots"
 
 

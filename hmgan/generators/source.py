@@ -23,7 +23,7 @@ from hmgan.errors import UserError, explain, unknown
 from hmgan.files import sha256_of, write_atomically
 from hmgan.layers.backbone import Backbone
 
-FORMAT = "hmgan-source/1"
+FORMAT, CONDITIONAL = "hmgan-source/1", "hmgan-conditional/1"  # of one class; of several
 GENERATOR, DISCRIMINATOR, CONFIG = "model.safetensors", "discriminator.safetensors", "config.json"
 
 
@@ -85,6 +85,11 @@ def read_config(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:  # no JSON, or no UTF-8
         raise UserError(f"{folder / CONFIG} is not readable: {error}; give a folder that hmgan wrote") from None
     found = config.get("format") if isinstance(config, dict) else type(config).__name__
+    if found == CONDITIONAL:
+        raise UserError(
+            f"{folder} draws several classes, and a source draws one; fold one into it with "
+            f"`hmgan export {folder} FOLDER --class NAME`"
+        )
     if found != FORMAT:
         raise UserError(f"{folder / CONFIG} has format {found!r}, this version reads {FORMAT!r}")
     return config

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from hmgan.config.settings import Choice
 from hmgan.errors import UserError
 from hmgan.files import sha256_of, write_folder_atomically
-from hmgan.generators.snapshot import CONDITIONAL
-from hmgan.generators.source import DISCRIMINATOR, FORMAT, GENERATOR, component, write
+from hmgan.generators.source import CONDITIONAL, DISCRIMINATOR, FORMAT, GENERATOR, component, write
 from hmgan.generators.transfer import TransferGenerator
 from hmgan.importers.foreign import Checkpoint, Conditional, File, NetworkPlan, no_reason
 from hmgan.importers.formats import FORMATS, recognised

@@ -15,7 +15,7 @@ from hmgan import components
 from hmgan.config.settings import Choice
 from hmgan.errors import UserError
 from hmgan.generators import build
-from hmgan.generators.source import load_source, save_source
+from hmgan.generators.source import load_source, save_source, source_folder
 
 
 @pytest.fixture
@@ -110,6 +110,14 @@ def test_a_wrong_configuration_is_named(copy):
     assert refusal(copy) == f"{path} has format 'list', this version reads 'hmgan-source/1'"
     path.write_text("{")
     assert refusal(copy).startswith(f"{path} is not readable: ")
+
+
+def test_a_generator_of_classes_is_no_source_and_the_way_to_one_is_said():
+    folder = source_folder("fashion-shoes")
+    assert refusal("fashion-shoes") == (
+        f"{folder} draws several classes, and a source draws one; fold one into it with "
+        f"`hmgan export {folder} FOLDER --class NAME`"
+    )
 
 
 def test_a_source_without_a_discriminator_says_what_to_do(copy, shards):
