@@ -50,7 +50,8 @@ class DatasetEntry(Entry):
 class SourceEntry(Entry):
     """A source's folder: anywhere, or among the package's own files.
 
-    A generator that was trained for hours names the data set in `zoo`, and demos on it show its images beside theirs.
+    A generator that was trained for longer than a demo names the data set in `zoo`, and demos on it show its images
+    beside theirs.
     """
 
     one_of: ClassVar = ("path", "asset")

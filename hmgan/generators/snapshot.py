@@ -94,7 +94,7 @@ def load_generator(path: Path | str) -> Loaded:
 
 
 def of_zoo(data: str) -> str | None:
-    """The registry's generator that was trained on that data set for hours; None where there is none."""
+    """The registry's generator that was trained on that data set, for longer than a demo; None where there is none."""
     names = entries.entries("source")
     return next((name for name in names if entries.entry("source", name).get("zoo") == data), None)
 

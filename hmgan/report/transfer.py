@@ -137,8 +137,8 @@ def _pictures(folder: Path, transfer: Transfer) -> list[Section]:
             ),
             Picture(
                 "zoo.png",
-                f"The package's own model of {transfer.data}, which was trained for hours; not this run.",
-                "Images of a generator that was trained for hours, a row per class",
+                f"The package's own model of {transfer.data}, which was trained for longer; not this run.",
+                "Images of a generator that was trained for longer, a row per class",
             ),
         ],
         "Across the classes": [

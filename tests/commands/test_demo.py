@@ -51,7 +51,7 @@ def test_the_demo_leaves_a_report_with_its_pictures_curves_and_scores(
 def test_a_model_of_the_zoo_is_drawn_beside_a_demo_on_the_same_data(tmp_path: Path, source: Path, shards: Path) -> None:
     entry = tmp_path / "registry" / "sources" / "trained.toml"
     entry.parent.mkdir(parents=True)
-    entry.write_text(f'summary = "For hours"\nprovenance = "a test"\npath = "{source}"\nzoo = "{shards}"\n')
+    entry.write_text(f'summary = "For longer"\nprovenance = "a test"\npath = "{source}"\nzoo = "{shards}"\n')
     entries.add(tmp_path / "registry")
     assert of_zoo(str(shards)) == "trained"
     assert of_zoo("other") is None
