@@ -124,7 +124,10 @@ async function draw(settled) {
   const model = byDigest[state.model];
   const shown = [["target", state, nameOf(state)]];
   if (state.source && model.conditional) shown.unshift(["source", { ...state, classes: [] }, "source"]);
-  if (state.beside) shown.push(["beside", beside(state), `${byDigest[state.beside].name}: ${nameOf(beside(state))}`]);
+  if (state.beside) {
+    const { name, conditional } = byDigest[state.beside];
+    shown.push(["beside", beside(state), conditional ? `${name}: ${nameOf(beside(state))}` : name]);
+  }
   const figures = shown.map(([name]) => view(name).figure);
   if (figures.some((figure, i) => $("figures").children[i] !== figure) || $("figures").children.length !== figures.length)
     $("figures").replaceChildren(...figures);
