@@ -212,9 +212,8 @@ def test_of_a_drag_the_last_picture_is_shown(page):
       const slider = document.querySelector('#trunc');
       for (let i = 0; i <= 30; i++) { slider.value = i * 0.05; slider.dispatchEvent(new Event('input')); }
     """)
-    page.wait(SETTLED)
     entries = "return performance.getEntriesByType('resource').map((e) => e.name).filter((n) => n.includes('/image'))"
-    asked = [name for name in page.run(entries) if "trunc=1.50" in name]
-    assert asked
+    page.wait(f"{entries}.some((n) => n.includes('trunc=1.50'))")
+    page.wait(SETTLED)
     drawn = {name for name in page.run(entries) if "classes=0:1.000&seeds=0,0,0&trunc=" in name}
     assert len(drawn) < 12
