@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -90,18 +91,24 @@ def test_off_the_main_thread_signals_are_left_alone():
 
 
 STUCK = """
-import ctypes
-from hmgan.train.distributed.signals import Stop
+import ctypes, threading
+from hmgan.train.distributed.signals import Stop, ended_by_signals
 lock, libc = ctypes.create_string_buffer(64), ctypes.CDLL(None)
-with Stop().listening():
-    print("ready", flush=True)
+with WHAT:
+    threading.Timer(0.3, print, ["ready"], {"flush": True}).start()
     while True:  # as in a collective: the second time it never returns, whatever signal comes
         libc.pthread_mutex_lock(lock)
 """
+HEARD = {
+    "Stop().listening()": "SIGTERM: stops after this step or snapshot; once more: at once",
+    "ended_by_signals()": "SIGTERM: ends this command; once more: at once",
+}
 
 
-def test_an_echo_is_the_same_request_and_a_second_signal_leaves_at_once_even_from_a_call_that_hangs():
-    process = subprocess.Popen([sys.executable, "-c", STUCK], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+@pytest.mark.parametrize("what", HEARD)
+def test_an_echo_is_the_same_request_and_a_second_signal_leaves_at_once_even_from_a_call_that_hangs(what):
+    script = [sys.executable, "-c", STUCK.replace("WHAT", what)]
+    process = subprocess.Popen(script, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGTERM)
@@ -113,7 +120,14 @@ def test_an_echo_is_the_same_request_and_a_second_signal_leaves_at_once_even_fro
     finally:
         process.kill()
     assert process.returncode == 128 + signal.SIGTERM
-    assert said == (
-        "SIGTERM: stops after this step or snapshot; once more: at once\n"
-        "SIGTERM again: leaving at once; what was saved is whole\n"
-    )
+    assert said == f"{HEARD[what]}\nSIGTERM again: leaving at once; what was saved is whole\n"
+
+
+def test_a_signal_of_a_forked_process_is_not_this_ones(capfd):
+    with signals.Stop().listening():
+        child = os.fork()
+        if child == 0:
+            signal.raise_signal(signal.SIGTERM)
+            os._exit(0)
+        os.waitpid(child, 0)
+    assert capfd.readouterr().err == ""
