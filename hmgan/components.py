@@ -113,7 +113,7 @@ def bounded(value: Any, where: str = "") -> None:
         for part in value:
             bounded(part, where)
     elif isinstance(value, int | float) and LARGEST < abs(value) < inf:
-        raise UserError(f"{where} must be {LARGEST} at most, got {value}; make it smaller")
+        raise UserError(f"{where} must lie in -{LARGEST}..{LARGEST}, got {value}; give a smaller number")
 
 
 def check(kind: str, name: str, options: Mapping[str, Any], where: str = "") -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
@@ -69,9 +70,15 @@ class Runtime:
         # A collective gives up by itself only where the watchdog, which can say who it waits for, has failed to.
         patience = InitProcessGroupKwargs(timeout=timedelta(seconds=timeout + SILENCE))
         with rendezvous(timeout):
-            self.accelerator = Accelerator(
-                cpu=cpu, log_with=list(trackers) or None, project_config=directories, kwargs_handlers=[patience]
-            )
+            try:
+                self.accelerator = Accelerator(
+                    cpu=cpu, log_with=list(trackers) or None, project_config=directories, kwargs_handlers=[patience]
+                )
+            except (ValueError, KeyError) as error:  # all else that it is told is in the environment
+                told = ", ".join(name for name in os.environ if name.startswith("ACCELERATE_")) or "ACCELERATE_..."
+                raise UserError(
+                    f"accelerate cannot start ({error}); see to the variables {told}, or unset them"
+                ) from None
         self.stop, self.whereabouts, self._timeout = Stop(), Whereabouts(), timeout
 
     def watched(self) -> AbstractContextManager[object]:
