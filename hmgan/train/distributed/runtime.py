@@ -151,6 +151,10 @@ class Runtime:
         norm = get_total_norm([flat, *products])  # a product of finite numbers may be infinite
         return torch.stack([norm, flat[-1]])
 
+    def interrupting(self) -> AbstractContextManager[None]:
+        """Around work that a resumed run does again: a signal raises Interrupted. Several ranks finish it together."""
+        return self.stop.interrupting() if self.world == 1 else nullcontext()
+
     def _all_reduce(self, x: Tensor) -> None:
         self.whereabouts.collectives += 1
         dist.all_reduce(x)

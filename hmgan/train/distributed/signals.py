@@ -100,12 +100,17 @@ def ended_by_signals() -> Iterator[None]:
             raise SystemExit(128 + received[0])
 
 
+class Interrupted(BaseException):
+    """A signal came during work that a resumed run does again."""
+
+
 class Stop:
     """Whether this rank was told to stop, and whether all ranks know: they stop after the same step."""
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
         self.agreed = False
+        self._interrupts = False
 
     @property
     def requested(self) -> bool:
@@ -121,6 +126,23 @@ class Stop:
         return "another rank" if self.signal is None else self.signal.name
 
     @contextmanager
+    def interrupting(self) -> Iterator[None]:
+        """Around work that a resumed run does again: a signal, also one that has come before, raises Interrupted."""
+        if self.requested:
+            raise Interrupted
+        self._interrupts = True
+        try:
+            yield
+        finally:
+            self._interrupts = False
+
+    def _handle(self, number: int, frame: object) -> None:
+        """In place of the default, which would end the process."""
+        if self._interrupts:
+            self.signal, self._interrupts = signal.Signals(number), False
+            raise Interrupted
+
+    @contextmanager
     def listening(self, tell: bool = True) -> Iterator[None]:
         """Handles the signals while the run lasts, and says so at once if `tell`.
 
@@ -130,12 +152,13 @@ class Stop:
             yield
             return
 
+        handler = self._handle  # one object: a bound method is made anew each time
+
         def heard(number: signal.Signals) -> None:
             self.signal = number
             if tell:
                 text = f"{number.name}: stops after this step or snapshot; once more: at once"
                 print(text, file=sys.stderr, flush=True)
 
-        # A handler that does nothing, in place of the default, which would end the process.
-        with handled(CODES, lambda *_: None, heard):
+        with handled(CODES, handler, heard):
             yield

@@ -16,14 +16,15 @@ import torch
 from safetensors.torch import load_file
 from trained import signalled_in
 
+from hmgan.evaluation.judge import Judge
 from hmgan.train import checkpoint
 from hmgan.train.distributed import signals
 
 SETTINGS = tiny.options(train__batch=4, train__tick=0.004, train__snap=0.02, train__trackers="[]", compute__threads=1)
 
 
-def arguments(shards, source, outdir):
-    return ["train", "hyper-mod-b", "--data", shards, "--source", source, "--outdir", outdir, "--kimg", 0.04, *SETTINGS]
+def arguments(shards, source, outdir, kimg=0.04):
+    return ["train", "hyper-mod-b", "--data", shards, "--source", source, "--outdir", outdir, "--kimg", kimg, *SETTINGS]
 
 
 def newest(outdir):
@@ -75,6 +76,37 @@ def test_a_signal_in_the_last_step_changes_nothing(shards, source, tmp_path, mon
     signalled_in(monkeypatch, 9, signal.SIGTERM)
     assert tiny.command(*arguments(shards, source, tmp_path)) == 0
     assert newest(tmp_path).name == "000000010"
+
+
+@pytest.mark.parametrize("call", [1, 2, 3], ids=["the first scores", "scores on the way", "the last scores"])
+def test_a_signal_breaks_scores_off_and_the_resumed_run_makes_them(call, shards, source, tmp_path, monkeypatch, capsys):
+    scored = tiny.options(evaluation__per_class=2, train__snap=0.004)
+    assert tiny.command(*arguments(shards, source, tmp_path / "whole", 0.008), *scored) == 0
+    scores, calls = Judge.__call__, []
+
+    def signalled(judge, *drawn):
+        calls.append(drawn)
+        if len(calls) == call:
+            signal.raise_signal(signal.SIGTERM)
+        return scores(judge, *drawn)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Judge, "__call__", signalled)
+        assert tiny.command(*arguments(shards, source, tmp_path / "cut", 0.008), *scored) == 85
+    (cut,), (whole,) = ((tmp_path / name).iterdir() for name in ("cut", "whole"))
+    assert "stopped  by SIGTERM" in capsys.readouterr().err.splitlines()[-1]
+    assert len(metrics(cut)) < len(metrics(whole))
+    assert tiny.command("train", "--resume", cut) == 0
+    assert metrics(cut) == metrics(whole)
+    names = [sorted(path.relative_to(run) for path in run.glob("snapshots/*/*")) for run in (cut, whole)]
+    assert names[0] == names[1]
+
+
+def metrics(run):
+    """The scores of a run, without their times."""
+    path = run / "metrics.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    return [{key: value for key, value in line.items() if key != "time"} for line in lines]
 
 
 def test_off_the_main_thread_signals_are_left_alone():
