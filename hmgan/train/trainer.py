@@ -92,10 +92,13 @@ class Trainer:
     def train(self, log: RunLog) -> None:
         """Trains to the end of the schedule, or to the step after which all ranks agree to stop."""
         log.start(self.kimg)
+        late = self.undrawn and self.step > 0
         if self.undrawn:
             self._snapshot()
         batches = self.batches(log.say if self.runtime.main else warn)
         with self.saver:
+            if late and not self.undrawn:
+                self.save()  # the checkpoint says that it is to be made
             while self.step < self.last and not self.runtime.stop.agreed:
                 stats = self.take_step(next(batches))
                 self.step += 1

@@ -80,16 +80,20 @@ def whole(folder):
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 85)], ids=lambda x: str(int(x)))
 @pytest.mark.parametrize(
-    ("after", "scored"), [("runs/*/reals.png", 0), ("cache/features/*", 2)], ids=["the pictures", "the scores"]
+    ("after", "scored", "end"),
+    [
+        ("runs/*/reals.png", 0, "at kimg 0.004; checkpoint 000000001 is saved"),
+        ("cache/features/f*.safetensors", 2, "at kimg 0.000; nothing was trained yet"),
+    ],
+    ids=["the pictures", "the scores"],
 )
-def test_a_training_hears_within_a_second_and_saves(after, scored, number, code, many, source, tmp_path):
+def test_a_training_hears_within_a_second_and_ends_soon(after, scored, end, number, code, many, source, tmp_path):
     words = ["train", "hyper-mod-b", "--data", many, "--source", source, "--outdir", tmp_path / "runs"]
     words += ["--metrics", scored, *LONG]
     ended, heard, stopped, said = signalled(number, after, tmp_path, words)
     print(f"\n{number.name} after {after}: heard after {heard:.2f} s, ended after {stopped:.1f} s")
     assert (ended, heard < 1, whole(tmp_path)) == (code, True, True), said
     assert f"{number.name}: {WAITS}" in said
-    end = "at kimg 0.000; nothing was trained yet" if scored else "at kimg 0.004; checkpoint 000000001 is saved"
     assert f"stopped  by {number.name} {end}; to go on: hmgan train --resume" in said
     assert stopped < 30
     assert "Traceback" not in said
@@ -99,7 +103,7 @@ def test_a_training_hears_within_a_second_and_saves(after, scored, number, code,
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=lambda x: str(int(x)))
 def test_an_evaluation_hears_within_a_second_and_adds_no_scores(number, code, run, tmp_path):
     words = ["evaluate", run, "--per-class", 64, "--metrics", "fd,kd"]
-    ended, heard, stopped, said = signalled(number, "cache/features/*", tmp_path, words)
+    ended, heard, stopped, said = signalled(number, "cache/features/f*.safetensors", tmp_path, words)
     print(f"\n{number.name} while fakes are scored: heard after {heard:.2f} s, ended after {stopped:.1f} s")
     assert (ended, heard < 1, whole(tmp_path)) == (code, True, True), said
     assert said.endswith(f"{number.name}: {LEAVES}\nstopped by {number.name}\n")

@@ -133,7 +133,7 @@ def test_a_jpeg_is_decoded_as_pillow_does_up_to_rounding(name):
 
 @pytest.mark.parametrize("length", [2, 3, 40, 300])
 def test_a_jpeg_that_ends_in_its_head_is_refused(length):
-    with pytest.raises((OSError, ValueError), match="image|Truncated"):
+    with pytest.raises((OSError, ValueError), match=r"image|Truncated"):
         decode_into(PICTURES["turned JPEG"][:length], np.empty((SIDE, SIDE, 3), np.uint8))
 
 

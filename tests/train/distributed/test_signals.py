@@ -96,8 +96,9 @@ def test_a_signal_breaks_scores_off_and_the_resumed_run_makes_them(call, shards,
     (cut,), (whole,) = ((tmp_path / name).iterdir() for name in ("cut", "whole"))
     assert "stopped  by SIGTERM" in capsys.readouterr().err.splitlines()[-1]
     assert len(metrics(cut)) < len(metrics(whole))
-    assert tiny.command("train", "--resume", cut) == 0
-    assert metrics(cut) == metrics(whole)
+    for _ in range(2):  # the second time it is made already
+        assert tiny.command("train", "--resume", cut) == 0
+        assert metrics(cut) == metrics(whole)
     names = [sorted(path.relative_to(run) for path in run.glob("snapshots/*/*")) for run in (cut, whole)]
     assert names[0] == names[1]
 
