@@ -50,10 +50,10 @@ def handled(numbers: Iterable[int], handler: Handler, heard: Callable[[signal.Si
     finally:
         signal.set_wakeup_fd(wakeup)
         _pipes.remove(write)
+        os.write(write, bytes(1))  # ends the reader, after it has told what came before
+        reader.join()
         for number, old in before.items():
             signal.signal(number, old)
-        os.write(write, bytes(1))  # ends the reader
-        reader.join()
         os.close(write)
         os.close(read)
 
