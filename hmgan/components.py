@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import import_module
+from math import inf
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hmgan import signatures
@@ -14,6 +15,7 @@ if TYPE_CHECKING:  # pydantic takes longer to import than `hmgan list` to print
     from pydantic import BaseModel
 
 T = TypeVar("T")
+LARGEST = 2**63 - 1
 ENTRY_POINTS = "hmgan.components"
 # Where the built-in components live: they are described by their source, and imported only by `get`.
 FOLDERS = ("augment", "backbones", "discriminators", "modulation", "losses", "train/engines", "train/tasks")
@@ -102,11 +104,24 @@ def schema(kind: str, name: str) -> type[BaseModel]:
     )
 
 
+def bounded(value: Any, where: str = "") -> None:
+    """Raises UserError, naming it, for a number in a table that is beyond what torch's own numbers hold."""
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            bounded(part, f"{where}.{key}" if where else str(key))
+    elif isinstance(value, list | tuple):
+        for part in value:
+            bounded(part, where)
+    elif isinstance(value, int | float) and LARGEST < abs(value) < inf:
+        raise UserError(f"{where} must lie in -{LARGEST}..{LARGEST}, got {value}; give a smaller number")
+
+
 def check(kind: str, name: str, options: Mapping[str, Any], where: str = "") -> dict[str, Any]:
     """All options of a component, defaults filled in. Raises UserError for a wrong name, key, type or value."""
     from pydantic import ValidationError
 
     model = schema(kind, name)
+    bounded(options, where or kind)
     try:
         return model.model_validate(dict(options)).model_dump()
     except ValidationError as error:

@@ -58,8 +58,18 @@ class DamageError(UserError):
     """Images that are lost or damaged in storage, so that no retry helps; a run may leave a few of them out."""
 
 
+def exhausted(error: BaseException) -> str | None:
+    """One line for too many open files; None for any other error."""
+    if not (isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)):
+        return None
+    what = f"{error.filename or 'a file'} cannot be opened: {os.strerror(error.errno)}"
+    return f"{what}; raise that limit with `ulimit -n 4096`"
+
+
 def refusal(error: OSError) -> str | None:
     """One line for a place that the system refuses to read or write; None where the error is about no place."""
+    if (line := exhausted(error)) is not None:
+        return line
     full = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)  # those of a write have no file's name
     if error.errno is None or (error.filename is None and error.errno not in full):
         return None

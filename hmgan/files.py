@@ -16,7 +16,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from hmgan.errors import UserError
+from hmgan.errors import UserError, exhausted
 
 FULL = re.compile(rf"(Errno|os error) ({errno.ENOSPC}|{errno.EDQUOT})\b")
 CHUNK = 1 << 22  # bytes that are hashed at a time
@@ -50,9 +50,8 @@ def check_limits(error: Exception) -> None:
     """Raises, as what it is, an error that says something of this machine's limits and nothing of what was read."""
     if isinstance(error, MemoryError):
         raise error
-    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
-        what = f"{error.filename or 'a file'} cannot be opened: {os.strerror(error.errno)}"
-        raise UserError(f"{what}; raise that limit with `ulimit -n 4096`") from error
+    if (line := exhausted(error)) is not None:
+        raise UserError(line) from error
 
 
 def file_names(texts: Iterable[str]) -> dict[str, str]:
@@ -96,6 +95,13 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         finally:
             with suppress(OSError):  # of a place that cannot be written
                 partial.unlink(missing_ok=True)
+
+
+def add_lines(path: Path, lines: Iterable[str]) -> None:
+    """Adds lines to a file in one write, which no signal cuts in two."""
+    text = "".join(f"{line}\n" for line in lines)
+    with path.open("ab", buffering=0) as file:
+        file.write(text.encode())
 
 
 def write_folder_atomically(folder: Path, write: Callable[[Path], object]) -> None:

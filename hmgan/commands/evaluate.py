@@ -16,7 +16,7 @@ from hmgan.evaluation.counts import check_fakes, check_size, warning
 from hmgan.evaluation.judge import Judge
 from hmgan.evaluation.references import References, references
 from hmgan.evaluation.table import print_tables, references_table
-from hmgan.files import cache_folder
+from hmgan.files import add_lines, cache_folder
 from hmgan.generators.snapshot import SNAPSHOTS, Loaded, load_generator, newest_snapshot
 from hmgan.options.models import EvaluateOptions
 from hmgan.train import rundir
@@ -53,10 +53,8 @@ def print_scores(options: EvaluateOptions) -> None:
             return
         if run.is_dir():  # and no registry source, which belongs to the package
             snapshot, kimg = newest_snapshot(run), loaded.config.get("kimg", 0.0)
-            with (run / "metrics.jsonl").open("a", encoding="utf-8") as file:
-                for score in scores:
-                    line = judge.line(score, kimg, snapshot.name, options.seed, options.trunc)
-                    file.write(json.dumps(line) + "\n")
+            lines = (judge.line(score, kimg, snapshot.name, options.seed, options.trunc) for score in scores)
+            add_lines(run / "metrics.jsonl", map(json.dumps, lines))
         print_tables([("score", scores)], Console())
         if beside:
             Console().print(references_table({"this generator": scores, **beside}))

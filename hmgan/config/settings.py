@@ -15,13 +15,14 @@ from pydantic import (
     model_validator,
 )
 
+from hmgan.components import bounded
 from hmgan.urls import checked
 
 NAMED = 3  # sources in a run directory's name
 
 
 class Strict(BaseModel):
-    """A model that refuses unknown keys, other types, values that are not finite, and URLs with secrets."""
+    """A model that refuses unknown keys, other types, numbers that are none or too large, and URLs with secrets."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, hide_input_in_errors=True)
 
@@ -29,6 +30,7 @@ class Strict(BaseModel):
     @classmethod
     def _no_secrets(cls, value: Any) -> Any:
         """Before they are kept or shown anywhere."""
+        bounded(value)
         return checked(value)
 
 
@@ -182,7 +184,9 @@ class Train(Strict):
         description="input constant, noise strengths and to-RGB of a modulated source, which no class edits, train too",
     )
     trackers: list[str] = Field(default=["tensorboard"], description="accelerate trackers")
-    timeout: float = Field(1800.0, gt=0, description="seconds that a rank may take to move on, before all give up")
+    timeout: float = Field(
+        1800.0, gt=0, le=1e8, description="seconds that a rank may take to move on, before all give up"
+    )
     on_nonfinite: Literal["stop", "skip"] = Field(
         "stop", description="what a loss or gradient that is not finite does: end the run, or leave that phase out"
     )
@@ -197,7 +201,7 @@ class Loader(Strict):
         False, description="every batch has each class's share of images, of data.balance equal ones, up to one image"
     )
     group: int = Field(1, ge=1, description="consecutive images of one class in a stratified batch")
-    workers: int = Field(0, ge=0, description="loader processes per rank")
+    workers: int = Field(0, ge=0, le=256, description="loader processes per rank")
     on_corrupt: Literal["stop", "skip"] = Field("stop", description="what a damaged training image does to the run")
     corrupt_share: float = Field(0.001, ge=0, lt=1, description="of the set that skip leaves out before it stops too")
 
@@ -240,7 +244,7 @@ class Compute(Strict):
     compile: bool = Field(
         False, description="compile what follows G's convolutions, and blurs; takes a minute or two to begin"
     )
-    threads: int = Field(0, ge=0, description="CPU threads per rank; 0 leaves torch's choice")
+    threads: int = Field(0, ge=0, le=1024, description="CPU threads per rank; 0 leaves torch's choice")
 
     @field_validator("engine", mode="before")
     @classmethod
@@ -256,7 +260,7 @@ class Evaluation(Strict):
         "squeezenet",
         description="network whose features are compared, or several joined by commas: `hmgan list extractors`",
     )
-    per_class: int = Field(0, ge=0, description="fakes per class; 0 computes no scores")
+    per_class: int = Field(0, ge=0, le=1_000_000, description="fakes per class; 0 computes no scores")
     seed: int = Field(1_000_000, ge=0, description="the fakes' own seed, so that scores are comparable over time")
     collapse: float = Field(0.5, ge=0, description="share of the reals' diversity below which a class is warned of")
 

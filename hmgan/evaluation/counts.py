@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import psutil
+
 from hmgan.data.images import Images
 from hmgan.errors import UserError
 from hmgan.evaluation.score import MEAN
 from hmgan.metrics.measures import KS
+from hmgan.units import size
 
 FEWEST = {"prdc": max(KS) + 1, "leakage": 4}  # images per class; of any other metric 2
 LEAVE = "add images, leave the class out with data.classes, or take another metric"
@@ -50,6 +53,14 @@ def check_fakes(metrics: Sequence[str], per_class: int, option: str = "--per-cla
     name, least = _neediest(metrics)
     if per_class < least:
         raise UserError(f"{option} must be {least} or more for {name}, got {per_class}")
+
+
+def check_room(per_class: int, classes: int, dim: int, option: str = "--per-class") -> None:
+    """Raises UserError, naming the option, where the features of so many fakes do not fit into the machine."""
+    need, have = 8 * dim * per_class * classes, psutil.virtual_memory().total
+    if need > have:
+        fakes = f"{per_class:,} fakes of each of {classes:,} classes"
+        raise UserError(f"{option}: features of {fakes} take {size(need)}, and this machine has {size(have)}; lower it")
 
 
 def fewest(metrics: Sequence[str]) -> int:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hmgan.data.images import Images
 from hmgan.errors import unknown
-from hmgan.evaluation.counts import check_fakes, check_reals, check_size
+from hmgan.evaluation.counts import check_fakes, check_reals, check_room, check_size
 from hmgan.evaluation.fakes import Fakes
 from hmgan.evaluation.features import extract, real_features
 from hmgan.evaluation.generator_scores import GENERATOR_SCORES, OF_PERCEPTION, Space, Subject, check_classes
@@ -78,6 +78,7 @@ class Judge:
     ) -> list[Score] | None:
         """The metrics per class and their means, with `per_class` fakes of each; None on ranks other than the first."""
         check_fakes(self.metrics, per_class)
+        check_room(per_class, len(classes), sum(self.networks.dims))
         check_size(self.reals, generator.resolution)
         fakes = Fakes(generator, classes, per_class, seed, truncation)
         features = {cls: self.drawn(fakes, label) for label, cls in enumerate(classes)}

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from typer import Argument, Option
 
-from hmgan.options.shared import Device, Kimg, Metrics, Outdir, Seed, Set, Trunc
+from hmgan.options.shared import LAST_SEED, Device, Kimg, Metrics, Outdir, Seed, Set, Trunc
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,8 +22,10 @@ class EvaluateOptions:
         Path, Argument(metavar="MODEL", help="As for `hmgan sample`: a run, a folder, a source, OWNER/NAME.")
     ]
     data: Annotated[str | None, Option(help="Images to score against; left out: those of the training.")] = None
-    per_class: Annotated[int | None, Option(min=2, help="Fakes per class; left out: as many as real images.")] = None
-    seed: Annotated[int, Option(min=0, help="Seed of the fakes.")] = 1_000_000
+    per_class: Annotated[
+        int | None, Option(min=2, max=1_000_000, help="Fakes per class; left out: as many as real images.")
+    ] = None
+    seed: Annotated[int, Option(min=0, max=LAST_SEED, help="Seed of the fakes.")] = 1_000_000
     trunc: Trunc = 1.0
     extractor: Annotated[str, Option(help="Feature extractor, or several, joined by commas.")] = "squeezenet"
     metrics: Annotated[

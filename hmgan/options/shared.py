@@ -11,6 +11,7 @@ from typer import Argument, Option
 from hmgan.errors import UserError
 
 MOST_SEEDS = 1_000_000  # of one command
+LAST_SEED = 2**63 - 1
 
 
 class Setting(NamedTuple):
@@ -68,5 +69,7 @@ def parse_seeds(text: str) -> list[int]:
         span = range(int(match[1]), int(match[2] or match[1]) + 1)
         if span.stop - span.start + len(seeds) > MOST_SEEDS:
             raise UserError(f"--seeds names more than {MOST_SEEDS:,} seeds, got {text!r}; draw them in parts")
+        if span.stop - 1 > LAST_SEED:
+            raise UserError(f"--seeds wants numbers up to {LAST_SEED}, got {text!r}; give smaller ones")
         seeds += span
     return seeds

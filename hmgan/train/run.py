@@ -16,6 +16,7 @@ from hmgan.layers.float32 import products
 from hmgan.pictures.grids import GRID_COLUMNS, class_grid, shown, which
 from hmgan.pictures.images import save_png
 from hmgan.train import checkpoint, claims, rundir
+from hmgan.train.distributed.signals import Interrupted
 from hmgan.train.log import RunLog
 from hmgan.train.prepare import Prepared
 from hmgan.train.snapshot import Snapshots
@@ -42,7 +43,15 @@ def run_training(
     ):
         runtime.track(folder, to_table(experiment))
         scored = "" if prepared.reals is None else prepared.reals.digest
-        trainer = Trainer(prepared.task, runtime, folder, Snapshots(prepared, folder, log).write, scored)
+        registries = [word for added in entries.added() for word in ("--registry", str(added))]
+        command = ["hmgan", *registries, verb or tasks.verb(experiment), "--resume", str(folder)]
+        again = f"to go on: {shlex.join(command)}"
+        try:
+            snapshots = Snapshots(prepared, folder, log)
+        except Interrupted:
+            log.say(f"stopped  by {runtime.stop.reason} before it began; {again}")
+            raise SystemExit(runtime.stop.code) from None
+        trainer = Trainer(prepared.task, runtime, folder, snapshots.write, scored)
         if resume:
             resume_run(trainer, folder, log)
         else:
@@ -57,11 +66,9 @@ def run_training(
                 save_png(class_grid(prepared.data.examples(GRID_COLUMNS, some)), folder / "reals.png")
         with files.named_if_full(folder), products(tf32=experiment.compute.tf32):
             trainer.train(log)
-        finished = trainer.step >= trainer.last
-        registries = [word for added in entries.added() for word in ("--registry", str(added))]
-        command = ["hmgan", *registries, verb or tasks.verb(experiment), "--resume", str(folder)]
-        at, again = f"at kimg {trainer.kimg:.3f}", shlex.join(command)
-        stopped = f"stopped  by {runtime.stop.reason} {at}; checkpoint {trainer.step:09d} is saved; to go on: {again}"
+        finished = trainer.step >= trainer.last and not trainer.undrawn
+        saved = f"checkpoint {trainer.step:09d} is saved" if trainer.step else "nothing was trained yet"
+        stopped = f"stopped  by {runtime.stop.reason} at kimg {trainer.kimg:.3f}; {saved}; {again}"
         log.say(f"finished {folder}" if finished else stopped)
     runtime.accelerator.end_training()
     if not finished:

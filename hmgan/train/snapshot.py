@@ -36,10 +36,16 @@ class Snapshots:
         self.prepared, self.folder, self.log = prepared, folder, log
         reals, extractor = prepared.reals, prepared.experiment.evaluation.extractor
         features = cache_folder() / "features"
-        self.judge = None if reals is None else Judge(reals, extractor, features, prepared.runtime, AT_SNAPSHOTS)
+        self.judge = None
+        if reals is not None:
+            with prepared.runtime.interrupting():
+                self.judge = Judge(reals, extractor, features, prepared.runtime, AT_SNAPSHOTS)
 
     def write(self, trainer: Trainer, kimg: float) -> None:
-        """Writes the snapshot of this moment; of the first one, at 0 kimg, only the images and the scores."""
+        """Writes the snapshot of this moment; of the first one, at 0 kimg, only the images and the scores.
+
+        Raises: Interrupted where a signal comes while it is scored; nothing of it is written then.
+        """
         generator = trainer.task.averaged().eval()
         settings, judge = self.prepared.experiment.evaluation, self.judge
         if judge is not None and kimg == 0:  # it may take longer than people wait for a first line
@@ -48,9 +54,12 @@ class Snapshots:
             )
         # On every rank: each draws its share of the fakes.
         arguments = generator, self.prepared.classes, settings.per_class, settings.seed
-        found = None if judge is None else judge(*arguments)
-        if judge is not None and kimg == 0:
-            self._references(judge)
+        found = None
+        if judge is not None:
+            with self.prepared.runtime.interrupting():
+                found = judge(*arguments)
+                if kimg == 0:
+                    self._references(judge)
         if not self.prepared.runtime.main:
             return
         tag = f"{kimg:010.3f}"

@@ -17,6 +17,7 @@ from hmgan.modulation.factors import Factors
 from hmgan.modulation.step import Step, taking
 from hmgan.train import checkpoint, draws, precision
 from hmgan.train.distributed.runtime import Runtime
+from hmgan.train.distributed.signals import Interrupted
 from hmgan.train.draws import Draws, Microbatch, microbatch_size
 from hmgan.train.engines.choose import engine_of
 from hmgan.train.flops import work_of
@@ -52,6 +53,7 @@ class Trainer:
         self.experiment, self.settings = task.experiment, task.experiment.train
         self.size = microbatch_size(self.settings, runtime.world)
         self.step = 0
+        self.undrawn = True  # whether the snapshot of this step is still to be made
         self.nonfinite = Nonfinite(self.settings, task.data)
         self._unread: list[Outcome] = []
         self.late = runtime.device.type != "cpu"  # whether the device runs behind the host
@@ -86,16 +88,19 @@ class Trainer:
                 f"{folder} was scored against other images (digest {scored[:12]}) than are there now "
                 f"({self.scored[:12]}); give --set evaluation.data=PLACE where the same ones lie"
             )
-        self.step = state["step"]
+        self.step, self.undrawn = state["step"], state.get("undrawn", False)
         self.nonfinite.load(state.get("nonfinite", self.nonfinite.state()))  # older checkpoints have none
 
     def train(self, log: RunLog) -> None:
         """Trains to the end of the schedule, or to the step after which all ranks agree to stop."""
         log.start(self.kimg)
-        if self.step == 0:
+        late = self.undrawn and self.step > 0
+        if self.undrawn:
             self._snapshot()
         batches = self.batches(log.say if self.runtime.main else warn)
         with self.saver:
+            if late and not self.undrawn:
+                self.save()  # the checkpoint says that it is to be made
             while self.step < self.last and not self.runtime.stop.agreed:
                 batch = next(batches)
                 with self.work.counted():
@@ -170,14 +175,20 @@ class Trainer:
 
     def _snapshot(self) -> None:
         self.runtime.whereabouts.phase = f"snapshot after step {self.step}"
-        with precision.uncompiled():
-            self.on_snapshot(self, self.kimg)
+        self.undrawn = True
+        try:
+            with precision.uncompiled():
+                self.on_snapshot(self, self.kimg)
+            self.undrawn = False
+        except Interrupted:  # the resumed run makes it
+            self.runtime.stop.agreed = True
 
     def save(self) -> None:
         """Starts to write a checkpoint, on rank 0; all ranks gather what the engine has divided."""
         if self.runtime.main:
             state = {"step": self.step, "kimg": self.kimg, "nonfinite": self.nonfinite.state(), "data": self.images}
             state |= {"scored": self.scored} if self.scored else {}
+            state |= {"undrawn": True} if self.undrawn else {}
             self.saver.save(self.step, self.task.kept(), state)
         elif self.engine.divides:
             for entry in self.task.kept().values():

@@ -64,3 +64,14 @@ def test_an_error_that_is_about_no_place_is_not_called_one(monkeypatch):
     monkeypatch.setattr("hmgan.commands.listing.print_list", broken)
     with pytest.raises(ConnectionRefusedError):
         tiny.command("list")
+
+
+def test_too_many_open_files_are_one_line_with_the_limit(monkeypatch, capsys):
+    def broken(kind):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("hmgan.commands.listing.print_list", broken)
+    assert (
+        refused(capsys, "list")
+        == "a file cannot be opened: Too many open files; raise that limit with `ulimit -n 4096`"
+    )

@@ -98,8 +98,10 @@ def _beside(table: Path, name: str) -> Path:
 def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
     try:
         yield from _decoded_rows(path)
-    except (UnicodeError, csv.Error) as error:
+    except UnicodeError as error:
         raise UserError(f"{path} is not a table in UTF-8: {error}; save it as UTF-8") from error
+    except csv.Error as error:  # a quotation mark that is never closed would take the rows that follow
+        raise UserError(f"{path} is not a table that can be read: {error}; mend it") from error
 
 
 def _decoded_rows(path: Path) -> Iterator[Mapping[str, Any]]:
@@ -109,7 +111,7 @@ def _decoded_rows(path: Path) -> Iterator[Mapping[str, Any]]:
             if "\0" in header:
                 raise UnicodeError("it holds null characters, as UTF-16 does")
             file.seek(0)
-            rows = csv.DictReader(file, delimiter=max(DELIMITERS, key=header.count))
+            rows = csv.DictReader(file, delimiter=max(DELIMITERS, key=header.count), strict=True)
             check_once(rows.fieldnames or (), f"the header of {path}")
             yield from rows
             return
@@ -191,7 +193,8 @@ def shards(path: Path) -> ImageSource:
                     pictures.append((key, partial(os.pread, file, length, offset)))
             except (tarfile.TarError, ValueError) as error:
                 raise UserError(f"{tar} cannot be packed anew: {error}; mend it or copy it again") from error
-        labels = labels_or_one_class(found, names)
+        themselves = set(names) <= {label for _, label in found}  # an index of the shards of others has their labels
+        labels = labels_or_one_class(found, () if themselves else names)
         others = {LITTER_REASON: litter} if litter else {}
         return source_of(pictures, labels, order=names, close=opened.pop_all().close, passed_over=others)
 

@@ -186,6 +186,8 @@ class Fsspec:
             self._files, self._root = fsspec.core.url_to_fs(url)
         except (ImportError, ValueError) as error:
             raise UserError(f"{url} cannot be opened: {error}") from None
+        except Exception:  # of a client that connects at once, in words of its own
+            raise UserError(f"{url} cannot be opened; see to the URL, and whether it can be reached") from None
 
     def size(self, name: str) -> int:
         return int(self._files.info(f"{self._root}/{name}")["size"])

@@ -83,7 +83,9 @@ def check_launched(variables: Mapping[str, str]) -> None:
             raise UserError(f"the variable {name} of a launcher must be a number, got {value!r}; {todo}")
     number = {name: int(variables[name]) for name in NUMBERS if name in variables}
     for rank, world in (("RANK", "WORLD_SIZE"), ("LOCAL_RANK", "LOCAL_WORLD_SIZE")):
-        if number.get(rank, 0) >= number.get(world, number.get(rank, 0) + 1):
+        if number.get(world, 1) < 1:
+            raise UserError(f"the variable {world}={number[world]} of a launcher must be 1 or more; {todo}")
+        if rank in number and number[rank] >= number.get(world, number[rank] + 1):
             raise UserError(f"the variable {rank}={number[rank]} must be below {world}={number[world]}; {todo}")
     left = next((name for name, least in LAUNCHED.items() if number.get(name, -1) >= least), None)
     lacking = [name for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT") if not variables.get(name)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
@@ -90,9 +91,15 @@ class Runtime:
         patience = InitProcessGroupKwargs(timeout=timedelta(seconds=timeout + SILENCE))
         flight.keep()
         with rendezvous(timeout):
-            self.accelerator = Accelerator(
-                cpu=cpu, log_with=list(trackers) or None, project_config=directories, kwargs_handlers=[patience]
-            )
+            try:
+                self.accelerator = Accelerator(
+                    cpu=cpu, log_with=list(trackers) or None, project_config=directories, kwargs_handlers=[patience]
+                )
+            except (ValueError, KeyError) as error:  # all else that it is told is in the environment
+                told = ", ".join(name for name in os.environ if name.startswith("ACCELERATE_")) or "ACCELERATE_..."
+                raise UserError(
+                    f"accelerate cannot start ({error}); see to the variables {told}, or unset them"
+                ) from None
         self.stop, self.whereabouts, self._timeout = Stop(), Whereabouts(), timeout
 
     def watched(self) -> AbstractContextManager[object]:
@@ -165,6 +172,10 @@ class Runtime:
                 products.append(parameter.grad)
         norm = get_total_norm([flat, *products])  # a product of finite numbers may be infinite
         return torch.stack([norm, flat[-1]])
+
+    def interrupting(self) -> AbstractContextManager[None]:
+        """Around work that a resumed run does again: a signal raises Interrupted. Several ranks finish it together."""
+        return self.stop.interrupting() if self.world == 1 else nullcontext()
 
     def _all_reduce(self, x: Tensor) -> None:
         self.whereabouts.collectives += 1

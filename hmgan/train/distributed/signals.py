@@ -1,6 +1,7 @@
 """What SIGTERM, SIGUSR1 and Ctrl-C do to a run: finish the step, save, leave. A second one leaves at once.
 
-Any other command leaves at once, by an exception: what it was writing is removed on the way out.
+Any other command leaves by an exception: what it was writing is removed on the way out. Both say at once that they have
+heard: Python's handlers wait for the main thread, which may be in a long call or hang in a collective.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 REQUEUE = 85  # exit code: saved, to be started again
@@ -19,6 +20,56 @@ CODES = {signal.SIGTERM: REQUEUE, signal.SIGUSR1: REQUEUE, signal.SIGINT: INTERR
 # A launcher forwards a signal that the ranks were sent too: within this time both are one request.
 ECHO = 1.0  # seconds
 ENDING = (signal.SIGTERM, signal.SIGINT)
+
+Handler = Callable[[int, object], None]
+
+_pipes: list[int] = []  # those that are written to, of `handled`
+
+
+def _forget() -> None:
+    """In a forked process, such as a loader's: what it is sent is not sent to the one that it was forked from."""
+    if _pipes:
+        signal.set_wakeup_fd(-1)
+
+
+os.register_at_fork(after_in_child=_forget)
+
+
+@contextmanager
+def handled(numbers: Iterable[int], handler: Handler, heard: Callable[[signal.Signals], None]) -> Iterator[None]:
+    """Handles signals; a thread calls `heard` with the first as soon as it comes, and ends the process at the next."""
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    before = {number: signal.signal(number, handler) for number in numbers}
+    wakeup = signal.set_wakeup_fd(write)
+    _pipes.append(write)
+    reader = threading.Thread(target=_read, args=(read, handler, heard), name="signals", daemon=True)
+    reader.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(wakeup)
+        _pipes.remove(write)
+        os.write(write, bytes(1))  # ends the reader, after it has told what came before
+        reader.join()
+        for number, old in before.items():
+            signal.signal(number, old)
+        os.close(write)
+        os.close(read)
+
+
+def _read(pipe: int, handler: Handler, heard: Callable[[signal.Signals], None]) -> None:
+    first = 0.0
+    while number := os.read(pipe, 1)[0]:
+        if signal.getsignal(number) is not handler:  # a library has taken it over, or it is of no interest
+            continue
+        received, now = signal.Signals(number), time.monotonic()
+        if not first:
+            first = now
+            heard(received)
+        elif now - first > ECHO:
+            print(f"{received.name} again: leaving at once; what was saved is whole", file=sys.stderr, flush=True)
+            os._exit(128 + received)
 
 
 @contextmanager
@@ -36,18 +87,21 @@ def ended_by_signals() -> Iterator[None]:
         received.append(number)
         raise SystemExit(128 + number)
 
+    def heard(number: signal.Signals) -> None:
+        print(f"{number.name}: ends this command; once more: at once", file=sys.stderr, flush=True)
+
     # One that is ignored, as by nohup or in a script's background, stays so.
-    before = {number: signal.getsignal(number) for number in ENDING if signal.getsignal(number) != signal.SIG_IGN}
-    for number in before:
-        signal.signal(number, end)
     try:
-        yield
+        with handled([n for n in ENDING if signal.getsignal(n) != signal.SIG_IGN], end, heard):
+            yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
         if received:  # whatever a library has made of the exception
             print(f"stopped by {signal.Signals(received[0]).name}", file=sys.stderr, flush=True)
             raise SystemExit(128 + received[0])
+
+
+class Interrupted(BaseException):
+    """A signal came during work that a resumed run does again."""
 
 
 class Stop:
@@ -56,6 +110,7 @@ class Stop:
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
         self.agreed = False
+        self._interrupts = False
 
     @property
     def requested(self) -> bool:
@@ -71,44 +126,39 @@ class Stop:
         return "another rank" if self.signal is None else self.signal.name
 
     @contextmanager
+    def interrupting(self) -> Iterator[None]:
+        """Around work that a resumed run does again: a signal, also one that has come before, raises Interrupted."""
+        if self.requested:
+            raise Interrupted
+        self._interrupts = True
+        try:
+            yield
+        finally:
+            self._interrupts = False
+
+    def _handle(self, number: int, frame: object) -> None:
+        """In place of the default, which would end the process."""
+        if self._interrupts:
+            self.signal, self._interrupts = signal.Signals(number), False
+            raise Interrupted
+
+    @contextmanager
     def listening(self, tell: bool = True) -> Iterator[None]:
         """Handles the signals while the run lasts, and says so at once if `tell`.
 
         Off the main thread, where Python allows no handlers, does nothing.
-
-        A thread reads them from a pipe: Python's handlers need the main thread, which may hang in a collective.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        read, write = os.pipe()
-        os.set_blocking(write, False)
-        # A handler that does nothing, in place of the default, which would end the process.
-        before = {number: signal.signal(number, lambda *_: None) for number in CODES}
-        wakeup = signal.set_wakeup_fd(write)
-        reader = threading.Thread(target=self._read, args=(read, tell), name="signals", daemon=True)
-        reader.start()
-        try:
-            yield
-        finally:
-            signal.set_wakeup_fd(wakeup)
-            for number, handler in before.items():
-                signal.signal(number, handler)
-            os.close(write)  # ends the reader
-            reader.join()
-            os.close(read)
 
-    def _read(self, pipe: int, tell: bool) -> None:
-        first = 0.0
-        while number := os.read(pipe, 1):
-            if number[0] not in CODES:
-                continue
-            received, now = signal.Signals(number[0]), time.monotonic()
-            if self.signal is None:
-                self.signal, first = received, now
-                if tell:
-                    text = f"{received.name}: stops after this step or snapshot; once more: at once"
-                    print(text, file=sys.stderr, flush=True)
-            elif now - first > ECHO:
-                print(f"{received.name} again: leaving at once; what was saved is whole", file=sys.stderr, flush=True)
-                os._exit(128 + received)
+        handler = self._handle  # one object: a bound method is made anew each time
+
+        def heard(number: signal.Signals) -> None:
+            self.signal = number
+            if tell:
+                text = f"{number.name}: stops after this step or snapshot; once more: at once"
+                print(text, file=sys.stderr, flush=True)
+
+        with handled(CODES, handler, heard):
+            yield

@@ -210,6 +210,24 @@ def test_tables_in_other_encodings_are_one_line(encoding, name, tmp_path):
     assert "UTF-8" in text or "is not JSON" in text
 
 
+def test_a_quotation_mark_that_is_never_closed_takes_no_rows(folder, tmp_path):
+    table = tmp_path / "a.csv"
+    table.write_text('path,label\n0.png,"cat\n1.png,dog\n', encoding="utf-8")
+    assert refused_by(pack, table, tmp_path / "out", report=silent).endswith("unexpected end of data; mend it")
+
+
+@pytest.mark.parametrize("labels", ["12", "21", ["cat", "dog"], ["0", "cat"]])
+def test_shards_are_packed_with_the_same_classes_whether_they_are_indexed_before_or_not(labels, tmp_path):
+    members = [(f"{i}.png", i) for i in range(4)] + [(f"{i}.cls", labels[i % 2].encode()) for i in range(4)]
+    place = shard(tmp_path / "wds", *members)
+    pack(place, tmp_path / "before", report=silent)
+    make_index(str(place), None, silent)
+    pack(place, tmp_path / "after", report=silent)
+    before, after, indexed = (ShardSet(str(tmp_path / name)) for name in ("before", "after", "wds"))
+    assert before.classes == after.classes == indexed.classes == tuple(sorted(labels))
+    assert before.digest == after.digest
+
+
 def test_a_zip_with_a_password_is_told(tmp_path):
     path = zipped(tmp_path / "a.zip", [("0.png", png(pixels(0))), ("dataset.json", '{"labels": null}')])
     content = bytearray(path.read_bytes())

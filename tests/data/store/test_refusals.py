@@ -110,7 +110,10 @@ def test_an_endpoint_that_is_one_and_switches_beside_it_are_taken(value, monkeyp
     assert open_store("s3://bucket/x").url == "s3://bucket/x"
 
 
-@pytest.mark.parametrize("url", ["s3:///x", "az://container/x", "gs://bucket/x", "https://example.org:99999/x"])
+@pytest.mark.parametrize(
+    "url",
+    ["s3:///x", "az://container/x", "gs://bucket/x", "https://example.org:99999/x", "ftp://nowhere.invalid/x"],
+)
 def test_a_client_that_cannot_be_opened_is_one_line_with_the_url(url, monkeypatch, capfd):
     monkeypatch.setenv("GOOGLE_SERVICE_ACCOUNT", "/nowhere")
     assert tiny.command("data", "inspect", url) == 2

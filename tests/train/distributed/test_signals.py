@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -15,14 +16,15 @@ import torch
 from safetensors.torch import load_file
 from trained import signalled_in
 
+from hmgan.evaluation.judge import Judge
 from hmgan.train import checkpoint
 from hmgan.train.distributed import signals
 
 SETTINGS = tiny.options(train__batch=4, train__tick=0.004, train__snap=0.02, train__trackers="[]", compute__threads=1)
 
 
-def arguments(shards, source, outdir):
-    return ["train", "hyper-mod-b", "--data", shards, "--source", source, "--outdir", outdir, "--kimg", 0.04, *SETTINGS]
+def arguments(shards, source, outdir, kimg=0.04):
+    return ["train", "hyper-mod-b", "--data", shards, "--source", source, "--outdir", outdir, "--kimg", kimg, *SETTINGS]
 
 
 def newest(outdir):
@@ -76,6 +78,38 @@ def test_a_signal_in_the_last_step_changes_nothing(shards, source, tmp_path, mon
     assert newest(tmp_path).name == "000000010"
 
 
+@pytest.mark.parametrize("call", [1, 2, 3], ids=["the first scores", "scores on the way", "the last scores"])
+def test_a_signal_breaks_scores_off_and_the_resumed_run_makes_them(call, shards, source, tmp_path, monkeypatch, capsys):
+    scored = tiny.options(evaluation__per_class=2, train__snap=0.004)
+    assert tiny.command(*arguments(shards, source, tmp_path / "whole", 0.008), *scored) == 0
+    scores, calls = Judge.__call__, []
+
+    def signalled(judge, *drawn):
+        calls.append(drawn)
+        if len(calls) == call:
+            signal.raise_signal(signal.SIGTERM)
+        return scores(judge, *drawn)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Judge, "__call__", signalled)
+        assert tiny.command(*arguments(shards, source, tmp_path / "cut", 0.008), *scored) == 85
+    (cut,), (whole,) = ((tmp_path / name).iterdir() for name in ("cut", "whole"))
+    assert "stopped  by SIGTERM" in capsys.readouterr().err.splitlines()[-1]
+    assert len(metrics(cut)) < len(metrics(whole))
+    for _ in range(2):  # the second time it is made already
+        assert tiny.command("train", "--resume", cut) == 0
+        assert metrics(cut) == metrics(whole)
+    names = [sorted(path.relative_to(run) for path in run.glob("snapshots/*/*")) for run in (cut, whole)]
+    assert names[0] == names[1]
+
+
+def metrics(run):
+    """The scores of a run, without their times."""
+    path = run / "metrics.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    return [{key: value for key, value in line.items() if key != "time"} for line in lines]
+
+
 def test_off_the_main_thread_signals_are_left_alone():
     seen = []
 
@@ -90,18 +124,24 @@ def test_off_the_main_thread_signals_are_left_alone():
 
 
 STUCK = """
-import ctypes
-from hmgan.train.distributed.signals import Stop
+import ctypes, threading
+from hmgan.train.distributed.signals import Stop, ended_by_signals
 lock, libc = ctypes.create_string_buffer(64), ctypes.CDLL(None)
-with Stop().listening():
-    print("ready", flush=True)
+with WHAT:
+    threading.Timer(0.3, print, ["ready"], {"flush": True}).start()
     while True:  # as in a collective: the second time it never returns, whatever signal comes
         libc.pthread_mutex_lock(lock)
 """
+HEARD = {
+    "Stop().listening()": "SIGTERM: stops after this step or snapshot; once more: at once",
+    "ended_by_signals()": "SIGTERM: ends this command; once more: at once",
+}
 
 
-def test_an_echo_is_the_same_request_and_a_second_signal_leaves_at_once_even_from_a_call_that_hangs():
-    process = subprocess.Popen([sys.executable, "-c", STUCK], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+@pytest.mark.parametrize("what", HEARD)
+def test_an_echo_is_the_same_request_and_a_second_signal_leaves_at_once_even_from_a_call_that_hangs(what):
+    script = [sys.executable, "-c", STUCK.replace("WHAT", what)]
+    process = subprocess.Popen(script, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGTERM)
@@ -113,7 +153,14 @@ def test_an_echo_is_the_same_request_and_a_second_signal_leaves_at_once_even_fro
     finally:
         process.kill()
     assert process.returncode == 128 + signal.SIGTERM
-    assert said == (
-        "SIGTERM: stops after this step or snapshot; once more: at once\n"
-        "SIGTERM again: leaving at once; what was saved is whole\n"
-    )
+    assert said == f"{HEARD[what]}\nSIGTERM again: leaving at once; what was saved is whole\n"
+
+
+def test_a_signal_of_a_forked_process_is_not_this_ones(capfd):
+    with signals.Stop().listening():
+        child = os.fork()
+        if child == 0:
+            signal.raise_signal(signal.SIGTERM)
+            os._exit(0)
+        os.waitpid(child, 0)
+    assert capfd.readouterr().err == ""
