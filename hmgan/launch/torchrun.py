@@ -47,9 +47,12 @@ def main(arguments: list[str] | None = None) -> int:
     except SignalException as error:
         # The ranks had the signal too, and have ended by now.
         return REQUEUE if error.sigval in STOPS else 128 + error.sigval
+    except RendezvousClosedError:
+        print("error: the training that this machine was to join is over; look at what its ranks say", file=sys.stderr)
+        return 1
     except RendezvousError as error:
-        over = "the training is over" if isinstance(error, RendezvousClosedError) else str(error).splitlines()[0]
-        print(f"error: this machine is not among the others: {over}; look at MASTER_ADDR", file=sys.stderr)
+        problem = str(error).splitlines()[0]
+        print(f"error: the machines no longer meet ({problem}); start again, first at MASTER_ADDR", file=sys.stderr)
         return 1
     return 0
 
