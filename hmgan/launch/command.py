@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -30,10 +31,15 @@ def launch(options: LaunchOptions, read: Read) -> None:
 
     Raises: UserError before anything is started, for whatever is wrong with the options.
     """
-    experiment, rest, nodes = options.experiment, options.context.args, options.nodes
+    experiment, rest, (least, nodes) = options.experiment, options.context.args, machines(options.nodes)
     target = TARGETS.get(options.target)
     if target is None:
         raise unknown("target", options.target, TARGETS)
+    if least < nodes and not target.elastic:
+        raise UserError(
+            f"--target {options.target} takes one number of machines, got --nodes {options.nodes}; "
+            "take --target torchrun, or give one number"
+        )
     for word in rest:
         if word in OWN:
             raise UserError(f"{word} after EXPERIMENT would be the training's own; put it before EXPERIMENT")
@@ -47,17 +53,27 @@ def launch(options: LaunchOptions, read: Read) -> None:
         if training.resume not in (None, AUTO):
             _, configuration = lengthened(training, training.resume)
         check_installed(configuration)
-    if target.requeues and not training.resume:
+    if (target.requeues or least < nodes) and not training.resume:
         rest = [*rest, "--resume", AUTO]
     common = tuple(word for folder in entries.added() for word in ("--registry", str(folder)))
-    plan = target.plan(Job(common, verb, (experiment, *rest), nodes, gpus, options.image))
+    job = Job(common, verb, (experiment, *rest), nodes, gpus, options.image, least)
+    plan = target.plan(job)
     validate(plan)
     if not options.dry_run:
-        ready(target, plan, nodes)
-    sys.stdout.write(printed(plan, nodes))
+        ready(target, plan, job)
+    sys.stdout.write(printed(plan, job))
     sys.stdout.flush()
     if not options.dry_run:
         run(plan)
+
+
+def machines(given: str) -> tuple[int, int]:
+    """The fewest and the most of --nodes N or MIN:MAX. Raises UserError for anything else."""
+    matched = re.fullmatch(r"(\d+)(?::(\d+))?", given, re.ASCII)
+    least, most = (int(matched[1]), int(matched[2] or matched[1])) if matched else (0, 0)
+    if not 1 <= least <= most:
+        raise UserError(f"--nodes is a number of machines from 1, or MIN:MAX, got {given!r}")
+    return least, most
 
 
 def validate(plan: Plan) -> None:
@@ -68,27 +84,33 @@ def validate(plan: Plan) -> None:
             raise UserError(f"{plan.script} is damaged: {check.stderr.strip().splitlines()[0]}; install hmgan again")
 
 
-def printed(plan: Plan, nodes: int) -> str:
+def told(plan: Plan, job: Job) -> str:
+    """What each machine must set, in words."""
+    words = {"NODE_RANK": f"NODE_RANK (0 to {job.nodes - 1})", "MASTER_ADDR": "MASTER_ADDR (the first one)"}
+    return " and ".join(words[name] for name in plan.each)
+
+
+def printed(plan: Plan, job: Job) -> str:
     """The command as it can be pasted into a shell."""
     variables = [f"{key}={shlex.quote(value)}" for key, value in plan.environment.items()]
     line = " ".join([*variables, shlex.join(plan.command)])
     if plan.manifest:
         return f"{line} <<'EOF'\n{plan.manifest}EOF\n"
     if plan.each:
-        where = f"on each of {nodes} machines, with NODE_RANK (0 to {nodes - 1}) and MASTER_ADDR (the first one) set"
-        return f"# {where}\n{line}\n"
+        count = f"{job.least} to {job.nodes}" if job.elastic else job.nodes
+        return f"# on each of {count} machines, with {told(plan, job)} set\n{line}\n"
     return f"{line}\n"
 
 
-def ready(target: LaunchTarget, plan: Plan, nodes: int) -> None:
+def ready(target: LaunchTarget, plan: Plan, job: Job) -> None:
     """Raises UserError for a program or a variable that this machine lacks."""
     if not target.there():
         raise UserError(target.without)
-    missing = [name for name in ("NODE_RANK", "MASTER_ADDR") if plan.each and name not in os.environ]
+    missing = [name for name in plan.each if name not in os.environ]
     if missing:
         raise UserError(
-            f"{' and '.join(missing)} not set: with --nodes {nodes} run this on each machine, with NODE_RANK from 0 to "
-            f"{nodes - 1} and MASTER_ADDR the first machine's name; or take --target slurm or k8s"
+            f"{' and '.join(missing)} not set: with --nodes {job.machines} run this on each machine, with "
+            f"{told(plan, job)}; or take --target slurm or k8s"
         )
 
 

@@ -20,7 +20,7 @@ class Job(NamedTuple):
     Args:
         common: hmgan's own options, which stand before the verb.
         rest: the experiment and its options.
-        nodes, gpus: machines, and ranks on each.
+        nodes, gpus: machines, at most, and ranks on each.
         image: the container image of Kubernetes pods.
     """
 
@@ -30,6 +30,17 @@ class Job(NamedTuple):
     nodes: int
     gpus: int
     image: str
+    least: int  # machines that it goes on with; fewer than `nodes` where they may leave and join
+
+    @property
+    def elastic(self) -> bool:
+        """Whether machines may leave and join."""
+        return self.least < self.nodes
+
+    @property
+    def machines(self) -> str:
+        """How many, as options say it."""
+        return f"{self.least}:{self.nodes}" if self.elastic else str(self.nodes)
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -47,14 +58,14 @@ class Plan(NamedTuple):
         environment: variables that it is given beside those of `hmgan launch`.
         script: the shell script in it, to be checked.
         manifest: what it reads from its standard input.
-        each: it has to be run on each machine.
+        each: the variables with which it has to be run on each machine; none: it is run once.
     """
 
     command: tuple[str, ...]
     environment: Mapping[str, str] = {}
     script: Path | None = None
     manifest: str = ""
-    each: bool = False
+    each: tuple[str, ...] = ()
 
 
 class LaunchTarget(NamedTuple):
@@ -64,6 +75,7 @@ class LaunchTarget(NamedTuple):
         there: whether what it needs is installed, and `without`: what to say where it is not.
         elsewhere: it runs in an installation other than this one.
         requeues: a scheduler starts the same command again, so that the run must resume by itself.
+        elastic: machines may leave and join.
     """
 
     plan: Callable[[Job], Plan]
@@ -71,13 +83,16 @@ class LaunchTarget(NamedTuple):
     without: str = "bash is not there; install it"
     elsewhere: bool = False
     requeues: bool = False
+    elastic: bool = False
 
 
 def by_script(name: str, job: Job) -> Plan:
     """A script that starts this machine's ranks, and is told by its environment how many."""
     script = launch_file(name)
-    size = {"NODES": str(job.nodes), "GPUS": str(job.gpus)} | own_python()
-    return Plan(("bash", shown(script), *job.words), size, script, each=job.nodes > 1)
+    size = {"NODES": job.machines, "GPUS": str(job.gpus)} | own_python()
+    ranked = () if job.elastic else ("NODE_RANK",)  # by torchrun, where they may leave and join
+    each = (*ranked, "MASTER_ADDR") if job.nodes > 1 else ()
+    return Plan(("bash", shown(script), *job.words), size, script, each=each)
 
 
 def slurm(job: Job) -> Plan:
@@ -109,7 +124,7 @@ def own_python() -> dict[str, str]:
 
 TARGETS = {
     "local": LaunchTarget(partial(by_script, "accelerate.sh")),
-    "torchrun": LaunchTarget(partial(by_script, "torchrun.sh")),
+    "torchrun": LaunchTarget(partial(by_script, "torchrun.sh"), elastic=True),
     "deepspeed": LaunchTarget(
         partial(by_script, "deepspeed.sh"),
         lambda: find_spec("deepspeed"),

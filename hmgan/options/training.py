@@ -90,7 +90,7 @@ class LaunchOptions:
     context: Annotated[Context, "of the command, which has the words after EXPERIMENT"]
     experiment: Annotated[str, Argument(metavar="EXPERIMENT [OPTIONS OF hmgan train]")]
     target: Annotated[str, Option(help="local, torchrun, slurm, k8s or deepspeed.")] = "local"
-    nodes: Annotated[int, Option(min=1, help="Machines.")] = 1
+    nodes: Annotated[str, Option(metavar="N|MIN:MAX", help="Machines; of torchrun MIN:MAX, as they come and go.")] = "1"
     gpus: Annotated[int | None, Option(min=1, help="Ranks per machine; left out: this one's GPUs, or 1.")] = None
     image: Annotated[str, Option(help="Container image of Kubernetes pods.")] = "hmgan:latest"
     dry_run: Annotated[bool, Option("--dry-run", "-n", help="Print what would be run; run nothing.")] = False

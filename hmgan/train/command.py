@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 
 from hmgan.config import entries
@@ -20,8 +21,9 @@ from hmgan.config.loading import (
 from hmgan.errors import UserError
 from hmgan.options.training import TrainOptions
 from hmgan.train import dryrun, precision, rundir
+from hmgan.train.distributed.elastic import fitted
 from hmgan.train.distributed.rendezvous import failure_announced
-from hmgan.train.preflight import check_memory
+from hmgan.train.preflight import check_memory, fits
 from hmgan.train.prepare import Prepared, prepare, runtime_of
 from hmgan.train.run import run_training
 from hmgan.train.tasks import build as tasks
@@ -41,6 +43,12 @@ def train(options: TrainOptions) -> Path:
     named = options.resume if options.resume != AUTO else None
     with failure_announced():
         folder, experiment = lengthened(options, named) if named else (None, configured(options))
+    with fitted(partial(fits, experiment)):
+        return trained(options, folder, experiment)
+
+
+def trained(options: TrainOptions, folder: Path | None, experiment: Experiment) -> Path:
+    """The same of a configuration that is known, and a run directory that is, unless it is to be found or made."""
     runtime = runtime_of(experiment)
     with runtime.watched():
         prepared = prepare(experiment, runtime)

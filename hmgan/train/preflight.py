@@ -22,6 +22,15 @@ def check_groups(experiment: Experiment, images: int) -> None:
         )
 
 
+def fits(experiment: Experiment, world: int) -> bool:
+    """Whether the batch divides over so many ranks, as far as the configuration says."""
+    try:
+        check_groups(experiment, microbatch_size(experiment.train, world))
+    except UserError:
+        return False
+    return True
+
+
 def preflight(task: Task) -> None:
     """Raises UserError for a batch that ranks, networks or losses cannot take, or an engine that cannot train this."""
     experiment, ranks = task.experiment, task.setup.ranks

@@ -49,10 +49,27 @@ def refused(capsys, *words):
         (["hyper-mod-b", "--target", "slurm"], "--target after EXPERIMENT would be the training's own; put it before"),
         (["hyper-mod-b", "-n"], "-n after EXPERIMENT would be the training's own; put it before EXPERIMENT"),
         (["--gpus", "3", "hyper-mod-b", "--batch", "8"], "train.batch 8 does not divide over 3 ranks; change --batch"),
-        (["--nodes", "0", "hyper-mod-b"], "Invalid value for '--nodes': "),
+        (["--nodes", "0", "hyper-mod-b"], "--nodes is a number of machines from 1, or MIN:MAX, got '0'"),
+        (["--nodes", "4:1", "hyper-mod-b"], "--nodes is a number of machines from 1, or MIN:MAX, got '4:1'"),
+        (["--nodes", "1:4x", "hyper-mod-b"], "--nodes is a number of machines from 1, or MIN:MAX, got '1:4x'"),
+        *(
+            (
+                ["--target", target, "--nodes", "1:4", "hyper-mod-b"],
+                f"--target {target} takes one number of machines, got --nodes 1:4; take --target torchrun, or give one",
+            )
+            for target in ("local", "slurm", "k8s", "deepspeed")
+        ),
+        (
+            ["--target", "torchrun", "--nodes", "1:3", "--gpus", "1", "hyper-mod-b", "--batch", "8"],
+            "train.batch 8 does not divide over 3 ranks; change --batch",
+        ),
+        (
+            ["--target", "torchrun", "--nodes", "1:4", "hyper-mod-b", "--batch", "8"],
+            "MASTER_ADDR not set: with --nodes 1:4 run this on each machine, with MASTER_ADDR (the first one); or",
+        ),
         (
             ["--target", "torchrun", "--nodes", "2", "hyper-mod-b", "--batch", "8"],
-            "NODE_RANK and MASTER_ADDR not set: with --nodes 2 run this on each machine, with NODE_RANK from 0 to 1",
+            "NODE_RANK and MASTER_ADDR not set: with --nodes 2 run this on each machine, with NODE_RANK (0 to 1) and",
         ),
     ],
 )
@@ -117,6 +134,18 @@ def test_several_machines_are_told_what_each_of_them_must_set(capsys):
     first, line = dry_run(capsys, "--target", "local", "--nodes", 2, "--gpus", 4, "hyper-mod-b").splitlines()
     assert first == "# on each of 2 machines, with NODE_RANK (0 to 1) and MASTER_ADDR (the first one) set"
     assert shlex.split(line)[:2] == ["NODES=2", "GPUS=4"]
+
+
+def test_machines_that_come_and_go_are_not_numbered_and_resume_by_themselves(capsys):
+    words = ("--target", "torchrun", "--nodes", "1:4", "--gpus", 2, "hyper-mod-b")
+    first, line = dry_run(capsys, *words).splitlines()
+    assert first == "# on each of 1 to 4 machines, with MASTER_ADDR (the first one) set"
+    assert shlex.split(line)[:2] == ["NODES=1:4", "GPUS=2"]
+    assert shlex.split(line)[-2:] == ["--resume", "auto"]
+    assert dry_run(capsys, *words, "--resume", "runs/00000-x").endswith(" hyper-mod-b --resume runs/00000-x\n")
+    assert (
+        dry_run(capsys, "--target", "torchrun", "--nodes", "2:2", "hyper-mod-b").splitlines()[1].startswith("NODES=2 ")
+    )
 
 
 @pytest.mark.parametrize("target", TARGETS)
