@@ -94,7 +94,7 @@ def test_a_signal_breaks_scores_off_and_the_resumed_run_makes_them(call, shards,
         patched.setattr(Judge, "__call__", signalled)
         assert tiny.command(*arguments(shards, source, tmp_path / "cut", 0.008), *scored) == 85
     (cut,), (whole,) = ((tmp_path / name).iterdir() for name in ("cut", "whole"))
-    assert "stopped  by SIGTERM" in capsys.readouterr().err.splitlines()[-1]
+    assert "stopped  by SIGTERM" in capsys.readouterr().err  # before or after the line of the thread that hears
     assert len(metrics(cut)) < len(metrics(whole))
     for _ in range(2):  # the second time it is made already
         assert tiny.command("train", "--resume", cut) == 0
