@@ -19,9 +19,11 @@ import launched
 import psutil
 import pytest
 import test_elastic
+import tiny
 from test_elastic import BATCH, IMAGES, IN_FLOAT64, SETTINGS, STEPS
 
 from hmgan.files import launch_file
+from hmgan.train.distributed.signals import REQUEUE
 
 DEADLINE = 900  # seconds; on a machine at rest it is a minute
 # In place of `python`: the real one, with the rank of these tests where hmgan's training would be.
@@ -48,14 +50,15 @@ class Step(NamedTuple):
 class Machines:
     """Agents of torchrun with one rank each, as if each were a machine."""
 
-    def __init__(self, folder: Path, words: list[object]) -> None:
+    def __init__(self, folder: Path, words: list[object], most: int = 2) -> None:
+        folder.mkdir()
         self.folder, self.words, self.agents = folder, [str(word) for word in words], []
         (folder / "python").write_text(PYTHON.format(python=sys.executable))
         (folder / "python").chmod(0o755)
         here = Path(__file__).parent
         paths = [str(here), str(here.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
         self.environment = os.environ | {
-            "NODES": "1:2",
+            "NODES": f"1:{most}",
             "GPUS": "1",
             "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": str(launched.free_port()),
@@ -120,11 +123,28 @@ def lose(agent: subprocess.Popen[bytes]) -> None:
 
 @pytest.fixture
 def machines(shards, source, tmp_path):
-    (tmp_path / "moved").mkdir()
-    where = ["--data", shards, "--source", source, "--outdir", tmp_path / "moved/runs", "--resume", "auto"]
-    made = Machines(tmp_path / "moved", ["train", "hyper-mod-b", *where, "--kimg", STEPS * BATCH / 1000, *SETTINGS])
+    made = Machines(tmp_path / "moved", words(shards, source, tmp_path / "moved", BATCH))
     yield made
     made.end()
+
+
+@pytest.fixture
+def three(shards, source, tmp_path):
+    """Machines of which two take the batch, with a checkpoint after every second step."""
+    more = tiny.options(train__batch=8, train__snap=0.016)
+    made = Machines(tmp_path / "moved", [*words(shards, source, tmp_path / "moved", 8), *more], most=3)
+    yield made
+    made.end()
+
+
+def words(shards: Path, source: Path, folder: Path, batch: int) -> list[object]:
+    where = ["--data", shards, "--source", source, "--outdir", folder / "runs", "--resume", "auto"]
+    return ["train", "hyper-mod-b", *where, "--kimg", STEPS * batch / 1000, *SETTINGS]
+
+
+def rank_of(agent: subprocess.Popen[bytes]) -> int:
+    (rank,) = psutil.Process(agent.pid).children()
+    return int(rank.environ()["RANK"])
 
 
 def difference(machines, shards, source, tmp_path):
@@ -162,6 +182,21 @@ def test_a_machine_is_lost_and_the_other_goes_on_alone_from_the_newest_checkpoin
 
 
 @pytest.mark.slow
+def test_a_machine_that_is_told_to_leave_saves_and_nothing_is_done_twice(machines):
+    first, second = machines.start(), machines.start()
+    machines.reached(2, comes_and_goes.HELD[2])
+    second.send_signal(signal.SIGTERM)
+    time.sleep(2.0)  # until its rank has it too
+    machines.free()
+    assert [first.wait(DEADLINE), second.wait(DEADLINE)] == [0, REQUEUE], machines.said()
+    alone = {each.step for each in machines.drawn() if each.world == 1}
+    together = {each.step for each in machines.drawn() if each.world == 2}
+    assert sorted([*together, *alone]) == list(range(STEPS))
+    assert max(together) < max(alone)
+    assert len(list((machines.folder / "runs").iterdir())) == 1
+
+
+@pytest.mark.slow
 def test_a_machine_joins_and_the_run_goes_on_with_both_where_it_was(machines, shards, source, tmp_path, capsys):
     first = machines.start()
     held = comes_and_goes.HELD[1]
@@ -178,3 +213,21 @@ def test_a_machine_joins_and_the_run_goes_on_with_both_where_it_was(machines, sh
     with capsys.disabled():
         print(f"\n1 -> 2 machines: {waited:.0f} s later; {worst:.1e} of the largest entry of {name}")
     assert worst < IN_FLOAT64
+
+
+@pytest.mark.slow
+def test_a_machine_that_stood_aside_trains_once_another_is_lost(three):
+    agents = [three.start() for _ in range(3)]
+    three.until(lambda: "1 of 3 ranks stand aside" in three.said())
+    three.reached(2, comes_and_goes.HELD[2])
+    ranks = [rank_of(agent) for agent in agents]
+    assert sorted(ranks) == [0, 1, 2]
+    victim = next(agent for agent, rank in zip(agents[1:], ranks[1:], strict=True) if rank < 2)
+    lose(victim)
+    lost = time.time()
+    three.free()
+    assert [agent.wait(DEADLINE) for agent in agents if agent is not victim] == [0, 0], three.said()
+    after = [(each.step, each.rank) for each in three.drawn() if each.time > lost]
+    assert sorted(set(after)) == [(step, rank) for step in range(min(after)[0], STEPS) for rank in range(2)]
+    assert 0 < min(after)[0] <= comes_and_goes.HELD[2] + 1
+    assert len(list((three.folder / "runs").iterdir())) == 1

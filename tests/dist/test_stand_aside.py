@@ -19,7 +19,10 @@ from hmgan.train.preflight import fits
         (["train.batch=64"], {1: 1, 2: 2, 3: 2, 8: 8, 24: 16, 31: 16, 32: 32, 63: 32, 100: 64}),
         (["train.batch=48"], {1: 1, 5: 4, 6: 6, 7: 6, 9: 8, 15: 12}),
         (["train.batch=48", "train.accumulate=4"], {3: 3, 5: 4, 11: 6, 47: 12}),
-        (["train.batch=48", "loader.stratified=true", "loader.group=8"], {3: 3, 4: 3, 6: 6, 48: 6}),  # whole groups of a class on each rank
+        (
+            ["train.batch=48", "loader.stratified=true", "loader.group=8"],
+            {3: 3, 4: 3, 6: 6, 48: 6},
+        ),  # whole groups of a class on each rank
         (["train.batch=7"], {6: 1, 7: 7}),
         (["train.batch=6", "train.accumulate=4"], {3: 3}),  # no world: the training says why
     ],
