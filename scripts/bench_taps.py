@@ -18,7 +18,7 @@ from unittest.mock import patch
 import torch
 import torch.nn.functional as F
 import typer
-from bench_step import keep_freed_memory
+from bench_step_timing import keep_freed_memory
 from row_c import widths_of
 from torch import Tensor
 

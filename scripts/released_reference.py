@@ -104,6 +104,9 @@ class ReleasedGenerator(nn.Module):
     def latents(self, keys: Sequence[int], mixing: float = 0.0) -> Latents:
         return self.source.latents(keys, mixing)
 
+    def given(self) -> frozenset[str]:
+        return frozenset()
+
     def forward(self, latents: Latents, labels_B: Tensor) -> Tensor:
         v_BE = self.trained["class_net"](labels_B)
         convs = dict(zip(self.names, self.trained["convs"], strict=True))

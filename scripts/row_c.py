@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from hmgan.backbones.stylegan1 import StyleGAN1
 from hmgan.config.experiment import Experiment
@@ -72,4 +73,9 @@ def trainer_of(task: Task, runtime: Runtime) -> Trainer:
 def images_of(batch: int, resolution: int, classes: int) -> Batch:
     """Noise, with as many images of each class as there can be."""
     pixels = torch.randint(256, (batch, 3, resolution, resolution), dtype=torch.uint8)
-    return Batch(pixels, torch.arange(batch) * classes // batch)
+    return Batch(pixels, labels_of(batch, classes))
+
+
+def labels_of(batch: int, classes: int) -> Tensor:
+    """As many of each class as there can be, in order."""
+    return torch.arange(batch) * classes // batch

@@ -1,4 +1,4 @@
-"""Runs of `hmgan` as real processes, one rank each. A server that has imported everything once forks them off."""
+"""Ranks as real processes, of `hmgan` or of a function. A server that has imported everything once forks them off."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -27,14 +28,19 @@ def free_port() -> int:
 
 def start(arguments: list[object], ranks: int, output: Path, prepare: Callable[[], object] | None = None) -> Ranks:
     """`hmgan ARGUMENTS` as so many ranks; each calls `prepare` first."""
+    return call(partial(_command, list(map(str, arguments)), prepare), ranks, output)
+
+
+def call(function: Callable[[], object], ranks: int, output: Path) -> Ranks:
+    """A function of a module, or a `partial` of one, as so many ranks; what they say is kept in a folder."""
     output.mkdir(parents=True, exist_ok=True)
-    common = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "HMGAN_CACHE": os.environ["HMGAN_CACHE"]}
+    common = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    common |= {name: os.environ[name] for name in {"HMGAN_CACHE"} & os.environ.keys()}  # none yet in a module's fixture
     port = free_port()
     common |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(ranks)}
     common |= {"LOCAL_WORLD_SIZE": str(ranks)}
-    words = list(map(str, arguments))
     processes = [
-        CONTEXT.Process(target=_rank, args=(words, common | _own(rank), output / f"rank{rank}.txt", prepare))
+        CONTEXT.Process(target=_rank, args=(function, common | _own(rank), output / f"rank{rank}.txt"))
         for rank in range(ranks)
     ]
     for process in processes:
@@ -46,9 +52,7 @@ def _own(rank: int) -> dict[str, str]:
     return {"RANK": str(rank), "LOCAL_RANK": str(rank)}
 
 
-def _rank(
-    arguments: list[str], environment: dict[str, str], output: Path, prepare: Callable[[], object] | None
-) -> None:
+def _rank(function: Callable[[], object], environment: dict[str, str], output: Path) -> None:
     os.environ.update(environment)
     if environment["WORLD_SIZE"] == "1":  # no launcher at all
         for name in environment.keys() & {"WORLD_SIZE", "LOCAL_WORLD_SIZE", "RANK", "LOCAL_RANK"}:
@@ -59,17 +63,21 @@ def _rank(
     sys.stdout, sys.stderr = (os.fdopen(number, "w", 1, closefd=False) for number in (1, 2))
     import torch
 
-    from hmgan.cli.app import main
-
     torch.set_num_threads(1)
-    if prepare is not None:
-        prepare()
-    sys.argv = ["hmgan", *arguments]
     try:
-        main()
+        function()
     except Exception:  # multiprocessing would say it on the tests' own stderr
         traceback.print_exc()
         sys.exit(1)
+
+
+def _command(arguments: list[str], prepare: Callable[[], object] | None) -> None:
+    from hmgan.cli.app import main
+
+    if prepare is not None:
+        prepare()
+    sys.argv = ["hmgan", *arguments]
+    main()
 
 
 class Ranks:

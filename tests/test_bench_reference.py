@@ -18,6 +18,16 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return importlib.import_module("bench_step")
 
 
+@pytest.fixture
+def iterations(bench: ModuleType) -> ModuleType:
+    return importlib.import_module("bench_step_iterations")
+
+
+@pytest.fixture
+def styled(bench: ModuleType) -> ModuleType:
+    return importlib.import_module("styled_reference")
+
+
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-4)])
 def test_the_released_way_and_ours_agree_in_outputs_and_gradients_for_mixed_classes(bench, dtype, tolerance):
     size = bench.Size(batch=8, resolution=16, classes=3, threads=1, channels=12)
@@ -33,8 +43,8 @@ def test_fused_up_sampling_agrees_too(bench):
 
 
 @pytest.mark.parametrize("variant", ["(a) released", "(b) ours", "(c) source"])
-def test_every_variant_runs_a_whole_iteration(bench, variant):
-    iteration = bench.Iteration(variant, bench.Size(batch=4, resolution=8, classes=2, threads=1, channels=4))
+def test_every_variant_runs_a_whole_iteration(bench, iterations, variant):
+    iteration = iterations.Iteration(variant, bench.Size(batch=4, resolution=8, classes=2, threads=1, channels=4))
     trained = [p.detach().clone() for p in iteration.trainer.task.generator.trained.parameters()]
     for penalised in (True, False):
         iteration(penalised)
@@ -43,17 +53,17 @@ def test_every_variant_runs_a_whole_iteration(bench, variant):
 
 
 @pytest.mark.parametrize(("backbone", "up"), [("stylegan2", False), ("stylegan2", True), ("stylegan3", False)])
-def test_a_styled_site_with_a_kernel_per_sample_computes_what_ours_does(bench, backbone, up):
+def test_a_styled_site_with_a_kernel_per_sample_computes_what_ours_does(styled, backbone, up):
     labels = torch.tensor([0, 0, 1, 2, 2])
-    made = bench.styled_reference.site(backbone, 8, 4, up, labels, 4)
+    made = styled.site(backbone, 8, 4, up, labels, 4)
     outputs, gradients = {}, {}
-    for name in (bench.PER_SAMPLE, bench.OURS):
+    for name in (styled.PER_SAMPLE, styled.OURS):
         made.networks[name].zero_grad()
         outputs[name] = made.runs[name]()
         (outputs[name] * torch.linspace(-1, 1, outputs[name].numel()).view_as(outputs[name])).sum().backward()
         # The biases stand beside the outputs, and have no gradient.
         gradients[name] = [p.grad.clone() for p in made.networks[name].parameters() if p.grad is not None]
-    torch.testing.assert_close(outputs[bench.PER_SAMPLE], outputs[bench.OURS], rtol=1e-4, atol=1e-4)
-    assert len(gradients[bench.OURS]) > 3
-    for theirs, ours in zip(gradients[bench.PER_SAMPLE], gradients[bench.OURS], strict=True):
+    torch.testing.assert_close(outputs[styled.PER_SAMPLE], outputs[styled.OURS], rtol=1e-4, atol=1e-4)
+    assert len(gradients[styled.OURS]) > 3
+    for theirs, ours in zip(gradients[styled.PER_SAMPLE], gradients[styled.OURS], strict=True):
         torch.testing.assert_close(theirs, ours, rtol=1e-3, atol=1e-3)

@@ -1,11 +1,7 @@
-"""Trainings that other engines go on with, as one rank of several.
-
-RANK=0 LOCAL_RANK=0 WORLD_SIZE=2 MASTER_ADDR=... MASTER_PORT=... python carried.py SHARDS SOURCE OUT
-"""
+"""Trainings that other engines go on with, as one rank of several."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from unittest.mock import patch
 
@@ -43,11 +39,9 @@ def go_on(folder: Path, shards: Path, source: Path, engine: str, steps: int, *mo
     return trainer, runtime.world
 
 
-def main(shards: str, source: str, out: str, *engines: str) -> None:
-    torch.set_num_threads(1)
-
+def main(shards: Path, source: Path, out: Path, *engines: str) -> None:
     def on(name: str, engine: str, steps: int, *more: str) -> Trainer:
-        trainer, world = go_on(Path(out) / name, Path(shards), Path(source), engine, steps, *more)
+        trainer, world = go_on(out / name, shards, source, engine, steps, *more)
         assert world == 2, f"two ranks were asked for, got a world of {world}"
         return trainer
 
@@ -80,10 +74,6 @@ def main(shards: str, source: str, out: str, *engines: str) -> None:
             for turn in range(2):
                 if rank == turn:
                     image = generator(generator.latents(range(3)), torch.arange(3)).image
-                    torch.save(image, Path(out) / f"{name}-image{rank}.pt")
+                    torch.save(image, out / f"{name}-image{rank}.pt")
                 torch.distributed.barrier()
     torch.distributed.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

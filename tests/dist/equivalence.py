@@ -1,14 +1,10 @@
-"""Three steps of training in float64, with every gradient kept. Run as a script, it is one rank of several.
-
-RANK=0 LOCAL_RANK=0 WORLD_SIZE=2 MASTER_ADDR=... MASTER_PORT=... python equivalence.py SHARDS SOURCE OUT CASE...
-"""
+"""Three steps of training in float64, with every gradient kept; `main` is one rank of several."""
 
 from __future__ import annotations
 
 import itertools
 import json
 import os
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
@@ -229,18 +225,11 @@ def gradients(
     return tensors, runtime.world, held(trainer)
 
 
-def main(shards: str, source: str, out: str, *cases: str) -> None:
-    torch.set_num_threads(1)
+def main(shards: Path, source: Path, out: Path, *cases: Case) -> None:
     asked = int(os.environ["WORLD_SIZE"])
-    for case in [Case(*json.loads(words)) for words in cases]:
-        tensors, world, size = gradients(case, Path(shards), Path(source), Path(out) / case.name, case.of_any_engine)
+    for case in cases:
+        tensors, world, size = gradients(case, shards, source, out / case.name, case.of_any_engine)
         assert world == asked, f"{asked} ranks were asked for, got a world of {world}"
         rank = torch.distributed.get_rank()
-        save_file(
-            tensors, Path(out) / f"{case.name}-rank{rank}.safetensors", {"world": str(world), "held": json.dumps(size)}
-        )
+        save_file(tensors, out / f"{case.name}-rank{rank}.safetensors", {"world": str(world), "held": json.dumps(size)})
     torch.distributed.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -1,11 +1,7 @@
-"""One rank of a world: Barlow Twins by sums over the ranks, against gathered rows; in a whole step of D too.
-
-RANK=0 LOCAL_RANK=0 WORLD_SIZE=2 MASTER_ADDR=... MASTER_PORT=... python sums.py SHARDS SOURCE OUT
-"""
+"""One rank of a world: Barlow Twins by sums over the ranks, against gathered rows; in a whole step of D too."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from unittest.mock import patch
 
@@ -60,23 +56,19 @@ def step_of(experiment: Experiment, folder: Path) -> tuple[torch.Tensor, torch.T
     return torch.cat(gradients), stats["loss/contrastive"].detach(), sum(gathered)
 
 
-def main(shards: str, source: str, out: str) -> None:
+def main(shards: Path, source: Path, out: Path) -> None:
     assert_the_loss_and_its_gradients_are_the_same()
     batch = 8 * Runtime().world
     chosen = (f"train.batch={batch}", "contrastive=barlow-twins", "contrastive.weight=1.0")
-    experiment = tiny.transfer(Path(shards), Path(source), *chosen)
+    experiment = tiny.transfer(shards, source, *chosen)
     with float64():
-        gradients, loss, many = step_of(experiment, Path(out))
+        gradients, loss, many = step_of(experiment, out)
         with patch.object(gan, "MANY_RANKS", 1):
-            by_sums, same, few = step_of(experiment, Path(out))
-            in_parts = prepare(tiny.transfer(Path(shards), Path(source), *chosen, "train.accumulate=2"))
+            by_sums, same, few = step_of(experiment, out)
+            in_parts = prepare(tiny.transfer(shards, source, *chosen, "train.accumulate=2"))
     torch.testing.assert_close(same, loss, rtol=1e-12, atol=0.0)
     torch.testing.assert_close(by_sums, gradients, rtol=1e-9, atol=1e-11 * float(gradients.abs().max()))
     logits, width = 3 * batch, tiny.DISCRIMINATOR["channels"][0]
     assert (many, few) == (logits + 4 * batch * width, logits)
     assert in_parts.task.penalties.total is None  # microbatches take their rows from a cache
     torch.distributed.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

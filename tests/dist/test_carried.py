@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from importlib.util import find_spec
 
+import carried
 import pytest
 import ranks
 import torch
@@ -23,7 +24,7 @@ def runs(shards, source, tmp_path_factory):
     out = tmp_path_factory.mktemp("carried")
     for name in ("chain", "straight"):
         go_on(out / name, shards, source, "replicated", 1)
-    ranks.run(2, "carried.py", shards, source, out, *ENGINES)
+    ranks.run(2, carried.main, shards, source, out, *ENGINES)
     return out
 
 

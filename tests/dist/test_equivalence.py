@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import equivalence
 import pytest
 import ranks
 import torch
@@ -20,7 +21,7 @@ def two_ranks(shards, source, tmp_path_factory):
 
 
 def left_by(world, cases, shards, source, out):
-    ranks.run(world, "equivalence.py", shards, source, out, *map(json.dumps, cases))
+    ranks.run(world, equivalence.main, shards, source, out, *cases)
     return out
 
 

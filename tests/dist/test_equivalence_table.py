@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from functools import cache
 
+import equivalence
 import pytest
 import ranks
 from equivalence import ZERO, Case, gradients
@@ -51,7 +51,7 @@ def test_gradients_and_parameters_equal_one_process_on_the_same_global_batch(wor
         cases = [case for case in cases if case.accumulate > 1]
         results = {case: gradients(case, shards, source, tmp_path)[0] for case in cases}
     else:
-        ranks.run(world, "equivalence.py", shards, source, tmp_path, *map(json.dumps, cases))
+        ranks.run(world, equivalence.main, shards, source, tmp_path, *cases)
         results = {case: read(tmp_path, case, 0, world) for case in cases}
     lines, failed = [], []
     for case, got in results.items():

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from functools import cache
 
 import numpy as np
 import pytest
@@ -30,8 +31,9 @@ WANTED = {
 }
 
 
-def tiles(name: str) -> set[bytes]:
-    return {np.asarray(decode(item.read())).tobytes() for item in open_source(embedded(name)).items}
+@cache
+def tiles(name: str) -> frozenset[bytes]:
+    return frozenset(np.asarray(decode(item.read())).tobytes() for item in open_source(embedded(name)).items)
 
 
 @pytest.mark.parametrize("name", WANTED)
