@@ -13,13 +13,12 @@ from hmgan.files import write_atomically
 
 FOLDER = "flight"  # in the run directory
 KEPT = "2000"  # collectives
-SIZE = ("TORCH_FR_BUFFER_SIZE", "TORCH_NCCL_TRACE_BUFFER_SIZE")  # and its older name
+SIZE = "TORCH_FR_BUFFER_SIZE"
 
 
 def keep() -> None:
     """Has torch keep one, in process groups that are made later; what the environment says goes before."""
-    for name in SIZE:
-        os.environ.setdefault(name, KEPT)
+    os.environ.setdefault(SIZE, KEPT)
 
 
 def write(folder: Path, rank: int) -> None:

@@ -102,7 +102,7 @@ def test_it_draws_the_images_it_has_seen(trainer):
     first = {}
 
     class Log(RunLog):
-        def tick(self, kimg, stats):
+        def tick(self, kimg, stats, speed):
             first.setdefault("image", stats["loss/image"])
             self.last = stats["loss/image"]
             return {}
