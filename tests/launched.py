@@ -26,6 +26,24 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
+# In place of `python`: the real one, with another module where hmgan would be.
+STAND_IN = """#!/usr/bin/env bash
+words=()
+for word in "$@"; do
+    if [ "$word" = hmgan ]; then words+=({module}); else words+=("$word"); fi
+done
+exec {python} "${{words[@]}}"
+"""
+
+
+def python_of(folder: Path, module: str) -> str:
+    """A `python` for launch files, which runs a module in place of hmgan."""
+    path = folder / "python"
+    path.write_text(STAND_IN.format(module=module, python=sys.executable))
+    path.chmod(0o755)
+    return str(path)
+
+
 def start(arguments: list[object], ranks: int, output: Path, prepare: Callable[[], object] | None = None) -> Ranks:
     """`hmgan ARGUMENTS` as so many ranks; each calls `prepare` first."""
     return call(partial(_command, list(map(str, arguments)), prepare), ranks, output)

@@ -44,6 +44,7 @@ class ScriptedFeatures(nn.Module):
 
     def forward(self, images_B3HW: Tensor) -> Sequence[Tensor]:
         if images_B3HW.is_meta:
+            # As of an operation without a meta kernel: the preflight then leaves the shapes to the first step.
             raise NotImplementedError("a file's code has no shapes before it runs")
         maps = self.network.to(images_B3HW)(images_B3HW)
         maps = [maps] if isinstance(maps, Tensor) else list(maps)

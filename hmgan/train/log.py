@@ -101,8 +101,10 @@ class RunLog:
         shown = "  ".join(f"{short} {stats[name]:.3f}" for name, short in SHORT.items() if name in stats)
         text = (
             f"kimg {kimg:<8.1f} time {duration(now - self._began):<10}  sec/kimg {per_kimg:<7.2f} "
-            f"{'gpumem' if gpu else 'mem'} {peak:.2f}  {operations(line)}{shown}"
+            f"{'gpumem' if gpu else 'mem'} {peak:.2f}  {shown}"
         )
+        if gpu:  # where a core's figure says little, 80 columns are for the losses
+            text += operations(line)
         if self.collapsed:
             text += f"  collapsed: {', '.join(self.collapsed)}"
         self._quiet = False
@@ -127,9 +129,9 @@ class RunLog:
 
 
 def operations(line: Mapping[str, float]) -> str:
-    """`TFLOP/s 312 (32% of peak)  `, where they are counted."""
+    """`  TFLOP/s 312 (32% of peak)`, where they are counted."""
     share = f" ({line['peak_share']:.0%} of peak)" if "peak_share" in line else ""
-    return f"TFLOP/s {line['tflops']:.3g}{share}  " if "tflops" in line else ""
+    return f"  TFLOP/s {line['tflops']:.3g}{share}" if "tflops" in line else ""
 
 
 def warn(text: str) -> None:

@@ -2,38 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 import tiny
+from at_work import at_work
 
 
 def signalled(number, library, *words, cwd):
     """Exit code and stderr of `hmgan WORDS`, which gets a signal once it has loaded a library: it is at work then."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "hmgan", *map(str, words)],
-        cwd=cwd,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # where the tests ignore it
-    ) as process:
-        try:
-            deadline = time.monotonic() + 60
-            while library not in Path(f"/proc/{process.pid}/maps").read_text():
-                assert process.poll() is None
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
-            process.send_signal(number)
-            return process.wait(60), process.stderr.read()
-        finally:
-            process.kill()
+
+    def loaded(process):
+        return library in Path(f"/proc/{process.pid}/maps").read_text()
+
+    with at_work(words, loaded, 60, cwd) as process:
+        process.send_signal(number)
+        return process.wait(60), process.stderr.read()
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -17,6 +17,7 @@ import tarfile
 import time
 import zipfile
 
+import launched
 import numpy as np
 import pyarrow
 import pyarrow.parquet
@@ -131,15 +132,12 @@ def test_a_packing_that_goes_on_takes_an_image_that_was_replaced(tmp_path, monke
     assert "(ant 20, bee 20, cat 20)" in said(capsys, *words)
 
 
-def test_a_run_is_resumed_by_one_process(run, capsys):
+def test_a_run_is_resumed_by_one_process(run, tmp_path):
     with claims.alone(run / rundir.CLAIMS, str(run)):
-        program = f"import tiny, sys; sys.exit(tiny.command('train', '--resume', {str(run)!r}, '--kimg', 0.012))"
-        paths = os.pathsep.join(filter(None, sys.path))
-        done = subprocess.run(
-            [sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True
-        )
-    assert done.returncode == 2
-    assert f"is being trained by another process ({os.uname().nodename}, pid {os.getpid()})" in done.stderr
+        other = launched.start(["train", "--resume", run, "--kimg", 0.012], 1, tmp_path / "said")
+        assert other.codes() == [2]
+    (said,) = other.said()
+    assert f"is being trained by another process ({os.uname().nodename}, pid {os.getpid()})" in " ".join(said.split())
 
 
 def test_samples_without_a_label_are_no_class(tmp_path, capsys):

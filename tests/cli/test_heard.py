@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
 import tiny
+from at_work import at_work
 from PIL import Image
 
 from hmgan.data.pack.pack import pack
@@ -45,31 +43,17 @@ def run(many, source, tmp_path):
 
 def signalled(number, after, folder, words):
     """Exit code, seconds until a line, seconds until the end and stderr of `hmgan WORDS`, signalled after a file."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "hmgan", *map(str, words)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "HMGAN_CACHE": str(folder / "cache")},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # where the tests ignore it
-    ) as process:
-        try:
-            deadline = time.monotonic() + 300
-            while not list(folder.glob(after)):
-                assert process.poll() is None
-                assert time.monotonic() < deadline
-                time.sleep(0.005)
-            began, said = time.monotonic(), []
-            process.send_signal(number)
-            for line in process.stderr:
-                said.append(line)
-                if line.startswith(number.name):
-                    break
-            heard = time.monotonic() - began
-            said += process.stderr
-            return process.wait(60), heard, time.monotonic() - began, "".join(said)
-        finally:
-            process.kill()
+    cache = str(folder / "cache")
+    with at_work(words, lambda _: bool(list(folder.glob(after))), 300, HMGAN_CACHE=cache) as process:
+        began, said = time.monotonic(), []
+        process.send_signal(number)
+        for line in process.stderr:
+            said.append(line)
+            if line.startswith(number.name):
+                break
+        heard = time.monotonic() - began
+        said += process.stderr
+        return process.wait(60), heard, time.monotonic() - began, "".join(said)
 
 
 def whole(folder):

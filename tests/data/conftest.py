@@ -37,7 +37,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     try:
         endpoint = running.__enter__()
     except RuntimeError as error:
-        pytest.skip(str(error))
+        pytest.skip(str(error))  # the server is a program that a machine may not have, or not be able to start
     yield endpoint
     running.__exit__(None, None, None)
 

@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -26,14 +25,6 @@ from hmgan.files import launch_file
 from hmgan.train.distributed.signals import REQUEUE
 
 DEADLINE = 900  # seconds; on a machine at rest it is a minute
-# In place of `python`: the real one, with the rank of these tests where hmgan's training would be.
-PYTHON = """#!/usr/bin/env bash
-words=()
-for word in "$@"; do
-    if [ "$word" = hmgan ]; then words+=(comes_and_goes); else words+=("$word"); fi
-done
-exec {python} "${{words[@]}}"
-"""
 
 
 class Step(NamedTuple):
@@ -53,8 +44,6 @@ class Machines:
     def __init__(self, folder: Path, words: list[object], most: int = 2) -> None:
         folder.mkdir()
         self.folder, self.words, self.agents = folder, [str(word) for word in words], []
-        (folder / "python").write_text(PYTHON.format(python=sys.executable))
-        (folder / "python").chmod(0o755)
         here = Path(__file__).parent
         paths = [str(here), str(here.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
         self.environment = os.environ | {
@@ -65,7 +54,7 @@ class Machines:
             "PET_LOCAL_ADDR": "127.0.0.1",
             "PET_RDZV_CONF": "last_call_timeout=5",  # seconds for more machines to come
             "CUDA_VISIBLE_DEVICES": "",
-            "PYTHON": str(folder / "python"),
+            "PYTHON": launched.python_of(folder, "comes_and_goes"),
             "PYTHONPATH": os.pathsep.join(paths),
             "DRAWN": str(folder),
         }
@@ -147,8 +136,8 @@ def rank_of(agent: subprocess.Popen[bytes]) -> int:
     return int(rank.environ()["RANK"])
 
 
-def difference(machines, shards, source, tmp_path):
-    """From the run of one process, of the largest entry of a tensor; of each step what was done last counts."""
+def equals_one_process(machines, shards, source, tmp_path, capsys, told):
+    """The end, to rounding, and each image once an epoch; of each step what was done last counts."""
     assert len(list((machines.folder / "runs").iterdir())) == 1  # the same run
     (tmp_path / "alone").mkdir()
     expected = test_elastic.alone(tmp_path / "alone", shards, source, test_elastic.in_float64)
@@ -158,7 +147,10 @@ def difference(machines, shards, source, tmp_path):
     assert len(images) == STEPS * BATCH
     epochs = [Counter(images[first : first + IMAGES]) for first in range(0, len(images), IMAGES)]
     assert all(len(epoch) == IMAGES for epoch in epochs)
-    return test_elastic.largest_difference(test_elastic.finished(machines.folder), expected)
+    worst, name = test_elastic.largest_difference(test_elastic.finished(machines.folder), expected)
+    with capsys.disabled():
+        print(f"\n{told}; {worst:.1e} of the largest entry of {name}")
+    assert worst < IN_FLOAT64
 
 
 @pytest.mark.slow
@@ -175,10 +167,9 @@ def test_a_machine_is_lost_and_the_other_goes_on_alone_from_the_newest_checkpoin
     after = [each for each in machines.drawn() if each.time > lost]
     assert {each.world for each in after} == {1}
     assert [each.step for each in after] == list(range(held - held % 2, STEPS))  # there is one after every second step
-    worst, name = difference(machines, shards, source, tmp_path)
-    with capsys.disabled():
-        print(f"\n2 -> 1 machines: {after[0].time - lost:.0f} s later; {worst:.1e} of the largest entry of {name}")
-    assert worst < IN_FLOAT64
+    equals_one_process(
+        machines, shards, source, tmp_path, capsys, f"2 -> 1 machines: {after[0].time - lost:.0f} s later"
+    )
 
 
 @pytest.mark.slow
@@ -209,10 +200,7 @@ def test_a_machine_joins_and_the_run_goes_on_with_both_where_it_was(machines, sh
     together = [(step, 2) for step in range(held + 1, STEPS) for _ in range(2)]
     assert sorted(steps) == [*((step, 1) for step in range(held + 1)), *together]  # nothing is done twice
     waited = min(each.time for each in machines.drawn() if each.world == 2) - began
-    worst, name = difference(machines, shards, source, tmp_path)
-    with capsys.disabled():
-        print(f"\n1 -> 2 machines: {waited:.0f} s later; {worst:.1e} of the largest entry of {name}")
-    assert worst < IN_FLOAT64
+    equals_one_process(machines, shards, source, tmp_path, capsys, f"1 -> 2 machines: {waited:.0f} s later")
 
 
 @pytest.mark.slow

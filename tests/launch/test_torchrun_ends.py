@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 
 import launched
@@ -76,23 +75,13 @@ signal.signal(signal.SIGUSR1, stop)
 (here / f"began{rank}").touch()
 time.sleep(120)
 """
-# In place of `python`: the real one, with another program where hmgan's training would be.
-PYTHON = """#!/usr/bin/env bash
-words=()
-for word in "$@"; do
-    if [ "$word" = hmgan ]; then words+=(waiting_rank); else words+=("$word"); fi
-done
-exec {python} "${{words[@]}}"
-"""
 
 
 def with_rank(folder, program, **more):
     """The environment in which torchrun.sh starts this program in place of hmgan."""
     (folder / "waiting_rank.py").write_text(program)
-    (folder / "python").write_text(PYTHON.format(python=sys.executable))
-    (folder / "python").chmod(0o755)
     paths = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return {**os.environ, "PYTHONPATH": paths, "PYTHON": str(folder / "python"), **more}
+    return {**os.environ, "PYTHONPATH": paths, "PYTHON": launched.python_of(folder, "waiting_rank"), **more}
 
 
 def test_a_schedulers_signal_goes_on_to_the_ranks_and_asks_for_a_restart_once_they_have_saved(tmp_path):

@@ -27,7 +27,7 @@ TOLERANCE = 2e-3
 def cables():
     reason = machines.impossible()
     if reason:
-        pytest.skip(reason)
+        pytest.skip(reason)  # two machines are two network namespaces, which take root's rights and a program
     with machines.two() as made:
         yield made
 

@@ -175,8 +175,10 @@ def test_widened_never_narrows_and_unrounded_stops_autocast():
         assert F.linear(x, x).dtype == torch.bfloat16
         with unrounded(x):
             assert F.linear(x, x).dtype == torch.float32
-    with unrounded(torch.empty(1, device="meta")):
-        pass  # the preflight looks at shapes on this device, which has no autocast: entering must not fail
+    # The preflight looks at shapes on this device, which has no autocast.
+    empty = torch.empty(4, 4, device="meta")
+    with unrounded(empty):
+        assert F.linear(empty, empty).dtype == torch.float32
 
 
 def test_the_policy_of_float32_products_is_set_and_put_back():

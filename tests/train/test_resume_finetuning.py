@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 import tiny
 from test_resume import COMMON, GAN, Interrupted, assert_same_run, interrupt_at, run_of
@@ -18,6 +20,24 @@ METHODS = {
 EXTRA = {"bsa": ["latents"]}
 
 
+def arguments(name, shards, source, outdir):
+    where = ["--data", shards, "--source", source, "--outdir", outdir, "--kimg", 0.032]
+    return ["train", name, *where, *METHODS[name]]
+
+
+@pytest.fixture(scope="module")
+def whole(shards, source, tmp_path_factory):
+    """The uninterrupted run of a method, each trained once."""
+
+    @cache
+    def train(name):
+        outdir = tmp_path_factory.mktemp(name)
+        assert tiny.command(*arguments(name, shards, source, outdir)) == 0
+        return run_of(outdir)
+
+    return train
+
+
 @pytest.mark.parametrize(
     ("name", "step"),
     [
@@ -32,16 +52,11 @@ EXTRA = {"bsa": ["latents"]}
     ],
 )
 def test_a_fine_tuning_interrupted_and_resumed_equals_the_uninterrupted_one(
-    name, step, shards, source, tmp_path, monkeypatch
+    name, step, whole, shards, source, tmp_path, monkeypatch
 ):
-    def arguments(outdir):
-        where = ["--data", shards, "--source", source, "--outdir", outdir, "--kimg", 0.032]
-        return ["train", name, *where, *METHODS[name]]
-
-    assert tiny.command(*arguments(tmp_path / "whole")) == 0
     with monkeypatch.context() as patched:
         interrupt_at(patched, step)
         with pytest.raises(Interrupted):
-            tiny.command(*arguments(tmp_path / "cut"))
+            tiny.command(*arguments(name, shards, source, tmp_path / "cut"))
     assert tiny.command("train", name, "--resume", run_of(tmp_path / "cut")) == 0
-    assert_same_run(run_of(tmp_path / "whole"), run_of(tmp_path / "cut"), *EXTRA.get(name, ()))
+    assert_same_run(whole(name), run_of(tmp_path / "cut"), *EXTRA.get(name, ()))

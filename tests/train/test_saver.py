@@ -102,6 +102,7 @@ def small_disk(tmp_path):
 
     made = mount("2500k")
     if made.returncode:
+        # Mounting takes root's rights; a disk that is full cannot be had otherwise.
         pytest.skip(f"no file system can be mounted here: {made.stderr.strip()}")
     yield disk, lambda: mount("50m")
     subprocess.run(["umount", str(disk)], check=True)
