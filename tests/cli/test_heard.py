@@ -41,10 +41,25 @@ def run(many, source, tmp_path):
     return folder
 
 
-def signalled(number, after, folder, words):
-    """Exit code, seconds until a line, seconds until the end and stderr of `hmgan WORDS`, signalled after a file."""
+def pictures(folder):
+    """Whether the pictures are being drawn."""
+    return bool(list(folder.glob("runs/*/reals.png")))
+
+
+def scores(folder):
+    """Whether the fakes of a training are being drawn and scored."""
+    return any("scoring  1,000 classes" in log.read_text() for log in folder.glob("runs/*/log.txt"))
+
+
+def features(folder):
+    """Whether the features of the real images are at hand, which those of the fakes follow."""
+    return bool(list(folder.glob("cache/features/f*.safetensors")))
+
+
+def signalled(number, begun, folder, words):
+    """Exit code, seconds until a line and until the end, and stderr of `hmgan WORDS`, signalled within some work."""
     cache = str(folder / "cache")
-    with at_work(words, lambda _: bool(list(folder.glob(after))), 300, HMGAN_CACHE=cache) as process:
+    with at_work(words, lambda _: begun(folder), 300, HMGAN_CACHE=cache) as process:
         began, said = time.monotonic(), []
         process.send_signal(number)
         for line in process.stderr:
@@ -64,18 +79,18 @@ def whole(folder):
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 85)], ids=lambda x: str(int(x)))
 @pytest.mark.parametrize(
-    ("after", "scored", "end"),
+    ("begun", "scored", "end"),
     [
-        ("runs/*/reals.png", 0, "at kimg 0.004; checkpoint 000000001 is saved"),
-        ("cache/features/f*.safetensors", 2, "at kimg 0.000; nothing was trained yet"),
+        (pictures, 0, "at kimg 0.004; checkpoint 000000001 is saved"),
+        (scores, 2, "at kimg 0.000; nothing was trained yet"),
     ],
     ids=["the pictures", "the scores"],
 )
-def test_a_training_hears_within_a_second_and_ends_soon(after, scored, end, number, code, many, source, tmp_path):
+def test_a_training_hears_within_a_second_and_ends_soon(begun, scored, end, number, code, many, source, tmp_path):
     words = ["train", "hyper-mod-b", "--data", many, "--source", source, "--outdir", tmp_path / "runs"]
     words += ["--metrics", scored, *LONG]
-    ended, heard, stopped, said = signalled(number, after, tmp_path, words)
-    print(f"\n{number.name} after {after}: heard after {heard:.2f} s, ended after {stopped:.1f} s")
+    ended, heard, stopped, said = signalled(number, begun, tmp_path, words)
+    print(f"\n{number.name} within {begun.__name__}: heard after {heard:.2f} s, ended after {stopped:.1f} s")
     assert (ended, heard < 1, whole(tmp_path)) == (code, True, True), said
     assert f"{number.name}: {WAITS}" in said
     assert f"stopped  by {number.name} {end}; to go on: hmgan train --resume" in said
@@ -87,7 +102,7 @@ def test_a_training_hears_within_a_second_and_ends_soon(after, scored, end, numb
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=lambda x: str(int(x)))
 def test_an_evaluation_hears_within_a_second_and_adds_no_scores(number, code, run, tmp_path):
     words = ["evaluate", run, "--per-class", 64, "--metrics", "fd,kd"]
-    ended, heard, stopped, said = signalled(number, "cache/features/f*.safetensors", tmp_path, words)
+    ended, heard, stopped, said = signalled(number, features, tmp_path, words)
     print(f"\n{number.name} while fakes are scored: heard after {heard:.2f} s, ended after {stopped:.1f} s")
     assert (ended, heard < 1, whole(tmp_path)) == (code, True, True), said
     assert said.endswith(f"{number.name}: {LEAVES}\nstopped by {number.name}\n")

@@ -103,6 +103,27 @@ def test_a_signal_breaks_scores_off_and_the_resumed_run_makes_them(call, shards,
     assert names[0] == names[1]
 
 
+def test_a_run_that_a_signal_stops_before_it_began_is_resumed_from_its_beginning(
+    shards, source, tmp_path, monkeypatch, capsys
+):
+    scored = tiny.options(evaluation__per_class=2, train__snap=0.004)
+    assert tiny.command(*arguments(shards, source, tmp_path / "whole", 0.004), *scored) == 0
+    features = Judge.features_of
+
+    def signalled(judge, *wanted):
+        signal.raise_signal(signal.SIGINT)
+        return features(judge, *wanted)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Judge, "features_of", signalled)
+        assert tiny.command(*arguments(shards, source, tmp_path / "cut", 0.004), *scored) == 130
+    (cut,), (whole,) = ((tmp_path / name).iterdir() for name in ("cut", "whole"))
+    assert f"stopped  by SIGINT before it began; to go on: hmgan train --resume {cut}" in capsys.readouterr().err
+    assert tiny.command("train", "--resume", cut) == 0
+    assert metrics(cut) == metrics(whole)
+    assert (cut / "fakes_init.png").read_bytes() == (whole / "fakes_init.png").read_bytes()
+
+
 def metrics(run):
     """The scores of a run, without their times."""
     path = run / "metrics.jsonl"
