@@ -1,13 +1,15 @@
 """How good a class is that was added later, beside the same class trained from the start, by the same scores.
 
-    python scripts/add_class.py fashion-close --outdir added            # each class left out, 3 seeds: about 5 hours
-    python scripts/add_class.py digits --outdir added --one-by-one 5    # five digits, and the five others one by one
-    python scripts/add_class.py fashion-close --outdir added --seeds 0 --left-out bag --kimg 0.5 --added-kimg 0.2
+    python scripts/add_class.py fashion-ten --outdir added --left-out bag    # left out, then added, 3 seeds
+    python scripts/add_class.py fashion-ten --outdir added --one-by-one 5    # five classes, the others one by one
+    python scripts/add_class.py fashion-ten --outdir added                   # each of the ten left out in turn: hours
 
 For a seed, `whole` is trained on all classes; of each left-out class, `rest` on the others, and then the class is added
 to it. Both are scored on that class with the same seeds of fakes. --one-by-one N trains on all classes but the last N,
 adds those one after the other, and scores each. Every line of added.jsonl is one class of one seed; what is in the
 folder already is not trained again, so that the same command goes on where it was stopped, also within a training.
+Scores are those of the embedded study: by two networks, against images that are set apart where the data has them, and
+beside reference rows.
 """
 
 from __future__ import annotations
@@ -16,33 +18,37 @@ import json
 import shutil
 import statistics
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-import torch
 import typer
 from PIL import Image
 
 from hmgan.commands.classes import classes
-from hmgan.data.named import open_data
+from hmgan.config.loading import data_of
+from hmgan.data.named import open_data, open_images, scored_against
 from hmgan.data.pack.pack import pack
 from hmgan.errors import UserError
-from hmgan.files import write_folder_atomically
+from hmgan.evaluation.fakes import Fakes
+from hmgan.evaluation.judge import Judge
+from hmgan.evaluation.references import references
+from hmgan.evaluation.score import class_scores
+from hmgan.files import cache_folder, write_folder_atomically
 from hmgan.generators.snapshot import load_generator
-from hmgan.metrics.distances import frechet_distance, kernel_distance
-from hmgan.metrics.networks import load_extractor
-from hmgan.models.looks import key_of
+from hmgan.metrics.leakage import fit_classifier
 from hmgan.options.models import ClassesOptions
 from hmgan.options.training import TrainOptions
-from hmgan.pictures.class_images import drawn_by_keys
 from hmgan.train.command import train
+from hmgan.train.distributed.runtime import Runtime
 
-FIRST_FAKE = 1_000_000  # their seeds, away from training's
+FAKES_SEED = 1_000_000  # away from training's
+MEASURES = ("fd", "kd", "prdc", "spread")
+SHOWN = ("FD", "recall-k3", "class-kept")
 # Those of the embedded study, for both ways.
 SETTINGS = (
-    *("disc_head.class_fakes=false", "r1.gamma=20.0", "optimizer.lr=0.004", "optimizer.class_net_mult=1.0"),
-    *("task.mixing=0.0", "train.batch=8", "train.tick=0.25", "train.trackers=[]", "compute.threads=1"),
+    *("disc_head.class_fakes=false", "r1.gamma=2.0", "optimizer.lr=0.003", "optimizer.class_net_mult=1.0"),
+    *("task.mixing=0.0", "train.batch=16", "train.tick=0.5", "train.trackers=[]", "compute.threads=1"),
 )
 OF_ONE = [each for each in SETTINGS if not each.startswith("disc_head")]  # class, which no head tells from others
 
@@ -65,9 +71,9 @@ def main(
     seeds: str = "0,1,2",
     left_out: Annotated[list[str] | None, typer.Option(help="Repeatable; left out: each class in turn.")] = None,
     one_by_one: Annotated[int, typer.Option(help="Add the last N classes one after the other.")] = 0,
-    kimg: float = 3.0,
+    kimg: float = 6.0,
     added_kimg: float = 1.0,
-    fakes: int = 200,
+    fakes: int = 250,
 ) -> None:
     plan, names = Plan(data, outdir, source, kimg, added_kimg, fakes), open_data(data).classes
     begin(plan)
@@ -158,40 +164,66 @@ def added(plan: Plan, model: Path, name: str, seed: int, what: str) -> Path:
 
 
 def report(plan: Plan, name: str, seed: int, models: dict[str, Path]) -> None:
-    """A line per model: Frechet and kernel distance of the class, against all of its images."""
-    extractor, data = load_extractor("squeezenet"), open_data(str(packed(plan, [name])))
-    (reals,) = data.examples(10_000).values()
-    real_NF = extractor(reals)
+    """A line per model: the scores of its images of one class."""
+    judge = judge_of(plan)
     for way, model in models.items():
         loaded = load_generator(model)
-        keys = [key_of(FIRST_FAKE + i) for i in range(plan.fakes)]
-        fakes = torch.stack(list(drawn_by_keys(loaded.generator, keys, loaded.classes.index(name))))
-        fake_NF = extractor(fakes)
-        scores = {"fd": frechet_distance(real_NF, fake_NF), "kd": kernel_distance(real_NF, fake_NF)}
-        line = {"data": plan.data, "class": name, "seed": seed, "way": way, **scores}
-        line |= {"kimg": plan.kimg, "added_kimg": plan.added_kimg, "reals": len(reals), "fakes": plan.fakes}
+        drawn = Fakes(loaded.generator, loaded.classes, plan.fakes, FAKES_SEED)
+        features = judge.drawn(drawn, loaded.classes.index(name))
+        scores: dict[str, float] = {}
+        for network, real_CNF, fake_NF in zip(judge.extractors, judge.real_features, features, strict=True):
+            of_class = class_scores({name: real_CNF[name]}, {name: fake_NF}, network, MEASURES)
+            scores |= {score.metric: score.value for score in of_class}
+            scores[network.metric("class-kept")] = fit_classifier(real_CNF).accuracy(fake_NF, name)
+        line = {"class": name, "seed": seed, "way": way, "reals": len(judge.real_features[0][name]), **scores}
         with (plan.outdir / "added.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
 
+@cache
+def judge_of(plan: Plan) -> Judge:
+    """What scores them all. One class's images are judged beside those of all the others."""
+    reals = open_images(scored_against(data_of(plan.data)), labelled=True)
+    return Judge(reals, "squeezenet,judge", cache_folder() / "features", Runtime(), (*MEASURES, "leakage"))
+
+
 def summary(plan: Plan) -> None:
-    """Means over classes and seeds of each way, and what they are of."""
+    """The mean of each score over classes and seeds, for each way and for the reference rows of the same classes."""
     # The newest line of each: a folder that was gone on with has some twice.
     lines = [json.loads(line) for line in (plan.outdir / "added.jsonl").read_text(encoding="utf-8").splitlines()]
     newest = {(line["class"], line["seed"], line["way"]): line for line in lines}
+    shown = [network.metric(score) for network in judge_of(plan).extractors for score in SHOWN]
+    print("| way | " + " | ".join(shown) + " |\n|---|" + "--:|" * len(shown))
     for way in dict.fromkeys(way for _, _, way in newest):
         some = [line for (_, _, each), line in newest.items() if each == way]
-        fd, kd = (statistics.mean(line[name] for line in some) for name in ("fd", "kd"))
-        print(f"{way}: FD-squeezenet {fd:.2f}, KD-squeezenet {kd:.4f}, {counts(some)}")
+        print(f"| {way} | " + " | ".join(spread([line[score] for line in some]) for score in shown) + " |")
+    names = dict.fromkeys(name for name, _, _ in newest)
+    beside = references(judge_of(plan), open_data(plan.data).indexed("a script"), plan.source, plan.fakes, FAKES_SEED)
+    for row, found in beside.items():
+        of = {
+            metric: [score.value for score in found if score.metric == metric and score.cls in names]
+            for metric in shown
+        }
+        print(f"| {row} | " + " | ".join(spread(of[metric]) for metric in shown) + " |")
+    print(counts(plan, list(newest.values())))
 
 
-def counts(lines: Sequence[dict[str, Any]]) -> str:
+def spread(values: Sequence[float]) -> str:
+    """Their mean, and where there are several, from where to where they lie."""
+    if not values:
+        return "-"
+    digits = 0 if max(values) >= 10 else 3
+    mean, low, high = (f"{each:,.{digits}f}" for each in (statistics.mean(values), min(values), max(values)))
+    return mean if low == high else f"{mean} ({low} to {high})"
+
+
+def counts(plan: Plan, lines: Sequence[dict[str, Any]]) -> str:
     """Of how many classes and images, which seeds, and trained for how long."""
-    each = {name: ",".join(map(str, sorted({line[name] for line in lines}))) for name in ("seed", "reals", "fakes")}
-    names, first = dict.fromkeys(line["class"] for line in lines), lines[0]
+    seeds, reals = (", ".join(map(str, sorted({line[name] for line in lines}))) for name in ("seed", "reals"))
+    names = ", ".join(dict.fromkeys(line["class"] for line in lines))
     return (
-        f"mean of {len(lines)}: classes {', '.join(names)}; seeds {each['seed']}; {each['reals']} real and "
-        f"{each['fakes']} fake images of a class; {first['kimg']} kimg, an added class {first['added_kimg']}"
+        f"means (from the lowest to the highest) over classes {names} and seeds {seeds}; {reals} real and {plan.fakes} "
+        f"fake images of a class; {plan.kimg} kimg, an added class {plan.added_kimg}"
     )
 
 

@@ -11,13 +11,20 @@ from pathlib import Path
 import pytest
 
 pytestmark = pytest.mark.slow
+SCORES = ("FD", "recall-k3", "class-kept")
 SCRIPT = Path(__file__).parents[1] / "scripts" / "add_class.py"
 
 
 def measure(shards, source, outdir, *more):
-    plan = ["--source", source, "--outdir", outdir, "--kimg", 0.016, "--added-kimg", 0.008, "--fakes", 4, "--seeds", 0]
+    plan = ["--source", source, "--outdir", outdir, "--kimg", 0.016, "--added-kimg", 0.008, "--fakes", 8, "--seeds", 0]
     words = [sys.executable, SCRIPT, shards, *plan, *more]
     return subprocess.run(list(map(str, words)), capture_output=True, text=True)
+
+
+def table(text):
+    """The names of its columns, and each row's cells by its name."""
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    return rows[0][1:], {name: cells for name, *cells in rows[1:]}
 
 
 def trainings(outdir):
@@ -28,9 +35,11 @@ def trainings(outdir):
 def test_a_class_left_out_is_added_and_scored_and_what_is_there_is_not_trained_again(shards, source, tmp_path):
     first = measure(shards, source, tmp_path / "a", "--left-out", "bee")
     assert first.returncode == 0, first.stderr
-    told = "classes bee; seeds 0; 12 real and 4 fake images of a class; 0.016 kimg, an added class 0.008"
-    assert [line.split(":")[0] for line in first.stdout.splitlines()[-2:]] == ["whole", "added"]
-    assert all(line.endswith(f"mean of 1: {told}") for line in first.stdout.splitlines()[-2:])
+    told = "classes bee and seeds 0; 12 real and 8 fake images of a class; 0.016 kimg, an added class 0.008"
+    assert table(first.stdout)[0] == [f"{score}-{net}" for net in ("squeezenet", "judge") for score in SCORES]
+    rows = ["whole", "added", "other real images", "one photograph", "three photographs", "the source"]
+    assert list(table(first.stdout)[1]) == rows
+    assert first.stdout.splitlines()[-1].endswith(told)
     before = trainings(tmp_path / "a")
     assert len(before) == 3  # of all, of the rest, and of the class
 
@@ -41,12 +50,12 @@ def test_a_class_left_out_is_added_and_scored_and_what_is_there_is_not_trained_a
     second = measure(shards, source, tmp_path / "a", "--left-out", "bee")
     assert second.returncode == 0, second.stderr
     assert trainings(tmp_path / "a").keys() == before.keys()
-    assert second.stdout.splitlines()[-2:] == first.stdout.splitlines()[-2:]
+    assert table(second.stdout) == table(first.stdout)
     lines = [json.loads(line) for line in (tmp_path / "a" / "added.jsonl").read_text().splitlines()]
     assert [line["way"] for line in lines] == ["whole", "added"] * 2
     assert lines[:2] == lines[2:]
 
-    other = measure(shards, source, tmp_path / "a", "--left-out", "bee", "--fakes", 5)
+    other = measure(shards, source, tmp_path / "a", "--left-out", "bee", "--fakes", 9)
     assert (other.returncode, other.stderr.count("\n")) == (1, 1)
     assert "is another plan" in other.stderr
 
@@ -54,8 +63,7 @@ def test_a_class_left_out_is_added_and_scored_and_what_is_there_is_not_trained_a
 def test_classes_are_added_one_by_one_on_top_of_each_other(shards, source, tmp_path):
     done = measure(shards, source, tmp_path / "a", "--one-by-one", 2)
     assert done.returncode == 0, done.stderr
-    ways = [line.split(":")[0] for line in done.stdout.splitlines()[-3:]]
-    assert ways == ["whole", "one-by-one-1", "one-by-one-2"]
+    assert list(table(done.stdout)[1])[:3] == ["whole", "one-by-one-1", "one-by-one-2"]
     assert json.loads((tmp_path / "a" / "models" / "cat-2-of-2-seed0" / "config.json").read_text())["classes"] == [
         "ant", "bee", "cat",
     ]  # fmt: skip

@@ -75,7 +75,14 @@ def test_an_installed_wheel_trains_the_demo_and_serves_its_page(hmgan, tmp_path)
     assert f"explore it: hmgan explore {run.relative_to(tmp_path)}\n" in demo.stdout
     assert (run / "report.html").is_file()
     words = [hmgan, "explore", run, "--port", "0", "--no-browser"]
-    with subprocess.Popen(words, cwd=tmp_path, env=ALONE, stdout=subprocess.PIPE, text=True) as page:
+    with subprocess.Popen(
+        words,
+        cwd=tmp_path,
+        env=ALONE,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # where the tests ignore it
+    ) as page:
         try:
             url = page.stdout.readline().split()[0]
             assert b"<title>" in read(url)
@@ -83,9 +90,10 @@ def test_an_installed_wheel_trains_the_demo_and_serves_its_page(hmgan, tmp_path)
             assert model["classes"] == ["sandal", "sneaker", "bag", "ankle-boot"]
             image = read(f"{url}image?model={model['digest']}&classes=2&seeds=7")
             assert Image.open(io.BytesIO(image)).size == (32, 32)
-        finally:
             page.send_signal(signal.SIGINT)
-        assert page.wait(60) == 130
+            assert page.wait(60) == 130
+        finally:
+            page.kill()
 
 
 def read(url):
