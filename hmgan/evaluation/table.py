@@ -82,7 +82,7 @@ def references_table(rows: Mapping[str, Sequence[Score]]) -> Table:
 def interval_text(score: Score) -> str:
     """A value, with its interval where it has one."""
     value = f"{score.value:.4g}"
-    return value if score.low is None or score.high is None else f"{value} [{score.low:.2f}, {score.high:.2f}]"
+    return value if score.low is None or score.high is None else f"{value} [{score.low:.2g}, {score.high:.2g}]"
 
 
 def _protocol(scores: Sequence[Score]) -> str:

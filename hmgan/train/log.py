@@ -29,6 +29,7 @@ SHORT = {
     "augment/p": "p",
     "nonfinite/skipped": "skipped",
 }
+BAR = 10  # characters: at 80 columns the losses of G and D are still beside it
 FIRST = 5.0  # seconds of training without a status line, at most, but for those of a single step
 
 
@@ -41,7 +42,7 @@ class RunLog:
         self._live = self.console.is_terminal and folder is not None
         # Of a narrow terminal the status line gives way, not what is left of it.
         columns = (
-            BarColumn(20, table_column=Column(min_width=20, no_wrap=True)),
+            BarColumn(BAR, table_column=Column(min_width=BAR, no_wrap=True)),
             TextColumn("{task.percentage:>3.0f}%", table_column=Column(min_width=4, no_wrap=True)),
             TimeRemainingColumn(table_column=Column(min_width=7, no_wrap=True)),
             TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
@@ -114,7 +115,8 @@ class RunLog:
 
     def _show(self, kimg: float, text: str) -> None:
         if self._live:
-            self._bar.update(self._task, completed=kimg, description=text)
+            # The one line here is aligned with nothing.
+            self._bar.update(self._task, completed=kimg, description=" ".join(text.split()))
             self._append("log.txt", text)
         else:
             self.say(text)
