@@ -18,7 +18,7 @@ from PIL import Image
 from torch import nn
 
 from hmgan import components
-from hmgan.cli.app import main
+from hmgan.cli.app import run
 from hmgan.config.experiment import Experiment
 from hmgan.config.loading import load_experiment, merge, parse_override, resolve
 from hmgan.config.settings import Choice
@@ -131,7 +131,7 @@ def command(*arguments: object) -> int:
     """`hmgan ARGUMENTS` in this process; returns its exit code."""
     with patch.object(sys, "argv", ["hmgan", *map(str, arguments)]):
         try:
-            main()
+            run()
         except SystemExit as end:
             return end.code if isinstance(end.code, int) else int(end.code is not None)
     return 0

@@ -6,6 +6,7 @@ import codecs
 import io
 import os
 import re
+import signal
 import sys
 import traceback
 import unicodedata
@@ -24,7 +25,7 @@ from hmgan.options.models import CentresOptions, ClassesOptions, EvaluateOptions
 from hmgan.options.pictures import ExploreOptions, InterpolateOptions, MixOptions, ProjectOptions, SampleOptions
 from hmgan.options.study import CompareOptions, DemoOptions
 from hmgan.options.training import TRAINING, DoctorOptions, LaunchOptions
-from hmgan.train.distributed.signals import ended_by_signals
+from hmgan.train.distributed.signals import ENDING, ended_by_signals
 from hmgan.urls import checked
 
 # What a mistake on the command line itself raises: UsageError, which typer does not export by name.
@@ -200,7 +201,17 @@ def plain(error: UnicodeError) -> tuple[str, int]:
 
 
 def main() -> None:
-    """The `hmgan` command. A mistake of the user's is one line and exit code 2; a signal, a line and its own code."""
+    """The `hmgan` command, as a process of its own."""
+    try:
+        run()
+    finally:
+        # The command has ended, and nothing is left to break off while torch is unloaded, which takes a while.
+        for number in ENDING:
+            signal.signal(number, signal.SIG_IGN)
+
+
+def run() -> None:
+    """What sys.argv says. A mistake of the user's is one line and exit code 2; a signal, a line and its own code."""
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch reads it: spinning threads starve each other
     sys.excepthook = _told
     codecs.register_error("plain", plain)
