@@ -113,23 +113,28 @@ class DiskCache:
             self._told.add(line)
             sys.stderr.write(f"{line}\n")
 
-    def make_room(self, file: BinaryIO, size: int) -> bool:
+    def make_room(self, file: BinaryIO, size: int, *, needed: bool = True) -> bool:
         """Drops old files until `size` more bytes fit, and reserves them in `file`.
 
-        Returns whether they fit: what others are writing stays.
+        Returns whether they do. They may not, since what others are writing stays: then all else is dropped for bytes
+        that are needed, and nothing for others.
         """
         with locked(self.folder / ROOM):
             os.ftruncate(file.fileno(), 0)
             found = sorted(_files(self.folder))
-            total = sum(bytes_ for _, bytes_, _ in found) + size
+            total, old = sum(bytes_ for _, bytes_, _ in found) + size, list[Path]()
             for _, bytes_, path in found:
                 if total <= self.limit:
                     break
                 if path.suffix != PARTIAL or _abandoned(path):
-                    path.unlink(missing_ok=True)
+                    old.append(path)
                     total -= bytes_
-            os.ftruncate(file.fileno(), size)
-            return total <= self.limit
+            fits = total <= self.limit
+            if fits or needed:
+                for path in old:
+                    path.unlink(missing_ok=True)
+                os.ftruncate(file.fileno(), size)
+            return fits
 
 
 class Copy:
@@ -150,7 +155,7 @@ class Copy:
         with self._refusable():
             cache.folder.mkdir(parents=True, exist_ok=True)
             self._file = self._lock.enter_context(locked(self._partial, wait=False))
-            if not cache.make_room(self._file, size):
+            if not cache.make_room(self._file, size, needed=False):
                 self._drop()
 
     def __enter__(self) -> Copy:
