@@ -7,6 +7,8 @@ import multiprocessing
 import os
 import re
 import resource
+import subprocess
+import sys
 import tarfile
 import threading
 from collections.abc import Callable
@@ -116,6 +118,18 @@ def test_the_first_sample_does_not_wait_for_the_whole_shard(url, got, folder):
     with closing(samples([f"{url}/x-0.tar"], True, DiskCache(folder, 10**6))) as found:
         next(found)
         assert len(got) <= 2 < len(shard(0)) // 1500
+
+
+def test_a_process_that_ends_within_a_shard_leaves_nothing(folder):
+    script = (
+        "import sys; from pathlib import Path; from hmgan.data.store.cache import Copy, DiskCache\n"
+        "copy = Copy(DiskCache(Path(sys.argv[1]), 10**6), 'a' * 64, 1000)\n"
+        "copy.take(b'half')\n"
+        "print(*[path.name for path in Path(sys.argv[1]).glob('*.partial')])"
+    )
+    done = subprocess.run([sys.executable, "-c", script, folder], capture_output=True, text=True, check=True)
+    assert done.stdout == "a" * 64 + ".partial\n"
+    assert kept(folder) == []
 
 
 @pytest.mark.parametrize("end", ["early", "with an error"])

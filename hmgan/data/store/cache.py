@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import hashlib
 import os
@@ -155,6 +156,7 @@ class Copy:
         with self._refusable():
             cache.folder.mkdir(parents=True, exist_ok=True)
             self._file = self._lock.enter_context(locked(self._partial, wait=False))
+            atexit.register(self._drop)  # a reader that is still there when the process ends is not closed
             if not cache.make_room(self._file, size, needed=False):
                 self._drop()
 
@@ -189,6 +191,7 @@ class Copy:
             with suppress(OSError):  # it is dropped when room is needed
                 self._partial.unlink()
         self._lock.close()
+        atexit.unregister(self._drop)
 
     @contextmanager
     def _refusable(self) -> Iterator[None]:
