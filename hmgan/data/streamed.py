@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from hmgan.data.decode import BACKGROUND, SizeError, checked_background, decode_into, open_image, transparency
 from hmgan.data.images import Images, Reading
 from hmgan.data.loader import as_read, read_each
+from hmgan.data.store.folders import shard_cache
 from hmgan.data.tarstream import Sample, samples, shards_in
 from hmgan.errors import UserError
 from hmgan.files import check_limits
@@ -39,7 +40,8 @@ class Streamed:
     - There must be at least ranks x workers shards.
     - Images are shuffled only among the last `buffer` of a worker.
     - No weights, balancing, `per_class`, scores, or learned z; no damage is tolerated; a cut shard is found at its end.
-    - Each worker reads from the store itself, without a cache: every pass downloads everything again.
+    - Each worker reads from the store itself. What it has read to its end is in the cache for later passes and runs;
+      nothing is read ahead.
 
     Args:
         sources: folders or URLs of shards.
@@ -60,12 +62,12 @@ class Streamed:
         background: str = BACKGROUND,
         report: Callable[[str], None] = print,
     ) -> None:
-        self._tells = True
+        self._tells, self.cache = True, shard_cache()
         self.shards = [shard for place in sources for shard in shards_in(place)]
         self.classes, self._buffer = tuple(classes) or (UNLABELLED,), buffer
         self._label_of = {str(i): i for i in range(len(classes))} | {name: i for i, name in enumerate(classes)}
         self.background, self._report, self._told = checked_background(background), report, {""}
-        if (first := next(samples(self.shards, labelled=False), None)) is None:
+        if (first := next(samples(self.shards, False, self.cache), None)) is None:
             raise UserError(f"the shards in {' + '.join(sources)} hold no samples; make them again")
         with _opened(first) as image:
             self.resolution = _side(first, image)
@@ -87,7 +89,7 @@ class Streamed:
         """Class -> its first images, as far as they are near the beginning."""
         columns = columns if len(self.classes) > 1 else columns * columns
         found: dict[str, list[Tensor]] = {name: [] for name in classes or self.classes}
-        for sample in islice(samples(self.shards, bool(self._label_of)), LOOKED_AT):
+        for sample in islice(samples(self.shards, bool(self._label_of), self.cache), LOOKED_AT):
             pixels_HW3 = np.empty((self.resolution, self.resolution, 3), np.uint8)
             of_class = found.get(self.classes[self.read_into(sample, pixels_HW3)], [])
             if len(of_class) < columns:
@@ -187,7 +189,7 @@ class _Stream(IterableDataset[Batch | UserError]):
         if self.rank or worker:
             self.data.quiet()
         shards = self._shards(self.rank * workers + worker, self.world * workers)
-        found = samples(shards, bool(self.data._label_of))
+        found = samples(shards, bool(self.data._label_of), self.data.cache)
         own = random.Random(f"samples/{self.seed}/{self.rank}/{worker}").getrandbits(32)
         shuffled = wds.detshuffle(self.data._buffer, seed=own).run(found)
         while True:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
 from tarfile import BLOCKSIZE
@@ -12,7 +12,9 @@ from typing import Any
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from hmgan.data.filenames import EXTENSIONS, ends_in, is_litter, tars
+from hmgan.data.store.cache import DiskCache
 from hmgan.data.store.stores import BLOCK, Content, MissingError, open_store
+from hmgan.data.store.through import blocks_through
 from hmgan.errors import UserError
 from hmgan.files import readable
 from hmgan.urls import is_url
@@ -50,15 +52,16 @@ def shards_in(place: str) -> list[str]:
     return found
 
 
-def samples(shards: Iterable[str], labelled: bool) -> Iterator[Sample]:
-    """The shards' samples in their order.
+def samples(shards: Iterable[str], labelled: bool, cache: DiskCache) -> Iterator[Sample]:
+    """The shards' samples in their order; what a store has of them is read through the cache.
 
     Raises: UserError for a partial sample, and a shard that is missing, cut off or no tar.
     """
-    expanded = tar_file_expander(_opened(shards), select_files=lambda name: not is_litter(name))
     try:
-        for fields in group_by_keys(expanded):
-            yield Sample(fields, labelled)
+        with closing(_opened(shards, cache)) as opened:  # at once: an error would hold it open
+            expanded = tar_file_expander(opened, select_files=lambda name: not is_litter(name))
+            for fields in group_by_keys(expanded):
+                yield Sample(fields, labelled)
     except Exception as error:  # whatever is raised, with the stream and the shard that the reader adds to it
         where = next((str(part) for part in reversed(error.args) if isinstance(part, str)), "a shard")
         reason = str(error.args[0]).partition(" @ ")[0] if error.args else type(error).__name__
@@ -67,9 +70,9 @@ def samples(shards: Iterable[str], labelled: bool) -> Iterator[Sample]:
         raise UserError(f"shard {where} cannot be read: {reason}; copy it again") from error
 
 
-def _opened(shards: Iterable[str]) -> Iterator[dict[str, Any]]:
+def _opened(shards: Iterable[str], cache: DiskCache) -> Generator[dict[str, Any]]:
     for shard in shards:
-        with _chunks(shard) as chunks:
+        with _chunks(shard, cache) as chunks:
             stream = _Watched(chunks)
             yield {"url": shard, "stream": stream}
             # The reader takes a damaged or a missing header for the end.
@@ -78,16 +81,16 @@ def _opened(shards: Iterable[str]) -> Iterator[dict[str, Any]]:
 
 
 @contextmanager
-def _chunks(shard: str) -> Iterator[Iterator[Content]]:
+def _chunks(shard: str, cache: DiskCache) -> Iterator[Iterator[Content]]:
     """The bytes of a shard from its beginning to its end; a store heals what breaks."""
     if is_url(shard):
         folder, _, name = shard.rpartition("/")
-        store = open_store(folder)
-        try:
-            size = store.size(name)
-        except MissingError:
-            raise UserError(f"{shard} is missing; upload that shard again") from None
-        yield store.blocks(name, size)
+        with ExitStack() as opened:
+            try:
+                chunks = opened.enter_context(blocks_through(cache, open_store(folder), name))
+            except MissingError:
+                raise UserError(f"{shard} is missing; upload that shard again") from None
+            yield chunks
         return
     with ExitStack() as opened:
         try:

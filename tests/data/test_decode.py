@@ -111,7 +111,7 @@ def test_pack_index_and_stream_show_the_same_pixels(name, tmp_path):
     indexed = ShardSet(place)[0][0]
     stream = Streamed([str(place)], classes=["a"], buffer=1, background="#ff0000", report=lambda _: None)
     streamed_HW3 = np.empty((SIDE, SIDE, 3), np.uint8)
-    stream.read_into(next(samples(stream.shards, labelled=True)), streamed_HW3)
+    stream.read_into(next(samples(stream.shards, True, stream.cache)), streamed_HW3)
     assert indexed.equal(packed)
     assert np.array_equal(streamed_HW3.transpose(2, 0, 1), packed.numpy())
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
 import fcntl
+import hashlib
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from hmgan.data.store.stores import Content
 from hmgan.errors import UserError
 from hmgan.files import readable, sha256_of_open
 
@@ -18,6 +22,8 @@ PARTIAL, ROOM = ".partial", ".room"
 
 class DiskCache:
     """Files named after their sha256, the least recently used dropped first.
+
+    Where only a read of all bytes tells the sha256, a key that is known before it stands in front: see `Copy`.
 
     A file appears under its name once it is whole. A process that did not download it verifies its sha256 on first
     opening, so what a disk lost is downloaded again. Only one process at a time downloads a file: its `.partial` is
@@ -30,10 +36,20 @@ class DiskCache:
     def __init__(self, folder: Path, limit: int) -> None:
         self.folder, self.limit = folder, limit
         self._trusted: set[str] = set()
+        self._told: set[str] = set()
 
     def open(self, sha256: str, size: int, *, checked: bool = False) -> int | None:
         """A descriptor of the file, or None if it is not here. `checked`: another process has verified its bytes."""
-        path = self._path(sha256)
+        return self._opened(self._path(sha256), sha256, size, checked)
+
+    def open_copy(self, key: str, size: int) -> int | None:
+        """The same of what a `Copy` kept under a key."""
+        for path in self.folder.glob(f"{key}-*"):
+            if (descriptor := self._opened(path, path.name.removeprefix(f"{key}-"), size, False)) is not None:
+                return descriptor
+        return None
+
+    def _opened(self, path: Path, sha256: str, size: int, checked: bool) -> int | None:
         try:
             with readable(path):
                 descriptor = os.open(path, os.O_RDONLY)
@@ -42,10 +58,12 @@ class DiskCache:
         if sha256 not in self._trusted and not checked:
             if os.fstat(descriptor).st_size != size or sha256_of_open(descriptor) != sha256:
                 os.close(descriptor)
-                path.unlink(missing_ok=True)
+                with suppress(OSError):
+                    path.unlink()
                 return None
-            self._trusted.add(sha256)
-        os.utime(descriptor)
+            self.trust(sha256)
+        with suppress(OSError):  # of a cache that this user may only read
+            os.utime(descriptor)
         return descriptor
 
     def fetch(self, sha256: str, size: int, download: Callable[[BinaryIO], None]) -> None:
@@ -66,11 +84,11 @@ class DiskCache:
                 partial.unlink()
                 return
             try:
-                self._make_room(file, size)
+                self.make_room(file, size)
                 download(file)
                 file.flush()
                 os.replace(partial, path)  # without fsync: the sha256 reveals what a crash of the machine took
-                self._trusted.add(sha256)
+                self.trust(sha256)
             except OSError as error:
                 partial.unlink(missing_ok=True)
                 raise UserError(
@@ -86,19 +104,107 @@ class DiskCache:
             raise UserError(f"a sha256 must be 64 hexadecimal digits, got {sha256[:80]!r}; the index is damaged")
         return self.folder / sha256
 
-    def _make_room(self, file: BinaryIO, size: int) -> None:
-        """Drops old files until `size` more bytes fit, and reserves them in `file`."""
+    def trust(self, sha256: str) -> None:
+        """Takes a file for right without another look at its bytes: this process wrote them."""
+        self._trusted.add(sha256)
+
+    def tell(self, line: str) -> None:
+        """Tells something of the cache on stderr, once."""
+        if line not in self._told:
+            self._told.add(line)
+            sys.stderr.write(f"{line}\n")
+
+    def make_room(self, file: BinaryIO, size: int, *, needed: bool = True) -> bool:
+        """Drops old files until `size` more bytes fit, and reserves them in `file`.
+
+        Returns whether they do. They may not, since what others are writing stays: then all else is dropped for bytes
+        that are needed, and nothing for others.
+        """
         with locked(self.folder / ROOM):
             os.ftruncate(file.fileno(), 0)
             found = sorted(_files(self.folder))
-            total = sum(bytes_ for _, bytes_, _ in found) + size
+            total, old = sum(bytes_ for _, bytes_, _ in found) + size, list[Path]()
             for _, bytes_, path in found:
                 if total <= self.limit:
                     break
                 if path.suffix != PARTIAL or _abandoned(path):
-                    path.unlink(missing_ok=True)
+                    old.append(path)
                     total -= bytes_
-            os.ftruncate(file.fileno(), size)
+            fits = total <= self.limit
+            if fits or needed:
+                for path in old:
+                    path.unlink(missing_ok=True)
+                os.ftruncate(file.fileno(), size)
+            return fits
+
+
+class Copy:
+    """A file of a cache, written while its bytes pass on their way to a reader who does not need it.
+
+    So what the disk refuses ends the copy, is told once, and stops nobody. A context, which leaves nothing behind
+    without `keep`. Of several who copy the same at once, the first does.
+    """
+
+    def __init__(self, cache: DiskCache, key: str, size: int) -> None:
+        self._cache, self._key, self._size = cache, key, size
+        self._partial, self._digest = cache.folder / (key + PARTIAL), hashlib.sha256()
+        self._lock = ExitStack()
+        self._file: BinaryIO | None = None
+        if size > cache.limit:
+            cache.tell(f"the cache {cache.folder} keeps no file larger than {cache.limit} bytes; raise HMGAN_CACHE_GIB")
+            return
+        with self._refusable():
+            cache.folder.mkdir(parents=True, exist_ok=True)
+            self._file = self._lock.enter_context(locked(self._partial, wait=False))
+            atexit.register(self._drop)  # a reader that is still there when the process ends is not closed
+            if not cache.make_room(self._file, size, needed=False):
+                self._drop()
+
+    def __enter__(self) -> Copy:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._drop()
+
+    def take(self, content: Content) -> Content:
+        """Copies the next bytes, and passes them on."""
+        if self._file is not None:
+            with self._refusable():
+                left = memoryview(content)
+                while left:  # past the file's buffer, which would be written once more when it is closed
+                    left = left[os.write(self._file.fileno(), left) :]
+                self._digest.update(content)
+        return content
+
+    def keep(self) -> None:
+        """Has the copy appear, if it is whole."""
+        if self._file is not None and os.lseek(self._file.fileno(), 0, os.SEEK_CUR) == self._size:
+            with self._refusable():
+                sha256 = self._digest.hexdigest()
+                os.replace(self._partial, self._cache.folder / f"{self._key}-{sha256}")
+                self._cache.trust(sha256)
+                self._file = None
+
+    def _drop(self) -> None:
+        if self._file is not None:
+            self._file = None
+            with suppress(OSError):  # it is dropped when room is needed
+                self._partial.unlink()
+        self._lock.close()
+        atexit.unregister(self._drop)
+
+    @contextmanager
+    def _refusable(self) -> Iterator[None]:
+        try:
+            yield
+        except BlockingIOError:  # another process copies it
+            self._drop()
+        except OSError as error:
+            self._drop()
+            self._cache.tell(
+                f"cannot write to the cache {self._cache.folder}: {error.strerror}; make room there, "
+                "until then what is not in it is read from the store at every pass"
+            )
 
 
 def _files(folder: Path) -> Iterator[tuple[float, int, Path]]:
@@ -121,11 +227,11 @@ def _abandoned(partial: Path) -> bool:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[BinaryIO]:
-    """The file, open for writing and locked."""
+def locked(path: Path, *, wait: bool = True) -> Iterator[BinaryIO]:
+    """The file, open for writing and locked. Raises BlockingIOError if another has it and `wait` is False."""
     while True:
         with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             try:
                 mine = os.fstat(file.fileno()).st_ino == os.stat(path).st_ino
             except FileNotFoundError:

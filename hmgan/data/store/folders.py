@@ -228,13 +228,18 @@ def open_folder(place: str | Path) -> Folder:
     """
     name = str(place).removeprefix("file://")
     if is_url(name):
-        return RemoteFolder(open_store(name), DiskCache(cache_folder() / "shards", cache_limit()))
+        return RemoteFolder(open_store(name), shard_cache())
     if Path(name).is_file():
         raise UserError(f"{name} is not a packed data set but a file; run `hmgan pack {name} DST` and give DST")
     if not Path(name).is_dir():
         todo = f"run `hmgan pack SRC {name}` first, or give --data where it lies now"
         raise UserError(f"{name} is not a packed data set: no such folder; {todo}")
     return LocalFolder(Path(name))
+
+
+def shard_cache() -> DiskCache:
+    """Where the shards of stores are kept on this machine. Raises UserError as `cache_limit` does."""
+    return DiskCache(cache_folder() / "shards", cache_limit())
 
 
 def cache_limit() -> int:

@@ -7,7 +7,7 @@ import random
 import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import count
 from typing import Any, Protocol, TypeVar
@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import tenacity
 
+from hmgan.data.store.versions import Head, head_of
 from hmgan.errors import UserError
 from hmgan.urls import checked
 
@@ -46,7 +47,7 @@ class _RefusedError(Exception):
 class Client(Protocol):
     """One store's requests, each tried once. Raises whatever its library raises, but FileNotFoundError for nothing."""
 
-    def size(self, name: str) -> int: ...
+    def head(self, name: str) -> Head: ...
     def get(self, name: str, start: int, stop: int) -> Content: ...
     def put(self, name: str, content: bytes) -> None: ...
     def names(self) -> list[str]: ...  # of the folder itself, without its subfolders
@@ -63,8 +64,11 @@ class Store:
         self.url, self._client, self._give_up = url.rstrip("/"), client, give_up
         self._random = random.Random()  # not the global stream, which belongs to the run
 
+    def head(self, name: str) -> Head:
+        return self._tried(lambda: self._client.head(name), name)
+
     def size(self, name: str) -> int:
-        return self._tried(lambda: self._client.size(name), name)
+        return self.head(name).size
 
     def get(self, name: str, start: int, stop: int) -> Content:
         """Exactly the bytes from `start` to `stop`."""
@@ -163,8 +167,8 @@ class Native:
             variables = f", and the variables {vendor}_..." if vendor else ""
             raise UserError(f"{url} cannot be opened; see to the URL{variables}") from None
 
-    def size(self, name: str) -> int:
-        return int(self._store.head(name)["size"])
+    def head(self, name: str) -> Head:
+        return head_of(self._store.head(name))
 
     def get(self, name: str, start: int, stop: int) -> Content:
         return memoryview(self._store.get_range(name, start=start, end=stop))
@@ -189,8 +193,14 @@ class Fsspec:
         except Exception:  # of a client that connects at once, in words of its own
             raise UserError(f"{url} cannot be opened; see to the URL, and whether it can be reached") from None
 
-    def size(self, name: str) -> int:
-        return int(self._files.info(f"{self._root}/{name}")["size"])
+    def head(self, name: str) -> Head:
+        path = f"{self._root}/{name}"
+        self._files.invalidate_cache(path)  # of what it knew when it listed the folder
+        head = head_of(told := self._files.info(path))
+        if head.version is None:
+            with suppress(RuntimeError):  # of clients that know no times
+                return head_of({**told, "modified": self._files.modified(path)})
+        return head
 
     def get(self, name: str, start: int, stop: int) -> Content:
         return bytes(self._files.cat_file(f"{self._root}/{name}", start=start, end=stop))

@@ -16,6 +16,7 @@ from hmgan.data.shards import ShardSet
 from hmgan.data.store import stores
 from hmgan.data.store.folders import LocalFolder
 from hmgan.data.store.stores import Store, open_store
+from hmgan.data.store.versions import Head
 from hmgan.errors import DamageError, UserError
 
 
@@ -126,7 +127,7 @@ def test_a_panic_of_a_client_is_a_line_and_is_not_tried_again(capfd):
         """As obstore raises it: no Exception."""
 
     class Client:
-        def size(self, name: str) -> int:
+        def head(self, name: str) -> Head:
             raise Panic
 
     with pytest.raises(UserError, match=r"the store's client failed \(Panic\)"):
@@ -136,7 +137,7 @@ def test_a_panic_of_a_client_is_a_line_and_is_not_tried_again(capfd):
 
 def test_ctrl_c_in_a_request_is_still_ctrl_c():
     class Client:
-        def size(self, name: str) -> int:
+        def head(self, name: str) -> Head:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -8,6 +8,7 @@ import pytest
 
 from hmgan.data.store import stores
 from hmgan.data.store.stores import Store
+from hmgan.data.store.versions import Head
 from hmgan.errors import UserError
 
 
@@ -18,11 +19,11 @@ class Flaky:
         self.errors = list(errors)
         self.requests = 0
 
-    def size(self, name: str) -> int:
+    def head(self, name: str) -> Head:
         self.requests += 1
         if self.errors:
             raise self.errors.pop(0)
-        return 7
+        return Head(7, None)
 
 
 @pytest.fixture(autouse=True)
