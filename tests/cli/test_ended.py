@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import time
+import weakref
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,24 @@ def test_a_signal_ends_a_command_with_a_line_and_its_code(words, library, number
     assert (got, said.splitlines()[-1]) == (code, f"stopped by {signal.Signals(number).name}")
     assert "Traceback" not in said
     assert not (tmp_path / "out").exists()
+
+
+def test_a_signal_ends_a_command_also_from_where_python_ignores_exceptions(monkeypatch, capsys):
+    def work(kind):
+        watched = Thing()
+        kept = weakref.ref(watched, lambda _: signal.raise_signal(signal.SIGINT))
+        del watched
+        assert kept() is None
+        time.sleep(20)
+        raise AssertionError("was not ended")
+
+    monkeypatch.setattr("hmgan.commands.listing.print_list", work)
+    assert tiny.command("list") == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "stopped by SIGINT"
+
+
+class Thing:
+    """What a weak reference may refer to."""
 
 
 @pytest.mark.parametrize("raised", [KeyboardInterrupt, SystemExit(7)])

@@ -20,6 +20,7 @@ CODES = {signal.SIGTERM: REQUEUE, signal.SIGUSR1: REQUEUE, signal.SIGINT: INTERR
 # A launcher forwards a signal that the ranks were sent too: within this time both are one request.
 ECHO = 1.0  # seconds
 ENDING = (signal.SIGTERM, signal.SIGINT)
+AGAIN = 0.05  # seconds after which an exception that was ignored is raised anew; several of them are still one ECHO
 
 Handler = Callable[[int, object], None]
 
@@ -79,7 +80,8 @@ def ended_by_signals() -> Iterator[None]:
         yield
         return
     received: list[int] = []
-    own = os.getpid()
+    repeats: list[threading.Timer] = []
+    own, hook = os.getpid(), sys.unraisablehook
 
     def end(number: int, frame: object) -> None:
         if os.getpid() != own:  # a loader's process, which has inherited this handler
@@ -90,11 +92,26 @@ def ended_by_signals() -> Iterator[None]:
     def heard(number: signal.Signals) -> None:
         print(f"{number.name}: ends this command; once more: at once", file=sys.stderr, flush=True)
 
+    def ignored(what: sys.UnraisableHookArgs) -> None:
+        # Raised in a callback, as of a weak reference during an import, where Python ignores it: once more, elsewhere.
+        if received and isinstance(what.exc_value, SystemExit):
+            repeats.append(threading.Timer(AGAIN, os.kill, (own, received[0])))
+            repeats[-1].daemon = True
+            repeats[-1].start()
+        else:
+            hook(what)
+
+    sys.unraisablehook = ignored
     # One that is ignored, as by nohup or in a script's background, stays so.
     try:
         with handled([n for n in ENDING if signal.getsignal(n) != signal.SIG_IGN], end, heard):
-            yield
+            try:
+                yield
+            finally:
+                for repeat in repeats:
+                    repeat.cancel()
     finally:
+        sys.unraisablehook = hook
         if received:  # whatever a library has made of the exception
             print(f"stopped by {signal.Signals(received[0]).name}", file=sys.stderr, flush=True)
             raise SystemExit(128 + received[0])
