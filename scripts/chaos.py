@@ -35,6 +35,7 @@ from safetensors import safe_open  # noqa: E402
 
 from hmgan.files import sha256_of  # noqa: E402
 from hmgan.train import checkpoint  # noqa: E402
+from hmgan.train.distributed import flight  # noqa: E402
 
 STEPS, RANKS = 100, 2
 SETTINGS = tiny.options(
@@ -47,7 +48,7 @@ SETTINGS = tiny.options(
     train__timeout=60.0,  # also for a rank that waits for another one that was killed before they had met
 )
 VICTIMS = ((0,), (1,), (0, 1))
-CLAIMS = ".claims"  # who trained
+UNLIKE = (".claims", flight.FOLDER)  # who trained, and the last collectives of ranks that ended each other
 TIMED = {Path("log.txt"), Path("stats.jsonl")}
 TIMES = {"seconds", "sec_per_kimg", "mem_gib", "tflops"}
 PATIENCE = 300.0  # seconds for the survivor to notice
@@ -221,7 +222,7 @@ def same(one: Path, other: Path) -> bool:
 
 
 def files(run: Path) -> set[Path]:
-    return {path.relative_to(run) for path in run.rglob("*") if path.is_file() and path.parent.name != CLAIMS}
+    return {path.relative_to(run) for path in run.rglob("*") if path.is_file() and path.parent.name not in UNLIKE}
 
 
 def lines(run: Path) -> list[dict[str, float]]:

@@ -31,7 +31,7 @@ KINDS = [
     (backbone, modulation)
     for backbone in entries.known("backbone")
     for modulation in entries.known("modulation")
-    if modulation != "label-to-z"
+    if modulation not in ("label-to-z", "joined")  # `hmgan classes` makes that one of trained generators
     and not (backbone == "gan-memory-resnet" and modulation in NORMS_ONLY)
     and not (backbone != "biggan" and modulation == "cgan-transfer")
 ]
