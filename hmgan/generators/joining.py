@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hmgan.errors import UserError
+from hmgan.errors import UserError, some_of
 from hmgan.files import write_folder_atomically
 from hmgan.generators.centres import CENTRES, write_centres
 from hmgan.generators.snapshot import Loaded, load_generator
@@ -95,4 +95,4 @@ def save(
 def check_name(name: str, known: Sequence[str]) -> None:
     """Raises UserError for a name that is taken, or none."""
     if name in known or not name.strip():
-        raise UserError(f"a class is named {name!r} already; the model has {', '.join(known)}")
+        raise UserError(f"a class is named {name!r} already; the model has {some_of(known)}")
