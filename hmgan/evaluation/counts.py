@@ -18,7 +18,7 @@ LEAVE = "add images, leave the class out with data.classes, or"
 
 
 def check_reals(metrics: Sequence[str], reals: Images, instead: str = "take another metric") -> None:
-    """Raises UserError, naming class, metric and what helps, where images are too few, or a class is named as the mean."""
+    """Raises UserError, naming class and metric, where images are too few, or a class has the name of the mean."""
     if MEAN in reals.classes:
         raise UserError(f"a class is named '{MEAN}', which is the name of the row of means; rename the class")
     name, least = _neediest(metrics)

@@ -59,7 +59,8 @@ class Snapshots:
         if judge is not None:
             with self.prepared.runtime.interrupting():
                 found = judge(*arguments)
-                if kimg == 0:
+            if kimg == 0:
+                with self.prepared.runtime.interrupting():  # of its own: each ends with what the first rank does alone
                     self._references(judge)
         if not self.prepared.runtime.main:
             return
