@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hmgan.config.loading import portable
 from hmgan.errors import UserError, some_of
 from hmgan.files import write_folder_atomically
 from hmgan.generators.centres import CENTRES, write_centres
@@ -80,6 +81,7 @@ def save(
 ) -> None:
     """Writes the model whole or not at all, after it has been read once."""
     notes = {key: value for key, value in loaded.config.items() if key not in ("format", "classes", "centres", *parts)}
+    notes |= {"data": portable(notes["data"])} if "data" in notes else {}  # the source is for another class to start on
     notes |= {"centres": CENTRES} if centres else {}
     config = {"format": CONDITIONAL, **notes, "classes": list(names), **parts}
 

@@ -196,7 +196,7 @@ class Runtime:
             raise Interrupted
 
     def alone(self) -> AbstractContextManager[None]:
-        """Around what the first rank does at the end of `interrupting`, without the others: a signal ends it at once."""
+        """Around what the first rank does last in `interrupting`, without the others: a signal ends it at once."""
         return self.stop.interrupting() if self._leaves else nullcontext()
 
     def gather_or_stop(self, x: Tensor) -> Tensor:
