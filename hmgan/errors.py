@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # pydantic takes longer to import than --help to print
 
 URL = re.compile(r"\b([a-zA-Z][\w+.-]*:)(//?)(?![/\s])([^\s\"]+)")
 UNSHOWN = ("Cc", "Cs", "Zl", "Zp")  # controls, halves of characters, ends of lines and paragraphs
+LISTED = 64  # names in a line, at most
 TURNS = "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # of the writing's direction
 KEY = re.compile(r"[^/?#@:]*(/[^?#]*)?")  # bucket or host, and a path with any signs
 AZURE = re.compile(r"(?P<container>[a-z0-9$][a-z0-9-]{1,62}@)(?P<account>[a-z0-9]{3,24}\.[^@]*)", re.DOTALL)
@@ -45,6 +46,13 @@ def _bare(url: re.Match[str]) -> str:
 def one_line(text: str) -> str:
     """Text that may come from data, as it can be shown anywhere: without line ends, controls and turned directions."""
     return "".join(" " if unicodedata.category(c) in UNSHOWN or c in TURNS else c for c in text).strip()
+
+
+def some_of(names: Iterable[str], most: int = LISTED) -> str:
+    """Names in a line that a person can read: the first ones, and of how many."""
+    names = list(names)
+    left_out = f", ... ({len(names):,} in all)" if len(names) > most else ""
+    return ", ".join(names[:most]) + left_out
 
 
 class UserError(ValueError):
@@ -101,7 +109,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     """The error for a name that no component or entry of a kind has."""
     known = sorted(known)
-    return UserError(f"no {kind} named {name!r}{nearest(name, known)} known: {', '.join(known) or 'none'}")
+    return UserError(f"no {kind} named {name!r}{nearest(name, known)} known: {some_of(known) or 'none'}")
 
 
 def explain(error: ValidationError, model: type[BaseModel], where: str = "") -> str:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import codecs
 import io
+import logging
 import os
 import re
 import signal
 import sys
+import threading
 import traceback
 import unicodedata
+from contextlib import suppress
 from operator import not_
 from pathlib import Path
 from types import TracebackType
@@ -174,6 +177,20 @@ def _told(kind: type[BaseException], error: BaseException, trace: TracebackType 
     sys.stderr.write(redacted("".join(traceback.format_exception(kind, error, trace))))
 
 
+def _told_by_thread(of: threading.ExceptHookArgs) -> None:
+    """The same of a thread's, which ends the thread alone."""
+    if of.exc_value is not None and of.exc_type is not SystemExit:
+        _told(of.exc_type, of.exc_value, of.exc_traceback)
+
+
+def _logged(*given: Any, **more: Any) -> logging.LogRecord:
+    """A library's log record, without the secrets of URLs in it."""
+    record = logging.LogRecord(*given, **more)
+    with suppress(TypeError, ValueError, KeyError):  # a message that does not fit its arguments is told by logging
+        record.msg, record.args = redacted(record.getMessage()), ()
+    return record
+
+
 def filled(words: list[str]) -> list[str]:
     """The words. Raises UserError for an empty one: a shell's variable that is not set must not become a default."""
     for before, word in zip(["hmgan", *words], words, strict=False):
@@ -213,7 +230,8 @@ def main() -> None:
 def run() -> None:
     """What sys.argv says. A mistake of the user's is one line and exit code 2; a signal, a line and its own code."""
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch reads it: spinning threads starve each other
-    sys.excepthook = _told
+    sys.excepthook, threading.excepthook = _told, _told_by_thread
+    logging.setLogRecordFactory(_logged)
     codecs.register_error("plain", plain)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

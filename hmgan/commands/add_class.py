@@ -16,7 +16,7 @@ from hmgan.config.loading import load_experiment
 from hmgan.config.settings import Choice
 from hmgan.data.named import open_data
 from hmgan.data.pack.pack import pack
-from hmgan.errors import UserError, unknown
+from hmgan.errors import UserError, some_of, unknown
 from hmgan.generators.joining import check_name, count_of, joined_of, save, state_of
 from hmgan.generators.snapshot import SNAPSHOTS, Loaded, generator_folder, load_generator
 from hmgan.generators.source import (
@@ -112,7 +112,7 @@ def join(out: Path, model: Path, loaded: Loaded, run: Path) -> None:
         added = {key.removeprefix(before): x for key, x in own.items() if key.startswith(before)}
         state |= {f"trained.modulation.added.{place}.{mine}.{key}": x for key, x in added.items()}
     save(out, loaded, config, [*loaded.classes, name], state, {**loaded.centres, **new.centres})
-    print(f"{out}: {', '.join((*loaded.classes, name))}")
+    print(f"{out}: {some_of((*loaded.classes, name))}")
 
 
 def check_own(experiment: Experiment, name: str) -> None:

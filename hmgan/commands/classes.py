@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hmgan.commands.add_class import add
-from hmgan.errors import UserError, unknown
+from hmgan.errors import UserError, some_of, unknown
 from hmgan.generators.joining import check_name, forget, joined_of, save, state_of
 from hmgan.generators.snapshot import Loaded, generator_folder, load_generator
 from hmgan.generators.source import GENERATOR, read_tensors
@@ -58,7 +58,7 @@ def drop(model: Path, out: Path, loaded: Loaded, name: str) -> None:
     state, parts = state_of(loaded, generator_folder(model)), joined_of(loaded.config, kept)
     stay = forget(state, parts["modulation"])
     save(out, loaded, parts, names, state, {each: x for each, x in loaded.centres.items() if each != name})
-    print(f"{out}: {', '.join(names)}")
+    print(f"{out}: {some_of(names)}")
     print(f"the numbers of {name} " + (f"stay in the file: {stay}" if stay else "are gone from the file"))
 
 
@@ -68,4 +68,4 @@ def rename(model: Path, out: Path, loaded: Loaded, old: str, new: str) -> None:
     names = [new if each == old else each for each in loaded.classes]
     centres = {new if each == old else each: x for each, x in loaded.centres.items()}
     save(out, loaded, {}, names, read_tensors(generator_folder(model) / GENERATOR), centres)
-    print(f"{out}: {', '.join(names)}")
+    print(f"{out}: {some_of(names)}")

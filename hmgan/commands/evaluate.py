@@ -11,8 +11,8 @@ from hmgan.config.loading import data_of
 from hmgan.data import named
 from hmgan.data.images import Images
 from hmgan.data.named import is_here, open_images, scored_against
-from hmgan.errors import UserError
-from hmgan.evaluation.counts import check_fakes, check_size, warning
+from hmgan.errors import UserError, some_of
+from hmgan.evaluation.counts import check_fakes, check_size, warnings
 from hmgan.evaluation.judge import Judge
 from hmgan.evaluation.references import References, references
 from hmgan.evaluation.table import print_tables, references_table
@@ -36,7 +36,7 @@ def print_scores(options: EvaluateOptions) -> None:
             reals = reals_of(loaded, options)
         if reals.classes != loaded.classes:
             raise UserError(
-                f"the data has classes {', '.join(reals.classes)}, the generator {', '.join(loaded.classes)}; "
+                f"the data has classes {some_of(reals.classes)}, the generator {some_of(loaded.classes)}; "
                 "give --data with the same classes in the same order"
             )
         features, metrics = cache_folder() / "features", options.metrics.split(",")
@@ -44,7 +44,7 @@ def print_scores(options: EvaluateOptions) -> None:
         check_size(reals, loaded.generator.resolution)
         check_fakes(metrics, count)  # before the features of the reals
         judge = Judge(reals, options.extractor, features, runtime, metrics, options.perceptual)
-        if runtime.main and (text := warning(metrics, reals, count, max(judge.networks.dims))):
+        for text in warnings(metrics, reals, count, max(judge.networks.dims)) if runtime.main else []:
             print(text, file=sys.stderr)
         generator = loaded.generator.to(runtime.device)
         scores = judge(generator, loaded.classes, count, options.seed, options.trunc)

@@ -15,7 +15,7 @@ from torch import nn
 from hmgan import components
 from hmgan.config.loading import data_of, portable, to_table
 from hmgan.config.settings import Choice
-from hmgan.errors import UserError, unknown
+from hmgan.errors import UserError, some_of, unknown
 from hmgan.evaluation.card import write_card
 from hmgan.evaluation.score import Score
 from hmgan.files import write_folder_atomically
@@ -196,7 +196,7 @@ def title(origin: Origin, cls: str | None) -> str:
 def facts(origin: Origin, cls: str | None) -> dict[str, str]:
     """What a reader must know, from the snapshot itself and its run's configuration."""
     config, classes = origin.loaded.config, origin.loaded.classes
-    found = {"Classes": ", ".join(classes) if cls is None else f"{cls}, one of {', '.join(classes)}"}
+    found = {"Classes": some_of(classes) if cls is None else f"{cls}, one of {some_of(classes)}"}
     named = {"Training": "kimg", "Data": "data", "Data sha256": "data_sha256"}
     named |= {"Source": "source", "Source sha256": "source_sha256"}
     found |= {name: str(portable(config[key])) for name, key in named.items() if key in config}

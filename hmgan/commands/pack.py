@@ -12,7 +12,7 @@ from hmgan.data.pack.image_folders import ImageSource
 from hmgan.data.pack.kinds import open_source
 from hmgan.data.pack.pack import pack
 from hmgan.data.pack.recipes import Recipe, recipe_source
-from hmgan.errors import UserError, one_line
+from hmgan.errors import UserError, one_line, some_of
 from hmgan.options.data import PackOptions
 
 
@@ -37,7 +37,7 @@ def pack_images(options: PackOptions) -> None:
         background=options.background,
         leave_out_unlabelled=options.leave_out_unlabelled,
     )
-    counts = ", ".join(f"{cls} {count}" for cls, count in zip(index.classes, index.counts, strict=True))
+    counts = some_of(f"{cls} {count}" for cls, count in zip(index.classes, index.counts, strict=True))
     shards = len(index.shards)
     total = f"{sum(index.counts)} images of {index.resolution} px in {shards} shards"
     print(one_line(f"{options.out}: {total} ({counts})"))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, HfApi
 
-from hmgan.errors import UserError
+from hmgan.errors import UserError, redacted
 from hmgan.generators.centres import CENTRES
 from hmgan.generators.hub import endpoint, is_repository
 from hmgan.generators.snapshot import load_generator
@@ -34,11 +34,11 @@ def push(options: PushOptions) -> None:
     load_generator(folder)  # that it can be read again
     names = [name for name in FILES if (folder / name).is_file()]
     size = sum((folder / name).stat().st_size for name in names) / 1e6
-    print(f"{repository} at {endpoint()}: {', '.join(names)}, {size:.1f} MB")
+    print(f"{repository} at {redacted(endpoint())}: {', '.join(names)}, {size:.1f} MB")
     if options.dry_run:
         return
     try:
-        print(upload(folder, names, options))
+        print(redacted(upload(folder, names, options)))
     except Exception as error:  # the client lets those of its HTTP library through, which one depends on its version
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise UserError(f"{endpoint()} refuses ({reason}); log in with hf auth login, or set HF_TOKEN") from None

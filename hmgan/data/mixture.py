@@ -22,7 +22,7 @@ from hmgan.data.interleaved import Interleaved, spread
 from hmgan.data.order import WINDOW, Order, Ordered
 from hmgan.data.shards import ShardSet
 from hmgan.data.stratified import stratified
-from hmgan.errors import UserError
+from hmgan.errors import UserError, some_of
 from hmgan.types import UNLABELLED
 
 LONGEST_ROUND = 10_000  # positions, after which the shares are exact
@@ -163,7 +163,7 @@ class Mixture(Indexed, Dataset[tuple[Tensor, int]]):
         if unknown := [name for name in one.classes if name not in self.classes]:
             raise UserError(
                 f"the classes of data that is mixed must agree, got {unknown[0]!r} in {one.index.folder} beside "
-                f"{', '.join(self.classes)}; name all that are wanted in data.classes"
+                f"{some_of(self.classes)}; name all that are wanted in data.classes"
             )
         return np.array([self.classes.index(name) for name in one.classes], np.int64)
 

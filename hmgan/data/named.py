@@ -16,7 +16,7 @@ from hmgan.data.pack.embedded import embedded
 from hmgan.data.pack.pack import pack
 from hmgan.data.shards import ShardSet
 from hmgan.data.store.cache import locked
-from hmgan.errors import UserError, unknown
+from hmgan.errors import UserError, some_of, unknown
 from hmgan.files import cache_folder
 from hmgan.urls import is_url
 
@@ -109,7 +109,7 @@ def _mixed(data: Data, labelled: bool, group: int, report: Report) -> Images:
         return sets[0]
     classes = data.classes or _all_classes(sets, labelled)
     if missing := [name for name in classes if not any(name in each.classes for each in sets)]:
-        known = ", ".join(dict.fromkeys(name for each in sets for name in each.classes))
+        known = some_of(dict.fromkeys(name for each in sets for name in each.classes))
         raise UserError(f"no class {missing[0]!r} in {data}; its classes: {known}")
     parts = [_part(each, classes, data.per_class) for each in sets]
     if len(parts) == 1 and not data.balance and not group:
@@ -136,8 +136,8 @@ def _part(whole: ShardSet, classes: Sequence[str], per_class: int) -> ShardSet:
     own = [name for name in classes if name in whole.classes]
     if not own:
         raise UserError(
-            f"{whole.index.folder} has none of the classes {', '.join(classes)}; leave it out of data, "
-            f"or name one of {', '.join(whole.classes)}"
+            f"{whole.index.folder} has none of the classes {some_of(classes)}; leave it out of data, "
+            f"or name one of {some_of(whole.classes)}"
         )
     return ShardSet(whole.index, classes=own, per_class=per_class)
 

@@ -22,7 +22,7 @@ from hmgan.data.index import Index, read_index
 from hmgan.data.indexed import Indexed
 from hmgan.data.order import WINDOW, Order
 from hmgan.data.store.folders import AGAIN
-from hmgan.errors import DamageError, UserError
+from hmgan.errors import DamageError, UserError, some_of
 from hmgan.files import check_limits
 from hmgan.types import UNLABELLED
 
@@ -174,10 +174,10 @@ class ShardSet(Indexed, Dataset[tuple[Tensor, int]]):
         if repeated := [name for name in self.classes if self.classes.count(name) > 1]:
             raise UserError(f"classes must differ from each other, got {repeated[0]!r} twice; name each once")
         if unknown := [name for name in self.classes if name not in index.classes]:
-            known = ", ".join(index.classes)
+            known = some_of(index.classes)
             raise UserError(f"no class {unknown[0]!r} in {index.folder}; its classes: {known}")
         if not self.classes:
-            raise UserError(f"classes must name at least one class, got none; its classes: {', '.join(index.classes)}")
+            raise UserError(f"classes must name at least one class, got none; its classes: {some_of(index.classes)}")
         labels = np.full(len(index.classes), -1, np.int64)
         labels[[index.classes.index(name) for name in self.classes]] = np.arange(len(self.classes))
         return labels

@@ -20,7 +20,7 @@ from hmgan.data.images import Images, Reading
 from hmgan.data.loader import as_read, read_each
 from hmgan.data.store.folders import shard_cache
 from hmgan.data.tarstream import Sample, samples, shards_in
-from hmgan.errors import UserError
+from hmgan.errors import UserError, some_of
 from hmgan.files import check_limits
 from hmgan.types import UNLABELLED, Batch
 from hmgan.urls import is_url
@@ -145,7 +145,7 @@ class Streamed:
         if sample.label not in self._label_of:
             raise UserError(
                 f"{sample.name} has the label {sample.label!r}; data.classes must name every class, got "
-                f"{', '.join(self.classes)}"
+                f"{some_of(self.classes)}"
             )
         return self._label_of[sample.label]
 

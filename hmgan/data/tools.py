@@ -25,7 +25,7 @@ from hmgan.data.shards import ShardSet
 from hmgan.data.store.cache import DiskCache
 from hmgan.data.store.folders import Folder, LocalFolder, RemoteFolder, cache_limit, open_folder
 from hmgan.data.store.stores import open_store
-from hmgan.errors import DamageError, UserError, one_line
+from hmgan.errors import DamageError, UserError, one_line, some_of
 from hmgan.files import cache_folder, sha256_of, sha256_of_open
 from hmgan.units import size
 from hmgan.urls import is_url
@@ -116,7 +116,7 @@ def _kept_classes(place: str, known: Sequence[str], found: Sequence[str]) -> Seq
     if list(found) == [str(i) for i in range(len(known))]:
         return known
     raise UserError(
-        f"the index in {place} names the classes {', '.join(known)}, the shards have {', '.join(found)}; "
+        f"the index in {place} names the classes {some_of(known)}, the shards have {some_of(found)}; "
         "name each with --classes"
     )
 
@@ -126,7 +126,7 @@ def _checked_classes(labels: Sequence[str], given: Sequence[str] | None) -> tupl
     names = class_order(labels)
     check_once(given or (), "--classes")
     if given is not None and names != tuple(map(str, range(len(given)))):
-        raise UserError(f"--classes names {len(given)} classes, the shards have {', '.join(names)}; name each")
+        raise UserError(f"--classes names {len(given)} classes, the shards have {some_of(names)}; name each")
     return names
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hmgan.doctor.probe import ProbeResult
+from hmgan.errors import redacted
 
 STEERING = ("NCCL_", "GLOO_", "TORCH_NCCL_", "TORCH_DISTRIBUTED_")
 ALSO = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "MASTER_ADDR", "MASTER_PORT", "ACCELERATE_USE_CPU", "HMGAN_CACHE")
@@ -17,7 +18,7 @@ INTERFACES = Path("/sys/class/net")
 def environment(variables: Mapping[str, str] = os.environ, interfaces: Path = INTERFACES) -> ProbeResult:
     """The steering variables that are set, and a network interface among them that this machine does not have."""
     rows = [
-        (name, value)
+        (name, redacted(value))
         for name, value in sorted(variables.items())
         if (name.startswith(STEERING) or name in ALSO) and not any(word in name for word in SECRET)
     ]

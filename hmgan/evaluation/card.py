@@ -9,8 +9,8 @@ from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from hmgan.errors import one_line
-from hmgan.evaluation.score import Score
+from hmgan.errors import LISTED, one_line
+from hmgan.evaluation.score import MEAN, Score
 from hmgan.files import write_atomically
 from hmgan.metrics import measures
 
@@ -38,11 +38,13 @@ def write_card(
 
     Args:
         facts: what a reader must know, in order, such as {"Source": ..., "Data": ..., "Seed": ...}.
-        scores: the snapshot's own; none leaves the section out.
+        scores: the snapshot's own; none leaves the section out. Of many classes the card has the means.
         use: commands that draw images with it, one a line.
         licence: as hubs abbreviate it; "other" where the facts say what it is.
         base_model, datasets: the source's and the data's names, no paths.
     """
+    classes = len({s.cls for s in scores} - {MEAN})
+    scores = [s for s in scores if classes <= LISTED or s.cls == MEAN]  # of a thousand it would be 30,000 lines
     networks = list(dict.fromkeys((s.extractor, s.digest, s.resizer) for s in scores))
     data = ModelCardData(
         license=licence,
@@ -61,6 +63,7 @@ def write_card(
         title=title,
         facts=facts,
         scores=scores,
+        left_out=classes if classes > LISTED else 0,
         networks=networks,
         use=use,
         arrow=measures.arrow,

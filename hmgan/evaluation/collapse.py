@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from hmgan.evaluation.score import MEAN, Score
 
 SPREAD = "spread"
+TOLD = 8  # classes with a line of their own, at most
 
 
 def collapsed(scores: Sequence[Score], least: float) -> dict[str, float]:
@@ -16,7 +17,12 @@ def collapsed(scores: Sequence[Score], least: float) -> dict[str, float]:
     return {score.cls: score.value for score in own if score.value < least}
 
 
-def warning(cls: str, share: float, least: float) -> str:
-    """What is said of such a class."""
-    shown = f"{share:.2f} of the real images' diversity, less than {least:g}"
-    return f"class {cls} shows {shown}; it may have collapsed"
+def warnings(found: Mapping[str, float], least: float) -> list[str]:
+    """What is said of such classes: a line each, the lowest alone where there are many, and how many others."""
+    told = sorted(found, key=found.__getitem__)[:TOLD] if len(found) > TOLD else found
+    lines = [
+        f"class {cls} shows {found[cls]:.2f} of the real images' diversity, less than {least:g}; it may have collapsed"
+        for cls in told
+    ]
+    more = len(found) - len(lines)
+    return lines + ([f"{more:,} more classes show less than {least:g}; they may have collapsed"] if more else [])

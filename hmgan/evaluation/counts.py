@@ -13,18 +13,19 @@ from hmgan.metrics.measures import KS
 from hmgan.units import size
 
 FEWEST = {"prdc": max(KS) + 1, "leakage": 4}  # images per class; of any other metric 2
-LEAVE = "add images, leave the class out with data.classes, or take another metric"
+SPREAD = 8  # images of a class whose spread says something: 28 pairs
+LEAVE = "add images, leave the class out with data.classes, or"
 
 
-def check_reals(metrics: Sequence[str], reals: Images) -> None:
-    """Raises UserError, naming class and metric, where real images are too few, or a class has the name of the mean."""
+def check_reals(metrics: Sequence[str], reals: Images, instead: str = "take another metric") -> None:
+    """Raises UserError, naming class and metric, where images are too few, or a class has the name of the mean."""
     if MEAN in reals.classes:
         raise UserError(f"a class is named '{MEAN}', which is the name of the row of means; rename the class")
     name, least = _neediest(metrics)
     for cls, count in zip(reals.classes, reals.counts, strict=True):
         if count < least:
             images = "1 real image" if count == 1 else f"{count} real images"
-            raise UserError(f"class '{cls}' has {images}, {name} needs {least} or more; {LEAVE}")
+            raise UserError(f"class '{cls}' has {images}, {name} needs {least} or more; {LEAVE} {instead}")
 
 
 def check_size(reals: Images, resolution: int) -> None:
@@ -36,16 +37,21 @@ def check_size(reals: Images, resolution: int) -> None:
         )
 
 
-def warning(metrics: Sequence[str], reals: Images, per_class: int, dim: int) -> str:
-    """What a Frechet distance of so few images is worth, as a line; nothing where there are enough.
+def warnings(metrics: Sequence[str], reals: Images, per_class: int, dim: int) -> list[str]:
+    """What scores of so few images are worth, a line each; nothing where there are enough.
 
-    A covariance of no more samples than features is singular, and the distance depends on their number above all.
+    A covariance of no more samples than features is singular, and a Frechet distance depends on their number above all.
     """
     least = min(per_class, *reals.counts)
-    if "fd" not in metrics or least > dim:
-        return ""
-    few = f"fd of {least:,} images of a class in {dim:,} dimensions is too large, by their number above all"
-    return f"warning: {few}; compare it only with scores of the same counts, or take more than {dim:,}, or kd"
+    lines = []
+    if "fd" in metrics and least <= dim:
+        few = f"fd of {least:,} images of a class in {dim:,} dimensions is too large, by their number above all"
+        lines.append(f"{few}; compare it only with scores of the same counts, or take more than {dim:,}, or kd")
+    if "spread" in metrics and least < SPREAD:
+        pairs = "1 pair" if least == 2 else f"{least * (least - 1) // 2} pairs"
+        chance = f"spread of {least} images of a class is the distance of {pairs} of them, and may be low by chance"
+        lines.append(f"{chance}; take {SPREAD} or more before a class is said to have collapsed")
+    return [f"warning: {line}" for line in lines]
 
 
 def check_fakes(metrics: Sequence[str], per_class: int, option: str = "--per-class") -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -84,6 +84,11 @@ class Judge:
         features = {cls: self.drawn(fakes, label) for label, cls in enumerate(classes)}
         if self.ranks.rank > 0:
             return None
+        with self.ranks.alone():
+            return self._scored(fakes, features)
+
+    def _scored(self, fakes: Fakes, features: Mapping[str, Sequence[Tensor]]) -> list[Score]:
+        """The metrics of the fakes, whose features are given for each network."""
         spaces = []
         for i, (network, reals) in enumerate(zip(self.extractors, self.real_features, strict=True)):
             spaces.append(Space(network, reals, {cls: parts[i] for cls, parts in features.items()}))

@@ -63,11 +63,12 @@ def references(judge: Judge, others: Images | None, source: str | None, per_clas
     if judge.ranks.rank > 0:
         return {}
     rows: References = {}
-    for network, reals, own in zip(judge.extractors, judge.real_features, sets, strict=True):
-        for name, fakes in own.items():
-            halves = name == OTHERS and others is not None and others.digest == judge.data
-            against = {cls: rows_NF[::2] for cls, rows_NF in reals.items()} if halves else reals
-            rows.setdefault(name, []).extend(_scores(judge, Space(network, against, fakes), measures))
+    with judge.ranks.alone():
+        for network, reals, own in zip(judge.extractors, judge.real_features, sets, strict=True):
+            for name, fakes in own.items():
+                halves = name == OTHERS and others is not None and others.digest == judge.data
+                against = {cls: rows_NF[::2] for cls, rows_NF in reals.items()} if halves else reals
+                rows.setdefault(name, []).extend(_scores(judge, Space(network, against, fakes), measures))
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(rows, path)

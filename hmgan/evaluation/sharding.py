@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from itertools import pairwise
 from typing import Protocol
 
@@ -22,6 +23,8 @@ class Ranks(Protocol):
     @property
     def device(self) -> torch.device: ...
     def gather(self, x: Tensor, /) -> Tensor: ...  # [B, ...] of all ranks, in rank order
+    def gather_or_stop(self, x: Tensor, /) -> Tensor: ...  # the same; where a rank was told to stop, none goes on
+    def alone(self) -> AbstractContextManager[None]: ...  # around what the first rank does last, without the others
 
 
 @torch.no_grad()
@@ -40,5 +43,5 @@ def sharded(count: int, ranks: Ranks, compute: Callable[[int, int], Tensor]) -> 
     # Only equal shapes can be gathered.
     padded = rows.new_zeros(max(sizes), *rows.shape[1:])
     padded[: len(rows)] = rows
-    shares = ranks.gather(padded.to(ranks.device)).cpu().split(max(sizes))
+    shares = ranks.gather_or_stop(padded.to(ranks.device)).cpu().split(max(sizes))
     return torch.cat([share[:size] for share, size in zip(shares, sizes, strict=True)])

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hmgan.errors import UserError
+from hmgan.config.loading import portable
+from hmgan.errors import UserError, some_of
 from hmgan.files import write_folder_atomically
 from hmgan.generators.centres import CENTRES, write_centres
 from hmgan.generators.snapshot import Loaded, load_generator
@@ -80,6 +81,7 @@ def save(
 ) -> None:
     """Writes the model whole or not at all, after it has been read once."""
     notes = {key: value for key, value in loaded.config.items() if key not in ("format", "classes", "centres", *parts)}
+    notes |= {"data": portable(notes["data"])} if "data" in notes else {}  # the source is for another class to start on
     notes |= {"centres": CENTRES} if centres else {}
     config = {"format": CONDITIONAL, **notes, "classes": list(names), **parts}
 
@@ -95,4 +97,4 @@ def save(
 def check_name(name: str, known: Sequence[str]) -> None:
     """Raises UserError for a name that is taken, or none."""
     if name in known or not name.strip():
-        raise UserError(f"a class is named {name!r} already; the model has {', '.join(known)}")
+        raise UserError(f"a class is named {name!r} already; the model has {some_of(known)}")

@@ -106,8 +106,7 @@ def beside_section(rows: Mapping[str, Sequence[Score]], after: Sequence[Score]) 
 def collapse_section(after: Sequence[Score], least: float) -> Section:
     """The classes that may have collapsed; empty where none has."""
     found = collapse.collapsed(after, least)
-    lines = [f"Warning: {collapse.warning(cls, share, least)}." for cls, share in found.items()]
-    return Section("Diversity", text=lines)
+    return Section("Diversity", text=[f"Warning: {text}." for text in collapse.warnings(found, least)])
 
 
 def extractor_note(score: Score) -> str:

@@ -10,7 +10,8 @@ from rich.table import Table
 from torch import nn
 
 from hmgan.data.images import Reading
-from hmgan.errors import one_line
+from hmgan.errors import one_line, some_of
+from hmgan.train import unshown
 from hmgan.train.draws import microbatch_size
 from hmgan.train.engines.choose import engine_of
 from hmgan.train.prepare import Prepared
@@ -41,16 +42,18 @@ def print_plan(prepared: Prepared, console: Console | None = None) -> None:
         f"and about {size(need.activations)} of activations for {batch} images at once of {generator.resolution} px"
     )
     summary = f"{prepared.task.summary()}; " if prepared.task.summary() else ""
-    console.print(one_line(f"{summary}classes: {', '.join(prepared.classes)}"), markup=False)
+    console.print(one_line(f"{summary}classes: {some_of(prepared.classes)}"), markup=False)
     if prepared.data is not None:
         whole, seed = experiment.train.batch // world, experiment.train.seed
         share = min(whole, SHOWN)
         first = next(prepared.data.batches(Reading(batch_per_rank=share, world=world, seed=seed)))
         labels = [prepared.data.classes[label] for label in first.labels.tolist()]
         what = "first batch" if share == whole else f"first {share} of the batch's {whole:,} images"
-        counts = ", ".join(f"{cls} x {count}" for cls, count in sorted(Counter(labels).items()))
+        counts = some_of(f"{cls} x {count}" for cls, count in sorted(Counter(labels).items()))
         console.print(one_line(f"{what}: {counts}"), markup=False)
         console.print(one_line(f"labels: {' '.join(labels)}"), markup=False)
+        if text := unshown.warning(experiment, prepared.data):
+            console.print(one_line(text), markup=False)
     console.print("dry run: nothing was trained or written")
 
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
-from hmgan.errors import one_line
+from hmgan.errors import one_line, some_of
 from hmgan.units import duration
 
 SHORT = {
@@ -107,7 +107,7 @@ class RunLog:
         if gpu:  # where a core's figure says little, 80 columns are for the losses
             text += operations(line)
         if self.collapsed:
-            text += f"  collapsed: {', '.join(self.collapsed)}"
+            text += f"  collapsed: {some_of(self.collapsed, 3)}"
         self._quiet = False
         self._show(kimg, text)
         self._append("stats.jsonl", json.dumps(line))

@@ -9,7 +9,7 @@ import torch
 from hmgan.config.experiment import Experiment
 from hmgan.data import named
 from hmgan.data.images import Images, Shown
-from hmgan.errors import UserError
+from hmgan.errors import UserError, some_of
 from hmgan.evaluation.counts import check_reals, check_size
 from hmgan.generators import build
 from hmgan.generators.aligned import start_aligned
@@ -68,10 +68,10 @@ def scored_against(experiment: Experiment, runtime: Runtime, classes: tuple[str,
         reals = named.open_images(wanted, labelled=experiment.conditional)
     if reals.classes != classes:
         raise UserError(
-            f"evaluation.data has classes {', '.join(reals.classes)}, training has {', '.join(classes)}; "
+            f"evaluation.data has classes {some_of(reals.classes)}, training has {some_of(classes)}; "
             "they must be the same, in the same order"
         )
-    check_reals(AT_SNAPSHOTS, reals)
+    check_reals(AT_SNAPSHOTS, reals, "train without scores (--metrics 0)")
     return reals
 
 

@@ -15,7 +15,7 @@ from hmgan.errors import UserError
 from hmgan.layers.float32 import products
 from hmgan.pictures.grids import GRID_COLUMNS, class_grid, shown, which
 from hmgan.pictures.images import save_png
-from hmgan.train import checkpoint, claims, rundir
+from hmgan.train import checkpoint, claims, rundir, unshown
 from hmgan.train.distributed.signals import Interrupted
 from hmgan.train.log import RunLog
 from hmgan.train.prepare import Prepared
@@ -63,6 +63,8 @@ def run_training(
             if left_out := which(some, prepared.classes):
                 log.say(left_out)
             if prepared.data is not None and runtime.main:
+                if text := unshown.warning(experiment, prepared.data):
+                    log.say(text)
                 save_png(class_grid(prepared.data.examples(GRID_COLUMNS, some)), folder / "reals.png")
         with files.named_if_full(folder), products(tf32=experiment.compute.tf32):
             trainer.train(log)

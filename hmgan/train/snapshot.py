@@ -9,9 +9,10 @@ from typing import cast
 from hmgan.config.loading import portable, to_table
 from hmgan.config.settings import Choice
 from hmgan.data import named
+from hmgan.errors import some_of
 from hmgan.evaluation import collapse, references
 from hmgan.evaluation.card import write_card
-from hmgan.evaluation.counts import warning
+from hmgan.evaluation.counts import warnings
 from hmgan.evaluation.judge import Judge
 from hmgan.evaluation.score import Score
 from hmgan.evaluation.styles import style_rank
@@ -49,16 +50,17 @@ class Snapshots:
         generator = trainer.task.averaged().eval()
         settings, judge = self.prepared.experiment.evaluation, self.judge
         if judge is not None and kimg == 0:  # it may take longer than people wait for a first line
-            self.log.say(
-                f"scoring  {len(self.prepared.classes):,} classes as they are, {settings.per_class:,} fakes of each"
-            )
+            count = len(self.prepared.classes)
+            classes = "1 class as it is" if count == 1 else f"{count:,} classes as they are"
+            self.log.say(f"scoring  {classes}, {settings.per_class:,} fakes of each")
         # On every rank: each draws its share of the fakes.
         arguments = generator, self.prepared.classes, settings.per_class, settings.seed
         found = None
         if judge is not None:
             with self.prepared.runtime.interrupting():
                 found = judge(*arguments)
-                if kimg == 0:
+            if kimg == 0:
+                with self.prepared.runtime.interrupting():  # of its own: each ends with what the first rank does alone
                     self._references(judge)
         if not self.prepared.runtime.main:
             return
@@ -96,17 +98,17 @@ class Snapshots:
         self.log.say(f"scores   kimg {kimg:.3f}  {means}")
         self._watch(scores, kimg)
         per_class = self.prepared.experiment.evaluation.per_class
-        if kimg == 0 and (text := warning(judge.metrics, judge.reals, per_class, max(judge.networks.dims))):
+        for text in warnings(judge.metrics, judge.reals, per_class, max(judge.networks.dims)) if kimg == 0 else []:
             self.log.say(text)
         return scores
 
     def _watch(self, scores: Sequence[Score], kimg: float) -> None:
-        """Says which classes may have collapsed: a line each, and the status line until they have not."""
+        """Says which classes may have collapsed, and the status line until they have not."""
         least = self.prepared.experiment.evaluation.collapse
         found = collapse.collapsed(scores, least)
         self.log.collapsed = tuple(found)
-        for cls, share in found.items():
-            self.log.say(f"warning: {collapse.warning(cls, share, least)}")
+        for text in collapse.warnings(found, least):
+            self.log.say(f"warning: {text}")
         self.prepared.runtime.accelerator.log({"collapsed/classes": float(len(found))}, step=round(1000 * kimg))
 
     def _rank(self, generator: Generator, kimg: float) -> str:
@@ -124,7 +126,7 @@ class Snapshots:
             facts["Data"] = " + ".join(portable(experiment.data.sources))
         if digest := self._data_digest():
             facts["Data sha256"] = digest
-        facts["Classes"] = ", ".join(self.prepared.classes)
+        facts["Classes"] = some_of(self.prepared.classes)
         if source is not None:
             facts |= {"Source": portable(experiment.source), "Source sha256": source.digest}
         return facts | {"Recipe": "config.json of the run directory", "Licence": "that of the source and the data"}

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from hmgan.config.loading import data_of
 from hmgan.config.settings import Data
 from hmgan.data.named import open_data
+from hmgan.doctor.environment import environment
 from hmgan.errors import UserError, redacted
 
 SECRET = "s3cr3t"
@@ -126,3 +127,62 @@ def test_a_traceback_of_a_fault_holds_no_secret():
     assert done.returncode == 1
     assert "RuntimeError: no route to https://example.org/x" in done.stderr
     assert SECRET not in done.stderr
+
+
+def test_a_threads_traceback_and_a_librarys_log_hold_none_either():
+    code = (
+        "import logging, sys, threading, hmgan.cli.app as app\n"
+        "def fault():\n"
+        '    raise RuntimeError(f\'no route to https://me:{"s3" + "cr3t"}@example.org/x\')\n'
+        "def told(*a, **k):\n"
+        "    logging.getLogger('hub').warning('HEAD %s', f'https://me:{\"s3\" + \"cr3t\"}@example.org/y')\n"
+        "    thread = threading.Thread(target=fault)\n"
+        "    thread.start()\n"
+        "    thread.join()\n"
+        "app.app, sys.argv = told, ['hmgan', 'list']\n"
+        "app.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "HEAD https://example.org/y" in done.stderr
+    assert "RuntimeError: no route to https://example.org/x" in done.stderr
+    assert SECRET not in done.stderr
+
+
+def test_the_hubs_address_and_variables_are_shown_without_their_secrets(shards, source, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HF_ENDPOINT", f"http://me:{SECRET}@127.0.0.1:9/hub")
+    train = ("train", "hyper-mod-b", "--data", shards, "--source", source, "--outdir", tmp_path / "runs", "--batch", 4)
+    assert tiny.command(*train, "--kimg", 0.004, *tiny.options(train__trackers="[]")) == 0
+    (run,) = (tmp_path / "runs").iterdir()
+    assert tiny.command("export", run, tmp_path / "out") == 0
+    capsys.readouterr()
+    assert tiny.command("push", tmp_path / "out", "anna/insects", "--dry-run") == 0
+    assert capsys.readouterr().out.startswith("anna/insects at http://127.0.0.1:9/hub: ")
+    shown = environment({"NCCL_NET_PLUGIN": f"https://me:{SECRET}@example.org/x"}, tmp_path)
+    assert SECRET not in str(shown.rows)
+    assert "https://example.org/x" in str(shown.rows)
+
+
+def test_nothing_that_a_run_under_secrets_writes_holds_one_and_what_leaves_it_holds_no_path(
+    shards, source, tmp_path, monkeypatch, capsys
+):
+    for name in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "HF_TOKEN", "WANDB_API_KEY", "MLFLOW_TRACKING_PASSWORD"):
+        monkeypatch.setenv(name, SECRET)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://me:{SECRET}@127.0.0.1:9")
+    train = ("train", "hyper-mod-b", "--data", shards, "--source", source, "--outdir", tmp_path / "runs", "--batch", 4)
+    assert tiny.command(*train, "--kimg", 0.004, "--metrics", 2, *tiny.options()) == 0
+    (run,) = (tmp_path / "runs").iterdir()
+    assert tiny.command("export", run, tmp_path / "left" / "export") == 0
+    assert tiny.command("export", run, tmp_path / "left" / "bee", "--class", "bee") == 0
+    assert tiny.command("classes", run, "rename", "bee", "wasp", "--out", tmp_path / "left" / "renamed") == 0
+    assert tiny.command("classes", run, "drop", "bee", "--out", tmp_path / "left" / "dropped") == 0
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert [path for path in files if SECRET.encode() in path.read_bytes()] == []
+    left = [path for path in files if tmp_path / "left" in path.parents]
+    assert len(left) > 8
+    assert [
+        path for path in left if any(str(place).encode() in path.read_bytes() for place in (tmp_path, shards))
+    ] == []
+    sources = {path.parent.name for path in left if str(source).encode() in path.read_bytes()}
+    assert sources == {"renamed", "dropped"}  # which start another class on it, and have no card to be pushed with
+    out, err = capsys.readouterr()
+    assert SECRET not in out + err

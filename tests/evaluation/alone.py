@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -18,3 +19,9 @@ class Alone:
 
     def gather(self, x: Tensor) -> Tensor:
         return x
+
+    def gather_or_stop(self, x: Tensor) -> Tensor:
+        return x
+
+    def alone(self) -> AbstractContextManager[None]:
+        return nullcontext()

@@ -32,6 +32,17 @@ def test_a_card_without_scores_has_no_score_section(tmp_path: Path) -> None:
     assert "Scores" not in (tmp_path / "README.md").read_text()
 
 
+@pytest.mark.parametrize("classes", [64, 65])
+def test_a_card_of_many_classes_has_their_means_and_says_so(classes: int, tmp_path: Path) -> None:
+    score = Score("FD-squeezenet", "mean", 1.0, 5, 4, "squeezenet", "ab12" * 16, "bicubic-antialias-96")
+    scores = [score, *(score._replace(cls=f"kind {i}") for i in range(classes))]
+    write_card(tmp_path, "A GAN", {}, scores, "hmgan sample --network .")
+    card = (tmp_path / "README.md").read_text()
+    assert ("kind 3" in card) is (classes == 64)
+    assert ("Means over 65 classes; those of each class are in metrics.jsonl of the run." in card) is (classes == 65)
+    assert "| FD-squeezenet ↓ | mean | 1 | 5 | 4 |" in card
+
+
 @pytest.mark.parametrize(
     ("name", "shown"),
     [

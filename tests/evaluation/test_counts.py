@@ -10,7 +10,7 @@ from PIL import Image
 from hmgan.data.pack.pack import pack
 from hmgan.errors import UserError
 from hmgan.evaluation import fakes
-from hmgan.evaluation.counts import warning
+from hmgan.evaluation.counts import warnings
 from hmgan.report.scores import read_lines
 from hmgan.study.plan import cells, load_study
 
@@ -70,7 +70,9 @@ def test_too_few_for_a_metric_is_told_before_the_first_image(dogs, words, text, 
 )
 def test_a_training_that_could_not_be_scored_is_not_begun(counts, text, source, tmp_path, capsys):
     words = ["--data", packed(tmp_path, **counts), "--source", source, "--outdir", tmp_path / "runs", "--batch", "4"]
-    assert text in refused(capsys, "train", "hyper-mod-b", *words, "--metrics", "4")
+    err = refused(capsys, "train", "hyper-mod-b", *words, "--metrics", "4")
+    assert text in err
+    assert ("--metrics 0" in err) is ("needs 2" in text)
     assert not (tmp_path / "runs").exists()
 
 
@@ -137,4 +139,13 @@ class Counted:
 
 @pytest.mark.parametrize(("per_class", "dim", "warned"), [(600, 512, False), (512, 512, True), (10_000, 2048, True)])
 def test_the_count_that_is_enough_is_set_by_the_extractors_width(per_class, dim, warned):
-    assert bool(warning(("fd",), Counted(), per_class, dim)) is warned
+    assert bool(warnings(("fd",), Counted(), per_class, dim)) is warned
+
+
+@pytest.mark.parametrize(
+    ("per_class", "text"), [(8, ""), (7, "spread of 7 images of a class"), (2, "distance of 1 pair")]
+)
+def test_a_spread_of_few_pairs_is_warned_of(per_class, text):
+    said = warnings(("spread",), Counted(), per_class, 512)
+    assert len(said) == bool(text)
+    assert text in "".join(said)

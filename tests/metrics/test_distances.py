@@ -77,6 +77,14 @@ def test_frechet_agrees_with_a_symmetric_eigendecomposition(n: int, m: int, offs
     assert frechet_distance(real, fake) == pytest.approx(frechet_by_eigh(real, fake), rel=1e-6)
 
 
+def test_frechet_of_two_pairs_is_exact() -> None:
+    """Covariances of rank 1: tr (aa' bb')^(1/2) is |a.b|."""
+    real, fake = normal(2, 512, 0), normal(2, 512, 1)
+    a, b, gap = (real[0] - real[1]) / 2**0.5, (fake[0] - fake[1]) / 2**0.5, real.mean(0) - fake.mean(0)
+    expected = gap @ gap + a @ a + b @ b - 2 * (a @ b).abs()
+    assert frechet_distance(real, fake) == pytest.approx(float(expected), rel=1e-13)
+
+
 def test_frechet_does_not_see_a_common_shift() -> None:
     real, fake = normal(40, 128, 0), normal(30, 128, 1)
     assert frechet_distance(real + 1000, fake + 1000) == pytest.approx(frechet_distance(real, fake), rel=1e-8)

@@ -7,6 +7,7 @@ import tiny
 import torch
 from safetensors.torch import load_file, save_file
 
+from hmgan.evaluation import collapse
 from hmgan.evaluation.references import LINES, ONE, read
 from hmgan.report.scores import collapse_section, recorded_scores
 from hmgan.train.prepare import prepare
@@ -40,6 +41,13 @@ def test_each_collapsed_class_is_warned_of_and_stays_in_the_status_line(run):
     for cls in tiny.CLASSES:
         assert f"warning: class {cls} shows 0.00 of the real images' diversity, less than 0.5" in log
     assert log.count("collapsed: ant, bee, cat") >= 1
+
+
+def test_of_many_collapsed_classes_the_lowest_are_named_and_the_others_counted():
+    found = {f"{i:04d}": 0.4 - i / 10_000 for i in range(1000)}
+    lines = collapse.warnings(found, 0.5)
+    assert [line.split()[1] for line in lines[:-1]] == [f"{i:04d}" for i in range(999, 991, -1)]
+    assert lines[-1].startswith("992 more classes show less than 0.5")
 
 
 def test_its_spread_is_scored_and_tracked(run):

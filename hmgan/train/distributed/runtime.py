@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,7 +24,7 @@ from hmgan.modulation.factors import class_vectors
 from hmgan.modulation.step import current
 from hmgan.train.distributed import flight
 from hmgan.train.distributed.rendezvous import rendezvous
-from hmgan.train.distributed.signals import Stop
+from hmgan.train.distributed.signals import Interrupted, Stop
 from hmgan.train.distributed.watchdog import SILENCE, Watchdog, Whereabouts
 
 T = TypeVar("T")
@@ -101,6 +101,7 @@ class Runtime:
                     f"accelerate cannot start ({error}); see to the variables {told}, or unset them"
                 ) from None
         self.stop, self.whereabouts, self._timeout = Stop(), Whereabouts(), timeout
+        self._leaves = False  # whether several ranks are in `interrupting`
 
     def watched(self) -> AbstractContextManager[object]:
         """The watchdog around everything that ranks do together: what ends one of them ends all."""
@@ -173,9 +174,43 @@ class Runtime:
         norm = get_total_norm([flat, *products])  # a product of finite numbers may be infinite
         return torch.stack([norm, flat[-1]])
 
-    def interrupting(self) -> AbstractContextManager[None]:
-        """Around work that a resumed run does again: a signal raises Interrupted. Several ranks finish it together."""
-        return self.stop.interrupting() if self.world == 1 else nullcontext()
+    @contextmanager
+    def interrupting(self) -> Iterator[None]:
+        """Around work that a resumed run does again: a signal raises Interrupted, on all ranks or on none.
+
+        Several ranks leave it where they meet, in `gather_or_stop`; the first one also in what it does `alone`, after
+        which the others wait for it here.
+        """
+        if self.world == 1:
+            with self.stop.interrupting():
+                yield
+            return
+        self._leaves, interrupted = True, False
+        try:
+            yield
+        except Interrupted:
+            interrupted = True
+        finally:
+            self._leaves = False
+        if self.share(interrupted):
+            raise Interrupted
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Around what the first rank does last in `interrupting`, without the others: a signal ends it at once."""
+        return self.stop.interrupting() if self._leaves else nullcontext()
+
+    def gather_or_stop(self, x: Tensor) -> Tensor:
+        """As `gather`, without gradients. Raises Interrupted on all ranks where any was told to stop in `interrupting`.
+
+        The flags ride on the rows, so that all ranks read the same.
+        """
+        if self.world == 1 or not self._leaves:
+            return self.gather(x)
+        told = x.new_full((1, *x.shape[1:]), float(self.stop.requested))
+        shares = self.gather(torch.cat([x, told])).unflatten(0, (self.world, -1))
+        if bool(shares[:, -1].any()):
+            raise Interrupted
+        return shares[:, :-1].flatten(0, 1)
 
     def _all_reduce(self, x: Tensor) -> None:
         self.whereabouts.collectives += 1
