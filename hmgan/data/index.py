@@ -11,7 +11,7 @@ from functools import cached_property
 from itertools import pairwise
 from operator import methodcaller
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import safetensors.numpy
@@ -24,7 +24,7 @@ from hmgan.data.store.stores import Store
 from hmgan.errors import UserError
 from hmgan.files import sha256_of_open, write_atomically
 
-FORMAT = "hmgan-shards/1"
+FORMAT: Literal["hmgan-shards/1"] = "hmgan-shards/1"
 JSON, ARRAYS = "index.json", "index.safetensors"
 DTYPES = {"shard": np.int32, "offset": np.int64, "length": np.int32, "label": np.int32}
 CODES = {np.uint8: "U8", np.int32: "I32", np.int64: "I64"}  # of safetensors
@@ -101,6 +101,16 @@ class _Head(BaseModel):
     background: str | None = None
     arrays_sha256: str
     shards: list[_ShardHead]
+
+
+class Known(BaseModel):
+    """What an index says that the shards alone do not."""
+
+    model_config = ConfigDict(strict=True)
+    format: Literal["hmgan-shards/1"]
+    classes: list[str]
+    skipped: NonNegativeInt = 0
+    background: str | None = None
 
 
 def new_index(
@@ -190,22 +200,24 @@ def index_in(folder: Folder) -> Index:
     return index
 
 
-def head_in(folder: Folder) -> Mapping[str, Any]:
-    """The JSON of an index that is there; empty if there is none.
+def known_in(folder: Folder) -> Known:
+    """What an index that is there says beside its shards: no classes where there is none.
 
     Raises: UserError for a file of that name that is no index of ours.
     """
     try:
         content = folder.read(JSON)
     except FileNotFoundError:
-        return {}
+        return Known(format=FORMAT, classes=[])
     try:
         head = json.loads(content)
     except ValueError as error:
         raise UserError(f"{folder}/{JSON} is damaged: {error}; mend it, or move it away") from error
-    if not isinstance(head, dict) or head.get("format") != FORMAT or not isinstance(head.get("classes"), list):
-        raise UserError(f"{folder}/{JSON} is there and no index of hmgan; move it away")
-    return head
+    try:
+        return Known.model_validate(head)
+    except ValidationError as error:
+        problem = _problem(error)
+        raise UserError(f"{folder}/{JSON} is there and no index of hmgan ({problem}); move it away") from error
 
 
 def _read_head(folder: Folder) -> _Head:
@@ -226,9 +238,13 @@ def _read_head(folder: Folder) -> _Head:
     try:
         return _Head.model_validate(head)
     except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(map(str, problem["loc"]))
-        raise UserError(f"{folder}/{JSON} is incomplete or damaged: {where}: {problem['msg']}; {AGAIN}") from error
+        raise UserError(f"{folder}/{JSON} is incomplete or damaged: {_problem(error)}; {AGAIN}") from error
+
+
+def _problem(error: ValidationError) -> str:
+    """Where the first is, and what."""
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
 
 
 def _map_arrays(folder: Folder, sha256: str) -> dict[str, NDArray[Any]]:

@@ -17,7 +17,7 @@ from hmgan.data import left_out
 from hmgan.data.decode import BACKGROUND, checked_background, checked_range, open_image
 from hmgan.data.filenames import LITTER_REASON, check_once, ends_in, tars
 from hmgan.data.images import Images
-from hmgan.data.index import Index, Shard, head_in, index_in, new_index, read_index, upload_index, write_index
+from hmgan.data.index import Index, Shard, index_in, known_in, new_index, read_index, upload_index, write_index
 from hmgan.data.pack.image_folders import class_order
 from hmgan.data.pack.labels import labels_or_one_class
 from hmgan.data.pack.tables import TarSample, tar_samples
@@ -74,9 +74,9 @@ def make_index(
     left_out.judge(without, len(samples), place, leave_out_unlabelled)
     kept = [(number, sample, label) for (number, sample), label in zip(samples, texts, strict=True) if label]
     labels, of_shard = [label for *_, label in kept], Counter(number for number, *_ in kept)
-    known = head_in(open_folder(place))
-    background = checked_background(background or known.get("background", BACKGROUND))
-    classes = classes or _kept_classes(place, known.get("classes", []), class_order(labels))
+    known = known_in(open_folder(place))
+    background = checked_background(background or known.background or BACKGROUND)
+    classes = classes or _kept_classes(place, known.classes, class_order(labels))
     found = _checked_classes(labels, classes)
     label_of = {name: i for i, name in enumerate(found)}
     index = new_index(
@@ -86,7 +86,7 @@ def make_index(
         shards=[replace(shard, samples=of_shard[number]) for number, shard in enumerate(shards)],
         rows=[(sample.offset, sample.length, label_of[label]) for _, sample, label in kept],
         keys=[sample.key for _, sample, _ in kept],
-        skipped=known.get("skipped", 0),
+        skipped=known.skipped,
         background=background,
     )
     if transparent:

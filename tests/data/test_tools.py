@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 
 import faulty_s3
@@ -133,6 +134,17 @@ def test_a_file_of_another_meaning_is_not_overwritten(out, content):
     with pytest.raises(UserError, match="move it away"):
         make_index(str(out), None, silent)
     assert (out / "index.json").read_text() == content
+
+
+@pytest.mark.parametrize("changed", [{"classes": [[0.5, "a"], "b"]}, {"skipped": "2"}, {"background": 7}])
+def test_an_index_with_a_value_of_another_kind_is_not_built_upon(out, tmp_path, changed):
+    path = out / "index.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+    before = path.read_bytes()
+    for used in (lambda: make_index(str(out), None, silent), lambda: pack(out, tmp_path / "anew", report=silent)):
+        with pytest.raises(UserError, match=f"no index of hmgan \\({next(iter(changed))}.*move it away"):
+            used()
+    assert path.read_bytes() == before
 
 
 def test_one_shard_of_a_packed_set_keeps_the_names(out, tmp_path):

@@ -19,4 +19,4 @@ def test_bar_percentage_and_remaining_time_stay_whole_at_80_columns(tmp_path):
     line = shown.file.getvalue().rstrip("\n")
     assert "\n" not in line
     assert len(line) <= 80
-    assert re.match(r"━{5}.{15}\s+25% (-:--:--|\d:\d\d:\d\d) kimg 1.0 ", line)
+    assert re.match(r"━━.{8}\s+25% (-:--:--|\d:\d\d:\d\d) kimg 1.0 .* G 0.500 D 1.", line)

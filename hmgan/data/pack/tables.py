@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hmgan.data.filenames import EXTENSIONS, LITTER_REASON, check_once, ends_in, is_litter, slashed, tars
-from hmgan.data.index import head_in
+from hmgan.data.index import known_in
 from hmgan.data.pack.archives import READERS, check_end
 from hmgan.data.pack.image_folders import ImageSource, quick_png, source_of
 from hmgan.data.pack.labels import labels_of, labels_or_one_class
@@ -180,7 +180,7 @@ def _class_names(file: Path, schema: Any, image: str, label: str) -> list[str]:
 
 def shards(path: Path) -> ImageSource:
     """Opens WebDataset shards, to pack them anew: an image and a .cls per key. An index of ours names the classes."""
-    names = head_in(LocalFolder(path if path.is_dir() else path.parent)).get("classes", [])
+    names = known_in(LocalFolder(path if path.is_dir() else path.parent)).classes
     found: list[tuple[str, str | None]] = []
     pictures: list[tuple[str, Callable[[], bytes]]] = []
     litter: list[str] = []
