@@ -62,7 +62,7 @@ def errors(got, wanted):
     return [float((a - b).detach().norm() / (b.detach().norm() + 1e-5)) for a, b in zip(got, wanted, strict=True)]
 
 
-@pytest.mark.parametrize("modulation", ["adafm", "adain"])
+@pytest.mark.parametrize("modulation", ["adafm", pytest.param("adain", marks=pytest.mark.slow)])
 def test_traced_and_differentiated_ahead_of_time_it_is_the_same(modulation):
     generator = generator_of(modulation)
     wanted = passes(generator)

@@ -151,6 +151,7 @@ def test_an_alignment_resumes_exactly(shards, source, tmp_path, monkeypatch):
     assert snapshots[0] == snapshots[1]
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_a_random_moment_resumes_exactly(shards, source, tmp_path):
     arguments = ["--kimg", 0.12]
     words = map(str, transfer_arguments(shards, source, tmp_path / "cut", *arguments))
