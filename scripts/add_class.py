@@ -42,6 +42,7 @@ from hmgan.options.training import TrainOptions
 from hmgan.train.command import train
 from hmgan.train.distributed.runtime import Runtime
 
+WHOLE = "trained from the start"
 FAKES_SEED = 1_000_000  # away from training's
 MEASURES = ("fd", "kd", "prdc", "spread")
 SHOWN = ("FD", "recall-k3", "class-kept")
@@ -84,12 +85,12 @@ def main(
             model, later = trained(plan, names[:-one_by_one], seed), names[-one_by_one:]
             for place, name in enumerate(later):
                 model = added(plan, model, name, seed, f"{place + 1}-of-{one_by_one}")
-            for place, name in enumerate(later):
-                report(plan, name, seed, {"whole": whole, f"one-by-one-{place + 1}": model})
+            for name in later:
+                report(plan, name, seed, {WHOLE: whole, f"added, the last {one_by_one} one by one": model})
             continue
         for name in left_out or names:
             rest = trained(plan, [each for each in names if each != name], seed)
-            report(plan, name, seed, {"whole": whole, "added": added(plan, rest, name, seed, "alone")})
+            report(plan, name, seed, {WHOLE: whole, "added": added(plan, rest, name, seed, "alone")})
     summary(plan)
 
 
@@ -188,24 +189,25 @@ def judge_of(plan: Plan) -> Judge:
 
 
 def summary(plan: Plan) -> None:
-    """The mean of each score over classes and seeds, for each way and for the reference rows of the same classes."""
+    """For each way of adding, the means over its classes and seeds, beside the same trained from the start."""
     # The newest line of each: a folder that was gone on with has some twice.
     lines = [json.loads(line) for line in (plan.outdir / "added.jsonl").read_text(encoding="utf-8").splitlines()]
     newest = {(line["class"], line["seed"], line["way"]): line for line in lines}
     shown = [network.metric(score) for network in judge_of(plan).extractors for score in SHOWN]
-    print("| way | " + " | ".join(shown) + " |\n|---|" + "--:|" * len(shown))
-    for way in dict.fromkeys(way for _, _, way in newest):
-        some = [line for (_, _, each), line in newest.items() if each == way]
-        print(f"| {way} | " + " | ".join(spread([line[score] for line in some]) for score in shown) + " |")
-    names = dict.fromkeys(name for name, _, _ in newest)
     beside = references(judge_of(plan), open_data(plan.data).indexed("a script"), plan.source, plan.fakes, FAKES_SEED)
-    for row, found in beside.items():
-        of = {
-            metric: [score.value for score in found if score.metric == metric and score.cls in names]
-            for metric in shown
-        }
-        print(f"| {row} | " + " | ".join(spread(of[metric]) for metric in shown) + " |")
-    print(counts(plan, list(newest.values())))
+    for way in dict.fromkeys(way for *_, way in newest if way != WHOLE):
+        own = [key[:2] for key in newest if key[2] == way]
+        names = dict.fromkeys(name for name, _ in own)
+        print("\n| | " + " | ".join(shown) + " |\n|---|" + "--:|" * len(shown))
+        for each in (WHOLE, way):
+            some = [newest[*key, each] for key in own]
+            print(f"| {each} | " + " | ".join(spread([line[score] for line in some]) for score in shown) + " |")
+        for row, found in beside.items():
+            of = {
+                name: [score.value for score in found if score.metric == name and score.cls in names] for name in shown
+            }
+            print(f"| {row} | " + " | ".join(spread(of[name]) for name in shown) + " |")
+        print("\n" + counts(plan, [newest[*key, way] for key in own]))
 
 
 def spread(values: Sequence[float]) -> str:

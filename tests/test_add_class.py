@@ -24,7 +24,7 @@ def measure(shards, source, outdir, *more):
 def table(text):
     """The names of its columns, and each row's cells by its name."""
     rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
-    return rows[0][1:], {name: cells for name, *cells in rows[1:]}
+    return rows[0], {name: cells for name, *cells in rows[1:]}
 
 
 def trainings(outdir):
@@ -37,7 +37,7 @@ def test_a_class_left_out_is_added_and_scored_and_what_is_there_is_not_trained_a
     assert first.returncode == 0, first.stderr
     told = "classes bee and seeds 0; 12 real and 8 fake images of a class; 0.016 kimg, an added class 0.008"
     assert table(first.stdout)[0] == [f"{score}-{net}" for net in ("squeezenet", "judge") for score in SCORES]
-    rows = ["whole", "added", "other real images", "one photograph", "three photographs", "the source"]
+    rows = ["trained from the start", "added", "other real images", "one photograph", "three photographs", "the source"]
     assert list(table(first.stdout)[1]) == rows
     assert first.stdout.splitlines()[-1].endswith(told)
     before = trainings(tmp_path / "a")
@@ -52,7 +52,7 @@ def test_a_class_left_out_is_added_and_scored_and_what_is_there_is_not_trained_a
     assert trainings(tmp_path / "a").keys() == before.keys()
     assert table(second.stdout) == table(first.stdout)
     lines = [json.loads(line) for line in (tmp_path / "a" / "added.jsonl").read_text().splitlines()]
-    assert [line["way"] for line in lines] == ["whole", "added"] * 2
+    assert [line["way"] for line in lines] == ["trained from the start", "added"] * 2
     assert lines[:2] == lines[2:]
 
     other = measure(shards, source, tmp_path / "a", "--left-out", "bee", "--fakes", 9)
@@ -63,7 +63,7 @@ def test_a_class_left_out_is_added_and_scored_and_what_is_there_is_not_trained_a
 def test_classes_are_added_one_by_one_on_top_of_each_other(shards, source, tmp_path):
     done = measure(shards, source, tmp_path / "a", "--one-by-one", 2)
     assert done.returncode == 0, done.stderr
-    assert list(table(done.stdout)[1])[:3] == ["whole", "one-by-one-1", "one-by-one-2"]
+    assert list(table(done.stdout)[1])[:2] == ["trained from the start", "added, the last 2 one by one"]
     assert json.loads((tmp_path / "a" / "models" / "cat-2-of-2-seed0" / "config.json").read_text())["classes"] == [
         "ant", "bee", "cat",
     ]  # fmt: skip
