@@ -83,6 +83,10 @@ def read_extended(name: str) -> dict[str, Any]:
     parent = table.pop("extends", None)
     if parent is None:
         return table
+    if not isinstance(parent, str):
+        raise UserError(
+            f"extends of experiment {name!r} must be the name of one in quotes, got {parent!r}; mend its file"
+        )
     base = entries.entry("experiment", parent)
     if "extends" in base:
         raise UserError(f"experiment {name!r} extends {parent!r}, which extends another; one level is the limit")

@@ -191,6 +191,13 @@ def test_extending_reaches_one_level_only(write):
     assert refusal(name="mine") == text
 
 
+@pytest.mark.parametrize("value", ["false", "7", "[]", '["hyper-mod-b"]', '{name = "hyper-mod-b"}'])
+def test_what_an_experiment_extends_is_a_name(write, value):
+    write("mine", f'summary = "Mine"\nextends = {value}\n')
+    with pytest.raises(UserError, match="extends of experiment 'mine' must be the name of one in quotes, got"):
+        load_experiment("mine")
+
+
 def test_extending_what_is_not_there_names_the_nearest(write):
     write("mine", 'summary = "Mine"\nextends = "hyper-mod-d"\n')
     assert refusal(name="mine").startswith("no experiment named 'hyper-mod-d'; did you mean 'hyper-mod-")
