@@ -194,7 +194,7 @@ def test_extending_reaches_one_level_only(write):
 @pytest.mark.parametrize("value", ["false", "7", "[]", '["hyper-mod-b"]', '{name = "hyper-mod-b"}'])
 def test_what_an_experiment_extends_is_a_name(write, value):
     write("mine", f'summary = "Mine"\nextends = {value}\n')
-    with pytest.raises(UserError, match="extends of experiment 'mine' must be the name of one in quotes, got"):
+    with pytest.raises(UserError, match="extends of experiment 'mine' must be a name in quotes, got"):
         load_experiment("mine")
 
 
