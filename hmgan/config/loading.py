@@ -84,9 +84,7 @@ def read_extended(name: str) -> dict[str, Any]:
     if parent is None:
         return table
     if not isinstance(parent, str):
-        raise UserError(
-            f"extends of experiment {name!r} must be the name of one in quotes, got {parent!r}; mend its file"
-        )
+        raise UserError(f"extends of experiment {name!r} must be a name in quotes, got {parent!r}; mend its file")
     base = entries.entry("experiment", parent)
     if "extends" in base:
         raise UserError(f"experiment {name!r} extends {parent!r}, which extends another; one level is the limit")
