@@ -22,8 +22,9 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -42,6 +43,7 @@ from bench_data_readers import (
     ours_from_store,
     pillow,
     webdataset_reader,
+    without_crc32s,
 )
 from bench_data_sets import HAS_LMDB, Sets, drop_from_memory, make
 from bench_data_training import Waiting, waiting
@@ -93,8 +95,12 @@ def measure(sets: Sets, work: Path, rounds: int, other_python: str | None) -> Ru
         webdataset_reader(sets, fast, "webdataset, simplejpeg"),
         *([lmdb_file(sets)] if HAS_LMDB else []),
     ]
+    stores: list[Sequence[Reader]] = []  # each after the client, in an order that changes: what comes first is slower
     if sets.url is not None:
-        readers += [client(sets, sets.url), *ours_from_store(sets.url, cache), *bytes_only(sets, sets.url, cache)]
+        readers += bytes_only(sets, sets.url, cache)
+        stores += [ours_from_store(sets.url, cache)]
+        stores += [ours_from_store(sets.url, cache, "hmgan, S3 by sha256", without_crc32s)]
+        stores = [(client(sets, sets.url), *store) for store in stores]
     runs: Runs = {}
     with ExitStack() as stack:
         elsewhere = {}
@@ -102,7 +108,7 @@ def measure(sets: Sets, work: Path, rounds: int, other_python: str | None) -> Ru
             elsewhere[library] = Elsewhere(str(other_python), library, sets, work)
             stack.callback(elsewhere[library].close)
         for turn in range(rounds + 1):  # the first is not counted: imports, connections, caches
-            for reader in readers:
+            for reader in chain(readers, *stores[:: (-1) ** turn]):
                 kept: Runs = runs if turn else {}
                 kept.setdefault((reader.name, "warm"), []).append(timed(reader))
                 if reader.files:

@@ -8,6 +8,8 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +26,7 @@ from torch import Tensor
 
 from hmgan.data import loader
 from hmgan.data.images import Reading
-from hmgan.data.index import Index
+from hmgan.data.index import Index, read_index
 from hmgan.data.shards import ShardSet
 from hmgan.data.store.cache import DiskCache
 from hmgan.data.store.folders import THREADS, RemoteFolder
@@ -98,7 +100,15 @@ def ours(sets: Sets) -> Reader:
     return Reader("hmgan, local", epoch, [sets.shards])
 
 
-def ours_from_store(url: str, cache: Path) -> tuple[Reader, Reader]:
+def without_crc32s(index: Index) -> Index:
+    """As of a set that was packed before there were any: its shards are checked whole, by their sha256."""
+    shards = tuple(replace(shard, by_parts=False) for shard in index.shards)
+    return replace(index, shards=shards, crc32=index.crc32[:0])
+
+
+def ours_from_store(
+    url: str, cache: Path, name: str = "hmgan, S3", of: Callable[[Index], Index] = lambda index: index
+) -> tuple[Reader, Reader]:
     """The first epoch, with an empty cache, and the second.
 
     The windows that images are mixed in are of a sixth of this small set, as those of 65,536 images are of a set of
@@ -108,7 +118,7 @@ def ours_from_store(url: str, cache: Path) -> tuple[Reader, Reader]:
 
     def empty() -> None:
         shutil.rmtree(cache, ignore_errors=True)
-        data = ShardSet(url)
+        data = ShardSet(of(read_index(url)))
         state["length"] = len(data)
         with patch.object(loader, "WINDOW", -(-len(data) // WINDOWS)):
             state["stream"] = loader.batches(data, Reading(batch_per_rank=BATCH, seed=0))
@@ -116,7 +126,7 @@ def ours_from_store(url: str, cache: Path) -> tuple[Reader, Reader]:
     def epoch() -> int:
         return _counted(state["stream"], state["length"])
 
-    return Reader("hmgan, S3, first epoch", epoch, before=empty), Reader("hmgan, S3, second epoch", epoch, [cache])
+    return Reader(f"{name}, first epoch", epoch, before=empty), Reader(f"{name}, second epoch", epoch, [cache])
 
 
 def client(sets: Sets, url: str) -> Reader:
@@ -150,8 +160,10 @@ def _cut(index: Index, blocks: Iterator[bytes]) -> Iterator[bytes]:
             yield tar[offset : offset + int(index.length[row])]
 
 
-def bytes_only(sets: Sets, url: str, cache: Path) -> tuple[Reader, Reader]:
-    """Shards brought to this machine, undecoded: by obstore into memory, and by hmgan, checksummed, into its cache.
+def bytes_only(sets: Sets, url: str, cache: Path) -> tuple[Reader, Reader, Reader]:
+    """Shards brought to this machine, undecoded: by obstore into memory, and by hmgan into its cache.
+
+    Those of an index with crc32s, which are checked as images are decoded, and then by sha256.
 
     Counted in bytes.
     """
@@ -164,7 +176,7 @@ def bytes_only(sets: Sets, url: str, cache: Path) -> tuple[Reader, Reader]:
         with ThreadPoolExecutor(THREADS) as pool:
             return sum(pool.map(lambda b: len(store.get_range(b[0], start=b[1], end=b[2])), _blocks(index)))
 
-    def cached() -> int:
+    def cached(index: Index) -> int:
         folder = RemoteFolder(remote, DiskCache(cache, 1 << 40))
         with ThreadPoolExecutor(THREADS) as pool:
             list(pool.map(folder.fetch, index.shards))
@@ -173,7 +185,11 @@ def bytes_only(sets: Sets, url: str, cache: Path) -> tuple[Reader, Reader]:
     def empty() -> None:
         shutil.rmtree(cache, ignore_errors=True)
 
-    return Reader("obstore alone, bytes", plain), Reader("hmgan, bytes into its cache", cached, before=empty)
+    return (
+        Reader("obstore alone, bytes", plain),
+        Reader("hmgan, bytes into its cache", partial(cached, index), before=empty),
+        Reader("hmgan, bytes into its cache by sha256", partial(cached, without_crc32s(index)), before=empty),
+    )
 
 
 def folder_of_files(sets: Sets, decode: Decode, name: str) -> Reader:

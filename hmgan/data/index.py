@@ -6,10 +6,10 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property, reduce
 from itertools import pairwise
-from operator import methodcaller
+from operator import methodcaller, or_
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,8 +27,9 @@ from hmgan.files import sha256_of_open, write_atomically
 FORMAT: Literal["hmgan-shards/1"] = "hmgan-shards/1"
 JSON, ARRAYS = "index.json", "index.safetensors"
 DTYPES = {"shard": np.int32, "offset": np.int64, "length": np.int32, "label": np.int32}
-CODES = {np.uint8: "U8", np.int32: "I32", np.int64: "I64"}  # of safetensors
-KEYS = {"key": np.uint8, "key_end": np.int64}  # older indexes have none
+CODES = {np.uint8: "U8", np.int32: "I32", np.int64: "I64", np.uint32: "U32"}  # of safetensors
+# What older indexes have not, by the array that tells.
+OPTIONAL = {"key_end": {"key": np.uint8, "key_end": np.int64}, "crc32": {"crc32": np.uint32}}
 CHUNK = 1 << 20  # samples checked at a time: an index may be larger than memory
 
 
@@ -43,8 +44,9 @@ class Shard(File):
 class Index:
     """A packed data set.
 
-    Shapes: shard, offset, length, label and key_end are [N], in the order of the shards; they may be views of a file on
-    the disk. offset and length are of the image's bytes in its tar; key holds the keys end to end, key_end their ends.
+    Shapes: shard, offset, length, label, key_end and crc32 are [N], in the order of the shards; they may be views of a
+    file on the disk. offset, length and crc32 are of the image's bytes in its tar; key holds the keys end to end,
+    key_end their ends. Those that an older index has not are empty.
     """
 
     folder: Folder
@@ -60,6 +62,7 @@ class Index:
     label: NDArray[np.int32]
     key: NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, np.uint8))
     key_end: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    crc32: NDArray[np.uint32] = field(default_factory=lambda: np.empty(0, np.uint32))
 
     def __len__(self) -> int:
         return len(self.label)
@@ -69,7 +72,10 @@ class Index:
 
     @cached_property
     def digest(self) -> str:
-        """The sha256 of the content, without names of files and samples: a renamed copy is the same data set."""
+        """The sha256 of the content, without names of files and samples: a renamed copy is the same data set.
+
+        Without the crc32s too, which the sha256 of the shards imply.
+        """
         head = [FORMAT, self.resolution, self.classes, [(s.bytes, s.sha256, s.samples) for s in self.shards]]
         head += [] if self.background in (None, BACKGROUND) else [self.background]  # older sets keep their digests
         digest = hashlib.sha256(json.dumps(head).encode())
@@ -124,21 +130,22 @@ def new_index(
     skipped: int = 0,
     background: str = BACKGROUND,
 ) -> Index:
-    """The index of samples in the order of the shards; `rows` has offset, length and label of each."""
-    rows_N3 = np.array(rows, np.int64).reshape(-1, 3)
+    """The index of samples in the order of the shards; `rows` has offset, length, label and crc32 of each."""
+    rows_N4 = np.array(rows, np.int64).reshape(-1, 4)
     encoded = [key.encode() for key in keys]
     return Index(
         folder=folder,
         resolution=resolution,
         classes=tuple(classes),
-        counts=tuple(np.bincount(rows_N3[:, 2], minlength=len(classes)).tolist()),
+        counts=tuple(np.bincount(rows_N4[:, 2], minlength=len(classes)).tolist()),
         skipped=skipped,
         background=background,
-        shards=tuple(shards),
+        shards=tuple(replace(shard, by_parts=True) for shard in shards),
         shard=np.repeat(np.arange(len(shards), dtype=np.int32), [shard.samples for shard in shards]),
-        offset=rows_N3[:, 0],
-        length=rows_N3[:, 1].astype(np.int32),
-        label=rows_N3[:, 2].astype(np.int32),
+        offset=rows_N4[:, 0],
+        length=rows_N4[:, 1].astype(np.int32),
+        label=rows_N4[:, 2].astype(np.int32),
+        crc32=rows_N4[:, 3].astype(np.uint32),
         key=np.frombuffer(b"".join(encoded), np.uint8),
         key_end=np.cumsum([len(key) for key in encoded], dtype=np.int64),
     )
@@ -158,9 +165,9 @@ def upload_index(index: Index, store: Store, beside: Mapping[str, bytes] | None 
 
 def _files(index: Index) -> dict[str, bytes]:
     """The files' contents. The JSON comes last, so its presence says that all is there."""
-    named = index.arrays() | ({name: getattr(index, name) for name in KEYS} if len(index.key_end) else {})
-    dtypes = DTYPES | KEYS
-    arrays = safetensors.numpy.save({k: np.ascontiguousarray(v, dtypes[k]) for k, v in named.items()})
+    dtypes = _dtypes(name for name in OPTIONAL if len(getattr(index, name)))
+    named = {name: np.ascontiguousarray(getattr(index, name), dtype) for name, dtype in dtypes.items()}
+    arrays = safetensors.numpy.save(named)
     head = {
         "format": FORMAT,
         "resolution": index.resolution,
@@ -169,7 +176,7 @@ def _files(index: Index) -> dict[str, bytes]:
         "skipped": index.skipped,
         **({} if index.background is None else {"background": index.background}),
         "arrays_sha256": hashlib.sha256(arrays).hexdigest(),
-        "shards": [asdict(shard) for shard in index.shards],
+        "shards": [{name: getattr(shard, name) for name in _ShardHead.model_fields} for shard in index.shards],
     }
     return {ARRAYS: arrays, JSON: (json.dumps(head, indent=1) + "\n").encode()}
 
@@ -185,6 +192,7 @@ def read_index(place: str | Path) -> Index:
 def index_in(folder: Folder) -> Index:
     """Reads the index in a folder that is open already, as `read_index` does."""
     head = _read_head(folder)
+    arrays = _map_arrays(folder, head.arrays_sha256)
     index = Index(
         folder=folder,
         resolution=head.resolution,
@@ -192,8 +200,8 @@ def index_in(folder: Folder) -> Index:
         counts=tuple(head.counts),
         skipped=head.skipped,
         background=None if head.background is None else checked_background(head.background),
-        shards=tuple(Shard(**dict(shard)) for shard in head.shards),
-        **_map_arrays(folder, head.arrays_sha256),
+        shards=tuple(Shard(**dict(shard), by_parts="crc32" in arrays) for shard in head.shards),
+        **arrays,
     )
     _check(index)
     folder.check(index.shards)
@@ -259,7 +267,7 @@ def _map_arrays(folder: Folder, sha256: str) -> dict[str, NDArray[Any]]:
         # The safetensors format: the length of a JSON header, the header, then the arrays.
         start = 8 + int.from_bytes(file.read(8), "little")
         entries = json.loads(file.read(start - 8))
-        dtypes = DTYPES | (KEYS if "key_end" in entries else {})
+        dtypes = _dtypes(name for name in OPTIONAL if name in entries)
         for name, dtype in dtypes.items():
             if entries.get(name, {}).get("dtype") != CODES[dtype]:
                 raise UserError(f"{folder}/{ARRAYS} must hold {name} as {np.dtype(dtype)}; {AGAIN}")
@@ -278,6 +286,8 @@ def _check(index: Index) -> None:
         raise UserError(f"{index.folder}: the parts of the index disagree on the number of samples {lengths}; {AGAIN}")
     if len(index.key_end) not in (0, len(index)) or (len(index.key_end) and index.key_end[-1] != len(index.key)):
         raise UserError(f"{index.folder}: the index must hold a key for each of {len(index)} samples; {AGAIN}")
+    if index.crc32.shape not in ((0,), (len(index),)):
+        raise UserError(f"{index.folder}: the index must hold a crc32 for each of {len(index)} samples; {AGAIN}")
     if len(index.counts) != len(index.classes):
         got = f"{len(index.classes)} classes and {len(index.counts)} counts"
         raise UserError(f"{index.folder}/{JSON} must hold one count per class, got {got}; {AGAIN}")
@@ -293,6 +303,11 @@ def _check(index: Index) -> None:
         counts += np.bincount(labels, minlength=len(counts))
     if tuple(counts.tolist()) != index.counts:
         raise UserError(f"{index.folder}/{JSON} counts {index.counts}, the labels {tuple(counts.tolist())}; {AGAIN}")
+
+
+def _dtypes(optional: Iterable[str]) -> dict[str, Any]:
+    """Of the arrays that every index has, and of these."""
+    return reduce(or_, map(OPTIONAL.__getitem__, optional), DTYPES)
 
 
 def _chunks(array: NDArray[Any]) -> Iterator[NDArray[Any]]:

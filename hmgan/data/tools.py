@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tarfile
 import tempfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -50,7 +51,7 @@ def make_index(
     Raises: UserError if there are no shards, a sample is not whole, or images differ in size.
     """
     shards: list[Shard] = []
-    samples: list[tuple[int, TarSample]] = []  # each with the number of its shard
+    samples: list[tuple[int, TarSample, int]] = []  # each with the number of its shard before it, its crc32 after it
     sizes: dict[tuple[int, int], str] = {}  # of images, and the key of the first one of each
     transparent = 0
     litter: list[str] = []
@@ -61,18 +62,19 @@ def make_index(
             raise UserError(f"{place}/{name} cannot be indexed: {error}; mend it or copy it again") from error
         shards.append(Shard(name=name, bytes=tar.stat().st_size, sha256=sha256_of(tar), samples=len(its)))
         with open(tar, "rb") as file:
-            for key, _, offset, length in its:
-                image = _opened(os.pread(file.fileno(), length, offset), f"{key} in {place}/{name}")
-                sizes.setdefault(image.size, key)
+            for sample in its:
+                content = os.pread(file.fileno(), sample.length, sample.offset)
+                image = _opened(content, f"{sample.key} in {place}/{name}")
+                sizes.setdefault(image.size, sample.key)
                 transparent += image.has_transparency_data
-        samples += [(len(shards) - 1, sample) for sample in its]
+                samples.append((len(shards) - 1, sample, zlib.crc32(content)))
         report(f"{name}: {len(its)} images")
     if not samples:
         raise UserError(f"{place} holds no .tar shards with images; give the folder that they lie in")
     _check_square(place, sizes)
-    texts, without = labels_or_one_class([(sample.key, sample.label) for _, sample in samples], ())
+    texts, without = labels_or_one_class([(sample.key, sample.label) for _, sample, _ in samples], ())
     left_out.judge(without, len(samples), place, leave_out_unlabelled)
-    kept = [(number, sample, label) for (number, sample), label in zip(samples, texts, strict=True) if label]
+    kept = [(*found, label) for found, label in zip(samples, texts, strict=True) if label]
     labels, of_shard = [label for *_, label in kept], Counter(number for number, *_ in kept)
     known = known_in(open_folder(place))
     background = checked_background(background or known.background or BACKGROUND)
@@ -84,8 +86,8 @@ def make_index(
         resolution=next(iter(sizes))[0],
         classes=found if classes is None else classes,
         shards=[replace(shard, samples=of_shard[number]) for number, shard in enumerate(shards)],
-        rows=[(sample.offset, sample.length, label_of[label]) for _, sample, label in kept],
-        keys=[sample.key for _, sample, _ in kept],
+        rows=[(sample.offset, sample.length, label_of[label], crc32) for _, sample, crc32, label in kept],
+        keys=[sample.key for _, sample, *_ in kept],
         skipped=known.skipped,
         background=background,
     )
@@ -157,7 +159,10 @@ def _opened(content: bytes, what: str) -> Image.Image:
 def verify(place: str, report: Callable[[str], None] = print) -> list[str]:
     """Reads every byte of a set where it lies, and decodes every image. Returns a line for everything wrong."""
     with _fresh(place) as folder:
-        return _wrong(place, ShardSet(index_in(folder)), report)
+        index = index_in(folder)
+        data = ShardSet(replace(index, shards=tuple(replace(shard, by_parts=False) for shard in index.shards)))
+        data.checks = True
+        return _wrong(place, data, report)
 
 
 @contextmanager

@@ -3,13 +3,14 @@ from __future__ import annotations
 import json
 import os
 import tarfile
+import zlib
 from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from hmgan.data.index import read_index, write_index
+from hmgan.data.index import OPTIONAL, read_index, write_index
 from hmgan.data.pack.pack import pack
 from hmgan.errors import UserError
 
@@ -115,6 +116,32 @@ def test_an_index_without_keys_is_read_and_is_the_same_data_set(out):
     write_index(replace(index, key=index.key[:0], key_end=index.key_end[:0]), out)
     assert read_index(out).digest == index.digest
     assert len(read_index(out).key) == 0
+
+
+def test_the_index_has_the_crc32_of_every_image(out):
+    index, tar = read_index(out), (out / "pets-000000.tar").read_bytes()
+    images = [tar[offset:][:length] for offset, length in zip(index.offset, index.length, strict=True)]
+    assert index.crc32.tolist() == [zlib.crc32(image) for image in images]
+    assert all(shard.by_parts for shard in index.shards)
+
+
+def test_an_index_without_crc32s_is_read_and_is_the_same_data_set(out):
+    index = read_index(out)
+    write_index(replace(index, crc32=index.crc32[:0]), out)
+    older = read_index(out)
+    assert (older.digest, len(older.crc32)) == (index.digest, 0)
+    assert not any(shard.by_parts for shard in older.shards)
+
+
+def test_crc32s_that_are_not_one_for_each_sample_are_refused(out, monkeypatch):
+    index = read_index(out)
+    for changed in (index.crc32[:-1], index.crc32[:, None]):
+        write_index(replace(index, crc32=changed), out)
+        assert "must hold a crc32 for each of 9 samples" in refused(out)
+    monkeypatch.setitem(OPTIONAL, "crc32", {"crc32": np.int32})
+    write_index(replace(index, crc32=index.crc32.view(np.int32)), out)
+    monkeypatch.undo()
+    assert "must hold crc32 as uint32" in refused(out)
 
 
 def test_keys_that_are_not_one_for_each_sample_are_refused(out):

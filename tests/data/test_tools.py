@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 
 import faulty_s3
+import numpy as np
 import pytest
 import tiny
+import torch
 from PIL import Image
 
-from hmgan.data.index import read_index
+from hmgan.data.index import read_index, write_index
 from hmgan.data.pack.pack import pack
 from hmgan.data.shards import ShardSet
 from hmgan.data.store.stores import open_store
@@ -38,6 +41,7 @@ def test_the_index_of_bare_shards_is_that_of_the_packing(out):
     assert made.digest == index.digest
     assert made.key.tobytes() == index.key.tobytes()
     assert made.key_end.tolist() == index.key_end.tolist()
+    assert made.crc32.tolist() == index.crc32.tolist()
 
 
 def test_bare_shards_in_s3_are_indexed_there(out, s3, tmp_path, monkeypatch):
@@ -67,6 +71,15 @@ def test_a_whole_set_verifies_and_a_flipped_byte_does_not(out):
     wrong = verify(str(out), silent)
     assert any("pets-000001.tar has the sha256" in line for line in wrong)
     assert not any("pets-000000" in line for line in wrong)
+
+
+def test_crc32s_of_other_images_are_found_by_verify_and_local_reading_does_without_them(out):
+    index = read_index(out)
+    write_index(replace(index, crc32=index.crc32 ^ np.uint32([0] * 5 + [1] + [0] * 3)), out)
+    wrong = verify(str(out), silent)
+    assert len(wrong) == 1
+    assert f"at byte {index.offset[5]} in shard {out}/pets-000001.tar has not the crc32" in wrong[0]
+    assert torch.equal(ShardSet(out)[5][0], ShardSet(index)[5][0])
 
 
 def test_a_damaged_header_is_not_taken_for_the_end_of_a_shard(out):

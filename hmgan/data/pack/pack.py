@@ -8,6 +8,7 @@ import os
 import re
 import sys
 import tarfile
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,7 +34,7 @@ from hmgan.errors import UserError, one_line
 from hmgan.files import check_limits, sha256_of
 
 SEED = 0  # of the order of the samples over the shards
-JOURNAL = 3  # version of the journal's lines: one of another version is begun anew
+JOURNAL = 4  # version of the journal's lines: one of another version is begun anew
 MOST_THREADS = 256
 AHEAD = 8  # images per thread that are encoded or waiting for it
 
@@ -213,7 +214,7 @@ def _write(
     following = next(samples, None)
     while following is not None:
         path = target.work / f"{name}-{len(journal.lines):06d}.tar"
-        labels: list[int] = []
+        known: list[tuple[int, int]] = []  # label and crc32 of each image
         keys: list[str] = []
         damaged: dict[str, str] = {}
         seen: dict[str, str] = {}
@@ -221,7 +222,7 @@ def _write(
         transparent = enlarged = position = 0
         # Fixed owner and time: the bytes then depend on the images only.
         with open(path, "wb") as file, TarWriter(file, "hmgan", "hmgan", mtime=0, encoder=False) as tar:
-            while following is not None and (len(labels) < options.shard_samples or following.error):
+            while following is not None and (len(known) < options.shard_samples or following.error):
                 sample, position = following, following.position + 1
                 following = next(samples, None)
                 sources.update(sample.source.encode())
@@ -233,15 +234,15 @@ def _write(
                 tar.write({"__key__": sample.key, options.extension: sample.image, "cls": label})
                 transparent += sample.transparent
                 enlarged += not options.pad and sample.side < size
-                labels.append(sample.label)
+                known.append((sample.label, zlib.crc32(sample.image)))
                 keys.append(sample.key)
                 digest = _digest(sample.image)
                 if digest in first_of:
                     report(f"the same image twice: {first_of[digest]} and {sample.name}")
                 else:
                     seen[digest] = first_of[digest] = sample.name
-        shard = Shard(name=path.name, bytes=path.stat().st_size, sha256=sha256_of(path), samples=len(labels))
-        rows = [(*place, label) for place, label in zip(_places(path, options), labels, strict=True)]
+        shard = Shard(name=path.name, bytes=path.stat().st_size, sha256=sha256_of(path), samples=len(known))
+        rows = [(*place, *rest) for place, rest in zip(_places(path, options), known, strict=True)]
         told = {"transparent": transparent, "enlarged": enlarged, "first": first, "sources": sources.hexdigest()}
         journal.add(shard, rows=rows, keys=keys, damaged=damaged, seen=seen, next=position, **told)
 

@@ -26,8 +26,9 @@ class DiskCache:
     Where only a read of all bytes tells the sha256, a key that is known before it stands in front: see `Copy`.
 
     A file appears under its name once it is whole. A process that did not download it verifies its sha256 on first
-    opening, so what a disk lost is downloaded again. Only one process at a time downloads a file: its `.partial` is
-    locked meanwhile, and the lock ends with the process that holds it.
+    opening, so what a disk lost is downloaded again; its size alone where the reader checks what it reads. Only one
+    process at a time downloads a file: its `.partial` is locked meanwhile, and the lock ends with the process that
+    holds it.
 
     Args:
         limit: bytes in all.
@@ -39,7 +40,7 @@ class DiskCache:
         self._told: set[str] = set()
 
     def open(self, sha256: str, size: int, *, checked: bool = False) -> int | None:
-        """A descriptor of the file, or None if it is not here. `checked`: another process has verified its bytes."""
+        """A descriptor of the file, or None if it is not here. `checked`: others check its bytes, or have."""
         return self._opened(self._path(sha256), sha256, size, checked)
 
     def open_copy(self, key: str, size: int) -> int | None:
@@ -55,12 +56,13 @@ class DiskCache:
                 descriptor = os.open(path, os.O_RDONLY)
         except FileNotFoundError:
             return None
-        if sha256 not in self._trusted and not checked:
-            if os.fstat(descriptor).st_size != size or sha256_of_open(descriptor) != sha256:
-                os.close(descriptor)
-                with suppress(OSError):
-                    path.unlink()
-                return None
+        known = checked or sha256 in self._trusted
+        if os.fstat(descriptor).st_size != size or not (known or sha256_of_open(descriptor) == sha256):
+            os.close(descriptor)
+            with suppress(OSError):
+                path.unlink()
+            return None
+        if not checked:
             self.trust(sha256)
         with suppress(OSError):  # of a cache that this user may only read
             os.utime(descriptor)
@@ -97,6 +99,11 @@ class DiskCache:
             except BaseException:
                 partial.unlink(missing_ok=True)
                 raise
+
+    def drop(self, sha256: str) -> None:
+        """Drops a file that is wrong; who has it open reads on."""
+        with suppress(OSError):
+            self._path(sha256).unlink()
 
     def _path(self, sha256: str) -> Path:
         # It comes from an index that anybody may have written, and must not lead out of the cache.

@@ -97,6 +97,16 @@ def test_what_the_disk_lost_is_downloaded_again(downloads, damage):
     assert later.read(1) == content(1)
 
 
+def test_bytes_that_others_check_are_not_hashed_and_must_be_as_many(downloads):
+    downloads(1)
+    path = downloads.cache.folder / name(1)
+    for damaged, there in ((b"x" + content(1)[1:], True), (content(1)[1:], False)):
+        path.write_bytes(damaged)
+        later = DiskCache(downloads.cache.folder, 3500)
+        assert (later.open(name(1), 1000, checked=True) is not None) == there
+        assert path.exists() == there
+
+
 def test_a_failed_download_leaves_nothing(downloads):
     def fails(file) -> None:
         file.write(b"half")
