@@ -13,6 +13,7 @@ Weight = Annotated[float, Ge(0)]
 Positive = Annotated[float, Gt(0)]
 Share = Annotated[float, Interval(ge=0, le=1)]
 Count = Annotated[int, Ge(1)]
+Whole = Annotated[int, Ge(0)]
 
 
 class Batch(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from typing import Literal
@@ -55,6 +56,37 @@ def test_a_name_that_is_taken_is_refused_and_keeps_its_component(registered):
     with pytest.raises(ValueError, match=r"^modulation 'for-this-test' is registered already, by test_components$"):
         components.register("modulation", "for-this-test")(int)
     assert components.get("modulation", "for-this-test") is registered
+
+
+def test_every_number_that_a_component_takes_has_bounds():
+    unbounded = set()
+    for kind in {kind for kind, _ in components._builtin()}:
+        for name in components.names(kind):
+            for option, field in components.schema(kind, name).model_fields.items():
+                said = f"{field.annotation} {field.metadata}"
+                if re.search(r"\b(int|float)\b", said) and not re.search(r"G[et]\(|Interval", said):
+                    unbounded.add(option)
+    assert unbounded == {"seed", "filter"}  # any number will do for these
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "option", "value"),
+    [
+        ("backbone", "stylegan1", "z_dim", 0),
+        ("backbone", "stylegan2", "channels", [8, 0]),
+        ("backbone", "stylegan3", "output_scale", 0.0),
+        ("discriminator", "stylegan2", "clamp", -1.0),
+        ("class-net", "mlp", "layers", -1),
+        ("modulation", "adafm", "epsilon", -1e-5),
+        ("augment", "ada", "every", 0),
+        ("engine", "fsdp2", "dp_shard_size", -2),
+    ],
+)
+def test_a_number_beyond_its_bounds_is_one_line(kind, name, option, value):
+    said = refusal(components.check, kind, name, {option: value})
+    assert said.startswith(f"{kind}.{option}")
+    assert "should be greater than" in said
+    assert "\n" not in said
 
 
 def test_one_name_may_serve_two_kinds(registered):

@@ -12,6 +12,7 @@ from hmgan.augment.pipe import COLOUR, GEOMETRY, colour, geometry
 from hmgan.augment.resample import warped
 from hmgan.components import register
 from hmgan.errors import UserError
+from hmgan.types import Count, Positive, Share
 
 
 @register("augment", "ada")
@@ -34,7 +35,7 @@ class AdaptiveAugment(nn.Module):
     p: Tensor
     signs: Tensor
 
-    def __init__(self, *, target: float = 0.6, kimg: float = 500.0, every: int = 4, start: float = 0.0) -> None:
+    def __init__(self, *, target: Share = 0.6, kimg: Positive = 500.0, every: Count = 4, start: Share = 0.0) -> None:
         super().__init__()
         if kimg <= 0:
             raise UserError(f"augment.kimg must be more than 0, got {kimg}")

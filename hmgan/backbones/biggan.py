@@ -18,7 +18,7 @@ from hmgan.layers.edits import SOURCE, Edits
 from hmgan.layers.float32 import unrounded, widened
 from hmgan.layers.sites import SiteConv2d
 from hmgan.layers.spectral import SpectralConv2d, SpectralLinear, attention_at, normalised
-from hmgan.types import GenOut, Latents
+from hmgan.types import Count, GenOut, Latents, Whole
 
 
 class SpectralSiteConv2d(SiteConv2d):
@@ -74,12 +74,12 @@ class BigGAN(Backbone):
     def __init__(
         self,
         *,
-        resolution: int = 128,
-        classes: int = 1000,
-        channels: list[int] | None = None,
-        z_dim: int = 120,
-        shared: int = 128,
-        attention: int = 0,
+        resolution: Count = 128,
+        classes: Count = 1000,
+        channels: list[Count] | None = None,
+        z_dim: Count = 120,
+        shared: Count = 128,
+        attention: Whole = 0,
     ) -> None:
         super().__init__()
         widths = residual_widths(resolution, channels)

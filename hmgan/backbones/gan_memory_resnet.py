@@ -17,7 +17,7 @@ from hmgan.layers.edits import SOURCE, Edits
 from hmgan.layers.equalized import leaky_relu
 from hmgan.layers.float32 import unrounded, widened
 from hmgan.layers.sites import SiteConv2d, SiteLinear
-from hmgan.types import GenOut, Latents
+from hmgan.types import Count, GenOut, Latents
 
 BASE = 64  # nf, the width of the last block
 
@@ -71,7 +71,7 @@ class GANMemoryResNet(Backbone):
     Raises: UserError for a resolution or widths that do not fit.
     """
 
-    def __init__(self, *, resolution: int = 256, channels: list[int] | None = None, z_dim: int = 256) -> None:
+    def __init__(self, *, resolution: Count = 256, channels: list[Count] | None = None, z_dim: Count = 256) -> None:
         super().__init__()
         widths = residual_widths(resolution, channels)
         self.resolution, self.widths, self.z_dim = resolution, widths, z_dim

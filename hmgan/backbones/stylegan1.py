@@ -17,7 +17,7 @@ from hmgan.layers.equalized import Blur, EqualConv2d, EqualLinear, PixelNorm, he
 from hmgan.layers.float32 import unrounded, widened
 from hmgan.layers.fused_first import FusedFirst
 from hmgan.layers.sites import LayerSite, SiteAdaIN, SiteConv2d
-from hmgan.types import GenOut, Latents
+from hmgan.types import Count, GenOut, Latents, Whole
 
 # Channels at 4, 8, ... 1024 pixels.
 PORT_WIDTHS = (512, 512, 512, 512, 256, 128, 64, 32, 16)
@@ -133,12 +133,12 @@ class StyleGAN1(Backbone):
     def __init__(
         self,
         *,
-        resolution: int = 256,
-        channels: list[int] | None = None,
-        z_dim: int = 512,
-        mapping_layers: int = 8,
+        resolution: Count = 256,
+        channels: list[Count] | None = None,
+        z_dim: Count = 512,
+        mapping_layers: Whole = 8,
         mined: bool = False,
-        label_dim: int = 0,
+        label_dim: Whole = 0,
         fused_first: bool = False,
     ) -> None:
         super().__init__()

@@ -21,7 +21,7 @@ from hmgan.layers.mapping import Mapping
 from hmgan.layers.modulated import ModulatedConv2d
 from hmgan.layers.resample import BINOMIAL, normalised_filter, resample
 from hmgan.layers.sites import WeightSite
-from hmgan.types import GenOut
+from hmgan.types import Count, GenOut, Weight, Whole
 
 LONGEST = 4  # a side, in resolutions: forks have smallest maps of 3 x 5 and the like
 
@@ -216,19 +216,19 @@ class StyleGAN2(StyledBackbone):
     def __init__(
         self,
         *,
-        resolution: int = 256,
-        height: int | None = None,
-        width: int | None = None,
-        z_dim: int = 512,
-        w_dim: int = 512,
-        mapping_layers: int = 8,
-        mapping_lr_mult: float = 0.01,
-        channels: list[int] | None = None,
+        resolution: Count = 256,
+        height: Count | None = None,
+        width: Count | None = None,
+        z_dim: Count = 512,
+        w_dim: Count = 512,
+        mapping_layers: Whole = 8,
+        mapping_lr_mult: Weight = 0.01,
+        channels: list[Count] | None = None,
         architecture: Literal["skip", "resnet", "orig"] = "skip",
-        clamp: float = 0.0,
+        clamp: Weight = 0.0,
         filter: list[float] | None = None,
-        channels_out: int = 3,
-        label_dim: int = 0,
+        channels_out: Count = 3,
+        label_dim: Whole = 0,
         label_joins_z: bool = False,
         noise: Literal["random", "const", "none"] = "random",
     ) -> None:

@@ -19,7 +19,7 @@ from hmgan.layers.mapping import Mapping, Tracking
 from hmgan.layers.modulated import Linear, ModulatedConv2d
 from hmgan.layers.resample import resample
 from hmgan.layers.sites import WeightSite
-from hmgan.types import GenOut
+from hmgan.types import Count, GenOut, Positive, Weight, Whole
 
 BETA = 0.999  # of the running magnitude, per pass
 
@@ -155,19 +155,19 @@ class StyleGAN3(StyledBackbone):
     def __init__(
         self,
         *,
-        resolution: int = 256,
-        z_dim: int = 512,
-        w_dim: int = 512,
-        mapping_layers: int = 2,
-        mapping_lr_mult: float = 0.01,
+        resolution: Count = 256,
+        z_dim: Count = 512,
+        w_dim: Count = 512,
+        mapping_layers: Whole = 2,
+        mapping_lr_mult: Weight = 0.01,
         layers: list[dict[str, Any]] | None = None,
         kind: Literal["t", "r"] = "t",
-        channel_base: int = 0,
-        channel_max: int = 0,
-        depth: int = 14,
-        channels_out: int = 3,
-        label_dim: int = 0,
-        output_scale: float = 0.25,
+        channel_base: Whole = 0,
+        channel_max: Whole = 0,
+        depth: Count = 14,
+        channels_out: Count = 3,
+        label_dim: Whole = 0,
+        output_scale: Positive = 0.25,
     ) -> None:
         super().__init__()
         filters: Sequence[tuple[Tensor, Tensor] | None]

@@ -13,6 +13,7 @@ from hmgan.discriminators.base import Discriminator
 from hmgan.discriminators.heads import LogitPerClass, MakeHead
 from hmgan.layers.float32 import unrounded, widened
 from hmgan.layers.spectral import SpectralConv2d, attention_at
+from hmgan.types import Count, Whole
 
 
 class DBlock(nn.Module):
@@ -48,9 +49,9 @@ class BigGANDiscriminator(Discriminator):
         classes: int,
         make_head: MakeHead = LogitPerClass,
         *,
-        resolution: int = 128,
-        channels: list[int] | None = None,
-        attention: int = 0,
+        resolution: Count = 128,
+        channels: list[Count] | None = None,
+        attention: Whole = 0,
     ) -> None:
         super().__init__()
         widths = residual_widths(resolution, channels)[::-1]

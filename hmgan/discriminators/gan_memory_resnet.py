@@ -11,6 +11,7 @@ from hmgan.discriminators.base import Discriminator
 from hmgan.discriminators.heads import LogitPerClass, MakeHead
 from hmgan.layers.equalized import leaky_relu
 from hmgan.layers.float32 import unrounded, widened
+from hmgan.types import Count
 
 
 @register("discriminator", "gan-memory-resnet")
@@ -30,8 +31,8 @@ class GANMemoryDiscriminator(Discriminator):
         classes: int,
         make_head: MakeHead = LogitPerClass,
         *,
-        resolution: int = 256,
-        channels: list[int] | None = None,
+        resolution: Count = 256,
+        channels: list[Count] | None = None,
     ) -> None:
         super().__init__()
         widths = residual_widths(resolution, channels)[::-1]

@@ -63,7 +63,7 @@ class ProjectedDiscriminator(Discriminator):
         *,
         path: str | None = None,
         sha256: str | None = None,
-        resolution: int = 256,
+        resolution: Count = 256,
         width: Count = 64,
     ) -> None:
         super().__init__()

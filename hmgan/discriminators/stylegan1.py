@@ -12,6 +12,7 @@ from hmgan.discriminators.heads import LogitPerClass, MakeHead
 from hmgan.layers.equalized import Blur, EqualConv2d, leaky_relu
 from hmgan.layers.float32 import unrounded, widened
 from hmgan.layers.passes import Passing
+from hmgan.types import Count, Whole
 
 
 class DownBlock(Passing):
@@ -47,10 +48,10 @@ class StyleGAN1Discriminator(Discriminator, Passing):
         classes: int,
         make_head: MakeHead = LogitPerClass,
         *,
-        resolution: int = 256,
-        channels: list[int] | None = None,
+        resolution: Count = 256,
+        channels: list[Count] | None = None,
         rgb_activation: bool = True,
-        stddev_group: int = 4,
+        stddev_group: Whole = 4,
     ) -> None:
         super().__init__()
         widths = block_widths(resolution, channels)

@@ -20,6 +20,7 @@ from hmgan.layers.equalized import leaky_relu
 from hmgan.layers.float32 import unrounded, widened
 from hmgan.layers.modulated import Linear
 from hmgan.layers.resample import BINOMIAL, normalised_filter, resample
+from hmgan.types import Count, Weight, Whole
 
 
 class Conv2d(nn.Module):
@@ -129,15 +130,15 @@ class StyleGAN2Discriminator(Discriminator):
         classes: int,
         make_head: MakeHead = LogitPerClass,
         *,
-        resolution: int = 256,
-        height: int | None = None,
-        width: int | None = None,
-        channels: list[int] | None = None,
+        resolution: Count = 256,
+        height: Count | None = None,
+        width: Count | None = None,
+        channels: list[Count] | None = None,
         architecture: Literal["skip", "resnet", "orig"] = "resnet",
-        stddev_group: int = 4,
-        clamp: float = 0.0,
+        stddev_group: Whole = 4,
+        clamp: Weight = 0.0,
         filter: list[float] | None = None,
-        channels_in: int = 3,
+        channels_in: Count = 3,
     ) -> None:
         super().__init__()
         widths = published_widths(resolution, channels)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from hmgan.components import register
 from hmgan.metrics.features import load_squeezenet
 from hmgan.metrics.squeezenet import SqueezeNet
+from hmgan.types import Count
 
 
 class FeatureNet(Protocol):
@@ -35,7 +36,7 @@ class SqueezeFeatures(nn.Module):
 
     needs: ClassVar = {"task.name=reconstruction": "compares reconstructed images"}
 
-    def __init__(self, *, least: int = 64) -> None:
+    def __init__(self, *, least: Count = 64) -> None:
         super().__init__()
         self.least = least
         trunk = load_squeezenet().trunk

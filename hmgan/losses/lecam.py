@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from hmgan.components import register
 from hmgan.errors import UserError
+from hmgan.types import Share, Weight
 
 
 @register("regularizer", "lecam")
@@ -29,7 +30,7 @@ class LeCam(nn.Module):
     anchor_fake: Tensor
     steps: Tensor
 
-    def __init__(self, *, weight: float = 0.3, decay: float = 0.99) -> None:
+    def __init__(self, *, weight: Weight = 0.3, decay: Share = 0.99) -> None:
         super().__init__()
         if not 0 <= decay < 1:
             raise UserError(f"regularizer.decay must be from 0 to below 1, got {decay}")

@@ -14,7 +14,7 @@ from hmgan.layers.backbone import Backbone
 from hmgan.layers.edits import AdaFM, Added, Edits, LiveAdaFM, WeightEdit, kernel_statistics
 from hmgan.modulation.affine import AffineHead, LowRankHead
 from hmgan.modulation.base import Init, Modulation
-from hmgan.types import Count, Site
+from hmgan.types import Count, Site, Weight
 
 # (class-vector width, (O, I), unit, the table at v = 0 or None for zero, spread) -> a head that emits [R, O * I]
 TableHead = Callable[[int, tuple[int, int], float, Tensor | None, float], nn.Module]
@@ -124,7 +124,7 @@ class AdaFMHeads(Modulation):
         table: TableHead | None = None,
         *,
         init: Init = "source",
-        epsilon: float = 1e-5,
+        epsilon: Weight = 1e-5,
         live: bool = False,
         largest: Count = 500_000_000,
     ) -> None:
@@ -169,10 +169,10 @@ class LowRankAdaFMHeads(AdaFMHeads):
         backbone: Backbone,
         dim: int,
         *,
-        rank: int = 4,
+        rank: Count = 4,
         base: Literal["trained", "frozen"] = "trained",
         init: Init = "source",
-        epsilon: float = 1e-5,
+        epsilon: Weight = 1e-5,
         live: bool = False,
     ) -> None:
         if rank < 1:

@@ -8,6 +8,7 @@ from hmgan.components import register
 from hmgan.errors import UserError
 from hmgan.layers.backbone import Backbone
 from hmgan.modulation.propagation import NormPropagation, Propagations, Start
+from hmgan.types import Weight
 
 
 @register("modulation", "cgan-transfer")
@@ -27,7 +28,7 @@ class CGANTransfer(Propagations):
     """
 
     def __init__(
-        self, backbone: Backbone, dim: int, *, l1: float = 0.01, l2: float = 0.1, init: Start = "orthogonal"
+        self, backbone: Backbone, dim: int, *, l1: Weight = 0.01, l2: Weight = 0.1, init: Start = "orthogonal"
     ) -> None:
         old = backbone.old_classes()
         if not old:

@@ -10,6 +10,7 @@ from hmgan.layers.edits import StyleOffset
 from hmgan.modulation.base import adaptive_norms
 from hmgan.modulation.clusters import k_means
 from hmgan.modulation.propagation import NormPropagation, Propagations, Start
+from hmgan.types import Count, Weight
 
 
 class OffsetPropagation(NormPropagation):
@@ -49,10 +50,10 @@ class CGANTransferPort(Propagations):
         backbone: Backbone,
         dim: int,
         *,
-        clusters: int = 16,
+        clusters: Count = 16,
         seed: int = 0,
-        l1: float = 0.01,
-        l2: float = 0.1,
+        l1: Weight = 0.01,
+        l2: Weight = 0.1,
         init: Start = "source",
     ) -> None:
         norms = adaptive_norms(backbone, "cgan-transfer-port")

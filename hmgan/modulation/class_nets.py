@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from hmgan.components import register
 from hmgan.errors import UserError
 from hmgan.layers.equalized import EqualLinear, he_gain
+from hmgan.types import Count
 
 
 @register("class-net", "one-hot")
@@ -32,7 +33,7 @@ class Embedding(nn.Module):
         shared: start every class from the same row, as self-alignment of one class leaves them.
     """
 
-    def __init__(self, classes: int, *, dim: int = 64, shared: bool = False) -> None:
+    def __init__(self, classes: int, *, dim: Count = 64, shared: bool = False) -> None:
         super().__init__()
         if dim < 1:
             raise UserError(f"class_net.dim must be at least 1, got {dim}")
@@ -54,7 +55,7 @@ class ClassMLP(nn.Module):
         shared: start every class from the same embedding.
     """
 
-    def __init__(self, classes: int, *, dim: int = 64, layers: int = 4, shared: bool = False) -> None:
+    def __init__(self, classes: int, *, dim: Count = 64, layers: Count = 4, shared: bool = False) -> None:
         super().__init__()
         self.dim = dim
         self.embedding = Embedding(classes, dim=dim, shared=shared)

@@ -15,6 +15,7 @@ from hmgan.errors import UserError
 from hmgan.layers.backbone import Backbone
 from hmgan.layers.edits import Edits, StyleEdit, WeightEdit
 from hmgan.modulation.base import Modulation
+from hmgan.types import Count, Whole
 
 SOURCE_START = -1
 
@@ -130,11 +131,11 @@ class Joined(Modulation):
         backbone: Backbone,
         dim: int,
         *,
-        old: int,
+        old: Count,
         class_net: dict[str, Any],
         modulation: dict[str, Any],
         added: list[dict[str, Any]],
-        kept: list[int],
+        kept: list[Whole],
     ) -> None:
         super().__init__()
         net, heads = dict(class_net), dict(modulation)

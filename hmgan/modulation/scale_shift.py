@@ -11,6 +11,7 @@ from hmgan.components import register
 from hmgan.layers.backbone import Backbone
 from hmgan.layers.edits import AdaIN, Edits
 from hmgan.modulation.base import Init, Modulation, adaptive_norms
+from hmgan.types import Weight
 
 
 @register("modulation", "scale-shift")
@@ -27,7 +28,7 @@ class ScaleShift(Modulation):
             "random" from the same, left as they are.
     """
 
-    def __init__(self, backbone: Backbone, dim: int, *, pull: float = 0.02, init: Init = "source") -> None:
+    def __init__(self, backbone: Backbone, dim: int, *, pull: Weight = 0.02, init: Init = "source") -> None:
         super().__init__()
         norms = adaptive_norms(backbone, "scale-shift")
         start = torch.zeros if init == "source" else torch.randn

@@ -5,6 +5,7 @@ Random streams and the position in the data are functions of (seed, step): the s
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -29,6 +31,21 @@ Entries = Mapping[str, Checkpointed]
 
 class CheckpointError(UserError):
     """Its files are not what was written."""
+
+
+class _State(BaseModel):
+    """What the JSON must hold, and may."""
+
+    model_config = ConfigDict(strict=True)
+    step: NonNegativeInt
+    kimg: NonNegativeFloat = 0.0
+    groups: dict[str, list[dict[str, Any]]]
+    sha256: str  # of the tensors
+    digest: str | None = None  # of the rest; older checkpoints have none
+    data: str | None = None
+    scored: str | None = None
+    undrawn: bool = False
+    nonfinite: list[int] | None = Field(None, min_length=3, max_length=3)
 
 
 class Copy(NamedTuple):
@@ -58,7 +75,7 @@ def write(folder: Path, copy: Copy, state: Mapping[str, Any]) -> None:
     def fill(partial: Path) -> None:
         save_file(copy.tensors, partial / TENSORS)
         whole = {**state, "groups": copy.groups, "sha256": sha256_of(partial / TENSORS)}
-        (partial / STATE).write_text(json.dumps(whole) + "\n", encoding="utf-8")
+        (partial / STATE).write_text(json.dumps({**whole, "digest": _digest(whole)}) + "\n", encoding="utf-8")
 
     try:
         write_folder_atomically(folder, fill)
@@ -77,10 +94,11 @@ def load(folder: Path, entries: Entries) -> dict[str, Any]:
     try:
         with readable(folder):  # what cannot be opened is not damaged
             state = json.loads((folder / STATE).read_text(encoding="utf-8"))
-            whole = sha256_of(folder / TENSORS) == state["sha256"]
+            known = _State.model_validate(state)
+            whole = sha256_of(folder / TENSORS) == known.sha256 and known.digest in (None, _digest(state))
     except UserError:
         raise
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, ValueError):  # ValidationError among them
         whole = False
     if not whole:
         raise CheckpointError(f"checkpoint {folder} is damaged: its checksum does not match")
@@ -95,6 +113,12 @@ def load(folder: Path, entries: Entries) -> dict[str, Any]:
         except (RuntimeError, ValueError, KeyError) as error:
             raise UserError(f"{folder}: {name} does not fit this experiment ({str(error).splitlines()[0]})") from None
     return state
+
+
+def _digest(state: Mapping[str, Any]) -> str:
+    """The sha256 of what the JSON says, but for itself."""
+    rest = {key: value for key, value in state.items() if key != "digest"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def stored(folder: Path) -> list[Path]:

@@ -57,7 +57,7 @@ def test_networks_optimisers_and_state_come_back_exactly(saved):
     assert isinstance(other["optimizer"].param_groups[0]["betas"], tuple)
 
 
-@pytest.mark.parametrize("spoil", ["cut", "flip", "no-tensors", "cut-state", "no-state"])
+@pytest.mark.parametrize("spoil", ["cut", "flip", "no-tensors", "cut-state", "no-state", "digit", "no-step", "groups"])
 def test_a_damaged_checkpoint_is_a_clear_error_and_changes_nothing(spoil, saved):
     tensors, state = saved / checkpoint.TENSORS, saved / checkpoint.STATE
     content = tensors.read_bytes()
@@ -69,12 +69,28 @@ def test_a_damaged_checkpoint_is_a_clear_error_and_changes_nothing(spoil, saved)
         tensors.unlink()
     elif spoil == "cut-state":
         state.write_text(state.read_text()[:40])
+    elif spoil == "digit":
+        state.write_text(state.read_text().replace('"step": 7', '"step": 9'))
+    elif spoil == "no-step":  # without a digest, as one of an earlier version
+        state.write_text(json.dumps(without(json.loads(state.read_text()), "step", "digest")))
+    elif spoil == "groups":
+        state.write_text(json.dumps(without(json.loads(state.read_text()), "digest") | {"groups": [1]}))
     else:
         state.unlink()
     other = parts(seed=1)
     expected = f"checkpoint {saved} is damaged: its checksum does not match"
     assert refusal(saved, other) == expected
     assert equal(other, parts(seed=1))
+
+
+def test_a_checkpoint_of_an_earlier_version_without_a_digest_is_read(saved):
+    state = saved / checkpoint.STATE
+    state.write_text(json.dumps(without(json.loads(state.read_text()), "digest")))
+    assert checkpoint.load(saved, parts(seed=1))["step"] == 7
+
+
+def without(state, *keys):
+    return {key: value for key, value in state.items() if key not in keys}
 
 
 @pytest.mark.parametrize("code", [errno.EMFILE, errno.EACCES, errno.EIO])

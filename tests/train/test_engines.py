@@ -60,7 +60,7 @@ def test_without_deepspeed_one_line_says_how_to_get_it(shards, source, tmp_path,
             "no engine named 'zero3': it would divide D's weights, which R1's double backward needs whole; take ",
         ),
         ("zer2", "no engine named 'zer2'; did you mean 'zero2'? known: fsdp2, replicated, zero1, zero2"),
-        ({"name": "fsdp2", "unit": 0}, "compute.engine.unit counts parameters and must be at least 1, got 0"),
+        ({"name": "fsdp2", "unit": 0}, "compute.engine.unit should be greater than or equal to 1, got 0"),
         ({"name": "zero1", "unit": 1}, "unknown key 'compute.engine.unit'; known: config"),
     ],
 )

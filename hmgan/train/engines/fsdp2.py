@@ -24,7 +24,7 @@ from torch.utils._pytree import tree_leaves
 from hmgan.components import register
 from hmgan.errors import UserError
 from hmgan.train.engines.base import Checkpointed, Engine, EngineRanks, Kept, Trained, spoiling
-from hmgan.types import Count
+from hmgan.types import Count, Whole
 
 T = TypeVar("T", bound=nn.Module)
 ELSE = "take compute.engine = replicated, zero1 or zero2"
@@ -40,17 +40,15 @@ class FSDP2(Engine):
             as in accelerate's ParallelismConfig.
         dp_shard_size: ranks in a group; 0: all that there are, over dp_replicate_size.
 
-    Raises: UserError for less than one parameter or group, or sizes whose product is not the number of ranks.
+    Raises: UserError for sizes whose product is not the number of ranks.
     """
 
     of_generator = frozenset({"weights", "gradients", "moments", "average"})
 
     def __init__(
-        self, ranks: EngineRanks, *, unit: int = 1_000_000, dp_replicate_size: Count = 1, dp_shard_size: int = 0
+        self, ranks: EngineRanks, *, unit: Count = 1_000_000, dp_replicate_size: Count = 1, dp_shard_size: Whole = 0
     ) -> None:
         super().__init__(ranks)
-        if unit < 1:
-            raise UserError(f"compute.engine.unit counts parameters and must be at least 1, got {unit}")
         made = dp_replicate_size * (dp_shard_size or ranks.world // dp_replicate_size)
         if made != ranks.world > 1:  # one rank holds everything, whatever is said of more
             sizes = f"dp_replicate_size {dp_replicate_size} and dp_shard_size {dp_shard_size}"
