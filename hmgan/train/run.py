@@ -86,10 +86,11 @@ def resume_run(trainer: Trainer, folder: Path, log: RunLog) -> None:
     if chosen is not None and not runtime.main:
         trainer.resume(chosen)
     if log.folder is not None:
+        reached = trainer.kimg if chosen is not None else -1.0
+        cut = rundir.cut_to(reached, folder / "stats.jsonl", folder / "metrics.jsonl")
         rundir.keep_config(folder, trainer.experiment)  # what was given beside --resume is known to be right now
         rundir.clear(log.folder)
-        for name in ("stats.jsonl", "metrics.jsonl"):
-            rundir.drop_after(folder / name, trainer.kimg if chosen is not None else -1.0)
+        cut()
     log.say(f"resumed  {folder} at kimg {trainer.kimg:.3f}")
 
 

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
+from operator import methodcaller
 from pathlib import Path
 
 import psutil
@@ -94,13 +95,24 @@ def being_written(partial: Path) -> bool:
     return False
 
 
-def drop_after(path: Path, kimg: float) -> None:
-    """Cuts a JSONL file back to lines up to `kimg`: a resumed run writes the later ones again."""
-    if path.is_file():
+def cut_to(kimg: float, *logs: Path) -> Callable[[], None]:
+    """Reads JSONL files; what it returns cuts them to lines up to `kimg`: a resumed run writes the later ones again.
+
+    Raises: UserError for a line that no training wrote.
+    """
+    kept = {path: _up_to(kimg, path) for path in logs if path.is_file()}
+
+    def cut() -> None:
+        for path, text in kept.items():
+            write_atomically(path, methodcaller("write_text", text, encoding="utf-8"))
+
+    return cut
+
+
+def _up_to(kimg: float, path: Path) -> str:
+    try:
         # A last line without its end was cut short when the run was killed.
-        try:
-            whole = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
-            kept = "".join(line for line in whole if json.loads(line)["kimg"] <= kimg + 1e-9)
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path} has a line that no training wrote ({error}); remove the line") from None
-        write_atomically(path, lambda p: p.write_text(kept, encoding="utf-8"))
+        whole = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
+        return "".join(line for line in whole if json.loads(line)["kimg"] <= kimg + 1e-9)
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} has a line that no training wrote ({error}); remove the line") from None

@@ -220,8 +220,18 @@ def save_until(step):
 def test_a_line_cut_short_by_the_kill_is_dropped(tmp_path):
     path = tmp_path / "stats.jsonl"
     path.write_text('{"kimg": 1.0, "x": 1}\n{"kimg": 2.0, "x": 2}\n{"kimg": 3.0, "x"')
-    rundir.drop_after(path, 2.0)
+    rundir.cut_to(2.0, path, tmp_path / "metrics.jsonl")()
     assert path.read_text() == '{"kimg": 1.0, "x": 1}\n{"kimg": 2.0, "x": 2}\n'
+
+
+def test_a_line_that_no_training_wrote_is_told_before_anything_is_written(finished, capsys):
+    with (finished / "metrics.jsonl").open("a") as file:
+        file.write('{"seconds": 1}\n')
+    before = {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
+    capsys.readouterr()
+    assert tiny.command("train", "--resume", finished, "--kimg", 0.02) == 2
+    assert "metrics.jsonl has a line that no training wrote" in capsys.readouterr().err.splitlines()[-1]
+    assert {path: path.read_bytes() for path in before} == before
 
 
 @pytest.fixture(scope="module")
