@@ -14,7 +14,7 @@ demo: $(VENV)/.ready ## the main job on the embedded images, and a report of it
 
 # Two workers, each with the tests of whole files: those share what is slow to build.
 test: $(VENV)/.ready lint types ## lint, types and the fast tests: what every change must pass
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 slow: $(VENV)/.ready ## the tests of minutes
 	$(BIN)/python -m pytest -m slow

@@ -73,6 +73,7 @@ GOOD: dict[str, list[tuple[list[str], str]]] = {
         (["mix", "--network", "run", "--seeds", "0-1", "--outdir", "out", "--class", "bee"], "run/snapshots/*/*"),
         (["mix", "--network", "source", "--seeds", "0", "--with", "1", "--outdir", "out"], "source/*"),
     ],
+    "centres": [(["centres", "run", "--draws", "16", "--keep", "0.5"], "run/**/*")],
     "export": [
         (["export", "run", "out", "--licence", "mit"], "run/**/*"),
         (["export", "run", "out", "--class", "bee"], "run/**/*"),
