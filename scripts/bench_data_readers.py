@@ -26,7 +26,8 @@ from torch import Tensor
 
 from hmgan.data import loader
 from hmgan.data.images import Reading
-from hmgan.data.index import Index, read_index
+from hmgan.data.index import Index
+from hmgan.data.index_files import read_index
 from hmgan.data.shards import ShardSet
 from hmgan.data.store.cache import DiskCache
 from hmgan.data.store.folders import THREADS, RemoteFolder

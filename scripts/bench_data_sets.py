@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from hmgan.data.index import Index, read_index
+from hmgan.data.index import Index
+from hmgan.data.index_files import read_index
 from hmgan.data.pack.image_folders import ImageSource, Item
 from hmgan.data.pack.pack import pack
 from hmgan.data.store.stores import open_store

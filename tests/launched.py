@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import socket
 import sys
 import time
@@ -132,3 +133,8 @@ class Ranks:
         for process in self.processes:
             process.kill()
             process.join()
+
+
+def interruptible() -> None:
+    """A process's first act (`preexec_fn`): SIGINT interrupts it, even where the tests ignore that themselves."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
+from launched import interruptible
 from PIL import Image
 
 pytestmark = pytest.mark.slow
@@ -76,12 +77,7 @@ def test_an_installed_wheel_trains_the_demo_and_serves_its_page(hmgan, tmp_path)
     assert (run / "report.html").is_file()
     words = [hmgan, "explore", run, "--port", "0", "--no-browser"]
     with subprocess.Popen(
-        words,
-        cwd=tmp_path,
-        env=ALONE,
-        stdout=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # where the tests ignore it
+        words, cwd=tmp_path, env=ALONE, stdout=subprocess.PIPE, text=True, preexec_fn=interruptible
     ) as page:
         try:
             url = page.stdout.readline().split()[0]

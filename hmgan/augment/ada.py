@@ -11,7 +11,6 @@ from hmgan import host, rng
 from hmgan.augment.pipe import COLOUR, GEOMETRY, colour, geometry
 from hmgan.augment.resample import warped
 from hmgan.components import register
-from hmgan.errors import UserError
 from hmgan.types import Count, Positive, Share
 
 
@@ -37,12 +36,6 @@ class AdaptiveAugment(nn.Module):
 
     def __init__(self, *, target: Share = 0.6, kimg: Positive = 500.0, every: Count = 4, start: Share = 0.0) -> None:
         super().__init__()
-        if kimg <= 0:
-            raise UserError(f"augment.kimg must be more than 0, got {kimg}")
-        if every < 1:
-            raise UserError(f"augment.every counts D steps and must be at least 1, got {every}")
-        if not 0 <= start <= 1:
-            raise UserError(f"augment.start is a probability, from 0 to 1, got {start}")
         self.target, self.kimg, self.every = target, kimg, every
         self.register_buffer("p", torch.tensor(start))
         self.register_buffer("signs", torch.tensor(0.0))  # the sum of the mean signs since p last changed

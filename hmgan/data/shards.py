@@ -19,7 +19,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from hmgan.data.decode import BACKGROUND, SizeError, decode_into
-from hmgan.data.index import Index, read_index
+from hmgan.data.index import Index
+from hmgan.data.index_files import read_index
 from hmgan.data.indexed import Indexed
 from hmgan.data.order import WINDOW, Order
 from hmgan.data.store.folders import AGAIN

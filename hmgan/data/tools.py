@@ -18,7 +18,8 @@ from hmgan.data import left_out
 from hmgan.data.decode import BACKGROUND, checked_background, checked_range, open_image
 from hmgan.data.filenames import LITTER_REASON, check_once, ends_in, tars
 from hmgan.data.images import Images
-from hmgan.data.index import Index, Shard, index_in, known_in, new_index, read_index, upload_index, write_index
+from hmgan.data.index import Index, Shard, new_index
+from hmgan.data.index_files import index_in, known_in, read_index, upload_index, write_index
 from hmgan.data.pack.image_folders import class_order
 from hmgan.data.pack.labels import labels_or_one_class
 from hmgan.data.pack.tables import TarSample, tar_samples

@@ -9,7 +9,6 @@ from typing import Literal
 from torch import Tensor, nn
 
 from hmgan.components import register
-from hmgan.errors import UserError
 from hmgan.layers.backbone import Backbone
 from hmgan.layers.edits import AdaFM, Added, Edits, LiveAdaFM, WeightEdit, kernel_statistics
 from hmgan.modulation.affine import AffineHead, LowRankHead
@@ -160,8 +159,6 @@ class LowRankAdaFMHeads(AdaFMHeads):
             first, "random" from the same, trained as they are.
         epsilon: added to sigma, in units of the site's gain.
         live: normalise the source's weights at every use, for a source whose convolutions train too.
-
-    Raises: UserError for a rank below 1.
     """
 
     def __init__(
@@ -175,7 +172,5 @@ class LowRankAdaFMHeads(AdaFMHeads):
         epsilon: Weight = 1e-5,
         live: bool = False,
     ) -> None:
-        if rank < 1:
-            raise UserError(f"modulation.rank counts columns of the factors and must be at least 1, got {rank}")
         table = partial(LowRankHead, rank, base == "trained")
         super().__init__(backbone, dim, table, init=init, epsilon=epsilon, live=live)

@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hmgan.components import register
-from hmgan.errors import UserError
 from hmgan.layers.equalized import EqualLinear, he_gain
 from hmgan.types import Count
 
@@ -35,8 +34,6 @@ class Embedding(nn.Module):
 
     def __init__(self, classes: int, *, dim: Count = 64, shared: bool = False) -> None:
         super().__init__()
-        if dim < 1:
-            raise UserError(f"class_net.dim must be at least 1, got {dim}")
         self.dim = dim
         self.weight = nn.Parameter(torch.randn(1, dim).repeat(classes, 1) if shared else torch.randn(classes, dim))
         self.gain = he_gain(dim)

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from hmgan import rng
+from hmgan import components, rng
 from hmgan.augment.ada import AdaptiveAugment
 from hmgan.augment.pipe import COLOUR, GEOMETRY, colour, geometry
 from hmgan.augment.resample import SYM6, warped
@@ -60,14 +60,14 @@ def test_p_goes_from_none_to_all_in_five_hundred_kimg():
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
-        ({"kimg": 0.0}, "augment.kimg must be more than 0, got 0.0"),
-        ({"every": 0}, "augment.every counts D steps and must be at least 1, got 0"),
-        ({"start": 1.5}, "augment.start is a probability, from 0 to 1, got 1.5"),
+        ({"kimg": 0.0}, "augment.kimg should be greater than 0, got 0.0"),
+        ({"every": 0}, "augment.every should be greater than or equal to 1, got 0"),
+        ({"start": 1.5}, "augment.start should be less than or equal to 1, got 1.5"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings, text):
     with pytest.raises(UserError) as caught:
-        AdaptiveAugment(**settings)
+        components.check("augment", "ada", settings)
     assert str(caught.value) == text
 
 

@@ -10,7 +10,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from hmgan.data.index import OPTIONAL, read_index, write_index
+from hmgan.data.index import OPTIONAL
+from hmgan.data.index_files import read_index, write_index
 from hmgan.data.pack.pack import pack
 from hmgan.errors import UserError
 

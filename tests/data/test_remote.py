@@ -21,7 +21,7 @@ import torch
 
 from hmgan.data import loader
 from hmgan.data.images import Reading
-from hmgan.data.index import read_index, upload_index
+from hmgan.data.index_files import read_index, upload_index
 from hmgan.data.loader import batches
 from hmgan.data.mixture import Mixture
 from hmgan.data.pack.pack import pack

@@ -122,7 +122,8 @@ def test_the_first_sample_does_not_wait_for_the_whole_shard(url, got, folder):
 
 def test_a_process_that_ends_within_a_shard_leaves_nothing(folder):
     script = (
-        "import sys; from pathlib import Path; from hmgan.data.store.cache import Copy, DiskCache\n"
+        "import sys; from pathlib import Path\n"
+        "from hmgan.data.store.cache import DiskCache; from hmgan.data.store.through import Copy\n"
         "copy = Copy(DiskCache(Path(sys.argv[1]), 10**6), 'a' * 64, 1000)\n"
         "copy.take(b'half')\n"
         "print(*[path.name for path in Path(sys.argv[1]).glob('*.partial')])"

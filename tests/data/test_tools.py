@@ -11,7 +11,7 @@ import tiny
 import torch
 from PIL import Image
 
-from hmgan.data.index import read_index, write_index
+from hmgan.data.index_files import read_index, write_index
 from hmgan.data.pack.pack import pack
 from hmgan.data.shards import ShardSet
 from hmgan.data.store.stores import open_store

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from hmgan import components
 from hmgan.errors import UserError
 from hmgan.generators.transfer import TransferGenerator
 from hmgan.layers.edits import kernel_statistics
@@ -212,5 +213,5 @@ def test_low_rank_heads_are_far_smaller_than_full_ones_at_the_papers_widths():
 
 
 def test_a_rank_below_one_is_refused():
-    with pytest.raises(UserError, match=r"^modulation\.rank counts columns .* at least 1, got 0$"):
-        LowRankAdaFMHeads(generator().source, DIM, rank=0)
+    with pytest.raises(UserError, match=r"^modulation\.rank should be greater than or equal to 1, got 0$"):
+        components.check("modulation", "adafm-low-rank", {"rank": 0})

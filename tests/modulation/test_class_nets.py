@@ -76,5 +76,5 @@ def test_a_loss_reaches_the_rows_of_the_labels_seen_and_every_layer(net):
 
 
 def test_a_width_below_one_is_refused_by_name():
-    with pytest.raises(UserError, match=r"class_net\.dim must be at least 1, got 0"):
-        Embedding(3, dim=0)
+    with pytest.raises(UserError, match=r"^class_net\.dim should be greater than or equal to 1, got 0$"):
+        components.check("class-net", "embedding", {"dim": 0}, "class_net")

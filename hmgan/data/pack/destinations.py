@@ -13,7 +13,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-from hmgan.data.index import ARRAYS, JSON, Index, Shard, upload_index, write_index
+from hmgan.data.index import Index, Shard
+from hmgan.data.index_files import ARRAYS, JSON, upload_index, write_index
 from hmgan.data.store.folders import Folder, LocalFolder, open_folder
 from hmgan.data.store.stores import MissingError, Store, open_store
 from hmgan.errors import UserError

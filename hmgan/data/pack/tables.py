@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hmgan.data.filenames import EXTENSIONS, LITTER_REASON, check_once, ends_in, is_litter, slashed, tars
-from hmgan.data.index import known_in
+from hmgan.data.index_files import known_in
 from hmgan.data.pack.archives import READERS, check_end
 from hmgan.data.pack.image_folders import ImageSource, quick_png, source_of
 from hmgan.data.pack.labels import labels_of, labels_or_one_class

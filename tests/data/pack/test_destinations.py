@@ -9,7 +9,7 @@ from pathlib import Path
 import faulty_s3
 import pytest
 
-from hmgan.data.index import read_index
+from hmgan.data.index_files import read_index
 from hmgan.data.pack import destinations
 from hmgan.data.pack.destinations import Journal
 from hmgan.data.pack.pack import pack

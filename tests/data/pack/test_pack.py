@@ -11,7 +11,7 @@ from PIL import Image
 from tiny_pictures import pixels, png
 from webdataset.tariterators import group_by_keys, tar_file_iterator
 
-from hmgan.data.index import read_index
+from hmgan.data.index_files import read_index
 from hmgan.data.pack.pack import pack
 from hmgan.data.shards import ShardSet
 from hmgan.errors import UserError

@@ -93,7 +93,7 @@ def test_a_signal_breaks_scores_off_and_the_resumed_run_makes_them(call, shards,
     with monkeypatch.context() as patched:
         patched.setattr(Judge, "__call__", signalled)
         assert tiny.command(*arguments(shards, source, tmp_path / "cut", 0.008), *scored) == 85
-    (cut,), (whole,) = ((tmp_path / name).iterdir() for name in ("cut", "whole"))
+    cut, whole = runs(tmp_path)
     assert "stopped  by SIGTERM" in capsys.readouterr().err  # before or after the line of the thread that hears
     assert len(metrics(cut)) < len(metrics(whole))
     for _ in range(2):  # the second time it is made already
@@ -117,11 +117,17 @@ def test_a_run_that_a_signal_stops_before_it_began_is_resumed_from_its_beginning
     with monkeypatch.context() as patched:
         patched.setattr(Judge, "features_of", signalled)
         assert tiny.command(*arguments(shards, source, tmp_path / "cut", 0.004), *scored) == 130
-    (cut,), (whole,) = ((tmp_path / name).iterdir() for name in ("cut", "whole"))
+    cut, whole = runs(tmp_path)
     assert f"stopped  by SIGINT before it began; to go on: hmgan train --resume {cut}" in capsys.readouterr().err
     assert tiny.command("train", "--resume", cut) == 0
     assert metrics(cut) == metrics(whole)
     assert (cut / "fakes_init.png").read_bytes() == (whole / "fakes_init.png").read_bytes()
+
+
+def runs(folder):
+    """The run that was cut and the whole one."""
+    (cut,), (whole,) = ((folder / name).iterdir() for name in ("cut", "whole"))
+    return cut, whole
 
 
 def metrics(run):
