@@ -6,6 +6,7 @@ from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, HfApi
 
+from hmgan.config.loading import portable
 from hmgan.errors import UserError, redacted
 from hmgan.generators.centres import CENTRES
 from hmgan.generators.hub import endpoint, is_repository
@@ -24,14 +25,19 @@ FILES = (
 def push(options: PushOptions) -> None:
     """Uploads the files of a model, in one commit.
 
-    Raises: UserError for a folder without a model or its card, a name that is none, or a hub that refuses.
+    Raises: UserError for a folder without a model or its card, one with paths of this machine, a name that is none, or
+        a hub that refuses.
     """
     folder, repository = options.folder, options.repository
     if not is_repository(repository):
         raise UserError(f"a repository is OWNER/NAME, such as anna/bags, got {repository!r}")
     if not all((folder / name).is_file() for name in FILES[:3]):
         raise UserError(f"{folder} lacks one of {', '.join(FILES[:3])}; give a folder that hmgan export wrote")
-    load_generator(folder)  # that it can be read again
+    config = load_generator(folder).config  # that it can be read again
+    if portable(config) != config:
+        raise UserError(
+            f"{folder}/{CONFIG} holds paths of this machine; run `hmgan export {folder} NEW`, and push that"
+        )
     names = [name for name in FILES if (folder / name).is_file()]
     size = sum((folder / name).stat().st_size for name in names) / 1e6
     print(f"{repository} at {redacted(endpoint())}: {', '.join(names)}, {size:.1f} MB")

@@ -46,6 +46,14 @@ def test_of_a_hub_nothing_but_safetensors_and_json_is_read(exported, server):
     assert names == {"config.json", "model.safetensors"}
 
 
+def test_a_snapshot_whose_configuration_holds_paths_of_this_machine_is_to_be_exported_first(exported, server, capsys):
+    (snapshot,) = exported.parent.glob("run/**/snapshots/000000.008")
+    assert tiny.command("push", snapshot, "anna/insects") == 2
+    told = f"holds paths of this machine; run `hmgan export {snapshot} NEW`, and push that"
+    assert capsys.readouterr().err.rstrip().endswith(told)
+    assert server.asked == []
+
+
 def test_a_dry_run_asks_the_hub_nothing(exported, server, capsys):
     assert tiny.command("push", exported, "anna/insects", "--dry-run") == 0
     assert "model.safetensors, config.json, README.md" in capsys.readouterr().out
