@@ -7,7 +7,7 @@ import typer
 from bench_step_passes import pass_rows
 from bench_step_table import Row
 from bench_step_timing import Pace, keep_freed_memory, peak_gib, with_backward
-from bench_step_variants import CHANNELS, PER_SAMPLE, SOURCE_ONLY, Size, variants
+from bench_step_variants import CHANNELS, PER_SAMPLE, SOURCE_ONLY, TRAINED, Size, variants
 from row_c import CLASS_DIM
 from styled_reference import Styled
 
@@ -31,14 +31,14 @@ def styled_rows(size: Size, pace: Pace, backbone: Styled, wants: list[str], site
 
 
 def styled_site_rows(size: Size, pace: Pace, backbone: Styled, pixels: int, up: bool) -> list[Row]:
-    """Against the frozen source, and against kernels per sample."""
+    """Against the frozen source, kernels per sample, and the source whose weights train."""
     made = styled_reference.site(backbone, CHANNELS, pixels, up, size.labels(), CLASS_DIM)
     where = f"{pixels} -> {2 * pixels} px" if up else f"{pixels} px"
     name = f"{backbone}, site {CHANNELS}x{CHANNELS}, {where}, batch {size.batch}"
     bar = 1.8 if pixels * (1 + up) < 64 else 1.5
     rows = pass_rows(name, made, pace, (1.25, bar))
     against = [row._replace(limit=PER_SAMPLE, wanted=0.6) for row in rows]
-    return [*rows, *against]
+    return [*rows, *against, rows[1]._replace(limit=TRAINED, wanted=None)]
 
 
 def styled_generator_rows(size: Size, pace: Pace, backbone: Styled) -> list[Row]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from row_c import generator_of, labels_of, widths_of
-from styled_reference import OURS, PER_SAMPLE, SOURCE_ONLY
+from styled_reference import OURS, PER_SAMPLE, SOURCE_ONLY, TRAINED
 from torch import Tensor
 
 from hmgan.backbones.stylegan1 import StyleGAN1
@@ -13,7 +13,7 @@ from hmgan.discriminators.stylegan1 import StyleGAN1Discriminator
 from hmgan.generators.transfer import TransferGenerator
 
 RELEASED = "(a) released"
-ORDER = (RELEASED, PER_SAMPLE, OURS, SOURCE_ONLY)  # of the table's columns
+ORDER = (RELEASED, PER_SAMPLE, OURS, SOURCE_ONLY, TRAINED)  # of the table's columns
 CHANNELS = 512  # of a site
 
 

@@ -1,10 +1,11 @@
-"""Sites and whole generators of StyleGAN2 and 3 for bench_step.py: ours, the frozen source, and a kernel per sample.
+"""Sites and whole generators of StyleGAN2 and 3 for bench_step.py: ours, the source, and a kernel per sample.
 
 B batch, R rows, O/I channels out and in, k kernel size, E class dim.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
@@ -21,7 +22,7 @@ from hmgan.layers.modulated import EPSILON, ModulatedConv2d
 from hmgan.modulation.adafm import AdaFMHeads, SiteHeads
 from hmgan.modulation.class_nets import ClassMLP
 
-PER_SAMPLE, OURS, SOURCE_ONLY = "(a) per sample", "(b) ours", "(c) source"
+PER_SAMPLE, OURS, SOURCE_ONLY, TRAINED = "(a) per sample", "(b) ours", "(c) source", "(d) trained source"
 Styled = Literal["stylegan2", "stylegan3"]
 
 
@@ -33,10 +34,14 @@ class Variants(NamedTuple):
 
 
 def site(backbone: Styled, channels: int, pixels: int, up: bool, labels_B: Tensor, class_dim: int) -> Variants:
-    """A site of StyleGAN2, or of StyleGAN3-T, whose filters change no size within it. The source is frozen in all."""
+    """A site of StyleGAN2, or of StyleGAN3-T, whose filters change no size within it.
+
+    The source is frozen in all but (d), which shows what the gradient by a weight costs, whatever makes that weight.
+    """
     three = backbone == "stylegan3"
     padding = 2 if three else None
     conv = ModulatedConv2d("site", channels, channels, channels, up=up, padding=padding, relative=three)
+    trained = copy.deepcopy(conv)
     conv.requires_grad_(False)
     heads = SiteHeads(conv.site(), class_dim, "align", 1e-5)
     x = torch.randn(len(labels_B), channels, pixels, pixels, requires_grad=True)
@@ -48,13 +53,14 @@ def site(backbone: Styled, channels: int, pixels: int, up: bool, labels_B: Tenso
         return Edits({"site": heads(v_RE)}, rows=len(counts), counts=counts)
 
     leaves = nn.ParameterList([x, w_BW, v_RE])
-    edited, plain = nn.ModuleList([heads, leaves]), nn.ModuleList([conv, leaves])
+    edited, plain, tuned = (nn.ModuleList([each, leaves]) for each in (heads, conv, trained))
     return Variants(
-        {PER_SAMPLE: edited, OURS: edited, SOURCE_ONLY: plain},
+        {PER_SAMPLE: edited, OURS: edited, SOURCE_ONLY: plain, TRAINED: tuned},
         {
             PER_SAMPLE: lambda: fused(conv, x, w_BW, edits()),
             OURS: lambda: conv(x, w_BW, edits())[0],
             SOURCE_ONLY: lambda: conv(x, w_BW, SOURCE)[0],
+            TRAINED: lambda: trained(x, w_BW, SOURCE)[0],
         },
     )
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hmgan import rng
@@ -117,7 +118,7 @@ def doubled(x: Tensor, filter_n: Tensor) -> Tensor:
 
 def clamped(x: Tensor, limit: float) -> Tensor:
     """Within +-limit; as it is where that is 0."""
-    return x.clamp(-limit, limit) if limit else x
+    return F.hardtanh(x, -limit, limit) if limit else x  # a clamp whose gradient is one pass
 
 
 class FirstBlock(WeightSite):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hmgan.backbones.styled import StyledBackbone
@@ -111,16 +112,18 @@ class Layer(ModulatedConv2d, Tracking):
         if self.training and torch.is_grad_enabled() and self.weight.requires_grad:
             with torch.no_grad():
                 self.magnitude_ema.lerp_(widened(x).square().mean(), 1 - BETA)
-        y, bias_BO = self(x, w_BW, edits, self.magnitude_ema.rsqrt())
-        y = y + bias_BO.to(y.dtype)[..., None, None]
         of = self.of
+        # The activation's gain, before it: a leaky ReLU of more is more, and here it is a factor that is there anyway.
+        gain = 1.0 if of.torgb else math.sqrt(2)
+        y, bias_BO = self(x, w_BW, edits, self.magnitude_ema.rsqrt() * gain)
+        y = y + (bias_BO * gain).to(y.dtype)[..., None, None]
         left, right, top, bottom = of.padding
         if of.up_filter is not None:
             y = resample(y, self.up_filter, up=of.up, pads=(left, right, top, bottom))
         if not of.torgb:
-            y = leaky_relu(y) * math.sqrt(2)
+            y = leaky_relu(y)
         if of.clamp is not None:
-            y = y.clamp(-of.clamp, of.clamp)
+            y = F.hardtanh(y, -of.clamp, of.clamp)  # a clamp whose gradient is one pass
         return y if of.down_filter is None else resample(y, self.down_filter, down=of.down)
 
 
