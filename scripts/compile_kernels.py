@@ -30,7 +30,7 @@ SIZES = dict.fromkeys("CHW", "i32")
 
 
 class Variant(NamedTuple):
-    """A kernel under its constants, and the types of what they leave; pointers, channels, strides are multiples of 16."""
+    """A kernel under its constants, and the types of what they leave; pointers and sizes are multiples of 16."""
 
     kernel: Any
     types: dict[str, str]
@@ -80,7 +80,7 @@ def of_edits(dtype: str) -> Iterator[Variant]:
     for fast, slow, taps, flipped in (
         ("input", "output", 9, False), ("output", "input", 9, True), ("output", "input", 16, False),
     ):  # fmt: skip
-        numbers = dict.fromkeys((f"{slow}_stride", "tap_stride", "O", "I"), "i32")
+        numbers = dict.fromkeys((f"{slow}_stride", "tap_stride", "outputs", "inputs"), "i32")
         constants = {f"{fast}_stride": 1, "TAPS": taps, "FLIPPED": flipped, "BLOCK": edited.BLOCK}
         tables = {f"{name}_ptr": "*fp32" for name in ("normal", "scale", "shift")}
         types = {"kernel_ptr": f"*{dtype}", **tables, "row_stride": "i32", **numbers}
@@ -101,7 +101,7 @@ def usage(variant: Variant) -> Usage:
     aligned = {
         (names.index(name),): [["tt.divisibility", 16]]
         for name, kind in variant.types.items()
-        if kind.startswith("*") or name in "COI" or name.endswith("_stride")
+        if kind.startswith("*") or name in ("C", "outputs", "inputs") or name.endswith("_stride")
     }
     source = ASTSource(variant.kernel, signature, {(names.index(k),): v for k, v in variant.constants.items()}, aligned)
     cubin = triton.compile(source, target=H100, options={"num_warps": 4}).asm["cubin"]

@@ -102,16 +102,16 @@ def block(outputs, inputs, BLOCK: tl.constexpr):
 
 @triton.jit
 def edited_kernel(
-    normal_ptr, scale_ptr, shift_ptr, kernel_ptr, row_stride, output_stride, input_stride, tap_stride, O, I,
-    TAPS: tl.constexpr, FLIPPED: tl.constexpr, BLOCK: tl.constexpr,
+    normal_ptr, scale_ptr, shift_ptr, kernel_ptr, row_stride, output_stride, input_stride, tap_stride,
+    outputs, inputs, TAPS: tl.constexpr, FLIPPED: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Kernels of the normalised one, for one row."""
-    output, input, inside = block(O, I, BLOCK)
+    output, input, inside = block(outputs, inputs, BLOCK)
     row = tl.program_id(2).to(tl.int64)
-    table = (row * O + output) * I + input
+    table = (row * outputs + output) * inputs + input
     scale = tl.load(scale_ptr + table, inside, 0.0)
     shift = tl.load(shift_ptr + table, inside, 0.0)
-    normal_ptr += (output * I + input) * TAPS
+    normal_ptr += (output * inputs + input) * TAPS
     kernel_ptr += row * row_stride + output * output_stride + input * input_stride
     for tap in tl.static_range(TAPS):
         normal = tl.load(normal_ptr + tap, inside, 0.0)
@@ -120,12 +120,12 @@ def edited_kernel(
 
 @triton.jit
 def edited_transpose_kernel(
-    g_ptr, normal_ptr, scale_ptr, shift_ptr, output_stride, input_stride, tap_stride, O, I,
-    TAPS: tl.constexpr, FLIPPED: tl.constexpr, BLOCK: tl.constexpr,
+    g_ptr, normal_ptr, scale_ptr, shift_ptr, output_stride, input_stride, tap_stride,
+    outputs, inputs, TAPS: tl.constexpr, FLIPPED: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Sums over the taps of g * normal and of g, of one row."""
-    output, input, inside = block(O, I, BLOCK)
-    normal_ptr += (output * I + input) * TAPS
+    output, input, inside = block(outputs, inputs, BLOCK)
+    normal_ptr += (output * inputs + input) * TAPS
     g_ptr += output * output_stride + input * input_stride
     of_scale = tl.zeros((BLOCK, BLOCK), tl.float32)
     of_shift = of_scale
@@ -133,6 +133,6 @@ def edited_transpose_kernel(
         grad = tl.load(g_ptr + (TAPS - 1 - tap if FLIPPED else tap) * tap_stride, inside, 0.0).to(tl.float32)
         of_scale += grad * tl.load(normal_ptr + tap, inside, 0.0)
         of_shift += grad
-    table = output * I + input
+    table = output * inputs + input
     tl.store(scale_ptr + table, of_scale, inside)
     tl.store(shift_ptr + table, of_shift, inside)

@@ -1,4 +1,4 @@
-"""What lies between two convolutions of G, in passes over its maps that lie channels last. B batch, C channels, T tiles.
+"""What lies between two convolutions of G, in passes over maps channels last. B batch, C channels, T tiles.
 
     v -> K3 -> h and its moments -> K4 -> n        n: filter, bias, noise, leaky ReLU, instance norm under a style
     g, h -> K5 -> two sums -> K6 -> gradient of v and sums for those of bias and noise strength
@@ -12,7 +12,6 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
-import triton
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 

@@ -21,7 +21,7 @@ def activate_kernel(
     v_ptr, bias_ptr, strength_ptr, noise_ptr, h_ptr, mean_ptr, m2_ptr, bias_stride, gain, C, H, W,
     FIR: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
-    """h = leaky(gain * fir^T(v) + blurred bias + strength * noise). H, W: of h."""
+    """The map h = leaky(gain * fir^T(v) + blurred bias + strength * noise). H, W: of h."""
     width = W + (FIR == 4)  # of v
     height = H + (FIR == 4)
     top, column, channel, sample = strip(W, ROWS, COLUMNS, CHANNELS)
@@ -64,7 +64,7 @@ def activate_kernel(
     tile_mean = tl.sum(mean, 0)[None, :] / columns
     off = tl.where(inside_w, mean - tile_mean, 0.0)
     tile_m2 = tl.sum(m2 + rows * off * off, 0)[None, :]
-    tile = tl.program_id(2) + tl.num_programs(2) * (tl.program_id(1)).to(tl.int64)
+    tile = tl.program_id(2) + tl.num_programs(2) * tl.program_id(1).to(tl.int64)
     tl.store(mean_ptr + tile * C + channel, tile_mean, inside_c)
     tl.store(m2_ptr + tile * C + channel, tile_m2, inside_c)
 

@@ -35,7 +35,7 @@ def norm_sums_kernel(
         grad = tl.load(g_ptr + at, own, 0.0).to(tl.float32)
         sums += grad
         products += grad * (tl.load(h_ptr + at, own, 0.0).to(tl.float32) - mean)
-    tile = tl.program_id(2) + tl.num_programs(2) * (tl.program_id(1)).to(tl.int64)
+    tile = tl.program_id(2) + tl.num_programs(2) * tl.program_id(1).to(tl.int64)
     tl.store(sums_ptr + tile * C + channel, tl.sum(sums, 0)[None, :], inside_c)
     tl.store(products_ptr + tile * C + channel, tl.sum(products, 0)[None, :], inside_c)
 
@@ -90,7 +90,7 @@ def activate_transpose_kernel(
         h0 = h1
         h1 = h2
         h2 = h3
-    tile = tl.program_id(2) + tl.num_programs(2) * (tl.program_id(1)).to(tl.int64)
+    tile = tl.program_id(2) + tl.num_programs(2) * tl.program_id(1).to(tl.int64)
     tl.store(bias_ptr + tile * C + channel, tl.sum(biases, 0)[None, :], inside_c)
     if NOISE:
         tl.store(strength_ptr + tile * C + channel, tl.sum(strengths, 0)[None, :], inside_c)
