@@ -31,8 +31,7 @@ def halved(x: Tensor, conv: EqualConv2d, _: Blur, down: EqualConv2d) -> Tensor:
 
 def styled(x: Tensor, conv: ConvSite | None, edits: Edits, blur: Blur | None, _: Finishing, styling: Styling) -> Tensor:
     """`hmgan.layers.passes.styled`; sums of 2x2 pixels join the blur, and the result lies channels last."""
-    bias_O = x.new_zeros(x.shape[1])
-    v, bias_BO = (x, bias_O[None]) if conv is None else convolved(channels_last(x), conv, edits)
+    v, bias_BO = (x, x.new_zeros(1, x.shape[1])) if conv is None else convolved(channels_last(x), conv, edits)
     if blur is None:
         filtered = Filter(NONE)
     elif conv is None or not conv.up:

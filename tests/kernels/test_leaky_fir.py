@@ -15,6 +15,7 @@ from hmgan.layers.equalized import Blur, boxed
 
 leaky_fir = pytest.importorskip("hmgan.kernels.leaky_fir", exc_type=ImportError).leaky_fir
 NONE, BLUR, BLUR_BOX = 1, 3, 4
+pytestmark = pytest.mark.usefixtures("poisoned")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
