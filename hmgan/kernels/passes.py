@@ -31,14 +31,21 @@ def halved(x: Tensor, conv: EqualConv2d, _: Blur, down: EqualConv2d) -> Tensor:
 
 def styled(x: Tensor, conv: ConvSite | None, edits: Edits, blur: Blur | None, _: Finishing, styling: Styling) -> Tensor:
     """`hmgan.layers.passes.styled`; sums of 2x2 pixels join the blur, and the result lies channels last."""
-    v, bias_BO = (x, x.new_zeros(1, x.shape[1])) if conv is None else convolved(channels_last(x), conv, edits)
+    if conv is None:
+        return finished(x, x.new_zeros(1, x.shape[1]), Filter(NONE), styling)
+
+    def way(x: Tensor, conv: ConvSite, edits: Edits) -> Tensor:
+        return finished(*convolved(channels_last(x), conv, edits), filter_of(conv, blur), styling)
+
+    return conv(x, edits, way)
+
+
+def filter_of(conv: ConvSite, blur: Blur | None) -> Filter:
+    """What follows what `convolved` makes."""
     if blur is None:
-        filtered = Filter(NONE)
-    elif conv is None or not conv.up:
-        filtered = Filter(BLUR)
-    else:
-        filtered = Filter(BLUR_BOX, 4 * conv.up)  # which takes means, where the site takes sums times `up`
-    return finished(v, bias_BO, filtered, styling)
+        return Filter(NONE)
+    # Which takes means of 2x2 pixels, where the site takes sums times `up`.
+    return Filter(BLUR_BOX, 4 * conv.up) if conv.up else Filter(BLUR)
 
 
 def convolved(x: Tensor, conv: ConvSite, edits: Edits) -> tuple[Tensor, Tensor]:

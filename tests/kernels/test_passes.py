@@ -13,7 +13,7 @@ from hmgan.layers.passes import BY_LAYERS, Passing
 from hmgan.modulation.joined import RowsOfWeights
 from hmgan.train import precision
 
-by_kernels = pytest.importorskip("hmgan.kernels.passes", exc_type=ImportError).BY_KERNELS
+passes = pytest.importorskip("hmgan.kernels.passes", exc_type=ImportError)
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -30,7 +30,7 @@ def adafm(conv, rows, kind):
     return AdaFM(normal, *tables), tables
 
 
-def images_and_gradients(kind, up, passes, dtype, autocast=False):
+def images_and_gradients(kind, up, way, dtype, autocast=False):
     """Of a block that doubles its resolution, under edits of three classes, one of which is not in the batch."""
     torch.manual_seed(0)
     block = Block("b", 3, 4, 5, up, fused_first=kind == "fused first")
@@ -38,7 +38,7 @@ def images_and_gradients(kind, up, passes, dtype, autocast=False):
         torch.nn.init.normal_(noise.weight)
     for conv in (block.conv1, block.conv2):
         torch.nn.init.normal_(conv.bias)
-    block.passes = passes
+    block.passes = way
     block = block.to(DEVICE, dtype)
     x, w_BW, noise_B1HW = (torch.randn(*shape).to(DEVICE, dtype) for shape in ((3, 3, 3, 3), (3, 5), (3, 1, 6, 6)))
     x.requires_grad_()
@@ -56,7 +56,7 @@ def images_and_gradients(kind, up, passes, dtype, autocast=False):
 
 
 def assert_near_float64(kind, up):
-    got = images_and_gradients(kind, up, by_kernels, torch.float32)
+    got = images_and_gradients(kind, up, passes.BY_KERNELS, torch.float32)
     wanted = images_and_gradients(kind, up, BY_LAYERS, torch.float64)
     assert got[0].is_contiguous(memory_format=torch.channels_last)
     scale = max(float(y.norm()) for y in wanted)  # of some, the bias before a norm, the gradient nearly vanishes
@@ -73,12 +73,24 @@ def test_a_block_of_g_by_kernels_is_that_by_layers_under_every_kind_of_edit(kind
     assert_near_float64(kind, up)
 
 
+def test_convolutions_are_called_as_modules_for_an_engine_that_makes_them_whole_then(monkeypatch):
+    """FSDP2 gathers a layer's weights when it is called."""
+    monkeypatch.setattr(passes, "finished", lambda v, *_: v[..., :6, :6])
+    block = Block("b", 3, 4, 5, up=1.0)
+    block.passes = passes.BY_KERNELS
+    called = []
+    for conv in (block.conv1, block.conv2):
+        conv.register_forward_pre_hook(lambda conv, _: called.append(conv))
+    block(torch.randn(1, 3, 3, 3), torch.randn(1, 5), torch.randn(1, 1, 6, 6), SOURCE)
+    assert called == [block.conv1, block.conv2]
+
+
 @pytest.mark.slow
 def test_a_block_in_bf16_is_as_near_to_float32_by_kernels_as_by_layers():
     exact = images_and_gradients("adafm", 1.0, BY_LAYERS, torch.float32)
     errors = []
-    for passes in (by_kernels, BY_LAYERS):
-        found = images_and_gradients("adafm", 1.0, passes, torch.float32, autocast=True)
+    for way in (passes.BY_KERNELS, BY_LAYERS):
+        found = images_and_gradients("adafm", 1.0, way, torch.float32, autocast=True)
         assert found[0].dtype == torch.bfloat16
         errors.append(sum(float((x - y).norm() / y.norm()) for x, y in zip(found, exact, strict=True)))
     assert errors[0] < 2 * errors[1]  # the interpreter cuts bits off
