@@ -1,8 +1,8 @@
 """What follows a convolution of G: K3, a filter, bias, noise and leaky ReLU with the result's moments; K4, the norm.
 
-A program makes the mean and the sum of squared distances from it (M2) of its own strip; moments of strips are merged by
-Chan et al. 1983, Eq. 2.1, generalised to many. Squares of values are never summed: of a mean of 30 and a deviation of 1
-they would leave little.
+A program makes the mean and the sum of squared distances from it (M2) of its own strip; those of all strips are merged
+as Chan et al. 1983 merge two. Squares of values are never summed: of a mean of 30 and a deviation of 1 they would leave
+little.
 """
 
 from __future__ import annotations
