@@ -75,9 +75,7 @@ def every(size: Size, budget: float, console: Console) -> dict[str, Any]:
             file = Path(folder) / "part.json"
             command = [sys.executable, __file__, "--section", name, "--json", str(file), *["--tiny"] * size.tiny]
             try:
-                subprocess.run(
-                    command, env=environment(size), check=True, timeout=min(left, size.patience * section.seconds)
-                )
+                subprocess.run(command, check=True, timeout=min(left, size.patience * section.seconds))
             except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
                 result["failed"][name] = str(error).partition("' ")[2] or str(error)
             if file.is_file():
@@ -87,8 +85,8 @@ def every(size: Size, budget: float, console: Console) -> dict[str, Any]:
 
 
 def environment(size: Size) -> dict[str, str]:
-    """A CPU runs kernels by Triton's interpreter."""
-    return {**os.environ, "CUBLAS_WORKSPACE_CONFIG": ":4096:8", **({} if size.cuda else {"TRITON_INTERPRET": "1"})}
+    """What is set for sections; a CPU runs kernels by Triton's interpreter."""
+    return {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", **({} if size.cuda else {"TRITON_INTERPRET": "1"})}
 
 
 def about(size: Size) -> dict[str, Any]:
@@ -126,6 +124,7 @@ def main(
     if whole == bool(section) or (section and section not in SECTIONS):
         raise typer.BadParameter(f"give --all, or one --section of {', '.join(SECTIONS)}, got {section!r}")
     size, console = TINY if tiny else PAPER, Console(width=140)
+    os.environ.update(environment(size))  # before a section imports Triton
     if section:
         with tempfile.TemporaryDirectory() as folder:
             measure(section, size, file or Path(folder) / "part.json", console)

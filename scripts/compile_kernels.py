@@ -19,17 +19,18 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from hmgan.kernels import leaky_fir, stencil
+from hmgan.kernels import edited, finish, finish_forward, finish_gradient, leaky_fir, stencil
 
 H100 = GPUTarget("cuda", 90, 32)
 CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
 MAPS = ("fp32", "bf16")
 TILE = {"ROWS": 16, "COLUMNS": 16, "CHANNELS": 64}
 FIRS = (stencil.NONE, stencil.BLUR, stencil.BLUR_BOX)
+SIZES = dict.fromkeys("CHW", "i32")
 
 
 class Variant(NamedTuple):
-    """A kernel under its constants, and the types of what they leave; pointers and channels are multiples of 16."""
+    """A kernel under its constants, and the types of what they leave; pointers and sizes are multiples of 16."""
 
     kernel: Any
     types: dict[str, str]
@@ -41,16 +42,50 @@ class Variant(NamedTuple):
         return f"{self.kernel.__name__}, {dtype}, {constants}".removesuffix(", ")
 
 
+def types_of(maps: str, dtype: str, sums: str, **numbers: str) -> dict[str, str]:
+    """Of arguments by name: maps of one type, and float32 for whatever is summed or small."""
+    pointers = {f"{name}_ptr": f"*{dtype}" for name in maps.split()}
+    return {**pointers, **{f"{name}_ptr": "*fp32" for name in sums.split()}, **numbers, **SIZES}
+
+
 def variants() -> Iterator[Variant]:
     """Every kernel as a training at the port's widths calls it."""
-    sizes = dict.fromkeys("CHW", "i32")
     for dtype in MAPS:
         for fir in FIRS:
-            for flag in (False, True):
-                types = {"a_ptr": f"*{dtype}", "bias_ptr": "*fp32", "sign_ptr": "*u8", "out_ptr": f"*{dtype}", **sizes}
-                yield Variant(leaky_fir.leaky_fir_kernel, types, {"FIR": fir, "GIVEN": flag, **TILE})
-                types = {"g_ptr": f"*{dtype}", "sign_ptr": "*u8", "out_ptr": f"*{dtype}", "sums_ptr": "*fp32", **sizes}
-                yield Variant(leaky_fir.leaky_fir_transpose_kernel, types, {"FIR": fir, "SUMMED": flag, **TILE})
+            yield from of_filter(dtype, fir)
+        types = types_of("h out", dtype, "mean rstd scale shift")
+        yield Variant(finish_forward.normalise_kernel, types, TILE)
+        yield Variant(finish_gradient.norm_sums_kernel, types_of("g h", dtype, "mean sums products"), TILE)
+        yield from of_edits(dtype)
+    types = {**types_of("", "fp32", "mean m2 out_mean out_rstd"), "epsilon": "fp32"}
+    yield Variant(finish_forward.merge_kernel, types, {**TILE, "TILES": finish.MERGED})
+
+
+def of_filter(dtype: str, fir: int) -> Iterator[Variant]:
+    """Of maps, with what a filter is joined by."""
+    for flag in (False, True):
+        types = {**types_of("a out", dtype, "bias"), "sign_ptr": "*u8"}
+        yield Variant(leaky_fir.leaky_fir_kernel, types, {"FIR": fir, "GIVEN": flag, **TILE})
+        types = {**types_of("g out", dtype, "sums"), "sign_ptr": "*u8"}
+        yield Variant(leaky_fir.leaky_fir_transpose_kernel, types, {"FIR": fir, "SUMMED": flag, **TILE})
+        sums = "noise mean rstd scale sums products bias strength"
+        types = types_of("g h out", dtype, sums, gain="fp32")
+        yield Variant(finish_gradient.activate_transpose_kernel, types, {"FIR": fir, "NOISE": flag, **TILE})
+    types = types_of("v h", dtype, "bias strength noise mean m2", gain="fp32", bias_stride="i32")
+    yield Variant(finish_forward.activate_kernel, types, {"FIR": fir, **TILE})
+
+
+def of_edits(dtype: str) -> Iterator[Variant]:
+    """Of kernels: as a convolution takes them, as a transposed one does, and fused ones."""
+    for fast, slow, taps, flipped in (
+        ("input", "output", 9, False), ("output", "input", 9, True), ("output", "input", 16, False),
+    ):  # fmt: skip
+        numbers = dict.fromkeys((f"{slow}_stride", "tap_stride", "outputs", "inputs"), "i32")
+        constants = {f"{fast}_stride": 1, "TAPS": taps, "FLIPPED": flipped, "BLOCK": edited.BLOCK}
+        tables = {f"{name}_ptr": "*fp32" for name in ("normal", "scale", "shift")}
+        types = {"kernel_ptr": f"*{dtype}", **tables, "row_stride": "i32", **numbers}
+        yield Variant(edited.edited_kernel, types, constants)
+        yield Variant(edited.edited_transpose_kernel, {"g_ptr": f"*{dtype}", **tables, **numbers}, constants)
 
 
 class Usage(NamedTuple):
@@ -66,7 +101,7 @@ def usage(variant: Variant) -> Usage:
     aligned = {
         (names.index(name),): [["tt.divisibility", 16]]
         for name, kind in variant.types.items()
-        if kind.startswith("*") or name == "C"
+        if kind.startswith("*") or name in ("C", "outputs", "inputs") or name.endswith("_stride")
     }
     source = ASTSource(variant.kernel, signature, {(names.index(k),): v for k, v in variant.constants.items()}, aligned)
     cubin = triton.compile(source, target=H100, options={"num_warps": 4}).asm["cubin"]

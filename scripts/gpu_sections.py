@@ -9,6 +9,7 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
+from gpu_generator import BANDWIDTH, error, gen_checks, kernel_checks, kernel_passes, poisoned
 from gpu_iterations import VARIANTS, networks, trainer_of
 from gpu_measures import Measure, Size
 from row_c import images_of
@@ -22,7 +23,6 @@ from hmgan.losses.r1 import r1_penalty
 from hmgan.train.distributed.runtime import Runtime
 from hmgan.train.precision import join_passes
 
-BANDWIDTH = 2.3e12  # bytes per second that a kernel is expected to reach
 FIRS = {"none": NONE, "blur": BLUR, "blur and box": BLUR_BOX}
 D_MAPS = ((64, 256), (128, 128), (256, 64), (512, 32), (512, 16))  # channels and pixels before a blur, largest first
 
@@ -57,20 +57,19 @@ def derivatives(way: Callable[..., Tensor], a: Tensor, bias_C: Tensor, fir: int)
     return [s, *first, *torch.autograd.grad(first[0].square().sum() + first[1].pow(3).sum(), (a, bias_C))]
 
 
-def error(got: Tensor, wanted: Tensor) -> float:
-    return float((got.detach() - wanted.detach()).norm() / wanted.detach().norm())
-
-
 def checks(size: Size) -> Iterator[Measure]:
     """Right before fast: ends with an error, and the bench with it, where anything is further off than it may be."""
     shapes = ((1, 2, 1, 2),) if size.tiny else ((2, 5, 7, 6), (1, 70, 33, 18), (3, 513, 5, 5), (2, 64, 65, 67))
     found = []
     for (name, fir), shape in itertools.product(FIRS.items(), shapes):
         a, bias_C = torch.randn(shape, device=size.device), torch.randn(shape[1], device=size.device)
-        got, wanted = derivatives(leaky_fir, a, bias_C, fir), derivatives(by_layers, a.double(), bias_C.double(), fir)
+        with poisoned():
+            got = derivatives(leaky_fir, a, bias_C, fir)
+        wanted = derivatives(by_layers, a.double(), bias_C.double(), fir)
         found.append(Measure(f"leaky and {name} of {shape}, to float64", max(map(error, got, wanted)), "", 1e-5))
+    found += list(kernel_checks(size))
     if size.cuda:
-        found += list(disc_checks(size))
+        found += [*disc_checks(size), *gen_checks(size)]
     yield from found
     if wrong := [measure.case for measure in found if not measure.value <= (measure.expected or 0.0)]:
         sys.exit(f"wrong: {'; '.join(wrong)}")
@@ -98,8 +97,11 @@ def disc_checks(size: Size) -> Iterator[Measure]:
         for step in range(3):
             trainer.step = step
             trainer.take_step(images)
-        states.append(torch.cat([p.detach().flatten() for p in trainer.task.discriminator.parameters()]))
-    yield Measure("values of D that differ after three steps, done twice", float((states[0] != states[1]).sum()), "", 0)
+        trained = [*trainer.task.discriminator.parameters(), *trainer.task.generator.trained.parameters()]
+        states.append(torch.cat([p.detach().flatten() for p in trained]))
+    yield Measure(
+        "values of D and G that differ after three steps, done twice", float((states[0] != states[1]).sum()), "", 0
+    )
 
 
 def disc_gradients(size: Size, draw: int, variant: str, layers: bool = False) -> tuple[Tensor, Tensor]:
@@ -145,7 +147,7 @@ def convolutions(size: Size) -> Iterator[Measure]:
 
 
 def passes(size: Size) -> Iterator[Measure]:
-    """K1 and its transpose at D's maps, beside the layers that they replace."""
+    """Every kernel at D's and G's maps, beside the layers that it replaces."""
     for channels, pixels in D_MAPS[-1:] if size.tiny else D_MAPS:
         shape = (1, 2, 2, 2) if size.tiny else (32, channels, pixels, pixels)
         a = torch.randn(shape, device=size.device, dtype=torch.bfloat16).contiguous(memory_format=torch.channels_last)
@@ -162,6 +164,7 @@ def passes(size: Size) -> Iterator[Measure]:
             expected = (5 * milliseconds, 10 * milliseconds) if name == "kernels" and not size.tiny else (None, None)
             yield Measure(f"{shape}, {name}, forward", 1e3 * forward, "ms", expected[0])
             yield Measure(f"{shape}, {name}, with gradients", 1e3 * both, "ms", expected[1])
+    yield from kernel_passes(size)
 
 
 def both_ways(run: Callable[[], Tensor], inputs: tuple[Tensor, ...], grad: Tensor) -> None:
@@ -200,9 +203,10 @@ def step_of(size: Size, disc: nn.Module, images: Tensor, labels: Tensor) -> Call
 
 def generator(size: Size) -> Iterator[Measure]:
     """G forward and backward, by how many classes are in the batch."""
-    for classes, batch in itertools.product((3, 10, 28), (32, 8)):
+    for classes, batch, variant in itertools.product((3, 10, 28), (32, 8), ("bf16", "bf16-kernels")):
         batch = min(batch, size.batch_limit)
         gen = networks("low-rank" if size.tiny else "full", size, classes).generator
+        join_passes(VARIANTS[variant], size.device, gen)
         latents, labels = gen.latents(list(range(batch)), 0.9), (torch.arange(batch) % classes).to(size.device)
 
         def step(gen: nn.Module = gen, latents: object = latents, labels: Tensor = labels) -> None:
@@ -210,6 +214,6 @@ def generator(size: Size) -> Iterator[Measure]:
                 image = gen(latents, labels).image
             image.square().mean().backward()
 
-        yield Measure(f"{min(classes, batch)} classes, batch {batch}, bf16", 1e3 * size.median(step), "ms")
+        yield Measure(f"{min(classes, batch)} classes, batch {batch}, {variant}", 1e3 * size.median(step), "ms")
         del gen, latents
         size.emptied()

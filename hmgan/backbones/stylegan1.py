@@ -16,7 +16,8 @@ from hmgan.layers.edits import SOURCE, Edits
 from hmgan.layers.equalized import Blur, EqualConv2d, EqualLinear, PixelNorm, he_gain, instance_norm, leaky_relu
 from hmgan.layers.float32 import unrounded, widened
 from hmgan.layers.fused_first import FusedFirst
-from hmgan.layers.sites import LayerSite, SiteAdaIN, SiteConv2d
+from hmgan.layers.passes import Passing, Styling
+from hmgan.layers.sites import ConvSite, SiteAdaIN, SiteConv2d
 from hmgan.types import Count, GenOut, Latents, Whole
 
 # Channels at 4, 8, ... 1024 pixels.
@@ -79,7 +80,7 @@ class Finish(nn.Module):
         return instance_norm(leaky_relu(noisy(x, strength_C, noise_B1HW)), scale_BC, shift_BC)
 
 
-class Block(nn.Module):
+class Block(Passing):
     """Twice: convolution, noise, leaky ReLU, AdaIN; the first convolution doubles the resolution and is blurred.
 
     The block at 4 pixels has a learned constant in place of its first convolution.
@@ -88,7 +89,7 @@ class Block(nn.Module):
     def __init__(self, name: str, inputs: int, outputs: int, w_dim: int, up: float, fused_first: bool = False) -> None:
         super().__init__()
         self.const = nn.Parameter(torch.randn(1, outputs, 4, 4)) if not up else None
-        self.conv1: LayerSite | None = None
+        self.conv1: ConvSite | None = None
         if up:
             fused = fused_first and up == FUSED
             conv1 = FusedFirst if fused else partial(SiteConv2d, up=up)
@@ -104,13 +105,13 @@ class Block(nn.Module):
     def forward(self, x: Tensor | None, w_BW: Tensor, noise_B1HW: Tensor, edits: Edits) -> Tensor:
         if self.conv1 is None:
             assert self.const is not None
-            h = self.const.expand(w_BW.shape[0], -1, -1, -1)  # len() would fix the batch of an export
-        else:
-            assert x is not None
-            h = self.blur(self.conv1(x, edits))
-        h = self.finish(h, self.noise1.strength(), noise_B1HW, *self.norm1.scale_and_shift(w_BW, edits))
-        h = self.conv2(h, edits)
-        return self.finish(h, self.noise2.strength(), noise_B1HW, *self.norm2.scale_and_shift(w_BW, edits))
+            x = self.const.expand(w_BW.shape[0], -1, -1, -1)  # len() would fix the batch of an export
+        assert x is not None
+        blur = None if self.conv1 is None else self.blur
+        first = Styling(self.noise1.strength(), noise_B1HW, *self.norm1.scale_and_shift(w_BW, edits))
+        h = self.passes.styled(x, self.conv1, edits, blur, self.finish, first)
+        second = Styling(self.noise2.strength(), noise_B1HW, *self.norm2.scale_and_shift(w_BW, edits))
+        return self.passes.styled(h, self.conv2, edits, None, self.finish, second)
 
 
 @register("backbone", "stylegan1")

@@ -237,7 +237,8 @@ class Compute(Strict):
     tf32: bool = Field(True, description="float32 products on GPUs round their factors to 11 significant bits")
     kernels: Literal["auto", "torch"] = Field(
         "torch",
-        description="auto: on a GPU with Triton, one kernel for all that lies between two of D's convolutions; "
+        description="auto: on a GPU with Triton, a few kernels for all that lies between two convolutions of "
+        "stylegan1's G and D, and for edits; "
         "first run scripts/bench_gpu.py --section checks there",
     )
     channels_last: bool = Field(False, description="layout of D's maps in memory; convolutions in bf16 want it")

@@ -106,3 +106,10 @@ def down(h0, h1, h2, h3, step, size, FIR: tl.constexpr, ADJOINT: tl.constexpr):
     if FIR > 3:
         total += h0 * share(step, place(step, 0, FIR, ADJOINT), size, 0, FIR, ADJOINT)
     return total
+
+
+@triton.jit
+def reach(o, size, FIR: tl.constexpr):
+    """What place `o` of a blurred axis keeps of a constant: less at the edges, beyond which there are zeros."""
+    one = tl.where(o < -size, 0.0, 1.0)
+    return one if FIR == 1 else one - tl.where(o == 0, 0.25, 0.0) - tl.where(o == size - 1, 0.25, 0.0)

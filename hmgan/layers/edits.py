@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -22,6 +22,19 @@ class WeightEdit(Protocol):
     def energy(self, weight_ROIkk: Tensor) -> Tensor:
         """Each kernel's sum of squares, [R, O, I], of what `weights` made: what a demodulation needs."""
         return weight_ROIkk.square().sum((3, 4))
+
+    def tables(self, weight_OIkk: Tensor) -> Tables | None:
+        """What `weights` makes its kernels of, where that is a scale and a shift of normalised ones."""
+        return None
+
+
+class Tables(NamedTuple):
+    """Kernels that are yet to be made: scale * normal + shift."""
+
+    normal_OIkk: Tensor
+    scale_ROI: Tensor
+    shift_ROI: Tensor
+    bias_RO: Tensor  # beside the layer's own
 
 
 class StyleEdit(Protocol):
@@ -62,6 +75,9 @@ class AdaFM(WeightEdit):
         taps = (..., *[None] * (self.normal_OIkk.dim() - 2))
         return torch.addcmul(self.shift_ROI[taps], self.scale_ROI[taps], self.normal_OIkk), bias_O + self.bias_RO
 
+    def tables(self, weight_OIkk: Tensor) -> Tables:
+        return Tables(self.normal_OIkk, self.scale_ROI, self.shift_ROI, self.bias_RO)
+
     def energy(self, weight_ROIkk: Tensor) -> Tensor:
         """gamma^2 sum_k normal_k^2 + k^2 beta^2: no kernel is read."""
         if self.energy_OI is None:
@@ -93,10 +109,12 @@ class LiveAdaFM(WeightEdit):
     axes: tuple[int, ...] = (2, 3)
 
     def weights(self, weight_OIkk: Tensor, bias_O: Tensor) -> tuple[Tensor, Tensor]:
+        return AdaFM(*self.tables(weight_OIkk)).weights(weight_OIkk, bias_O)
+
+    def tables(self, weight_OIkk: Tensor) -> Tables:
         # The gain cancels in the quotient, so the bare weight will do.
         mean, std = kernel_statistics(weight_OIkk, self.axes)
-        normal_OIkk = (weight_OIkk - mean) / (std + self.epsilon)
-        return AdaFM(normal_OIkk, self.scale_ROI, self.shift_ROI, self.bias_RO).weights(weight_OIkk, bias_O)
+        return Tables((weight_OIkk - mean) / (std + self.epsilon), self.scale_ROI, self.shift_ROI, self.bias_RO)
 
 
 def kernel_statistics(weight: Tensor, axes: tuple[int, ...] = (2, 3)) -> tuple[Tensor, Tensor]:

@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hmgan.layers.equalized import he_gain
-from hmgan.layers.sites import LayerSite
+from hmgan.layers.sites import ConvSite
 
 
-class FusedFirst(LayerSite):
+class FusedFirst(ConvSite):
     """Doubles the resolution by a transposed 4x4 convolution, whose 16 taps a modulation sees.
 
     The released code of Hyper-Modulation averages a 3x3's four one-pixel shifts first, modulates what comes out, and
@@ -19,11 +19,13 @@ class FusedFirst(LayerSite):
     Shapes: x [B, I, H, W] -> [B, O, 2H, 2W].
     """
 
+    transposed = True
+
     def __init__(self, name: str, inputs: int, outputs: int) -> None:
         super().__init__(name)
         self.weight = nn.Parameter(torch.randn(outputs, inputs, 4, 4))
         self.bias = nn.Parameter(torch.zeros(outputs))
         self.gain = he_gain(16 * outputs)
 
-    def act(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return F.conv_transpose2d(x, weight.transpose(0, 1), bias, stride=2, padding=1)
+    def convolved(self, x: Tensor, turned: Tensor, bias: Tensor | None) -> Tensor:
+        return F.conv_transpose2d(x, turned, bias, stride=2, padding=1)

@@ -7,7 +7,21 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from hmgan.layers.edits import Edits
 from hmgan.layers.equalized import Blur, EqualConv2d, leaky_relu, leaky_relu_by_sign
+from hmgan.layers.sites import ConvSite
+
+
+class Styling(NamedTuple):
+    """What a map of G is given after its convolution: noise, and the scale and shift that follow its norm."""
+
+    strength_C: Tensor
+    noise_B1HW: Tensor
+    scale_BC: Tensor
+    shift_BC: Tensor
+
+
+Finishing = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]  # of a map, under its styling
 
 
 class Passes(NamedTuple):
@@ -15,6 +29,8 @@ class Passes(NamedTuple):
 
     leaky: Callable[[Tensor, EqualConv2d], Tensor]  # convolution, leaky ReLU
     halved: Callable[[Tensor, EqualConv2d, Blur, EqualConv2d], Tensor]  # the same with a blur, and then half the size
+    # of G: convolution under edits, blur, and what finishes a map; the first two may be left out
+    styled: Callable[[Tensor, ConvSite | None, Edits, Blur | None, Finishing, Styling], Tensor]
 
 
 def leaky(x: Tensor, conv: EqualConv2d) -> Tensor:
@@ -27,7 +43,15 @@ def halved(x: Tensor, conv: EqualConv2d, blur: Blur, down: EqualConv2d) -> Tenso
     return leaky_relu(down(blur(leaky_relu_by_sign(conv(x)))))
 
 
-BY_LAYERS = Passes(leaky, halved)
+def styled(
+    x: Tensor, conv: ConvSite | None, edits: Edits, blur: Blur | None, finish: Finishing, styling: Styling
+) -> Tensor:
+    """Shapes: x [B, I, H, W] -> [B, O, H, W], or twice the size."""
+    h = x if conv is None else conv(x, edits)
+    return finish(h if blur is None else blur(h), *styling)
+
+
+BY_LAYERS = Passes(leaky, halved, styled)
 
 
 class Passing(nn.Module):

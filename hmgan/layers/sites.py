@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -51,7 +52,41 @@ class LayerSite(WeightSite, ABC):
         """The layer's function under one effective weight and bias."""
 
 
-class SiteConv2d(LayerSite):
+class ConvSite(LayerSite):
+    """A convolution whose kernel is turned as its function wants it; passes by kernels take the parts one by one.
+
+    Of a transposed one the inputs come first: [I, O, k, k]. Where an engine divides its parameters they are whole while
+    it is called, so that `way`, which computes in its place, is handed in.
+    """
+
+    up = 0.0  # what `own` multiplies sums of 2x2 pixels by; 0 where it takes none
+    transposed = False
+    flipped = False
+
+    def forward(self, x: Tensor, edits: Edits, way: Way | None = None) -> Tensor:
+        return self.own(x, edits) if way is None else way(x, self, edits)
+
+    def own(self, x: Tensor, edits: Edits) -> Tensor:
+        """The layer as it is."""
+        return super().forward(x, edits)
+
+    def act(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return self.convolved(x, self.turned(weight), bias)
+
+    def turned(self, weight_OIkk: Tensor) -> Tensor:
+        """An effective weight as `convolved` takes it."""
+        weight = weight_OIkk.flip(2, 3) if self.flipped else weight_OIkk
+        return weight.transpose(0, 1) if self.transposed else weight
+
+    @abstractmethod
+    def convolved(self, x: Tensor, turned: Tensor, bias: Tensor | None) -> Tensor:
+        """The layer's function, but for what `own` does to the samples of all classes at once."""
+
+
+Way = Callable[[Tensor, ConvSite, Edits], Tensor]
+
+
+class SiteConv2d(ConvSite):
     """A 3x3 convolution.
 
     Args:
@@ -66,17 +101,17 @@ class SiteConv2d(LayerSite):
         self.weight = nn.Parameter(torch.randn(outputs, inputs, 3, 3))
         self.bias = nn.Parameter(torch.zeros(outputs))
         self.gain = he_gain(inputs * 9)
-        self.up = up
+        self.up, self.transposed, self.flipped = up, bool(up), bool(up)
 
-    def forward(self, x: Tensor, edits: Edits) -> Tensor:
-        h = super().forward(x, edits)
+    def own(self, x: Tensor, edits: Edits) -> Tensor:
+        h = super().own(x, edits)
         return unboxed(h, round(1 / self.up)) if self.up else h
 
-    def act(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """Where it doubles the resolution: what `forward` sums over 2x2 pixels, of all classes at once."""
+    def convolved(self, x: Tensor, turned: Tensor, bias: Tensor | None) -> Tensor:
+        """Where it doubles the resolution: what `own` sums over 2x2 pixels, of all classes at once."""
         if not self.up:
-            return F.conv2d(x, weight, bias, padding=1)
-        return F.conv_transpose2d(x, weight.flip(2, 3).transpose(0, 1), bias / (4 * self.up), stride=2)
+            return F.conv2d(x, turned, bias, padding=1)
+        return F.conv_transpose2d(x, turned, None if bias is None else bias / (4 * self.up), stride=2)
 
 
 class SiteLinear(LayerSite):

@@ -38,13 +38,13 @@ def mixed(settings: Compute, device: torch.device) -> Mixed:
     return partial(torch.autocast, device.type, torch.bfloat16)
 
 
-def join_passes(settings: Compute, device: torch.device, network: nn.Module) -> tuple[torch.memory_format, str]:
-    """Lets kernels join a network's passes where they can run. Returns the layout of its images, and a line about it.
+def join_passes(settings: Compute, device: torch.device, *networks: nn.Module) -> tuple[torch.memory_format, str]:
+    """Lets kernels join the networks' passes where they can run. Returns the layout of D's images, and a line about it.
 
-    The line is empty where they were not asked for, or the network has no such passes.
+    The line is empty where they were not asked for, or no network has such passes.
     """
     layout = torch.channels_last if settings.channels_last else torch.contiguous_format
-    parts = [m for m in network.modules() if isinstance(m, Passing)]
+    parts = [m for network in networks for m in network.modules() if isinstance(m, Passing)]
     passes, note = BY_LAYERS, ""
     if parts and settings.kernels == "auto":
         lacks = lacking(device)

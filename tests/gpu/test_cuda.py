@@ -12,6 +12,7 @@ import torch
 
 from hmgan.config import entries
 from hmgan.evaluation.features import extract
+from hmgan.kernels.available import lacking
 from hmgan.layers.equalized import instance_norm
 from hmgan.layers.float32 import products
 from hmgan.metrics.networks import load_extractor
@@ -153,10 +154,32 @@ def test_compiled_parts_give_the_same(source, shards, tmp_path, monkeypatch):
     assert error(fused) < 1.25 * error(rounded)
 
 
+@pytest.mark.skipif(shutil.which("cc") is None, reason="Triton needs a C compiler")
+def test_kernels_change_a_step_by_rounding_alone(source, shards, tmp_path, monkeypatch):
+    """With R1 and without."""
+    assert lacking(torch.device("cuda")) == ""
+    chosen = (*WHOLE, "r1.every=2")
+    for step in (0, 1):
+        by_layers, by_kernels = (
+            step_on(
+                "cuda", tiny.transfer(shards, source, *chosen, f"compute.kernels={way}"), tmp_path, monkeypatch, step
+            )
+            for way in ("torch", "auto")
+        )
+        assert_alike(by_kernels, by_layers, {"D": 1e-4, "G": 1e-3})
+
+
+@pytest.mark.parametrize("kernels", ["torch", "auto"])
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
-def test_a_run_on_cuda_goes_on_bit_for_bit(precision, source, shards, tmp_path):
+def test_a_run_on_cuda_goes_on_bit_for_bit(precision, kernels, source, shards, tmp_path):
     """With algorithms that are repeatable; CUDA's fastest need not be."""
-    chosen = (f"compute.precision={precision}", "r1.every=2", "train.snap=0.008", "contrastive=barlow-twins")
+    chosen = (
+        f"compute.precision={precision}",
+        f"compute.kernels={kernels}",
+        "r1.every=2",
+        "train.snap=0.008",
+        "contrastive=barlow-twins",
+    )
     whole = tiny.make_trainer(tiny.transfer(shards, source, *chosen, "train.kimg=0.016"), tmp_path / "whole")
     part = tiny.make_trainer(tiny.transfer(shards, source, *chosen, "train.kimg=0.008"), tmp_path / "part")
     again = tiny.make_trainer(tiny.transfer(shards, source, *chosen, "train.kimg=0.016"), tmp_path / "part")

@@ -36,9 +36,10 @@ def test_what_is_lacking_is_named(capability, triton, compiler, said, tmp_path, 
 
 def test_kernels_that_are_asked_for_and_lack_something_leave_the_layers_and_a_line(shards, source, tmp_path):
     trainer = tiny.make_trainer(tiny.transfer(shards, source, "compute.kernels=auto"), tmp_path)
-    parts = [m for m in trainer.task.discriminator.modules() if isinstance(m, Passing)]
-    assert parts
-    assert all(part.passes is BY_LAYERS for part in parts)
+    for network in (trainer.task.generator, trainer.task.discriminator):
+        parts = [m for m in network.modules() if isinstance(m, Passing)]
+        assert parts
+        assert all(part.passes is BY_LAYERS for part in parts)
     assert trainer.task.summary().endswith("; torch's kernels, no CUDA device")
 
 

@@ -8,16 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
-import tiny
 import torch
 import torch.nn.functional as F
 
 from hmgan.layers.equalized import Blur, boxed
-from hmgan.layers.passes import BY_LAYERS, Passing
-from hmgan.train import precision
 
 leaky_fir = pytest.importorskip("hmgan.kernels.leaky_fir", exc_type=ImportError).leaky_fir
 NONE, BLUR, BLUR_BOX = 1, 3, 4
+pytestmark = pytest.mark.usefixtures("poisoned")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -73,33 +71,9 @@ def test_in_bf16_every_result_is_rounded_once(fir):
 
 
 @pytest.mark.slow
-def test_a_step_of_d_by_kernels_is_that_by_layers(shards, source, tmp_path, monkeypatch):
-    """D's pass and R1's double backward, and G's gradient through D."""
-    monkeypatch.setattr(precision, "lacking", lambda _: "")
-    found = []
-    for kernels in ("torch", "auto"):
-        trainer = tiny.make_trainer(tiny.transfer(shards, source, f"compute.kernels={kernels}"), tmp_path / kernels)
-        parts = [m for m in trainer.task.discriminator.modules() if isinstance(m, Passing)]
-        assert all((part.passes is BY_LAYERS) == (kernels == "torch") for part in parts)
-        gradients, average = [], trainer.runtime.average_gradients
-
-        def look(network, loss, gradients=gradients, average=average):
-            norm = average(network, loss)
-            gradients += [p.grad.flatten().clone() for p in network.parameters() if p.grad is not None]
-            return norm
-
-        trainer.runtime.average_gradients = look
-        stats = trainer.take_step(next(trainer.batches()))
-        found.append((torch.cat(gradients), {k: float(v.detach()) for k, v in stats.items()}))
-    (wanted, wanted_stats), (got, stats) = found
-    assert float((got - wanted).norm() / wanted.norm()) < 1e-4
-    assert stats == pytest.approx(wanted_stats, rel=1e-4)
-
-
-@pytest.mark.slow
 def test_every_kernel_compiles_for_an_h100_without_spilling_registers():
     script = Path(__file__).parents[2] / "scripts" / "compile_kernels.py"
     compiler = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     done = subprocess.run([sys.executable, str(script)], env=compiler, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count(" 0 bytes of stack") == done.stdout.count("\n") >= 24
+    assert done.stdout.count(" 0 bytes of stack") == done.stdout.count("\n") == 59

@@ -68,7 +68,10 @@ class Task(ABC):
         self.device = setup.ranks.device
         self.generator, self.discriminator = setup.generator.to(self.device), setup.discriminator.to(self.device)
         self.learner: nn.Module = self.generator  # all that trains in G's phase
-        self.mixed = precision.mixed(setup.experiment.compute, self.device)
+        compute, networks = setup.experiment.compute, (self.generator, self.discriminator)
+        self.mixed = precision.mixed(compute, self.device)
+        # D's maps keep the layout of its images. G's are contiguous by layers, for instance norms; weights always are.
+        self.layout, self._kernels = precision.join_passes(compute, self.device, *networks)
 
     @abstractmethod
     def phases(self, step: int, microbatches: Sequence[Microbatch]) -> Iterator[Phase]:
@@ -125,4 +128,4 @@ class Task(ABC):
 
     def summary(self) -> str:
         """What of it is worth a line when a run starts."""
-        return ""
+        return self._kernels

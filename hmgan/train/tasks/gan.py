@@ -20,7 +20,7 @@ from hmgan.errors import UserError
 from hmgan.losses.base import Evidence, GenPenalty, Transferred
 from hmgan.losses.path_length import PathLength
 from hmgan.losses.r1 import gamma_heuristic
-from hmgan.train import optim, precision
+from hmgan.train import optim
 from hmgan.train.draws import Microbatch, microbatch_size
 from hmgan.train.engines.base import Checkpointed, Engine, Trained
 from hmgan.train.tasks.base import Phase, Setup, Task
@@ -77,9 +77,7 @@ class Gan(Task):
         self._disc_parameters = [p for p in self.critic.parameters() if p.requires_grad]
         adversarial = self._chosen("adversarial", self.experiment.adversarial)
         augment = self._chosen("augment", self.experiment.augment)
-        # D's maps keep the layout of its images. G's stay contiguous, for instance norms, and weights, for fused Adam.
-        layout, self._kernels = precision.join_passes(self.experiment.compute, self.device, self.discriminator)
-        self.rules = Rules(adversarial, self.discriminator.head, mixing, augment, self.mixed, layout)
+        self.rules = Rules(adversarial, self.discriminator.head, mixing, augment, self.mixed, self.layout)
         self.penalties = self._penalties()
         self.gen_penalty = self._gen_penalty()
         self._said: dict[str, bool] = {}  # each line of a penalty, and whether it is in the log
@@ -140,7 +138,7 @@ class Gan(Task):
         parts = [
             f"r1 gamma {self.penalties.gamma:.4g} every {self.penalties.r1_every} steps",
             self.generator.note,
-            self._kernels,
+            super().summary(),
         ]
         return "; ".join(filter(None, parts))
 
