@@ -244,6 +244,9 @@ class Compute(Strict):
     compile: bool = Field(
         False, description="compile what follows G's convolutions, and blurs; takes a minute or two to begin"
     )
+    ahead: bool = Field(
+        False, description="draw a step's random numbers, the same ones, in a thread while the one before is taken"
+    )
     threads: int = Field(0, ge=0, le=1024, description="CPU threads per rank; 0 leaves torch's choice")
 
     @field_validator("engine", mode="before")

@@ -175,7 +175,7 @@ def gen_loss(
     if path is not None:
         drawn = generator.latents(draws.keys("path"), rules.mixing)
         # Where the mapping is frozen, no style would have a gradient otherwise. In float32: it is differentiated twice.
-        made = generator(drawn._replace(z=drawn.z.requires_grad_()), labels)
+        made = generator(drawn._replace(z=drawn.z.detach().requires_grad_()), labels)
         lengths_B = gather(path_lengths(made.image, made.styles, draws.keys("path-noise")))
         terms["loss/path"] = (path.every * path.weight, path(lengths_B))
     return weighed(terms | {name: (1.0, value) for name, value in generator.penalties().items()})
