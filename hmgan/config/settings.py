@@ -244,6 +244,9 @@ class Compute(Strict):
     compile: bool = Field(
         False, description="compile what follows G's convolutions, and blurs; takes a minute or two to begin"
     )
+    merge: bool = Field(
+        False, description="D sees reals, fakes and all views of a step without R1 in one pass; takes more memory"
+    )
     ahead: bool = Field(
         False, description="draw a step's random numbers, the same ones, in a thread while the one before is taken"
     )

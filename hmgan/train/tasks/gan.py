@@ -79,7 +79,8 @@ class Gan(Task):
         augment = self._chosen("augment", self.experiment.augment)
         # D's maps keep the layout of its images. G's stay contiguous, for instance norms, and weights, for fused Adam.
         layout, self._kernels = precision.join_passes(self.experiment.compute, self.device, self.discriminator)
-        self.rules = Rules(adversarial, self.discriminator.head, mixing, augment, self.mixed, layout)
+        merge = self.experiment.compute.merge
+        self.rules = Rules(adversarial, self.discriminator.head, mixing, augment, self.mixed, layout, merge)
         self.penalties = self._penalties()
         self.gen_penalty = self._gen_penalty()
         self._said: dict[str, bool] = {}  # each line of a penalty, and whether it is in the log
