@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -11,7 +11,11 @@ from torch import Tensor
 from hmgan.train.precision import Mixed
 from hmgan.types import DiscOut
 
-Judge = Callable[[Tensor, Tensor, int], DiscOut]  # images, labels, and how many batches they are
+
+class Judge(Protocol):
+    """What these passes need of D: images, labels, and how many batches they are."""
+
+    def __call__(self, images: Tensor, labels_B: Tensor, batches: int = 1, /) -> DiscOut: ...
 
 
 class Shown(NamedTuple):
@@ -41,9 +45,9 @@ def apart(judge: Judge, shown: Shown, mixed: Mixed, real_mixed: Mixed | None = N
         real_mixed: around that over the reals, where it is another one.
     """
     with (real_mixed or mixed)():
-        on_real = judge(shown.real, shown.labels, 1)
+        on_real = judge(shown.real, shown.labels)
     with mixed():
-        on_fake = judge(shown.fake, shown.labels, 1)
+        on_fake = judge(shown.fake, shown.labels)
 
     def embeddings(views: Callable[[], Tensor]) -> Tensor:
         images = views()

@@ -183,7 +183,7 @@ def gen_loss(
         out = (draw or generator)(latents, labels)
     shown = rules.shown(out.image, draws, "augment-gen")
     with rules.mixed():
-        on_fake = (judge or discriminator)(shown, labels, 1)
+        on_fake = (judge or discriminator)(shown, labels)
 
     def reals() -> Tensor:
         with torch.no_grad():
