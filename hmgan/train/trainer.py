@@ -117,7 +117,8 @@ class Trainer:
         # weights whole only in its passes.
         shares_edits = self.settings.accumulate == 1 and "weights" not in self.engine.of_generator
         summed = self.runtime.world * self.settings.accumulate > 1 and self.engine.takes_factors
-        step = Step(shares_edits, Factors(self.task.setup.classes if summed else 0))
+        by_count = self.experiment.compute.graphs and self.experiment.loader.stratified
+        step = Step(shares_edits, Factors(self.task.setup.classes if summed else 0), by_count)
         stats = Stats()
         with taking(step), self.ahead.step() if self.ahead else nullcontext():
             microbatches = self.microbatches(batch, step)

@@ -68,6 +68,7 @@ class Task(ABC):
         self.device = setup.ranks.device
         self.generator, self.discriminator = setup.generator.to(self.device), setup.discriminator.to(self.device)
         self.learner: nn.Module = self.generator  # all that trains in G's phase
+        precision.check_graphs(setup.experiment.compute, self.device)
         self.mixed = precision.mixed(setup.experiment.compute, self.device)
 
     @abstractmethod
