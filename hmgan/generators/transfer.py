@@ -89,7 +89,11 @@ class TransferGenerator(Generator):
     def forward(
         self, latents: Latents, labels_B: Tensor, truncation: float = 1.0, source: Drawer | None = None
     ) -> GenOut:
-        """Args: source: in place of its own, whose images it gives."""
+        """Images of samples and their classes.
+
+        Args:
+            source: what draws them, where it is not the source as it is.
+        """
         step = current()
         grouping = step.grouping_of(labels_B)
         # Reading the heads once is all the tables cost: a bfloat16 copy would cost more, and round gamma and beta.
