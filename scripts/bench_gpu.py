@@ -42,9 +42,9 @@ SECTIONS = {
     "checks": Section("gpu_sections", "checks", 60),
     "convolutions": Section("gpu_sections", "convolutions", 45),
     "passes": Section("gpu_sections", "passes", 25),
-    "discriminator": Section("gpu_sections", "discriminator", 60),
-    "generator": Section("gpu_sections", "generator", 45),
-    "iterations": Section("gpu_iterations", "iterations", 190),
+    "discriminator": Section("gpu_networks", "discriminator", 65),
+    "generator": Section("gpu_networks", "generator", 45),
+    "iterations": Section("gpu_iterations", "iterations", 240),
     "syncs": Section("gpu_iterations", "syncs", 15),
     "profile": Section("gpu_iterations", "profiled", 30),
 }

@@ -48,12 +48,13 @@ def main(
     part: Literal["site", "generator", "iteration", "memory", "agree", "operators", "all"] = "all",
     site_pixels: Annotated[list[int] | None, typer.Option(help="where the site works; 16 and 32 if left out")] = None,
     released: Annotated[bool, typer.Option(help="measure (a) too; its memory grows by about 0.4 GiB a sample")] = True,
+    merge: Annotated[bool, typer.Option(help="D's passes in one, where there is no R1 (compute.merge)")] = False,
     file: Annotated[Path | None, typer.Option("--json", help="write the numbers here too")] = None,
 ) -> None:
     """Measures an iteration and its parts: the released code's way, ours, and the source alone."""
     torch.set_num_threads(threads)
     first, *_ = numbers = [int(number) for number in classes.split(",")]
-    size, console, rows = Size(batch, resolution, first, threads), Console(), []
+    size, console, rows = Size(batch, resolution, first, threads, merge=merge), Console(), []
     pace = Pace(repeats, time.process_time if clock == "cpu" else time.perf_counter)
     wants = ["memory", "site", "generator", "iteration", "operators", "agree"] if part == "all" else [part]
     result: dict[str, Any] = {"size": size._asdict(), "torch": torch.__version__}

@@ -25,7 +25,8 @@ class Iteration:
     def __init__(self, variant: str, size: Size) -> None:
         torch.manual_seed(0)
         self.variant = variant
-        experiment = experiment_of(size.batch, Compute(), "ours.from_rgb" if variant == RELEASED else "from_rgb")
+        frozen = "ours.from_rgb" if variant == RELEASED else "from_rgb"
+        experiment = experiment_of(size.batch, Compute(merge=size.merge), frozen)
         ours = UnconditionalGenerator(size.source()) if variant == SOURCE_ONLY else size.generator()
         generator = ReleasedGenerator(ours) if variant == RELEASED else ours
         discriminator = size.discriminator()

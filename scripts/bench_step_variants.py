@@ -29,6 +29,7 @@ class Size(NamedTuple):
     classes: int
     threads: int
     channels: int = 0  # of every block; 0 takes the paper's
+    merge: bool = False  # whether D has one pass in a step without R1
 
     def labels(self) -> Tensor:
         return labels_of(self.batch, self.classes)

@@ -33,6 +33,10 @@ VARIANTS = {
     "bf16-channels-last": Compute(precision="bf16", channels_last=True),
     "bf16-kernels": Compute(precision="bf16", kernels="auto"),
     "tf32-kernels": Compute(kernels="auto"),
+    "bf16-kernels-ahead": Compute(precision="bf16", kernels="auto", ahead=True),
+    "bf16-kernels-merged": Compute(precision="bf16", kernels="auto", merge=True),
+    "bf16-kernels-graphs": Compute(precision="bf16", kernels="auto", merge=True, graphs=True, ahead=True),
+    "bf16-kernels-stratified": Compute(precision="bf16", kernels="auto", merge=True, graphs=True, ahead=True),
 }
 # Heads, classes, batch, variant; images/s as measured before (the first three, of h100.json) or as predicted.
 PLAN = (
@@ -42,6 +46,14 @@ PLAN = (
     # 101 and 50 by nine taps and edits once per step; less bytes and launches: 190 to 215, and 70.
     ("full", 3, 32, "bf16-kernels", 200.0),
     ("full", 3, 8, "bf16-kernels", 70.0),
+    # Draws ahead, D merged and graphed: 230 to 250, and 110; G's graphs too: 240 to 260, and 150.
+    ("full", 3, 32, "bf16-kernels-graphs", 240.0),
+    ("full", 3, 8, "bf16-kernels-graphs", 110.0),
+    ("full", 3, 32, "bf16-kernels-stratified", 250.0),
+    ("full", 3, 8, "bf16-kernels-stratified", 150.0),
+    ("full", 3, 32, "bf16-kernels-ahead", None),
+    ("full", 3, 8, "bf16-kernels-ahead", None),
+    ("full", 3, 32, "bf16-kernels-merged", None),
     ("full", 3, 16, "bf16-kernels", None),
     ("full", 3, 64, "bf16-kernels", None),
     ("full", 102, 32, "bf16-kernels", None),
@@ -75,10 +87,13 @@ def networks(heads: str, size: Size, classes: int) -> Networks:
         return row_c.networks(classes, size.resolution, size.widths, heads)
 
 
-def trainer_of(pair: Networks, settings: Compute, batch: int, classes: int, runtime: Runtime) -> Trainer:
+def trainer_of(
+    pair: Networks, settings: Compute, batch: int, classes: int, runtime: Runtime, stratified: bool = False
+) -> Trainer:
     """Of networks that another may have trained before."""
     pair.discriminator.requires_grad_(True)
-    return row_c.trainer_of(row_c.task_of(pair, row_c.experiment_of(batch, settings), classes, runtime), runtime)
+    experiment = row_c.experiment_of(batch, settings, stratified=stratified)
+    return row_c.trainer_of(row_c.task_of(pair, experiment, classes, runtime), runtime)
 
 
 def measured(trainer: Trainer, heads: str, variant: str, classes: int, images: Batch, size: Size) -> Case:
@@ -120,9 +135,11 @@ def iterations(size: Size) -> Iterator[Measure]:
         if (heads, classes) not in made:
             made.clear()
             made[heads, classes] = networks(heads, size, classes)
-        settings = VARIANTS[variant]
+        settings, stratified = VARIANTS[variant], "stratified" in variant
+        if settings.graphs and not size.cuda:
+            continue
         with products(tf32=settings.tf32):
-            trainer = trainer_of(made[heads, classes], settings, batch, classes, runtime)
+            trainer = trainer_of(made[heads, classes], settings, batch, classes, runtime, stratified)
             case = measured(trainer, heads, variant, classes, row_c.images_of(batch, size.resolution, classes), size)
         name = f"{heads}, {classes} classes, batch {batch}, {variant}"
         yield Measure(name, case.images_per_second, "images/s", None if size.tiny else expected, case._asdict())

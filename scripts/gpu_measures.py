@@ -52,6 +52,14 @@ class Size(NamedTuple):
         """Seconds of one call: a median of `repeats`, after two that are not measured."""
         return statistics.median([self.drained(run)[0] for _ in range(self.repeats + 2)][2:])
 
+    def peak(self) -> float:
+        """GiB that the device held at most since the last call."""
+        if not self.cuda:
+            return 0.0
+        gib = torch.cuda.max_memory_allocated() / 2**30
+        torch.cuda.reset_peak_memory_stats()
+        return gib
+
     def emptied(self) -> None:
         """Memory goes back to the device."""
         if self.cuda:

@@ -1,4 +1,4 @@
-"""The sections of bench_gpu.py below a whole iteration: the card, correctness, convolutions, kernels, D, G."""
+"""The sections of bench_gpu.py below a whole iteration: the card, correctness, convolutions, kernels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gpu_generator import BANDWIDTH, error, gen_checks, kernel_checks, kernel_pa
 from gpu_iterations import VARIANTS, networks, trainer_of
 from gpu_measures import Measure, Size
 from row_c import images_of
-from torch import Tensor, nn
+from torch import Tensor
 
 from hmgan.discriminators.stylegan1 import StyleGAN1Discriminator
 from hmgan.kernels.leaky_fir import leaky_fir
@@ -169,51 +169,3 @@ def passes(size: Size) -> Iterator[Measure]:
 
 def both_ways(run: Callable[[], Tensor], inputs: tuple[Tensor, ...], grad: Tensor) -> None:
     torch.autograd.grad(run(), inputs, grad)
-
-
-def discriminator(size: Size) -> Iterator[Measure]:
-    """D forward and backward without R1, by layers, by kernels and compiled; and R1 by itself."""
-    for batch in (32, 8):
-        batch = min(batch, size.batch_limit)
-        for variant in ("bf16", "bf16-channels-last", "bf16-kernels"):
-            disc, images, labels = disc_of(size, batch, variant)
-            yield Measure(f"batch {batch}, {variant}", 1e3 * size.median(step_of(size, disc, images, labels)), "ms")
-        if size.cuda:
-            disc, images, labels = disc_of(size, batch, "bf16-channels-last")
-            compiled = step_of(size, torch.compile(disc), images, labels)
-            yield Measure(f"batch {batch}, compiled", 1e3 * size.median(compiled), "ms")
-    for variant in ("bf16", "bf16-kernels"):
-        disc, images, labels = disc_of(size, batch, variant)
-        images.requires_grad_()
-
-        def penalised(disc: nn.Module = disc, images: Tensor = images, labels: Tensor = labels) -> None:
-            r1_penalty(disc(images, labels).logit, images).backward()
-
-        yield Measure(f"R1 alone, batch {batch}, {variant}", 1e3 * size.median(penalised), "ms")
-
-
-def step_of(size: Size, disc: nn.Module, images: Tensor, labels: Tensor) -> Callable[[], None]:
-    def step() -> None:
-        with torch.autocast(size.device.type, torch.bfloat16):
-            logit = disc(images, labels).logit
-        F.softplus(-logit).mean().backward()
-
-    return step
-
-
-def generator(size: Size) -> Iterator[Measure]:
-    """G forward and backward, by how many classes are in the batch."""
-    for classes, batch, variant in itertools.product((3, 10, 28), (32, 8), ("bf16", "bf16-kernels")):
-        batch = min(batch, size.batch_limit)
-        gen = networks("low-rank" if size.tiny else "full", size, classes).generator
-        join_passes(VARIANTS[variant], size.device, gen)
-        latents, labels = gen.latents(list(range(batch)), 0.9), (torch.arange(batch) % classes).to(size.device)
-
-        def step(gen: nn.Module = gen, latents: object = latents, labels: Tensor = labels) -> None:
-            with torch.autocast(size.device.type, torch.bfloat16):
-                image = gen(latents, labels).image
-            image.square().mean().backward()
-
-        yield Measure(f"{min(classes, batch)} classes, batch {batch}, {variant}", 1e3 * size.median(step), "ms")
-        del gen, latents
-        size.emptied()

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hmgan.backbones.stylegan1 import StyleGAN1
 from hmgan.config.experiment import Experiment
-from hmgan.config.settings import R1, Choice, Compute, Train
+from hmgan.config.settings import R1, Choice, Compute, Loader, Train
 from hmgan.discriminators.stylegan1 import StyleGAN1Discriminator
 from hmgan.generators.build import Networks
 from hmgan.generators.transfer import TransferGenerator
@@ -48,7 +48,7 @@ def networks(classes: int, resolution: int, widths: list[int] | None, heads: str
     return Networks(generator, StyleGAN1Discriminator(classes, resolution=resolution, channels=widths))
 
 
-def experiment_of(batch: int, compute: Compute, frozen: str = "from_rgb") -> Experiment:
+def experiment_of(batch: int, compute: Compute, frozen: str = "from_rgb", stratified: bool = False) -> Experiment:
     return Experiment(
         summary="benchmark",
         backbone=Choice(name="stylegan1"),
@@ -57,6 +57,7 @@ def experiment_of(batch: int, compute: Compute, frozen: str = "from_rgb") -> Exp
         r1=R1(every=LAZY),
         task=Choice(name="gan", freeze=[frozen]),
         compute=compute,
+        loader=Loader(stratified=stratified),
         train=Train(batch=batch),
     )
 

@@ -27,7 +27,7 @@ def test_every_section_runs_to_its_end_on_a_cpu(tmp_path):
     assert (found["left_out"], found["failed"]) == ([], {})
     sections = {"ceilings", "checks", "convolutions", "passes", "discriminator", "generator", "iterations", "profile"}
     assert {measure["section"] for measure in found["measures"]} - {"syncs"} == sections
-    assert len(found["cases"]) == 11
+    assert len(found["cases"]) == 14
 
 
 def test_sections_that_no_time_is_left_for_are_named_and_not_begun(tmp_path):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from hmgan import host, rng
+from hmgan.augment.base import uniforms
 from hmgan.augment.pipe import COLOUR, GEOMETRY, colour, geometry
 from hmgan.augment.resample import warped
 from hmgan.components import register
@@ -42,7 +42,7 @@ class AdaptiveAugment(nn.Module):
 
     def forward(self, x_BCHW: Tensor, keys: Sequence[int]) -> Tensor:
         # In float64: a few numbers per image, and the tails of the normals need it.
-        u_BD = host.sent(rng.uniform_rows(keys, GEOMETRY + COLOUR), x_BCHW.device).double()
+        u_BD = uniforms(keys, GEOMETRY + COLOUR, x_BCHW.device).double()
         p = self.p.double()
         source_B33 = geometry(u_BD[:, :GEOMETRY], p, x_BCHW.shape[-1])
         moved_B = (source_B33 != torch.eye(3, device=source_B33.device)).flatten(1).any(1)

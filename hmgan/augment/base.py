@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+import torch
 from torch import Tensor
+
+from hmgan import ahead, host, rng
 
 
 class Augment(Protocol):
@@ -22,3 +25,12 @@ class Augment(Protocol):
 
     def observe(self, real_B: Tensor, step: int) -> dict[str, Tensor]:
         """Takes D's logits for the global batch of reals after every D pass; returns what the status line may show."""
+
+
+def uniforms(keys: Sequence[int], width: int, device: torch.device) -> Tensor:
+    """[B, width] uniforms on [0, 1) on the device, row i a function of key i alone."""
+    return ahead.drawn(_uniforms, keys, width, device)
+
+
+def _uniforms(keys: Sequence[int], width: int, device: torch.device) -> Tensor:
+    return host.sent(rng.uniform_rows(keys, width), device)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from hmgan import host, rng
+from hmgan.augment.base import uniforms
 from hmgan.components import register
 
 TRANSLATION = 1 / 8  # of the image's size, at most, either way
@@ -28,7 +28,7 @@ class DiffAugment(nn.Module):
     adapts = False
 
     def forward(self, x_BCHW: Tensor, keys: Sequence[int]) -> Tensor:
-        u_BD = host.sent(rng.uniform_rows(keys, 7), x_BCHW.device)
+        u_BD = uniforms(keys, 7, x_BCHW.device)
         bright, saturation, contrast = (u[:, None, None, None] for u in u_BD[:, :3].to(x_BCHW.dtype).unbind(1))
         x = x_BCHW + (bright - 0.5)
         x = _about(x.mean(1, keepdim=True), x, 2 * saturation)

@@ -20,7 +20,7 @@ from kornia.filters import gaussian_blur2d
 from kornia.geometry.transform import warp_affine
 from torch import Tensor, nn
 
-from hmgan import host
+from hmgan import ahead, host
 
 ATTEMPTS = 10  # at a crop of a wanted area and aspect ratio that fits into the image
 DRAWS = 2 * ATTEMPTS + 12  # uniform numbers per sample and view; new ones go to the end, or old views change
@@ -74,13 +74,17 @@ class Views(nn.Module):
         if len(keys) != batch:
             raise ValueError(f"views need one key per image, got {len(keys)} keys for {batch} images")
         dtype = torch.promote_types(x_BCHW.dtype, torch.float32)
-        params_VBP = host.sent(self.draw(keys, width).to(dtype), x_BCHW.device)
+        params_VBP = ahead.drawn(self.drawn, keys, width, dtype, x_BCHW.device)
         params = ViewParams(*params_VBP.flatten(0, 1).unbind(-1))
         # Without autocast: bfloat16 would round every colour to 8 bits or fewer, several times over.
         with torch.autocast(x_BCHW.device.type, enabled=False):
             both = self.apply_params((x_BCHW.to(dtype) + 1).repeat(2, 1, 1, 1) / 2, params) * 2 - 1
         first, second = both.to(x_BCHW.dtype).chunk(2)
         return first, second
+
+    def drawn(self, keys: Sequence[int], resolution: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """The same parameters on the device."""
+        return host.sent(self.draw(keys, resolution).to(dtype), device)
 
     def draw(self, keys: Sequence[int], resolution: int) -> Tensor:
         """The random parameters of both views, [V, B, P] on the CPU in the order of ViewParams' fields."""

@@ -131,6 +131,8 @@ class StyleGAN1(Backbone):
     Raises: UserError for a resolution or widths that do not fit.
     """
 
+    static = True
+
     def __init__(
         self,
         *,

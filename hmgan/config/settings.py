@@ -245,7 +245,24 @@ class Compute(Strict):
     compile: bool = Field(
         False, description="compile what follows G's convolutions, and blurs; takes a minute or two to begin"
     )
+    merge: bool = Field(
+        False, description="D sees reals, fakes and all views of a step without R1 in one pass; takes more memory"
+    )
+    graphs: bool = Field(
+        False,
+        description="CUDA graphs of D's pass in steps without R1 and in G's phase, and of G's where loader.stratified; "
+        "they hold memory",
+    )
+    ahead: bool = Field(
+        False, description="draw a step's random numbers, the same ones, in a thread while the one before is taken"
+    )
     threads: int = Field(0, ge=0, le=1024, description="CPU threads per rank; 0 leaves torch's choice")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Compute:
+        if self.graphs and not self.merge:
+            raise ValueError("graphs needs D's phase in one pass, got merge = false; add merge = true")
+        return self
 
     @field_validator("engine", mode="before")
     @classmethod

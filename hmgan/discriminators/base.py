@@ -31,7 +31,10 @@ class Discriminator(nn.Module, ABC):
 
         One pass may hold several `batches`, one after the other: each sample sees its own batch at most.
         """
-        embedding_BF = self.embeddings(images, labels, batches)
+        return self.judged(self.embeddings(images, labels, batches), labels)
+
+    def judged(self, embedding_BF: Tensor, labels: Tensor) -> DiscOut:
+        """What the head makes of embeddings."""
         with unrounded(embedding_BF):
             return self.head(embedding_BF, labels)
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
+from hmgan import ahead
 from hmgan.layers.backbone import Backbone
 from hmgan.types import GenOut, Latents
 
@@ -45,7 +46,7 @@ class Generator(nn.Module, ABC):
 
     def latents(self, keys: Sequence[int], mixing: float = 0.0) -> Latents:
         """One image's randomness per key; with probability `mixing` it has a second style."""
-        return self.backbone.latents(keys, mixing)
+        return ahead.drawn(self.backbone.latents, keys, mixing)
 
     def penalties(self) -> Mapping[str, Tensor]:
         """What G minimises besides the adversarial loss, weighted, by name; usually nothing."""

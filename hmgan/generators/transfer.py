@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast, overload
 
 import torch
@@ -17,6 +17,8 @@ from hmgan.modulation.base import Modulation
 from hmgan.modulation.grouping import Grouping, sorting
 from hmgan.modulation.step import current
 from hmgan.types import GenOut, Latents
+
+Drawer = Callable[[Latents, Edits, float], GenOut]  # latents, edits and truncation, as a source is called
 
 
 class TransferGenerator(Generator):
@@ -84,26 +86,34 @@ class TransferGenerator(Generator):
     def penalties(self) -> Mapping[str, Tensor]:
         return self.modulation.penalties()
 
-    def forward(self, latents: Latents, labels_B: Tensor, truncation: float = 1.0) -> GenOut:
+    def forward(
+        self, latents: Latents, labels_B: Tensor, truncation: float = 1.0, source: Drawer | None = None
+    ) -> GenOut:
+        """Images of samples and their classes.
+
+        Args:
+            source: what draws them, where it is not the source as it is.
+        """
         step = current()
         grouping = step.grouping_of(labels_B)
         # Reading the heads once is all the tables cost: a bfloat16 copy would cost more, and round gamma and beta.
         with unrounded(labels_B):
             edits = step.shared_edits(self, grouping, lambda: self.edits(grouping.classes_R))
-        return self._render(latents, edits, grouping, truncation)
+        return self._render(latents, edits, grouping, truncation, source or self.source)
 
     def render(self, latents: Latents, edits: Edits, row_B: Tensor, truncation: float = 1.0) -> GenOut:
         """Images of sample b under row `row_B[b]` of the edits."""
         rows_B = row_B.cpu()
         counts = tuple(torch.bincount(rows_B, minlength=edits.rows).tolist())
-        return self._render(latents, edits, Grouping(row_B, counts, *sorting(rows_B, row_B.device)), truncation)
+        grouping = Grouping(row_B, counts, *sorting(rows_B, row_B.device))
+        return self._render(latents, edits, grouping, truncation, self.source)
 
-    def _render(self, latents: Latents, edits: Edits, grouping: Grouping, truncation: float) -> GenOut:
+    def _render(self, latents: Latents, edits: Edits, grouping: Grouping, truncation: float, source: Drawer) -> GenOut:
         # Sorted by row once, so that every site sees its classes as consecutive samples, and put back at the end.
         order_B, back_B = grouping.order_B, grouping.back_B
         z, noise, z_mix, crossover_B, mixes = latents
         batch = Latents(z[order_B], tuple(n[order_B] for n in noise), z_mix[order_B], crossover_B[order_B], mixes)
-        out = self.source(batch, dataclasses.replace(edits, counts=grouping.counts), truncation)
+        out = source(batch, dataclasses.replace(edits, counts=grouping.counts), truncation)
         return GenOut(out.image[back_B], PutBack(out.features, back_B), out.styles)
 
 

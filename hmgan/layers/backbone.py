@@ -27,6 +27,7 @@ class Backbone(nn.Module, ABC):
     widths: tuple[int, ...]  # channels per block, 4 px first
     batch_statistics = False  # whether samples of a batch depend on each other while it trains
     style_per_layer = False  # whether each layer's style has a gradient of its own, by which images have path lengths
+    static = False  # whether a pass from the styles on takes nothing from the host, as a CUDA graph needs it
     label_dim = 0  # numbers of a class that its mapping takes beside z
 
     def sites(self) -> Mapping[str, WeightSite]:

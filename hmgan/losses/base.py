@@ -28,6 +28,7 @@ class Contrastive(Protocol):
 
     weight: float
     by_sums: ClassVar[bool]  # whether it takes a `total`, on many ranks; not declared, it does not
+    uses_views: ClassVar[bool]  # whether it asks for views; not declared, it may
 
     def __call__(self, evidence: Evidence) -> Tensor: ...
 

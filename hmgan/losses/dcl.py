@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -28,6 +30,8 @@ class DualContrastive(nn.Module):
     Args:
         weight: lambda_contr of Eq. 9.
     """
+
+    uses_views: ClassVar = False
 
     def __init__(self, *, weight: Weight = 1e-3) -> None:
         super().__init__()

@@ -22,17 +22,19 @@ class Step:
     Args:
         shares: whether the generator's weights stay whole and unchanged until its first pass with gradients.
         factors: where backward passes leave their heads' gradients.
+        by_count: whether classes are in the order of their counts, so that equal batches but for names look the same.
     """
 
     shares: bool = False
     factors: Factors = field(default_factory=Factors)
+    by_count: bool = False
     groupings: list[tuple[Tensor, Grouping]] = field(default_factory=list)
     edits: dict[tuple[int, int], Edits] = field(default_factory=dict)
 
     def sent(self, labels_B: Tensor, device: torch.device) -> Tensor:
         """Labels on the device, whose grouping is known from now on."""
         there_B = host.sent(labels_B, device)
-        self.groupings.append((there_B, Grouping.of(labels_B, device)))
+        self.groupings.append((there_B, Grouping.of(labels_B, device, self.by_count)))
         return there_B
 
     def grouping_of(self, labels_B: Tensor) -> Grouping:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from hmgan import host, rng
+from hmgan import ahead, rng
+from hmgan.augment.base import uniforms
 from hmgan.config.settings import Train
 from hmgan.errors import UserError
 
@@ -22,10 +24,13 @@ class Draws:
     step: int
     first: int  # global position of the first sample
     batch: int  # samples of the microbatch
+    total: int = 0  # samples of the global batch, by which the next step is further on
 
     def keys(self, stream: str) -> list[int]:
         """One key per sample."""
-        return rng.keys(self.seed, stream, self.first, self.batch)
+        keys = rng.keys(self.seed, stream, self.first, self.batch)
+        ahead.follow(keys, partial(rng.keys, self.seed, stream, self.first + self.total, self.batch))
+        return keys
 
     def common(self, stream: str) -> int:
         """One key for the whole step, on every rank the same."""
@@ -51,7 +56,7 @@ def as_images(images_u8: Tensor) -> Tensor:
 
 def mirrored(images: Tensor, keys: Sequence[int]) -> Tensor:
     """Flips each image left to right with probability one half."""
-    flip_B = host.sent(rng.uniform_rows(keys, 1) < 0.5, images.device)[:, :, None, None]
+    flip_B = uniforms(keys, 1, images.device)[:, :, None, None] < 0.5
     return torch.where(flip_B, images.flip(3), images)
 
 

@@ -38,6 +38,12 @@ def mixed(settings: Compute, device: torch.device) -> Mixed:
     return partial(torch.autocast, device.type, torch.bfloat16)
 
 
+def check_graphs(settings: Compute, device: torch.device) -> None:
+    """Raises UserError where CUDA graphs are asked for without CUDA."""
+    if settings.graphs and device.type != "cuda":
+        raise UserError(f"compute.graphs needs a CUDA device, got {device.type}; leave it out")
+
+
 def join_passes(settings: Compute, device: torch.device, *networks: nn.Module) -> tuple[torch.memory_format, str]:
     """Lets kernels join the networks' passes where they can run. Returns the layout of D's images, and a line about it.
 

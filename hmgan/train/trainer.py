@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from functools import partial
 from itertools import repeat
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import torch
 
 from hmgan import host
+from hmgan.ahead import Ahead
 from hmgan.data.images import Reading
 from hmgan.errors import UserError
 from hmgan.modulation.factors import Factors
@@ -56,6 +58,7 @@ class Trainer:
         self.undrawn = True  # whether the snapshot of this step is still to be made
         self.nonfinite = Nonfinite(self.settings, task.data)
         self._unread: list[Outcome] = []
+        self.ahead = Ahead(runtime.device) if self.experiment.compute.ahead else None
         self.late = runtime.device.type != "cpu"  # whether the device runs behind the host
         self.saver = checkpoint.Saver(folder / CHECKPOINTS, self.settings.checkpoints)
         self.engine = engine_of(self.experiment, runtime)
@@ -98,7 +101,7 @@ class Trainer:
         if self.undrawn:
             self._snapshot()
         batches = self.batches(log.say if self.runtime.main else warn)
-        with self.saver:
+        with self.saver, self.ahead or nullcontext():
             if late and not self.undrawn:
                 self.save()  # the checkpoint says that it is to be made
             while self.step < self.last and not self.runtime.stop.agreed:
@@ -114,9 +117,11 @@ class Trainer:
         # weights whole only in its passes.
         shares_edits = self.settings.accumulate == 1 and "weights" not in self.engine.of_generator
         summed = self.runtime.world * self.settings.accumulate > 1 and self.engine.takes_factors
-        step = Step(shares_edits, Factors(self.task.setup.classes if summed else 0))
-        microbatches, stats = self.microbatches(batch, step), Stats()
-        with taking(step):
+        by_count = self.experiment.compute.graphs and self.experiment.loader.stratified
+        step = Step(shares_edits, Factors(self.task.setup.classes if summed else 0), by_count)
+        stats = Stats()
+        with taking(step), self.ahead.step() if self.ahead else nullcontext():
+            microbatches = self.microbatches(batch, step)
             for phase in self.task.phases(self.step, microbatches):
                 stats |= self._minimise(phase, microbatches)
         return stats
@@ -198,7 +203,7 @@ class Trainer:
         """The step's random streams of a microbatch of this rank."""
         share = self.runtime.rank * self.settings.accumulate + microbatch
         first = self.step * self.settings.batch + share * self.size
-        return Draws(self.settings.seed, self.step, first, self.size)
+        return Draws(self.settings.seed, self.step, first, self.size, self.settings.batch)
 
     def microbatches(self, batch: Batch | None, step: Step | None = None) -> list[Microbatch]:
         """The batch on the device, mirrored and cut; without one, labels drawn at random. Its step is told them."""

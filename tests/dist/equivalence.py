@@ -38,6 +38,7 @@ SCENARIOS = {
     "r1": (*COMMON,),
     "barlow-twins": (*COMMON, "contrastive=barlow-twins", STRONG),
     "dcl": (*COMMON, "contrastive=dcl", STRONG),
+    "merged-ahead": (*COMMON, "contrastive=barlow-twins", STRONG, "compute.merge=true", "compute.ahead=true"),
     "adain": (*COMMON, "modulation=adain"),
     "projection": (*COMMON, "disc_head=projection"),
     "hinge-lecam": (*COMMON, "adversarial=hinge", "regularizer.name=lecam", "regularizer.weight=10.0"),

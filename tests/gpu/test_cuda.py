@@ -194,9 +194,9 @@ def test_a_run_on_cuda_goes_on_bit_for_bit(precision, kernels, source, shards, t
     finally:
         torch.use_deterministic_algorithms(False)
     for network, other in (
-        (whole.generator, again.generator),
-        (whole.discriminator, again.discriminator),
-        (whole.ema, again.ema),
+        (whole.task.generator, again.task.generator),
+        (whole.task.discriminator, again.task.discriminator),
+        (whole.task.ema, again.task.ema),
     ):
         state = other.state_dict()
         assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())

@@ -56,6 +56,8 @@ class FSDP2(Engine):
         self._unit, self._replicas = unit, dp_replicate_size
 
     def check(self, task: Any) -> None:
+        if task.experiment.compute.graphs:
+            raise UserError(f"engine fsdp2 has no place of its own for weights, as compute.graphs needs; {ELSE}")
         if reader := task.reads_weights():
             raise UserError(f"engine fsdp2 has G's weights whole only in its passes, and {reader}; {ELSE}")
         scalars = [name for name, p in task.generator.named_parameters() if p.requires_grad and not p.dim()]

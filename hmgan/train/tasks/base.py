@@ -69,6 +69,7 @@ class Task(ABC):
         self.generator, self.discriminator = setup.generator.to(self.device), setup.discriminator.to(self.device)
         self.learner: nn.Module = self.generator  # all that trains in G's phase
         compute, networks = setup.experiment.compute, (self.generator, self.discriminator)
+        precision.check_graphs(compute, self.device)
         self.mixed = precision.mixed(compute, self.device)
         # D's maps keep the layout of its images. G's are contiguous by layers, for instance norms; weights always are.
         self.layout, self._kernels = precision.join_passes(compute, self.device, *networks)

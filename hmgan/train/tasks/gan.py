@@ -6,10 +6,10 @@ import copy
 import math
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.func import functional_call
 from torch.optim import Adam
 
@@ -17,6 +17,7 @@ from hmgan import components
 from hmgan.components import register
 from hmgan.config.settings import Choice
 from hmgan.errors import UserError
+from hmgan.generators.transfer import TransferGenerator
 from hmgan.losses.base import Evidence, GenPenalty, Transferred
 from hmgan.losses.path_length import PathLength
 from hmgan.losses.r1 import gamma_heuristic
@@ -24,7 +25,9 @@ from hmgan.train import optim
 from hmgan.train.draws import Microbatch, microbatch_size
 from hmgan.train.engines.base import Checkpointed, Engine, Trained
 from hmgan.train.tasks.base import Phase, Setup, Task
+from hmgan.train.tasks.disc_passes import Judge
 from hmgan.train.tasks.gan_losses import Penalties, Rules, disc_loss, gen_loss
+from hmgan.train.tasks.graphed import GraphedDisc, GraphedGenerator
 from hmgan.train.tasks.judges import check_apart
 from hmgan.train.tasks.players import Players
 from hmgan.types import Count, DiscOut, Share, Weight
@@ -77,9 +80,12 @@ class Gan(Task):
         self._disc_parameters = [p for p in self.critic.parameters() if p.requires_grad]
         adversarial = self._chosen("adversarial", self.experiment.adversarial)
         augment = self._chosen("augment", self.experiment.augment)
-        self.rules = Rules(adversarial, self.discriminator.head, mixing, augment, self.mixed, self.layout)
+        merge = self.experiment.compute.merge
+        self.rules = Rules(adversarial, self.discriminator.head, mixing, augment, self.mixed, self.layout, merge)
         self.penalties = self._penalties()
         self.gen_penalty = self._gen_penalty()
+        self._judges: tuple[Judge | None, Judge | None] = (None, None)  # graphs of D for its own phase and for G's
+        self._draw: GraphedGenerator | None = None
         self._said: dict[str, bool] = {}  # each line of a penalty, and whether it is in the log
         beside = {"regularizer": self.penalties.regularizer, "augment": augment, "path": self.path}
         self._beside: dict[str, Any] = {name: module for name, module in beside.items() if module is not None}
@@ -91,15 +97,16 @@ class Gan(Task):
         kimg = step * self.experiment.train.batch / 1000
         rules.head.at(kimg)
         opponents = self.players.opponents(step, kimg)
+        in_disc, in_gen = (opponents._replace(judge=judge, draw=self._draw) for judge in self._judges)
         for parameter in opponents.frozen:
             parameter.requires_grad_(False)
-        loss = partial(disc_loss, opponents, rules, penalties)
+        loss = partial(disc_loss, in_disc, rules, penalties)
         compares = getattr(rules.adversarial, "compares", True)  # another package's objective may not declare it
         adapts = rules.augment is not None and rules.augment.adapts
         yield Phase("D", self.disc, loss, compares or adapts or penalties.compares)
         self._disc_trains(False)
         path = self.path if self.path is not None and self.path.due(step) else None
-        loss = partial(gen_loss, opponents, rules, penalty, path, self._say)
+        loss = partial(gen_loss, in_gen, rules, penalty, path, self._say)
         compares = compares or path is not None
         yield Phase("G", self.gen, loss, compares or (penalty is not None and penalty.least > 1), self.ema)
 
@@ -116,6 +123,27 @@ class Gan(Task):
         experiment = self.experiment
         self.disc_optimizer = optim.discriminator_optimizer(self.critic, experiment.optimizer, experiment.r1.every)
         self.disc = engine.trained(self.critic, self.disc_optimizer, experiment.train.accumulate)
+        if experiment.compute.graphs:  # of parameters where the engine has laid them
+            self._capture()
+
+    def _capture(self) -> None:
+        """CUDA graphs: of D for its own phase, where its parameters train, and for G's; of G where counts are few."""
+        experiment, side = self.experiment, self.generator.resolution
+        size, batches = microbatch_size(experiment.train, self.setup.ranks.world), 6 if self.penalties.viewed else 2
+
+        def images(count: int) -> Tensor:
+            return self.rules.laid_out(torch.zeros(count, 3, side, side, device=self.device))
+
+        self._disc_trains(True)
+        in_disc = GraphedDisc(self.discriminator, images(batches * size), batches, self.mixed)
+        self._disc_trains(False)
+        in_gen = GraphedDisc(self.discriminator, images(size).requires_grad_(), 1, self.mixed)
+        self._disc_trains(True)
+        self._judges = in_disc, in_gen
+        # Penalties on G read its blocks' outputs.
+        few = experiment.loader.stratified and experiment.modulation is not None and self.gen_penalty is None
+        if few and self.generator.backbone.static:
+            self._draw = GraphedGenerator(cast(TransferGenerator, self.generator), self.mixed)
 
     def kept(self) -> dict[str, Checkpointed]:
         return {**super().kept(), "discriminator": self.critic, "disc_optimizer": self.disc, **self._beside}
@@ -152,6 +180,11 @@ class Gan(Task):
             penalty on G cannot take.
         """
         check_apart(self.discriminator)
+        if self.experiment.compute.graphs and not self.trains_same_parameters:
+            raise UserError(
+                "compute.graphs is of networks that train whole in every step, and players change what trains; "
+                "leave graphs out"
+            )
         settings, ranks = self.experiment.train, self.setup.ranks
         shares = ranks.world * settings.accumulate
         # A D from another package may not declare it.

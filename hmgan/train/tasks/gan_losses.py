@@ -21,6 +21,7 @@ from hmgan.losses.r1 import r1_penalty
 from hmgan.train.draws import Draws, Microbatch
 from hmgan.train.precision import Mixed
 from hmgan.train.tasks.base import Gather, Stats
+from hmgan.train.tasks.disc_passes import Judge, Judged, Shown, apart, at_once
 from hmgan.types import GenOut, Latents, Terms
 
 # Images in [-1, 1] and one key per image -> two augmentations of each.
@@ -41,6 +42,8 @@ class Opponents(NamedTuple):
     generator: AnyGenerator
     discriminator: nn.Module
     frozen: Sequence[nn.Parameter] = ()  # of D, in this step
+    judge: Judge | None = None  # in place of D, for one pass with gradients at a time
+    draw: Callable[[Latents, Tensor], GenOut] | None = None  # in place of G, likewise; images alone
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class Rules:
     augment: Augment | None = None
     mixed: Mixed = nullcontext  # around the networks' passes, and around nothing else
     layout: torch.memory_format = torch.contiguous_format  # of D's maps
+    merge: bool = False  # whether D sees all that it judges in a step without R1 in one pass
 
     def shown(self, images: Tensor, draws: Draws, stream: str) -> Tensor:
         """Images as D sees them."""
@@ -82,6 +86,12 @@ class Penalties:
         """Whether a sample's loss depends on the others of the global batch."""
         return self.regularizer is not None or (self.contrastive is not None and self.contrastive.weight > 0)
 
+    @property
+    def viewed(self) -> bool:
+        """Whether D judges views, too; a contrastive loss from another package may not declare that it needs none."""
+        loss = self.contrastive
+        return loss is not None and loss.weight > 0 and getattr(loss, "uses_views", True)
+
 
 def disc_loss(
     opponents: Opponents, rules: Rules, penalties: Penalties, microbatch: Microbatch, gather: Gather
@@ -89,25 +99,22 @@ def disc_loss(
     """The adversarial loss (Eq. 8) and D's penalties, each times its weight: lambda_contr of Eq. 9 is one."""
     with torch.no_grad(), rules.mixed():  # made once, and reused for the contrastive views: nothing flows back to G
         generator = opponents.generator
-        fake = generator(generator.latents(microbatch.draws.keys("disc"), rules.mixing), microbatch.labels).image
+        latents = generator.latents(microbatch.draws.keys("disc"), rules.mixing)
+        fake = (opponents.draw or generator)(latents, microbatch.labels).image
     with shared_kernels():
-        return _disc_terms(opponents.discriminator, rules, penalties, microbatch, gather, fake)
+        return _disc_terms(opponents, rules, penalties, microbatch, gather, fake)
 
 
 def _disc_terms(
-    discriminator: nn.Module, rules: Rules, penalties: Penalties, microbatch: Microbatch, gather: Gather, fake: Tensor
+    opponents: Opponents, rules: Rules, penalties: Penalties, microbatch: Microbatch, gather: Gather, fake: Tensor
 ) -> tuple[Tensor, Stats]:
-    real, labels, draws = microbatch
-    due = penalties.r1_every > 0 and draws.step % penalties.r1_every == 0
+    labels, step = microbatch.labels, microbatch.draws.step
+    due = penalties.r1_every > 0 and step % penalties.r1_every == 0
     # Not in the pass that only fills the cache of rows.
     penalised = due and torch.is_grad_enabled()
-    real = real.detach().requires_grad_(penalised)
-    # Separate passes: one concatenated pass would mix real and fake in the minibatch standard deviation.
-    shown_real, shown_fake = rules.shown(real, draws, "augment-real"), rules.shown(fake, draws, "augment-fake")
-    with nullcontext() if due else rules.mixed():  # R1 differentiates this pass twice, in float32
-        on_real = discriminator(shown_real, labels)
-    with rules.mixed():
-        on_fake = discriminator(shown_fake, labels)
+    real = microbatch.real.detach().requires_grad_(penalised)
+    judged = _judged(opponents, rules, penalties, microbatch._replace(real=real), fake, due)
+    on_real, on_fake = judged.real, judged.fake
     real_B, fake_B = gather(torch.stack([on_real.logit, on_fake.logit], 1)).unbind(1)
     terms = {"loss/D": (1.0, rules.adversarial.disc(real_B, fake_B))}
     terms |= rules.head.terms(on_real, labels, "real") | rules.head.terms(on_fake, labels, "fake")
@@ -121,25 +128,43 @@ def _disc_terms(
         terms["loss/regularizer"] = (penalties.regularizer.weight, penalties.regularizer(real_B, fake_B))
     if penalties.contrastive is not None and penalties.contrastive.weight > 0:
 
-        def two_views(images: Tensor, stream: str) -> Pair:
-            assert penalties.views is not None
-            # Of images without augmentation: views are augmentations themselves.
-            pair = penalties.views(images.detach(), draws.keys(stream))
-            # Two to a pass: four would hold larger gradients at once.
-            with rules.mixed():
-                embedding_VF = discriminator(rules.laid_out(torch.cat(pair)), labels.repeat(2), batches=2).embedding
+        def two_views(embedding_VF: Tensor) -> Pair:
             first, second = embedding_VF.chunk(2)
             return (gather(first), gather(second)) if penalties.total is None else (first, second)
 
         evidence = Evidence(
             real_B,
             fake_B,
-            lambda: (two_views(real, "views-real"), two_views(fake, "views-fake")),
+            lambda: (two_views(judged.real_views()), two_views(judged.fake_views())),
             penalties.total,
         )
         terms["loss/contrastive"] = (penalties.contrastive.weight, penalties.contrastive(evidence))
     loss, stats = weighed(terms)
-    return loss, stats | {"score/real": real_B.mean(), "score/fake": fake_B.mean()} | rules.observe(real_B, draws.step)
+    return loss, stats | {"score/real": real_B.mean(), "score/fake": fake_B.mean()} | rules.observe(real_B, step)
+
+
+def _judged(
+    opponents: Opponents, rules: Rules, penalties: Penalties, microbatch: Microbatch, fake: Tensor, due: bool
+) -> Judged:
+    """What D makes of the images: those of a step with R1, which differentiates the reals' pass twice, in passes."""
+    real, labels, draws = microbatch
+
+    def views(images: Tensor, stream: str) -> Tensor:
+        assert penalties.views is not None
+        # Of images without augmentation: views are augmentations themselves.
+        return rules.laid_out(torch.cat(penalties.views(images.detach(), draws.keys(stream))))
+
+    shown = Shown(
+        rules.shown(real, draws, "augment-real"),
+        rules.shown(fake, draws, "augment-fake"),
+        labels,
+        lambda: views(real, "views-real"),
+        lambda: views(fake, "views-fake"),
+    )
+    if rules.merge and not due:
+        return at_once(opponents.judge or opponents.discriminator, shown, rules.mixed, penalties.viewed)
+    # Apart: in a pass of both, reals and fakes would mix in the minibatch deviation of a D that has no batches.
+    return apart(opponents.discriminator, shown, rules.mixed, nullcontext if due else None)  # R1 is in float32
 
 
 def gen_loss(
@@ -152,13 +177,13 @@ def gen_loss(
     gather: Gather,
 ) -> tuple[Tensor, Stats]:
     """The adversarial loss for G (Eq. 8), on fakes of its own, and what its modulation or a penalty adds."""
-    (generator, discriminator, _), (real, labels, draws) = opponents, microbatch
+    (generator, discriminator, _, judge, draw), (real, labels, draws) = opponents, microbatch
     latents = generator.latents(draws.keys("gen"), rules.mixing)
     with rules.mixed():
-        out = generator(latents, labels)
+        out = (draw or generator)(latents, labels)
     shown = rules.shown(out.image, draws, "augment-gen")
     with rules.mixed():
-        on_fake = discriminator(shown, labels)
+        on_fake = (judge or discriminator)(shown, labels)
 
     def reals() -> Tensor:
         with torch.no_grad():
@@ -175,7 +200,7 @@ def gen_loss(
     if path is not None:
         drawn = generator.latents(draws.keys("path"), rules.mixing)
         # Where the mapping is frozen, no style would have a gradient otherwise. In float32: it is differentiated twice.
-        made = generator(drawn._replace(z=drawn.z.requires_grad_()), labels)
+        made = generator(drawn._replace(z=drawn.z.detach().requires_grad_()), labels)
         lengths_B = gather(path_lengths(made.image, made.styles, draws.keys("path-noise")))
         terms["loss/path"] = (path.every * path.weight, path(lengths_B))
     return weighed(terms | {name: (1.0, value) for name, value in generator.penalties().items()})
