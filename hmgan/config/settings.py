@@ -245,6 +245,11 @@ class Compute(Strict):
         False, description="compile what follows G's convolutions, and blurs; takes a minute or two to begin"
     )
     threads: int = Field(0, ge=0, le=1024, description="CPU threads per rank; 0 leaves torch's choice")
+    checkpoint: Literal["whole", "sharded"] = Field(
+        "whole",
+        description="sharded: each of several ranks writes its share, and none holds all; the run must lie where all "
+        "ranks write",
+    )
 
     @field_validator("engine", mode="before")
     @classmethod

@@ -120,7 +120,9 @@ class Gan(Task):
         self.disc = engine.trained(self.critic, self.disc_optimizer, experiment.train.accumulate)
 
     def kept(self) -> dict[str, Checkpointed]:
-        return {**super().kept(), "discriminator": self.critic, "disc_optimizer": self.disc, **self._beside}
+        kept = {name: self.engine.kept(module, frozenset()) for name, module in self._beside.items()}
+        critic = self.engine.kept(self.critic, frozenset())
+        return {**super().kept(), "discriminator": critic, "disc_optimizer": self.disc, **kept}
 
     def stateful(self) -> list[nn.Module]:
         return [*super().stateful(), self.critic, *self._beside.values()]

@@ -1,0 +1,73 @@
+"""Every rank writes its share of a checkpoint: together they are what one file would hold, for a world of any size."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import ranks
+import sharded
+import tiny
+import torch
+from safetensors.torch import load_file
+from torch.distributed.checkpoint import HuggingFaceStorageReader
+
+from hmgan.train import checkpoint
+
+SAVED = "checkpoints/000000002"
+
+
+@pytest.fixture(scope="module")
+def saved(shards, source, tmp_path_factory):
+    """A folder in which two ranks have trained."""
+    out = tmp_path_factory.mktemp("sharded")
+    ranks.run(2, sharded.main, shards, source, out, *sharded.FSDP2)
+    return out
+
+
+def test_two_ranks_write_a_share_each_and_one_takes_both_bit_for_bit(saved, shards, source, tmp_path):
+    files = sorted(path.name for path in (saved / SAVED).iterdir())
+    assert files == ["share-00001-of-00002.safetensors", "share-00002-of-00002.safetensors", "state.json"]
+    assert [path.name for path in (saved / "checkpoints").iterdir()] == ["000000002"]
+    alone = tiny.make_trainer(sharded.experiment(shards, source, "train.seed=1"), tmp_path)
+    alone.resume(saved / SAVED)
+    whole, state = load_file(saved / "whole" / checkpoint.TENSORS), sharded.state(alone)
+    assert state.keys() == whole.keys()
+    assert all(torch.equal(x, whole[name]) for name, x in state.items())
+    assert alone.step == 2
+
+
+def test_no_share_holds_the_whole_of_what_is_divided(saved):
+    whole = load_file(saved / "whole" / checkpoint.TENSORS)
+    size = sum(x.nbytes for x in whole.values())
+    for path in (saved / SAVED).glob("share-*"):
+        assert sum(x.nbytes for x in load_file(path).values()) == pytest.approx(size / 2, rel=0.05)
+
+
+def test_torchs_own_reader_finds_the_same_tensors(saved):
+    found = HuggingFaceStorageReader(str(saved / SAVED)).read_metadata().state_dict_metadata
+    whole = load_file(saved / "whole" / checkpoint.TENSORS)
+    assert {name: (each.size, each.properties.dtype) for name, each in found.items()} == {
+        name: (x.shape, x.dtype) for name, x in whole.items()
+    }
+
+
+@pytest.mark.parametrize("spoil", ["flip", "cut", "gone", "digest"])
+def test_a_damaged_share_is_a_clear_error(spoil, saved, tmp_path):
+    folder = tmp_path / "000000002"
+    folder.mkdir()
+    for path in (saved / SAVED).iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    share = folder / "share-00002-of-00002.safetensors"
+    content = share.read_bytes()
+    if spoil == "gone":
+        share.unlink()
+    elif spoil == "digest":
+        state = json.loads((folder / checkpoint.STATE).read_text())
+        state["shares"][share.name] = "0" * 64
+        (folder / checkpoint.STATE).write_text(json.dumps(state))
+    else:
+        share.write_bytes(content[:-1] + (bytes([content[-1] ^ 1]) if spoil == "flip" else b""))
+    with pytest.raises(checkpoint.CheckpointError) as error:
+        checkpoint.load(folder, {})
+    assert str(error.value) == f"checkpoint {folder} is damaged: its checksum does not match"
