@@ -8,10 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext, suppress
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -23,12 +22,13 @@ from torch import Tensor
 
 from hmgan.errors import UserError
 from hmgan.files import readable, sha256_of, write_folder_atomically
-from hmgan.train.engines.base import Checkpointed
-from hmgan.train.shares import Stored
+from hmgan.train.engines.base import Checkpointed, empty
+from hmgan.train.shares import Places, Stored
 
 TENSORS, STATE = "state.safetensors", "state.json"
 GROUPS = "param_groups"  # what only an optimiser's state has
 Entries = Mapping[str, Checkpointed]
+Taker = Callable[[str, Places], dict[str, Tensor]]
 
 
 class CheckpointError(UserError):
@@ -112,10 +112,9 @@ def load(folder: Path, entries: Entries, verified: bool = False) -> dict[str, An
     Raises: CheckpointError, with nothing changed; UserError for a checkpoint of other networks.
     """
     state = read(folder, verified)
-    shares = state.get("shares")
-    taken = Stored(folder, shares).taken if shares else partial(_taken, load_file(folder / TENSORS))
+    taken = _taker(folder, state)
     for name, entry in entries.items():
-        own = taken(f"{name}/", entry.places)
+        own = taken(f"{name}/", _places_of(entry))
         try:
             groups = state["groups"].get(name)
             entry.load_state_dict(own if groups is None else _unflatten(own, groups))
@@ -144,8 +143,22 @@ def read(folder: Path, verified: bool = False) -> dict[str, Any]:
     return state
 
 
-def _taken(tensors: Mapping[str, Tensor], prefix: str, _: object) -> dict[str, Tensor]:
-    return {key.removeprefix(prefix): x for key, x in tensors.items() if key.startswith(prefix)}
+def _places_of(entry: Checkpointed) -> Places:
+    """Asked for where there are shares alone: a module as it is, which has none, can be read from whole tensors."""
+    return lambda wholes: entry.places(wholes)
+
+
+def tensors(folder: Path, name: str) -> dict[str, Tensor]:
+    """The whole tensors of one entry. Raises as `read` does."""
+    return _taker(folder, read(folder))(f"{name}/", empty)
+
+
+def _taker(folder: Path, state: Mapping[str, Any]) -> Taker:
+    """What reads the tensors whose names begin so: whole ones, or of shares what the given places want."""
+    if state.get("shares"):
+        return Stored(folder, state["shares"]).taken
+    whole = load_file(folder / TENSORS)
+    return lambda prefix, _: {key.removeprefix(prefix): x for key, x in whole.items() if key.startswith(prefix)}
 
 
 def _digest(state: Mapping[str, Any]) -> str:

@@ -124,9 +124,11 @@ class Stored:
 
     def __init__(self, folder: Path, names: Mapping[str, str]) -> None:
         self._pieces: dict[str, dict[tuple[int, ...], Tensor]] = {}
+        self.kinds: dict[str, str] = {}  # of numbers, by safetensors' names
         for path in (folder / name for name in names):
             with safe_open(path, "pt") as file:
                 places = json.loads(file.metadata()[PLACES])
+                self.kinds |= {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
             for name, x in load_file(path).items():  # mapped, not read
                 self._pieces.setdefault(name, {})[tuple(places[name][OFFSETS])] = x
 
@@ -134,6 +136,13 @@ class Stored:
         """The whole tensors whose names begin so, on the meta device, by the rest of their names."""
         found = {name: x for name, x in self._pieces.items() if name.startswith(prefix)}
         return {name.removeprefix(prefix): whole_of(pieces) for name, pieces in found.items()}
+
+    def whole(self, name: str) -> Tensor:
+        """One whole tensor."""
+        whole = torch.empty_like(whole_of(self._pieces[name]), device="cpu")
+        for at, x in self._pieces[name].items():
+            whole[tuple(slice(first, first + size) for first, size in zip(at, x.shape, strict=True))] = x
+        return whole
 
     def taken(self, prefix: str, places: Places) -> dict[str, Tensor]:
         """The tensors whose names begin so, read into the places that these want, of a world of any size."""

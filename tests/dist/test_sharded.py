@@ -71,3 +71,18 @@ def test_a_damaged_share_is_a_clear_error(spoil, saved, tmp_path):
     with pytest.raises(checkpoint.CheckpointError) as error:
         checkpoint.load(folder, {})
     assert str(error.value) == f"checkpoint {folder} is damaged: its checksum does not match"
+
+
+def test_an_export_of_it_is_the_same_as_one_file_that_a_run_goes_on_with(saved, shards, source, tmp_path, capsys):
+    assert tiny.command("export", saved / SAVED, tmp_path / "merged") == 0
+    whole, merged = (load_file(folder / checkpoint.TENSORS) for folder in (saved / "whole", tmp_path / "merged"))
+    assert merged.keys() == whole.keys()
+    assert all(torch.equal(x, whole[name]) and x.dtype == whole[name].dtype for name, x in merged.items())
+    alone = tiny.make_trainer(sharded.experiment(shards, source, "train.seed=1"), tmp_path)
+    alone.resume(tmp_path / "merged")
+    assert all(torch.equal(x, whole[name]) for name, x in sharded.state(alone).items())
+    assert tiny.command("export", tmp_path / "merged", tmp_path / "again") == 2
+    assert "is a checkpoint of whole tensors already" in capsys.readouterr().err
+    assert tiny.command("export", saved / SAVED, tmp_path / "again", "--fp16") == 2
+    assert "is exported as it is" in capsys.readouterr().err
+    assert not (tmp_path / "again").exists()
