@@ -15,6 +15,7 @@ from hmgan.train.trainer import Trainer
 
 # Even the smallest layers are divided; two steps, each saved.
 FSDP2 = ("compute.engine=fsdp2", "compute.engine.unit=50")
+LARGER = ("train.batch=16", "train.kimg=0.032", "train.snap=0.016")  # for four ranks
 STEPS = ("train.batch=8", "train.kimg=0.016", "train.snap=0.008", "train.checkpoints=1")
 
 

@@ -86,3 +86,22 @@ def test_an_export_of_it_is_the_same_as_one_file_that_a_run_goes_on_with(saved, 
     assert tiny.command("export", saved / SAVED, tmp_path / "again", "--fp16") == 2
     assert "is exported as it is" in capsys.readouterr().err
     assert not (tmp_path / "again").exists()
+
+
+REPLICAS = (*sharded.FSDP2, "compute.engine.dp_replicate_size=2", *sharded.LARGER)
+
+
+@pytest.mark.slow
+@ranks.NEEDS_DEEPSPEED
+@pytest.mark.parametrize(
+    ("world", "engine"),
+    [(2, ["compute.engine=replicated"]), (2, ["compute.engine=zero2"]), (4, REPLICAS)],
+    ids=["replicated", "zero2", "fsdp2-replicas"],
+)
+def test_every_engine_writes_shares_and_takes_them_again(world, engine, shards, source, tmp_path):
+    ranks.run(world, sharded.main, shards, source, tmp_path, *engine)
+    whole = load_file(tmp_path / "whole" / checkpoint.TENSORS)
+    size = sum(x.nbytes for x in whole.values())
+    written = [sum(x.nbytes for x in load_file(path).values()) for path in (tmp_path / SAVED).glob("share-*")]
+    assert sum(written) == size  # each number once, whoever has it
+    assert len(written) == world
