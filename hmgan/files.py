@@ -88,8 +88,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     with refused_as(path):
         try:
             write(partial)
-            partial.chmod(MODE)
-            sync(partial)
+            flush(partial)
             os.replace(partial, path)
             sync(path.parent)
         finally:
@@ -113,15 +112,25 @@ def write_folder_atomically(folder: Path, write: Callable[[Path], object]) -> No
             partial.mkdir(parents=True)
             write(partial)
             for path in partial.iterdir():
-                path.chmod(MODE)
-                sync(path)
-            sync(partial)
-            if folder.exists():
-                shutil.rmtree(folder)
-            os.replace(partial, folder)
-            sync(folder.parent)
+                flush(path)
+            put(partial, folder)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+
+def flush(path: Path) -> None:
+    """A finished file, readable to all and on the disk."""
+    path.chmod(MODE)
+    sync(path)
+
+
+def put(partial: Path, folder: Path) -> None:
+    """Renames a folder whose files are flushed; one of that name that is there goes first."""
+    sync(partial)
+    if folder.exists():
+        shutil.rmtree(folder)
+    os.replace(partial, folder)
+    sync(folder.parent)
 
 
 @contextmanager

@@ -121,11 +121,11 @@ def ours_from_store(
         shutil.rmtree(cache, ignore_errors=True)
         data = ShardSet(of(read_index(url)))
         state["length"] = len(data)
-        with patch.object(loader, "WINDOW", -(-len(data) // WINDOWS)):
-            state["stream"] = loader.batches(data, Reading(batch_per_rank=BATCH, seed=0))
+        state["stream"] = loader.batches(data, Reading(batch_per_rank=BATCH, seed=0))
 
     def epoch() -> int:
-        return _counted(state["stream"], state["length"])
+        with patch.object(loader, "WINDOW", -(-state["length"] // WINDOWS)):  # read when the first batch is asked for
+            return _counted(state["stream"], state["length"])
 
     return Reader(f"{name}, first epoch", epoch, before=empty), Reader(f"{name}, second epoch", epoch, [cache])
 

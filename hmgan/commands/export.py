@@ -24,12 +24,21 @@ from hmgan.generators.centres import CENTRES, write_centres
 from hmgan.generators.fold import folded
 from hmgan.generators.onnx import check_onnx, save_onnx
 from hmgan.generators.snapshot import SNAPSHOTS, Loaded, generator_folder, load_generator
-from hmgan.generators.source import CONFIG, DISCRIMINATOR, GENERATOR, read_choice, read_tensors, save_source, source_of
+from hmgan.generators.source import (
+    CONFIG,
+    DISCRIMINATOR,
+    GENERATOR,
+    checked,
+    read_choice,
+    read_tensors,
+    save_source,
+    source_of,
+)
 from hmgan.importers.layouts_written import check_layout, save_layout
 from hmgan.options.models import ExportOptions
 from hmgan.report.scores import read_lines
 from hmgan.train import checkpoint, rundir
-from hmgan.train.checkpoint import TENSORS
+from hmgan.train.merge import merge
 from hmgan.train.trainer import CHECKPOINTS
 from hmgan.types import UNLABELLED
 
@@ -48,13 +57,17 @@ def export(options: ExportOptions) -> None:
     """Writes model.safetensors, config.json and README.md, the model card, into a new folder.
 
     Of a whole generator, `hmgan sample --network OUT` draws the same images. Of one class, the folder is a source; also
-    for `hmgan train --source OUT`, if the run still has the D of that snapshot.
+    for `hmgan train --source OUT`, if the run still has the D of that snapshot. Of a checkpoint of several ranks'
+    shares, the folder is the same checkpoint as one file of whole tensors.
 
     Raises: UserError for an existing folder, a network that is not there, or a class that is not there or cannot fold.
     """
     network, out, cls = options.network, options.out, options.cls
     if out.exists():
         raise UserError(f"{out} exists already; give a new folder")
+    if (network / checkpoint.STATE).is_file():
+        export_checkpoint(options)
+        return
     origin = origin_of(network)
     if cls is not None and origin.loaded.transfer is None:
         raise UserError(f"{network} has no modulation, whose classes could be folded; leave --class out")
@@ -74,6 +87,15 @@ def export(options: ExportOptions) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     write_folder_atomically(out, partial(fill, origin, options))
     print(out)
+
+
+def export_checkpoint(options: ExportOptions) -> None:
+    """Writes a checkpoint of shares as a whole one. Raises UserError for options that are of a generator."""
+    if options.cls is not None or options.layout or options.onnx or options.fp16:
+        raise UserError(f"{options.network} is a checkpoint, which is exported as it is; give its run, or no option")
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    merge(options.network, options.out)
+    print(options.out)
 
 
 def fill(origin: Origin, options: ExportOptions, folder: Path) -> None:
@@ -170,8 +192,7 @@ def critic_of(origin: Origin) -> tuple[Choice, Any] | None:
     if not kept:
         return None
     assert origin.run is not None
-    tensors = read_tensors(kept / TENSORS)
-    own = {name.removeprefix("discriminator/"): x for name, x in tensors.items() if name.startswith("discriminator/")}
+    own = checked(checkpoint.tensors(kept, "discriminator"), kept)
     experiment = rundir.read_config(origin.run)
     source = source_of(experiment)
     critic: Any = build.build(experiment, source, len(origin.loaded.classes)).discriminator

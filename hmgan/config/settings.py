@@ -257,6 +257,11 @@ class Compute(Strict):
         False, description="draw a step's random numbers, the same ones, in a thread while the one before is taken"
     )
     threads: int = Field(0, ge=0, le=1024, description="CPU threads per rank; 0 leaves torch's choice")
+    checkpoint: Literal["whole", "sharded"] = Field(
+        "whole",
+        description="sharded: each of several ranks writes its share, and none holds all; the run must lie where all "
+        "ranks write",
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> Compute:

@@ -18,7 +18,7 @@ except ImportError:  # slower, and the same images up to the decoders' rounding
 JPEG = b"\xff\xd8"
 FILL, APP1, SCAN = 0xFF, 0xE1, 0xDA  # of a JPEG's segments: what begins each; Exif or XMP; pixels
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # size and number of colours
-INKS = 4
+COLOURS, INKS = 9, 4  # the byte of a frame that says how many colours it has, and those of ink
 PNG_BITS = 24  # the byte of a PNG that says how many bits a channel has
 BACKGROUND = "white"
 SCALED = ("PNG", "PPM")  # formats whose 32-bit pixels hold 16 bits
@@ -96,26 +96,40 @@ def decode_into(content: bytes, out_HW3: NDArray[np.uint8], background: str = BA
     return kind
 
 
-def _is_plain_jpeg(content: bytes) -> bool:
+class _PlainJpeg:
     """Whether the fast decoder is right: it neither rotates nor knows ink colours, of which there are four.
 
     Walks the segments before the pixels; to search all bytes for Exif takes longer. What it cannot walk is Pillow's.
+    The images of one encoder and size begin alike, so what begins as the last one did is not walked again.
     """
-    if simplejpeg is None or content[:2] != JPEG:
-        return False
-    at, may_turn = 2, False
-    try:
-        while (marker := content[at + 1]) != SCAN:
-            if content[at] != FILL or (marker in FRAMES and content[at + 9] == INKS):
-                return False
-            may_turn |= marker == APP1
-            at += 1 if marker == FILL else 2 + (content[at + 2] << 8) + content[at + 3]
-    except IndexError:
-        return False
-    if not may_turn:
-        return True
-    with open_image(content) as image:
-        return image.getexif().get(0x0112, 1) == 1
+
+    def __init__(self) -> None:
+        self._heads: tuple[bytes, ...] = ()  # of the last one that is
+
+    def __call__(self, content: bytes) -> bool:
+        if simplejpeg is None:
+            return False
+        if content.startswith(self._heads):
+            return True
+        if content[:2] != JPEG:
+            return False
+        at, may_turn = 2, False
+        try:
+            while (marker := content[at + 1]) != SCAN:
+                if content[at] != FILL or (marker in FRAMES and content[at + COLOURS] == INKS):
+                    return False
+                may_turn |= marker == APP1
+                at += 1 if marker == FILL else 2 + (content[at + 2] << 8) + content[at + 3]
+        except IndexError:
+            return False
+        if not may_turn:
+            self._heads = (content[: at + COLOURS + 1],)  # all that was looked at
+            return True
+        with open_image(content) as image:
+            return image.getexif().get(0x0112, 1) == 1
+
+
+_is_plain_jpeg = _PlainJpeg()
 
 
 def _plain(loaded: Image.Image, background: str) -> Image.Image:

@@ -109,6 +109,11 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         tensors = {name: tensor.float() for name, tensor in load_file(path).items()}
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path} is not a readable safetensors file: {error}") from None
+    return checked(tensors, path)
+
+
+def checked(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Raises UserError for tensors that are not finite."""
     for name, tensor in tensors.items():
         if not tensor.isfinite().all():
             raise UserError(f"{path}: {name} holds numbers that are not finite; give an earlier snapshot, or a copy")

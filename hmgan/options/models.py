@@ -83,7 +83,13 @@ class ExportOptions:
     For example: hmgan export runs/00003 bags --licence cc-by-4.0
     """
 
-    network: Annotated[Path, Argument(metavar="MODEL", help="As for `hmgan sample`; of a run the newest snapshot.")]
+    network: Annotated[
+        Path,
+        Argument(
+            metavar="MODEL",
+            help="As for `hmgan sample`; of a run the newest snapshot. Or a checkpoint of shares, to be made whole.",
+        ),
+    ]
     out: Annotated[Path, Argument(help="A new folder, laid out as model hubs want it.")]
     cls: Annotated[
         str | None,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from pathlib import Path
@@ -22,11 +22,13 @@ from torch import Tensor
 
 from hmgan.errors import UserError
 from hmgan.files import readable, sha256_of, write_folder_atomically
-from hmgan.train.engines.base import Checkpointed
+from hmgan.train.engines.base import Checkpointed, empty
+from hmgan.train.shares import Places, Stored
 
 TENSORS, STATE = "state.safetensors", "state.json"
 GROUPS = "param_groups"  # what only an optimiser's state has
 Entries = Mapping[str, Checkpointed]
+Taker = Callable[[str, Places], dict[str, Tensor]]
 
 
 class CheckpointError(UserError):
@@ -40,7 +42,8 @@ class _State(BaseModel):
     step: NonNegativeInt
     kimg: NonNegativeFloat = 0.0
     groups: dict[str, list[dict[str, Any]]]
-    sha256: str  # of the tensors
+    sha256: str | None = None  # of the tensors
+    shares: dict[str, str] = {}  # the sha256 of each file, where every rank wrote one
     digest: str | None = None  # of the rest; older checkpoints have none
     data: str | None = None
     scored: str | None = None
@@ -57,16 +60,22 @@ class Copy(NamedTuple):
 
 def copy_of(entries: Entries) -> Copy:
     """A copy of named networks and optimisers."""
-    tensors: dict[str, Tensor] = {}
-    groups: dict[str, Any] = {}
+    copy = Copy({}, {})
     for name, entry in entries.items():
-        flat = entry.state_dict()
-        if GROUPS in flat:  # an optimiser's
-            groups[name] = flat[GROUPS]
-            flat = {f"{index}.{key}": x for index, slots in flat["state"].items() for key, x in slots.items()}
+        own = flat(name, entry.state_dict())
         # Into memory of their own: safetensors refuses tensors that share it, as expanded or tied ones do.
-        tensors |= {f"{name}/{key}": torch.empty(x.shape, dtype=x.dtype).copy_(x) for key, x in flat.items()}
-    return Copy(tensors, groups)
+        copy.tensors.update({key: torch.empty(x.shape, dtype=x.dtype).copy_(x) for key, x in own.tensors.items()})
+        copy.groups.update(own.groups)
+    return copy
+
+
+def flat(name: str, state: Mapping[str, Any]) -> Copy:
+    """A named state, as a checkpoint has it, uncopied."""
+    groups: dict[str, Any] = {}
+    if GROUPS in state:  # an optimiser's
+        groups[name] = state[GROUPS]
+        state = {f"{index}.{key}": x for index, slots in state["state"].items() for key, x in slots.items()}
+    return Copy({f"{name}/{key}": x for key, x in state.items()}, groups)
 
 
 def write(folder: Path, copy: Copy, state: Mapping[str, Any]) -> None:
@@ -74,37 +83,38 @@ def write(folder: Path, copy: Copy, state: Mapping[str, Any]) -> None:
 
     def fill(partial: Path) -> None:
         save_file(copy.tensors, partial / TENSORS)
-        whole = {**state, "groups": copy.groups, "sha256": sha256_of(partial / TENSORS)}
-        (partial / STATE).write_text(json.dumps({**whole, "digest": _digest(whole)}) + "\n", encoding="utf-8")
+        seal(partial, {**state, "groups": copy.groups, "sha256": sha256_of(partial / TENSORS)})
 
     try:
         write_folder_atomically(folder, fill)
     except (OSError, SafetensorError) as error:
-        reason = str(error).partition(f": '{folder}'")[0]  # which is named already
-        raise UserError(
-            f"checkpoint {folder} cannot be written: {reason}; those before it are whole: make room, and --resume"
-        ) from error
+        raise refused(folder, error) from error
 
 
-def load(folder: Path, entries: Entries) -> dict[str, Any]:
+def seal(partial: Path, state: Mapping[str, Any]) -> None:
+    """Writes what is beside the tensors, and its digest."""
+    (partial / STATE).write_text(json.dumps({**state, "digest": _digest(state)}) + "\n", encoding="utf-8")
+
+
+def refused(folder: Path, error: BaseException) -> UserError:
+    """That a checkpoint cannot be written."""
+    reason = str(error).partition(f": '{folder}'")[0]  # which is named already
+    text = f"checkpoint {folder} cannot be written: {reason}; those before it are whole: make room, and --resume"
+    return UserError(text)
+
+
+def load(folder: Path, entries: Entries, verified: bool = False) -> dict[str, Any]:
     """Restores the entries in place and returns the saved state.
+
+    Args:
+        verified: another rank has just read all of the shares, which this one does not read all of.
 
     Raises: CheckpointError, with nothing changed; UserError for a checkpoint of other networks.
     """
-    try:
-        with readable(folder):  # what cannot be opened is not damaged
-            state = json.loads((folder / STATE).read_text(encoding="utf-8"))
-            known = _State.model_validate(state)
-            whole = sha256_of(folder / TENSORS) == known.sha256 and known.digest in (None, _digest(state))
-    except UserError:
-        raise
-    except (FileNotFoundError, ValueError):  # ValidationError among them
-        whole = False
-    if not whole:
-        raise CheckpointError(f"checkpoint {folder} is damaged: its checksum does not match")
-    tensors = load_file(folder / TENSORS)
+    state = read(folder, verified)
+    taken = _taker(folder, state)
     for name, entry in entries.items():
-        own = {key.removeprefix(f"{name}/"): value for key, value in tensors.items() if key.startswith(f"{name}/")}
+        own = taken(f"{name}/", _places_of(entry))
         try:
             groups = state["groups"].get(name)
             entry.load_state_dict(own if groups is None else _unflatten(own, groups))
@@ -113,6 +123,42 @@ def load(folder: Path, entries: Entries) -> dict[str, Any]:
         except (RuntimeError, ValueError, KeyError) as error:
             raise UserError(f"{folder}: {name} does not fit this experiment ({str(error).splitlines()[0]})") from None
     return state
+
+
+def read(folder: Path, verified: bool = False) -> dict[str, Any]:
+    """The saved state of a checkpoint that is whole. Raises CheckpointError; UserError for what cannot be opened."""
+    try:
+        with readable(folder):  # what cannot be opened is not damaged
+            state: dict[str, Any] = json.loads((folder / STATE).read_text(encoding="utf-8"))
+            known = _State.model_validate(state)
+            files = {} if known.shares and verified else known.shares or {TENSORS: known.sha256 or ""}
+            whole = known.digest in (None, _digest(state))
+            whole = whole and all(sha256_of(folder / name) == digest for name, digest in files.items())
+    except UserError:
+        raise
+    except (FileNotFoundError, ValueError):  # ValidationError among them
+        whole = False
+    if not whole:
+        raise CheckpointError(f"checkpoint {folder} is damaged: its checksum does not match")
+    return state
+
+
+def _places_of(entry: Checkpointed) -> Places:
+    """Asked for where there are shares alone: a module as it is, which has none, can be read from whole tensors."""
+    return lambda wholes: entry.places(wholes)
+
+
+def tensors(folder: Path, name: str) -> dict[str, Tensor]:
+    """The whole tensors of one entry. Raises as `read` does."""
+    return _taker(folder, read(folder))(f"{name}/", empty)
+
+
+def _taker(folder: Path, state: Mapping[str, Any]) -> Taker:
+    """What reads the tensors whose names begin so: whole ones, or of shares what the given places want."""
+    if state.get("shares"):
+        return Stored(folder, state["shares"]).taken
+    whole = load_file(folder / TENSORS)
+    return lambda prefix, _: {key.removeprefix(prefix): x for key, x in whole.items() if key.startswith(prefix)}
 
 
 def _digest(state: Mapping[str, Any]) -> str:
@@ -175,6 +221,8 @@ class Saver:
         keep: how many stay.
     """
 
+    together = False  # whether all ranks save
+
     def __init__(self, folder: Path, keep: int) -> None:
         self._folder, self._keep = folder, keep
         self._pool = ThreadPoolExecutor(1)
@@ -183,7 +231,7 @@ class Saver:
     def save(self, step: int, entries: Entries, state: Mapping[str, Any]) -> None:
         """Copies the entries, and starts to write. Raises what the write before this one failed with."""
         self.wait()
-        self._writing = self._pool.submit(self._write, self._folder / f"{step:09d}", copy_of(entries), state)
+        self._writing = self._begin(self._folder / f"{step:09d}", entries, state)
 
     def check(self) -> None:
         """Raises what a write failed with, once: UserError for want of room."""
@@ -202,6 +250,9 @@ class Saver:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         with nullcontext() if error is None else suppress(Exception):  # what ended the loop is what is raised
             self.wait()
+
+    def _begin(self, folder: Path, entries: Entries, state: Mapping[str, Any]) -> Future[None]:
+        return self._pool.submit(self._write, folder, copy_of(entries), state)
 
     def _write(self, folder: Path, copy: Copy, state: Mapping[str, Any]) -> None:
         write(folder, copy, state)

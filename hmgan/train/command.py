@@ -31,7 +31,7 @@ from hmgan.train.tasks.alignment import aligning
 
 AUTO = "auto"
 # What may change when a run is resumed: how it is spread over devices, not what it computes.
-SPREAD = ("compute.engine.", "train.accumulate.")
+SPREAD = ("compute.engine.", "compute.checkpoint.", "train.accumulate.")
 MOVED = ("evaluation.data.",)  # where the images of the scores lie, which are checked by their digest
 
 
@@ -113,7 +113,8 @@ def lengthened(options: TrainOptions, run: str) -> tuple[Path, Experiment]:
     if others or not all(f"{path}.".startswith((*SPREAD, *MOVED)) for path in paths):
         raise UserError(
             "--resume goes on with the run's own configuration; only --kimg, --set compute.engine, --set "
-            "train.accumulate and, where the same images lie now, --data and --set evaluation.data may be given too"
+            "compute.checkpoint, --set train.accumulate and, where the same images lie now, --data and --set "
+            "evaluation.data may be given too"
         )
     asked = precision.launched()
     if asked not in (None, kept.compute.precision):

@@ -84,7 +84,7 @@ def resume_run(trainer: Trainer, folder: Path, log: RunLog) -> None:
     # Rank 0 chooses: another rank may read something else from a shared disk by now.
     chosen = runtime.share(newest_whole(trainer, folder, log) if runtime.main else None)
     if chosen is not None and not runtime.main:
-        trainer.resume(chosen)
+        trainer.resume(chosen, verified=True)
     if log.folder is not None:
         reached = trainer.kimg if chosen is not None else -1.0
         cut = rundir.cut_to(reached, folder / "stats.jsonl", folder / "metrics.jsonl")

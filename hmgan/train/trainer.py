@@ -26,6 +26,7 @@ from hmgan.train.flops import work_of
 from hmgan.train.log import RunLog, warn
 from hmgan.train.microbatches import minimise
 from hmgan.train.nonfinite import Nonfinite, Outcome, remembered
+from hmgan.train.sharded import saver_of
 from hmgan.train.tasks.base import Phase, Stats, Task
 from hmgan.types import Batch
 
@@ -60,7 +61,7 @@ class Trainer:
         self._unread: list[Outcome] = []
         self.ahead = Ahead(runtime.device) if self.experiment.compute.ahead else None
         self.late = runtime.device.type != "cpu"  # whether the device runs behind the host
-        self.saver = checkpoint.Saver(folder / CHECKPOINTS, self.settings.checkpoints)
+        self.saver = saver_of(self.experiment, folder / CHECKPOINTS, runtime)
         self.engine = engine_of(self.experiment, runtime)
         data, reader = task.data, None if self.experiment.data is None else self.experiment.data.reader
         self.images = data.indexed("their digest").digest if data is not None and reader == "index" else ""
@@ -78,9 +79,12 @@ class Trainer:
         """Steps of the whole schedule."""
         return math.ceil(1000 * self.settings.kimg / self.settings.batch)
 
-    def resume(self, folder: Path) -> None:
-        """Restores a checkpoint exactly. Raises UserError if it was trained on, or scored against, other images."""
-        state = checkpoint.load(folder, self.task.kept())
+    def resume(self, folder: Path, verified: bool = False) -> None:
+        """Restores a checkpoint exactly; `verified` as for `checkpoint.load`.
+
+        Raises: UserError if it was trained on, or scored against, other images.
+        """
+        state = checkpoint.load(folder, self.task.kept(), verified)
         if (trained_on := state.get("data", self.images)) != self.images:  # older checkpoints have none
             raise UserError(
                 f"{folder} was trained on other images (digest {trained_on[:12]}) than those of "
@@ -189,8 +193,8 @@ class Trainer:
             self.runtime.stop.agreed = True
 
     def save(self) -> None:
-        """Starts to write a checkpoint, on rank 0; all ranks gather what the engine has divided."""
-        if self.runtime.main:
+        """Starts to write a checkpoint: on all ranks, or on rank 0, for which all gather what the engine divides."""
+        if self.runtime.main or self.saver.together:
             state = {"step": self.step, "kimg": self.kimg, "nonfinite": self.nonfinite.state(), "data": self.images}
             state |= {"scored": self.scored} if self.scored else {}
             state |= {"undrawn": True} if self.undrawn else {}

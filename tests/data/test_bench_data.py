@@ -51,3 +51,17 @@ def test_the_decoders_agree(readers, sets):
     content = next(sets.files.rglob("*.jpg")).read_bytes()
     assert abs(readers.fast(content).astype(int) - readers.pillow(content)).max() <= 3
     assert (readers.pillow(png(readers.fast(content))) == readers.fast(content)).all()
+
+
+def test_the_first_epoch_from_a_store_is_mixed_in_six_windows(readers, sets, tmp_path, monkeypatch):
+    asked, order = [], readers.ShardSet.order
+
+    def record(self, **how):
+        asked.append(how["window"])
+        return order(self, **how)
+
+    monkeypatch.setattr(readers.ShardSet, "order", record)
+    first, _ = readers.ours_from_store(str(sets.shards), tmp_path / "cache")
+    first.before()
+    assert first.epoch() >= IMAGES
+    assert asked == [IMAGES // 6]

@@ -131,6 +131,16 @@ def test_a_jpeg_is_decoded_as_pillow_does_up_to_rounding(name):
     assert np.abs(seen_HW3.astype(int) - wanted_HW3).max() <= 4
 
 
+@pytest.mark.parametrize("name", [name for name in PICTURES if "JPEG" in name])
+def test_a_jpeg_is_not_taken_for_the_plain_one_before_it(name):
+    seen_HW3 = np.empty((SIDE, SIDE, 3), np.uint8)
+    for content in (saved(Image.fromarray(RGB), "JPEG"), PICTURES[name], saved(Image.fromarray(RGB[::-1]), "JPEG")):
+        decode_into(content, seen_HW3)
+        with Image.open(io.BytesIO(content)) as image:
+            wanted_HW3 = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+        assert np.abs(seen_HW3.astype(int) - wanted_HW3).max() <= 4
+
+
 @pytest.mark.parametrize("length", [2, 3, 40, 300])
 def test_a_jpeg_that_ends_in_its_head_is_refused(length):
     with pytest.raises((OSError, ValueError), match=r"image|Truncated"):

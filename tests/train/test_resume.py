@@ -315,7 +315,8 @@ def test_resuming_under_other_settings_is_refused(extra, finished, capsys):
     assert tiny.command("train", "hyper-mod-c", "--resume", finished, *extra) == 2
     expected = (
         "error: --resume goes on with the run's own configuration; only --kimg, --set compute.engine, --set "
-        "train.accumulate and, where the same images lie now, --data and --set evaluation.data may be given too\n"
+        "compute.checkpoint, --set train.accumulate and, where the same images lie now, --data and --set "
+        "evaluation.data may be given too\n"
     )
     assert capsys.readouterr().err.endswith(expected)
     assert (finished / "config.json").read_bytes() == before

@@ -33,7 +33,22 @@ class Checkpointed(Protocol):
     def state_dict(self) -> dict[str, Any]:
         """Whole tensors, whatever this rank holds. Of an engine that divides: on every rank, in the same order."""
 
-    def load_state_dict(self, state: Mapping[str, Any], /) -> Any: ...
+    def shares(self) -> dict[str, Any]:
+        """The same, but of what is divided this rank's share alone, as DTensors."""
+
+    def places(self, wholes: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Empty tensors that hold this rank's share of a state, whose whole tensors are given on the meta device.
+
+        Without communication. An optimiser's are named `index.slot`.
+        """
+
+    def load_state_dict(self, state: Mapping[str, Any], /) -> Any:
+        """Takes whole tensors, or `places` that have been filled."""
+
+
+def empty(wholes: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The places of what every rank holds whole."""
+    return {name: torch.empty_like(x, device="cpu") for name, x in wholes.items()}
 
 
 class Kept:
@@ -44,6 +59,12 @@ class Kept:
 
     def state_dict(self) -> dict[str, Any]:
         return {name: x for name, x in self._module.state_dict().items() if name not in self._given}
+
+    def shares(self) -> dict[str, Any]:
+        return self.state_dict()
+
+    def places(self, wholes: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return empty(wholes)
 
     def load_state_dict(self, state: Mapping[str, Any], /) -> Any:
         given = {name: x for name, x in self._module.state_dict().items() if name in self._given}
@@ -89,6 +110,12 @@ class Trained:
 
     def state_dict(self) -> dict[str, Any]:
         return self._optimizer.state_dict()
+
+    def shares(self) -> dict[str, Any]:
+        return self.state_dict()
+
+    def places(self, wholes: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return empty(wholes)
 
     def load_state_dict(self, state: Mapping[str, Any], /) -> None:
         self._optimizer.load_state_dict(dict(state))

@@ -122,9 +122,16 @@ class DividedNetwork(Trained):
             self._optimizer.step()
 
     def state_dict(self) -> dict[str, Any]:
-        state = super().state_dict()
+        state = self.shares()
         whole = {i: {name: gathered(x).cpu() for name, x in slots.items()} for i, slots in state["state"].items()}
         return {**state, "state": whole}
+
+    def shares(self) -> dict[str, Any]:
+        return super().state_dict()
+
+    def places(self, wholes: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        parameters = dict(enumerate(self._parameters()))
+        return {name: place(x, parameters.get(int(name.split(".")[0]))) for name, x in wholes.items()}
 
     def load_state_dict(self, state: Mapping[str, Any], /) -> None:
         shares = {
@@ -142,7 +149,14 @@ class Gathered(Kept):
     """The same as whole tensors."""
 
     def state_dict(self) -> dict[str, Any]:
-        return {name: gathered(x).cpu() for name, x in super().state_dict().items()}
+        return {name: gathered(x).cpu() for name, x in self.shares().items()}
+
+    def shares(self) -> dict[str, Any]:
+        return super().state_dict()
+
+    def places(self, wholes: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        own = self._module.state_dict()
+        return {name: place(x, own.get(name)) for name, x in wholes.items()}
 
     def load_state_dict(self, state: Mapping[str, Any], /) -> Any:
         own = self._module.state_dict()
@@ -160,10 +174,17 @@ def gathered(x: Tensor) -> Tensor:
 
 
 def share_of(x: Tensor, like: Tensor | None) -> Tensor:
-    """This rank's share of what every rank has read, without communication."""
-    if not isinstance(like, DTensor) or x.shape != like.shape:
+    """This rank's share of what every rank has read, without communication; a share is one already."""
+    if isinstance(x, DTensor) or not isinstance(like, DTensor) or x.shape != like.shape:
         return x
     return distribute_tensor(x.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
+
+
+def place(whole: Tensor, like: Tensor | None) -> Tensor:
+    """An empty tensor for this rank's share of one that is divided as another, of which there may be none."""
+    if not isinstance(like, DTensor) or whole.shape != like.shape:
+        return torch.empty_like(whole, device="cpu")
+    return torch.empty_like(like.detach(), dtype=whole.dtype)
 
 
 def called(trained: nn.Module) -> list[nn.Module]:

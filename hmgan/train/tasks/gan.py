@@ -146,7 +146,9 @@ class Gan(Task):
             self._draw = GraphedGenerator(cast(TransferGenerator, self.generator), self.mixed)
 
     def kept(self) -> dict[str, Checkpointed]:
-        return {**super().kept(), "discriminator": self.critic, "disc_optimizer": self.disc, **self._beside}
+        kept = {name: self.engine.kept(module, frozenset()) for name, module in self._beside.items()}
+        critic = self.engine.kept(self.critic, frozenset())
+        return {**super().kept(), "discriminator": critic, "disc_optimizer": self.disc, **kept}
 
     def stateful(self) -> list[nn.Module]:
         return [*super().stateful(), self.critic, *self._beside.values()]

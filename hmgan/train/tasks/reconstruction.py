@@ -117,7 +117,7 @@ class Reconstruction(Task):
         return optimizer
 
     def kept(self) -> dict[str, Checkpointed]:
-        return {**super().kept(), "latents": self.latents}
+        return {**super().kept(), "latents": self.engine.kept(self.latents, frozenset())}
 
     def networks(self) -> dict[str, tuple[nn.Module, bool]]:
         return {**super().networks(), f"z of {len(self.latents.z_NZ):,} images": (self.latents, False)}
