@@ -48,18 +48,17 @@ def join_passes(settings: Compute, device: torch.device, *networks: nn.Module) -
     The line is empty where they were not asked for, or no network has such passes.
     """
     parts = [m for network in networks for m in network.modules() if isinstance(m, Passing)]
-    passes, note, by_kernels = BY_LAYERS, "", False
+    passes, note = BY_LAYERS, ""
     if parts and settings.kernels == "auto":
         lacks = lacking(device)
         note = f"torch's kernels, {lacks}" if lacks else "Triton's kernels"
-        by_kernels = not lacks
-        if by_kernels:
+        if not lacks:
             from hmgan.kernels.passes import BY_KERNELS  # Triton comes with PyTorch for CUDA alone
 
             passes = BY_KERNELS
     for part in parts:
         part.passes = passes
-    return layout_of(device, settings.precision, by_kernels), note
+    return layout_of(device, settings.precision, passes is not BY_LAYERS), note
 
 
 def layout_of(device: torch.device, precision: str, by_kernels: bool) -> torch.memory_format:
