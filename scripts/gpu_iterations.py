@@ -6,6 +6,7 @@ does.
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import statistics
 import warnings
@@ -30,7 +31,7 @@ from hmgan.types import Batch
 
 VARIANTS = {
     "bf16": Compute(precision="bf16"),
-    "bf16-channels-last": Compute(precision="bf16", channels_last=True),
+    "bf16-channels-last": Compute(precision="bf16"),
     "bf16-kernels": Compute(precision="bf16", kernels="auto"),
     "tf32-kernels": Compute(kernels="auto"),
     "bf16-kernels-ahead": Compute(precision="bf16", kernels="auto", ahead=True),
@@ -38,6 +39,8 @@ VARIANTS = {
     "bf16-kernels-graphs": Compute(precision="bf16", kernels="auto", merge=True, graphs=True, ahead=True),
     "bf16-kernels-stratified": Compute(precision="bf16", kernels="auto", merge=True, graphs=True, ahead=True),
 }
+# How D's images lie where a run does not choose, so that both are measured beside h100.json.
+LAYOUTS = {"bf16": torch.contiguous_format, "bf16-channels-last": torch.channels_last}
 # Heads, classes, batch, variant; images/s as measured before (the first three, of h100.json) or as predicted.
 PLAN = (
     ("full", 3, 8, "bf16", 42.6),
@@ -87,13 +90,13 @@ def networks(heads: str, size: Size, classes: int) -> Networks:
         return row_c.networks(classes, size.resolution, size.widths, heads)
 
 
-def trainer_of(
-    pair: Networks, settings: Compute, batch: int, classes: int, runtime: Runtime, stratified: bool = False
-) -> Trainer:
+def trainer_of(pair: Networks, variant: str, batch: int, classes: int, runtime: Runtime) -> Trainer:
     """Of networks that another may have trained before."""
     pair.discriminator.requires_grad_(True)
-    experiment = row_c.experiment_of(batch, settings, stratified=stratified)
-    return row_c.trainer_of(row_c.task_of(pair, experiment, classes, runtime), runtime)
+    experiment = row_c.experiment_of(batch, VARIANTS[variant], stratified="stratified" in variant)
+    task = row_c.task_of(pair, experiment, classes, runtime)
+    task.rules = dataclasses.replace(task.rules, layout=LAYOUTS.get(variant, task.layout))
+    return row_c.trainer_of(task, runtime)
 
 
 def measured(trainer: Trainer, heads: str, variant: str, classes: int, images: Batch, size: Size) -> Case:
@@ -135,11 +138,11 @@ def iterations(size: Size) -> Iterator[Measure]:
         if (heads, classes) not in made:
             made.clear()
             made[heads, classes] = networks(heads, size, classes)
-        settings, stratified = VARIANTS[variant], "stratified" in variant
+        settings = VARIANTS[variant]
         if settings.graphs and not size.cuda:
             continue
         with products(tf32=settings.tf32):
-            trainer = trainer_of(made[heads, classes], settings, batch, classes, runtime, stratified)
+            trainer = trainer_of(made[heads, classes], variant, batch, classes, runtime)
             case = measured(trainer, heads, variant, classes, row_c.images_of(batch, size.resolution, classes), size)
         name = f"{heads}, {classes} classes, batch {batch}, {variant}"
         yield Measure(name, case.images_per_second, "images/s", None if size.tiny else expected, case._asdict())
@@ -149,7 +152,7 @@ def iterations(size: Size) -> Iterator[Measure]:
 
 
 def _one(size: Size, batch: int) -> tuple[Trainer, Batch]:
-    trainer = trainer_of(networks("full", size, 3), VARIANTS["bf16-kernels"], batch, 3, Runtime())
+    trainer = trainer_of(networks("full", size, 3), "bf16-kernels", batch, 3, Runtime())
     images = row_c.images_of(batch, size.resolution, 3)
     for step in (1, 2):
         trainer.step = step

@@ -10,7 +10,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from gpu_generator import BANDWIDTH, error, gen_checks, kernel_checks, kernel_passes, poisoned
-from gpu_iterations import VARIANTS, networks, trainer_of
+from gpu_iterations import LAYOUTS, VARIANTS, networks, trainer_of
 from gpu_measures import Measure, Size
 from row_c import images_of
 from torch import Tensor
@@ -93,7 +93,7 @@ def disc_checks(size: Size) -> Iterator[Measure]:
     for _ in range(2):
         torch.manual_seed(0)
         images = images_of(8, size.resolution, 3)
-        trainer = trainer_of(networks("low-rank", size, 3), VARIANTS["bf16-kernels"], 8, 3, Runtime())
+        trainer = trainer_of(networks("low-rank", size, 3), "bf16-kernels", 8, 3, Runtime())
         for step in range(3):
             trainer.step = step
             trainer.take_step(images)
@@ -126,7 +126,7 @@ def disc_of(
     settings = VARIANTS[variant]
     settings = settings.model_copy(update={"kernels": "torch"}) if layers else settings
     layout, _ = join_passes(settings, size.device, disc)
-    return disc, images.contiguous(memory_format=layout), labels
+    return disc, images.contiguous(memory_format=LAYOUTS.get(variant, layout)), labels
 
 
 def convolutions(size: Size) -> Iterator[Measure]:

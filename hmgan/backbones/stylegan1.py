@@ -160,9 +160,6 @@ class StyleGAN1(Backbone):
         )
         self.to_rgb = EqualConv2d(widths[-1], 3, 1)
 
-    def compilable(self) -> Sequence[nn.Module]:
-        return [m for m in self.modules() if isinstance(m, Finish)]
-
     def latents(self, keys: Sequence[int], mixing: float = 0.0) -> Latents:
         device, sizes = self.to_rgb.weight.device, [(4 << i) ** 2 for i in range(len(self.blocks))]
         rows = host.sent(rng.normal_rows(keys, 2 * self.z_dim + sum(sizes)), device)

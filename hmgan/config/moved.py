@@ -1,4 +1,4 @@
-"""Settings that have moved: an old key is answered with the new one, and a run of an older version is read by it."""
+"""Settings that moved or went: an old key is answered with what there is, and a run of an older version is read."""
 
 from __future__ import annotations
 
@@ -21,8 +21,18 @@ MOVED = {
     "mining": "players",
     "anchors": "players",
     **{f"train.{key}": f"loader.{key}" for key in ("mirror", "workers", "on_corrupt", "corrupt_share")},
-    **{f"train.{key}": f"compute.{key}" for key in ("precision", "tf32", "channels_last", "compile", "threads")},
+    **{f"train.{key}": f"compute.{key}" for key in ("precision", "tf32", "threads")},
     "engine": "compute.engine",
+}
+# Settings that are no more, and what to write instead. They changed how a run computed and not what: one of an older
+# version goes on without them.
+DROPPED = {
+    f"{table}.{key}": instead
+    for table in ("compute", "train")
+    for key, instead in {
+        "channels_last": "where bf16 or kernels on a GPU want it, D's maps lie so by themselves; leave it out",
+        "compile": 'kernels make the same passes; write compute.kernels = "auto", or leave it out',
+    }.items()
 }
 # Tables that became a choice, and the component of that choice that they are.
 NAMED = {"reconstruction": "reconstruction", "mining": "mining", "anchors": "anchors"}
@@ -43,7 +53,7 @@ GONE = {
 
 
 def refuse(table: Mapping[str, Any]) -> None:
-    """Raises UserError with the new name of the first key that has moved."""
+    """Raises UserError for the first key that has moved or gone: its new name, or what to write instead."""
     for field, names in GONE.items():
         choice = _find(table, field)
         name = choice.get("name") if isinstance(choice, Mapping) else choice
@@ -53,15 +63,22 @@ def refuse(table: Mapping[str, Any]) -> None:
         if _find(table, old) is not None:
             named = f' with {new}.name = "{NAMED[old]}"' if old in NAMED else ""
             raise UserError(f"{old} is {new} now{named}; write that in its place")
+    for old, instead in DROPPED.items():
+        if _find(table, old) is not None:
+            raise UserError(f"{old} is gone: {instead}")
 
 
 def renamed(table: Mapping[str, Any]) -> dict[str, Any]:
-    """A stored table with its values under their new names; what belongs to a component that is not there is left."""
+    """A stored table with its values under their new names; what belongs to nothing that is there is left out."""
     new: dict[str, Any] = {key: dict(value) if isinstance(value, Mapping) else value for key, value in table.items()}
     if isinstance(new.get("task"), str) and new["task"] in GONE["task"]:
         new["task"] = {"name": "alignment" if new["task"] == "align" else "gan"}
         if isinstance(new.get("train"), dict) and new["train"].get("labels") is False:
             del new["train"]["labels"]  # which meant: unless there is a modulation
+    for old in DROPPED:
+        if _find(new, old) is not None:
+            top, _, key = old.partition(".")
+            del new[top][key]
     for old, path in MOVED.items():
         value = _find(new, old)
         if value is None:

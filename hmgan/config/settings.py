@@ -241,10 +241,6 @@ class Compute(Strict):
         "stylegan1's G and D, and for edits; "
         "first run scripts/bench_gpu.py --section checks there",
     )
-    channels_last: bool = Field(False, description="layout of D's maps in memory; convolutions in bf16 want it")
-    compile: bool = Field(
-        False, description="compile what follows G's convolutions, and blurs; takes a minute or two to begin"
-    )
     merge: bool = Field(
         False, description="D sees reals, fakes and all views of a step without R1 in one pass; takes more memory"
     )

@@ -47,10 +47,6 @@ class Backbone(nn.Module, ABC):
         names = [name for name, parameter in self.named_parameters() if id(parameter) not in edited]
         return [name for name in names if any(fnmatch(name, pattern) for pattern in UNEDITED)]
 
-    def compilable(self) -> Sequence[nn.Module]:
-        """The parts whose shapes do not depend on the classes in a batch."""
-        return []
-
     def maps(self) -> Sequence[tuple[int, int]]:
         """Channels and pixels of each block's output, for estimates of memory."""
         return [(width, (4 << i) ** 2) for i, width in enumerate(self.widths)]

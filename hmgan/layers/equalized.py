@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -41,8 +41,8 @@ class _LeakyReLU(torch.autograd.Function):
 
 
 def leaky_relu(x: Tensor) -> Tensor:
-    """x, or x / 5 below zero. Keeps its result for the backward; a compiler chooses by itself what to keep."""
-    return F.leaky_relu(x, LEAK) if torch.compiler.is_compiling() else _LeakyReLU.apply(x)
+    """x, or x / 5 below zero. Keeps its result for the backward."""
+    return _LeakyReLU.apply(x)
 
 
 class _LeakyReLUBySign(torch.autograd.Function):
@@ -100,22 +100,6 @@ class PixelNorm(nn.Module):
         return unit_mean_square(x)
 
 
-Way = Callable[[Tensor, Tensor], Tensor]
-
-
-def by_convolution(x: Tensor, kernel: Tensor) -> Tensor:
-    """Blurs every channel of x [B, C, H, W] by the kernel [1, 1, 3, 3]."""
-    channels = x.shape[1]
-    return F.conv2d(x, kernel.expand(channels, 1, 3, 3), padding=1, groups=channels)
-
-
-def by_shifts(x: Tensor, kernel: Tensor) -> Tensor:
-    """The same, once compiled into one kernel: a depthwise convolution reaches an eighth of a GPU's speed."""
-    wide = F.pad(widened(x), (1, 1, 1, 1))  # as a convolution does: sum in float32, and round once
-    rows = wide[..., :-2, :] + 2 * wide[..., 1:-1, :] + wide[..., 2:, :]
-    return ((rows[..., :-2] + 2 * rows[..., 1:-1] + rows[..., 2:]) / 16).to(x.dtype)
-
-
 class _Blur(torch.autograd.Function):
     """A blur by a symmetric kernel is its own transpose, so that its gradient is the same blur, to any order.
 
@@ -125,17 +109,17 @@ class _Blur(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(x: Tensor, kernel: Tensor, way: Way) -> Tensor:
-        return way(x, kernel)
+    def forward(x: Tensor, kernel: Tensor) -> Tensor:
+        channels = x.shape[1]
+        return F.conv2d(x, kernel.expand(channels, 1, 3, 3), padding=1, groups=channels)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Way], output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
         ctx.save_for_backward(inputs[1])
-        ctx.way = inputs[2]
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        return _Blur.apply(grad, *ctx.saved_tensors, ctx.way), None, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return _Blur.apply(grad, *ctx.saved_tensors), None
 
 
 class Blur(nn.Module):
@@ -147,10 +131,9 @@ class Blur(nn.Module):
         super().__init__()
         taps = torch.tensor([1.0, 2.0, 1.0])
         self.register_buffer("kernel", (torch.outer(taps, taps) / 16)[None, None], persistent=False)
-        self.way: Way = by_convolution  # by_shifts, once that is compiled
 
     def forward(self, x: Tensor) -> Tensor:
-        return _Blur.apply(x, self.kernel.to(x.dtype), self.way)  # exact in bfloat16 too
+        return _Blur.apply(x, self.kernel.to(x.dtype))  # exact in bfloat16 too
 
 
 class _Box(torch.autograd.Function):

@@ -96,12 +96,8 @@ class Work:
 
 
 def work_of(experiment: Experiment, steps: int, device: torch.device) -> Work:
-    """Of a run whose penalties come round in so many steps.
-
-    Where parts are compiled none are counted: while somebody counts those run eagerly, and round in their own way.
-    """
-    compute = experiment.compute
-    return Work(0 if compute.compile else steps, experiment.train.batch / 1000, peak(device, compute.precision))
+    """Of a run whose penalties come round in so many steps."""
+    return Work(steps, experiment.train.batch / 1000, peak(device, experiment.compute.precision))
 
 
 def peak(device: torch.device, precision: str) -> float | None:

@@ -1,4 +1,4 @@
-"""How a run computes: its precision, its kernels, its memory layout, and what is compiled."""
+"""How a run computes: its precision, its kernels and its memory layout."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Any
 
 import torch
 from torch import nn
@@ -14,7 +13,6 @@ from torch import nn
 from hmgan.config.settings import Compute
 from hmgan.errors import UserError
 from hmgan.kernels.available import lacking
-from hmgan.layers.equalized import Blur, by_shifts
 from hmgan.layers.passes import BY_LAYERS, Passing
 
 # Around a network's pass: autocast, or nothing. What it returns for losses is float32 either way.
@@ -49,7 +47,6 @@ def join_passes(settings: Compute, device: torch.device, *networks: nn.Module) -
 
     The line is empty where they were not asked for, or no network has such passes.
     """
-    layout = torch.channels_last if settings.channels_last else torch.contiguous_format
     parts = [m for network in networks for m in network.modules() if isinstance(m, Passing)]
     passes, note = BY_LAYERS, ""
     if parts and settings.kernels == "auto":
@@ -58,33 +55,16 @@ def join_passes(settings: Compute, device: torch.device, *networks: nn.Module) -
         if not lacks:
             from hmgan.kernels.passes import BY_KERNELS  # Triton comes with PyTorch for CUDA alone
 
-            passes, layout = BY_KERNELS, torch.channels_last
+            passes = BY_KERNELS
     for part in parts:
         part.passes = passes
-    return layout, note
+    return layout_of(device, settings.precision, passes is not BY_LAYERS), note
 
 
-def compile_parts(generator: Any, discriminator: nn.Module, backend: str = "inductor") -> None:
-    """Compiles what follows G's convolutions, and both networks' blurs: a graph or two for all blocks and batches.
-
-    R1 differentiates the rest of D twice, which compiled graphs do not allow; a blur's derivatives are blurs.
-
-    Raises: UserError for networks without such parts.
-    """
-    parts = generator.backbone.compilable()
-    blurs = [m for network in (generator, discriminator) for m in network.modules() if isinstance(m, Blur)]
-    if not parts and not blurs:
-        raise UserError("compute.compile has nothing to compile in these networks, only in stylegan1; leave it out")
-    way = torch.compile(by_shifts, dynamic=True, backend=backend)
-    for blur in blurs:
-        blur.way = way
-    for part in parts:
-        part.compile(dynamic=True, backend=backend)
-
-
-def uncompiled() -> AbstractContextManager[object]:
-    """Compiled code runs eagerly: each shape of pictures and scores would cost a compilation."""
-    return torch.compiler.set_stance("force_eager")
+def layout_of(device: torch.device, precision: str, by_kernels: bool) -> torch.memory_format:
+    """Of D's images, which its maps keep: channels last for kernels, and for a GPU's convolutions in bf16."""
+    wanted = by_kernels or (device.type == "cuda" and precision == "bf16")
+    return torch.channels_last if wanted else torch.contiguous_format
 
 
 def launched() -> str | None:

@@ -17,7 +17,7 @@ from hmgan.data.images import Reading
 from hmgan.errors import UserError
 from hmgan.modulation.factors import Factors
 from hmgan.modulation.step import Step, taking
-from hmgan.train import checkpoint, draws, precision
+from hmgan.train import checkpoint, draws
 from hmgan.train.distributed.runtime import Runtime
 from hmgan.train.distributed.signals import Interrupted
 from hmgan.train.draws import Draws, Microbatch, microbatch_size
@@ -186,8 +186,7 @@ class Trainer:
         self.runtime.whereabouts.phase = f"snapshot after step {self.step}"
         self.undrawn = True
         try:
-            with precision.uncompiled():
-                self.on_snapshot(self, self.kimg)
+            self.on_snapshot(self, self.kimg)
             self.undrawn = False
         except Interrupted:  # the resumed run makes it
             self.runtime.stop.agreed = True

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from hmgan.config.loading import load_experiment, read_experiment, to_table
-from hmgan.config.moved import MOVED, refuse, renamed
+from hmgan.config.moved import DROPPED, MOVED, refuse, renamed
 from hmgan.errors import UserError
 
 # [train] as a run of the version before keeps it, defaults and all.
@@ -62,8 +62,7 @@ def test_a_transfer_of_the_version_before_keeps_every_setting(tmp_path):
     assert experiment.contrastive.options == {"weight": 0.125}
     loader, compute = experiment.loader, experiment.compute
     assert (loader.mirror, loader.workers, loader.on_corrupt, loader.corrupt_share) == (True, 2, "skip", 0.25)
-    assert (compute.precision, compute.tf32, compute.channels_last, compute.compile) == ("bf16", False, True, True)
-    assert (compute.threads, compute.engine.name) == (3, "fsdp2")
+    assert (compute.precision, compute.tf32, compute.threads, compute.engine.name) == ("bf16", False, 3, "fsdp2")
     assert compute.engine.options == {"unit": 7, "dp_replicate_size": 1, "dp_shard_size": 0}
 
 
@@ -108,6 +107,21 @@ def test_an_old_key_is_answered_with_the_new_one(old, new):
     table = {above[0]: {key: 1}} if above else {key: {"name": "x"}}
     with pytest.raises(UserError, match=rf"^{old} is {new} now.*; write that in its place$"):
         refuse(table)
+
+
+@pytest.mark.parametrize("old", DROPPED)
+@pytest.mark.parametrize("value", [True, False])
+def test_a_key_that_is_gone_is_answered_with_what_to_write_instead(old, value):
+    with pytest.raises(UserError, match=rf"^{old} is gone: .*leave it out$"):
+        load_experiment("hyper-mod-c", [f"{old}={str(value).lower()}"])
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_a_run_that_held_keys_that_are_gone_is_read_without_them(value, tmp_path):
+    gone = {"channels_last": value, "compile": value}
+    table = to_table(load_experiment("hyper-mod-c"))
+    (tmp_path / "config.json").write_text(json.dumps({**table, "compute": {**table["compute"], **gone}}))
+    assert to_table(read_experiment(tmp_path / "config.json")) == table
 
 
 def test_a_table_of_today_is_read_as_it_is():

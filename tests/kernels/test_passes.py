@@ -7,6 +7,7 @@ import tiny
 import torch
 
 from hmgan.backbones.stylegan1 import Block
+from hmgan.config.settings import Compute
 from hmgan.discriminators.stylegan1 import DownBlock, StyleGAN1Discriminator
 from hmgan.layers.edits import SOURCE, AdaFM, Edits, LiveAdaFM
 from hmgan.layers.passes import BY_LAYERS, Passing
@@ -71,6 +72,14 @@ def assert_near_float64(kind, up):
 )
 def test_a_block_of_g_by_kernels_is_that_by_layers_under_every_kind_of_edit(kind, up):
     assert_near_float64(kind, up)
+
+
+def test_maps_lie_channels_last_where_kernels_join(monkeypatch):
+    monkeypatch.setattr(precision, "lacking", lambda _: "")
+    block = Block("b", 3, 4, 5, up=1.0)
+    joined = precision.join_passes(Compute(kernels="auto"), torch.device("cpu"), block)
+    assert joined == (torch.channels_last, "Triton's kernels")
+    assert block.passes is passes.BY_KERNELS
 
 
 def test_convolutions_are_called_as_modules_for_an_engine_that_makes_them_whole_then(monkeypatch):

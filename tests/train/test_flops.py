@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from hmgan.train import trainer
-from hmgan.train.flops import Counting, Work, peak, work_of
+from hmgan.train.flops import Counting, Work, peak
 from hmgan.train.log import operations
 from hmgan.train.prepare import prepare
 from hmgan.train.run import run_training
@@ -116,16 +116,6 @@ def test_a_run_says_its_speed_once_a_round_is_counted_and_computes_the_same(shar
     ]
     log = (tmp_path / "counted" / "log.txt").read_text()
     assert len(re.findall(r"^kimg .*  TFLOP/s \d", log, re.MULTILINE)) == (3 if torch.cuda.is_available() else 0)
-
-
-def test_of_compiled_parts_none_are_counted(shards, source):
-    plain = tiny.transfer(shards, source)
-    product = torch.ones(9, 9)
-    for experiment, said in ((plain, {"tflops"}), (tiny.transfer(shards, source, "compute.compile=true"), set())):
-        work = work_of(experiment, 1, torch.device("cpu"))
-        with work.counted():
-            product @ product
-        assert work.speed(1.0).keys() == said
 
 
 @pytest.mark.parametrize(

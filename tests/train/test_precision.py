@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from hmgan import components
 from hmgan.config import entries
+from hmgan.config.settings import Compute
 from hmgan.errors import UserError
 from hmgan.generators.transfer import TransferGenerator
 from hmgan.layers.equalized import Blur, instance_norm, leaky_relu, leaky_relu_by_sign
@@ -190,16 +191,33 @@ def test_the_policy_of_float32_products_is_set_and_put_back():
     assert before == (torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision())
 
 
-def test_channels_last_changes_a_step_by_rounding_alone(shards, source, tmp_path):
-    _, plain, stats = step_of(tiny.transfer(shards, source, "contrastive=barlow-twins"), tmp_path)
-    layout = ("contrastive=barlow-twins", "compute.channels_last=true")
-    _, last, other = step_of(tiny.transfer(shards, source, *layout), tmp_path)
+@pytest.mark.parametrize("device", ["cpu", "cuda", "meta"])
+@pytest.mark.parametrize("rounded", ["float32", "bf16"])
+def test_maps_are_channels_last_by_kernels_and_in_bf16_on_a_gpu(device, rounded):
+    assert precision.layout_of(torch.device(device), rounded, True) == torch.channels_last
+    wanted = torch.channels_last if (device, rounded) == ("cuda", "bf16") else torch.contiguous_format
+    assert precision.layout_of(torch.device(device), rounded, False) == wanted
+    asked = Compute(precision=rounded, kernels="auto")  # of no network, so that none can join
+    assert precision.join_passes(asked, torch.device(device)) == (wanted, "")
+
+
+@pytest.fixture
+def _channels_last(monkeypatch):
+    monkeypatch.setattr(precision, "layout_of", lambda *_: torch.channels_last)
+
+
+def test_channels_last_changes_a_step_by_rounding_alone(shards, source, tmp_path, request):
+    experiment = tiny.transfer(shards, source, "contrastive=barlow-twins")
+    _, plain, stats = step_of(experiment, tmp_path)
+    request.getfixturevalue("_channels_last")
+    _, last, other = step_of(experiment, tmp_path)
     assert {name: relative(last[name], plain[name]) for name in plain} == pytest.approx({"D": 0, "G": 0}, abs=1e-5)
     assert other == pytest.approx(stats, rel=1e-5)
 
 
-def test_channels_last_is_how_ds_maps_are_laid_out(shards, source, tmp_path):
-    trainer = tiny.make_trainer(tiny.transfer(shards, source, "compute.channels_last=true"), tmp_path)
+@pytest.mark.usefixtures("_channels_last")
+def test_maps_keep_the_layout_of_ds_images(shards, source, tmp_path):
+    trainer = tiny.make_trainer(tiny.transfer(shards, source), tmp_path)
     seen = []
     judge = trainer.task.discriminator
     for layer in (judge.from_rgb, *(conv for block in judge.blocks for conv in (block.conv1, block.conv2))):
@@ -211,9 +229,10 @@ def test_channels_last_is_how_ds_maps_are_laid_out(shards, source, tmp_path):
     assert all(seen)
 
 
-@pytest.mark.parametrize("layout", ["false", "true"])
-def test_a_bf16_run_goes_on_bit_for_bit(layout, shards, source, tmp_path):
-    chosen = (BF16, f"compute.channels_last={layout}", "r1.every=2", "train.snap=0.008")
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_a_bf16_run_goes_on_bit_for_bit(layout, shards, source, tmp_path, monkeypatch):
+    monkeypatch.setattr(precision, "layout_of", lambda *_: layout)
+    chosen = (BF16, "r1.every=2", "train.snap=0.008")
     whole = tiny.make_trainer(tiny.transfer(shards, source, *chosen, "train.kimg=0.016"), tmp_path / "whole")
     part = tiny.make_trainer(tiny.transfer(shards, source, *chosen, "train.kimg=0.008"), tmp_path / "part")
     again = tiny.make_trainer(tiny.transfer(shards, source, *chosen, "train.kimg=0.016"), tmp_path / "part")

@@ -84,8 +84,6 @@ class Task(ABC):
     def start(self, engine: Engine) -> None:
         """Lays what trains over the ranks, with its optimisers and G's moving average."""
         experiment = self.experiment
-        if experiment.compute.compile:
-            precision.compile_parts(self.generator, self.discriminator)
         batch = experiment.train.batch
         half_life = batch * 10 / 32 if experiment.ema.kimg == "auto" else experiment.ema.kimg  # Karras et al. 2020b
         trained, given, ema = self.generator.trained, self.generator.given(), experiment.ema
