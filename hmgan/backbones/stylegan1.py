@@ -70,11 +70,7 @@ def noisy(x: Tensor, strength_C: Tensor, noise_B1HW: Tensor) -> Tensor:
 
 
 class Finish(nn.Module):
-    """What follows a convolution: noise, leaky ReLU, and a norm under a scale and a shift per sample.
-
-    Half of G's memory traffic. Its shapes do not depend on a batch's classes, so that it is compiled once for all
-    blocks; around the convolutions, almost every batch would need a graph of its own.
-    """
+    """What follows a convolution: noise, leaky ReLU, and a norm under a scale and a shift per sample."""
 
     def forward(self, x: Tensor, strength_C: Tensor, noise_B1HW: Tensor, scale_BC: Tensor, shift_BC: Tensor) -> Tensor:
         return instance_norm(leaky_relu(noisy(x, strength_C, noise_B1HW)), scale_BC, shift_BC)
