@@ -16,7 +16,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from hmgan.kernels.stencil import BLUR_BOX, channels_last, down, like, place, share, strip, tiles
+from hmgan.kernels.stencil import BLUR_BOX, across, channels_last, down, like, place, share, strip, tiles
 from hmgan.layers.equalized import LEAK
 
 SLOPE = tl.constexpr(LEAK)
@@ -153,11 +153,9 @@ def leaky_fir_transpose_kernel(
     FIR: tl.constexpr, SUMMED: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
     """The same walk over the gradient; the slope comes last, and each strip sums what it has made."""
-    width = W + (FIR == 4)  # of the gradient
-    height = H + (FIR == 4)
     top, column, channel, sample = strip(W, ROWS, COLUMNS, CHANNELS)
     inside_c = channel < C
-    g_ptr += sample * height * width * C + channel
+    g_ptr += sample * (H + (FIR == 4)) * (W + (FIR == 4)) * C + channel
     sign_ptr += sample * H * W * C + channel
     out_ptr += sample * H * W * C + channel
     h0 = tl.zeros((COLUMNS, CHANNELS), tl.float32)
@@ -165,13 +163,7 @@ def leaky_fir_transpose_kernel(
     h2 = h0
     summed = h0
     for r in range(ROWS + FIR - 1):
-        row = place(top + r, 0, FIR, True)
-        h3 = tl.zeros((COLUMNS, CHANNELS), tl.float32)
-        for tap in tl.static_range(FIR):
-            x = place(column, tap, FIR, True)
-            inside = inside_c & (row >= 0) & (row < height) & (x >= 0) & (x < width)
-            value = tl.load(g_ptr + (row * width + x) * C, inside, 0.0).to(tl.float32)
-            h3 += value * share(column, x, W, tap, FIR, True)
+        h3 = across(g_ptr, place(top + r, 0, FIR, True), column, inside_c, C, H, W, FIR)
         y = top + r - (FIR - 1)
         own = inside_c & (y >= top) & (y < H) & (column < W)
         at = (y * W + column) * C

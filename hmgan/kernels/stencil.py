@@ -97,6 +97,20 @@ def share(step, at, size, tap: tl.constexpr, FIR: tl.constexpr, ADJOINT: tl.cons
 
 
 @triton.jit
+def across(g_ptr, row, column, inside_c, C, H, W, FIR: tl.constexpr):
+    """The horizontal sums of one row of a transposed filter's input, for columns of a result [H, W]."""
+    width = W + (FIR == 4)  # of the input
+    height = H + (FIR == 4)
+    total = tl.zeros((column.shape[0], inside_c.shape[1]), tl.float32)
+    for tap in tl.static_range(FIR):
+        x = place(column, tap, FIR, True)
+        inside = inside_c & (row >= 0) & (row < height) & (x >= 0) & (x < width)
+        value = tl.load(g_ptr + (row * width + x) * C, inside, 0.0).to(tl.float32)
+        total += value * share(column, x, W, tap, FIR, True)
+    return total
+
+
+@triton.jit
 def down(h0, h1, h2, h3, step, size, FIR: tl.constexpr, ADJOINT: tl.constexpr):
     """Output row `step` of the horizontal sums of the last four input rows, the newest last."""
     total = h3 * share(step, place(step, FIR - 1, FIR, ADJOINT), size, FIR - 1, FIR, ADJOINT)
