@@ -50,6 +50,28 @@ def start(arguments: list[object], ranks: int, output: Path, prepare: Callable[[
     return call(partial(_command, list(map(str, arguments)), prepare), ranks, output)
 
 
+def end(
+    arguments: list[object], output: Path, ranks: int = 2, prepare: Callable[[], object] | None = None
+) -> tuple[list[int | None], str]:
+    """The exit codes of `hmgan ARGUMENTS`, and what all ranks said: as one text, of which a failure shows all."""
+    started = start(arguments, ranks, output, prepare)
+    try:
+        return started.codes(), "\n".join(started.said())
+    finally:
+        started.kill()
+
+
+def stop(arguments: list[object], output: Path, begun: Callable[[], object]) -> None:
+    """`hmgan ARGUMENTS` as two ranks, of which the second is told to stop once they have begun: both do."""
+    started = start(arguments, 2, output)
+    try:
+        started.until(begun)
+        started.signal(1, signal.SIGTERM)
+        assert started.codes() == [85, 85], started.said()
+    finally:
+        started.kill()
+
+
 def call(function: Callable[[], object], ranks: int, output: Path) -> Ranks:
     """A function of a module, or a `partial` of one, as so many ranks; what they say is kept in a folder."""
     output.mkdir(parents=True, exist_ok=True)

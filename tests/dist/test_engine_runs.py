@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 
 import launched
 import pytest
@@ -16,11 +15,7 @@ SETTINGS = tiny.options(train__tick=0.016, train__snap=0.016, train__trackers="[
 
 
 def trained(folder, arguments):
-    started = launched.start(["train", "hyper-mod-b", *arguments], 2, folder)
-    try:
-        return started.codes(), started.said()
-    finally:
-        started.kill()
+    return launched.end(["train", "hyper-mod-b", *arguments], folder)
 
 
 @ranks.NEEDS_DEEPSPEED
@@ -54,14 +49,9 @@ def test_a_run_under_fsdp2_is_shown_scored_kept_and_gone_on_with_under_zero(shar
 @pytest.mark.parametrize("engine", ["zero1", "zero2", "fsdp2"])
 def test_a_signal_to_one_rank_stops_every_engines_ranks_after_the_same_step(engine, shards, source, tmp_path):
     where = ["--data", shards, "--source", source, "--outdir", tmp_path / "runs", "--batch", 8]
-    words = [*where, "--kimg", 40, *tiny.options(train__tick=0.008, train__trackers="[]", compute__engine=engine)]
-    started = launched.start(["train", "hyper-mod-b", *words], 2, tmp_path / "said")
-    try:
-        started.until(lambda: list((tmp_path / "runs").glob("*/stats.jsonl")))
-        started.signal(1, signal.SIGTERM)
-        assert started.codes() == [85, 85], started.said()
-    finally:
-        started.kill()
+    settings = tiny.options(train__tick=0.008, train__trackers="[]", compute__engine=engine)
+    words = ["train", "hyper-mod-b", *where, "--kimg", 40, *settings]
+    launched.stop(words, tmp_path / "said", lambda: list((tmp_path / "runs").glob("*/stats.jsonl")))
     (run,) = (tmp_path / "runs").iterdir()
     saved = checkpoint.newest(run / "checkpoints")
     assert f"checkpoint {saved.name} is saved" in (run / "log.txt").read_text()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 from functools import partial
 from pathlib import Path
 
@@ -21,11 +20,7 @@ DIVIDED = tiny.options(compute__engine__name="fsdp2", compute__engine__unit=50, 
 
 
 def train(folder: Path, arguments: list[object], world: int = 2, prepare=None):
-    started = launched.start(["train", "hyper-mod-b", *arguments], world, folder, prepare)
-    try:
-        return started.codes(), "\n".join(started.said())  # one text, of which nothing is left out
-    finally:
-        started.kill()
+    return launched.end(["train", "hyper-mod-b", *arguments], folder, world, prepare)
 
 
 @pytest.fixture
@@ -56,13 +51,8 @@ def test_a_run_that_is_stopped_and_gone_on_with_is_the_run_that_was_not(where, t
     codes, said = train(tmp_path / "straight", [*where, "--kimg", 0.064])
     assert codes == [0, 0], said
     # Stopped off the beat of snapshots, by a signal to the second rank.
-    started = launched.start(["train", "hyper-mod-b", *where, "--kimg", 40], 2, tmp_path / "stopped")
-    try:
-        started.until(lambda: list((tmp_path / "runs").glob("00001-*/stats.jsonl")))
-        started.signal(1, signal.SIGTERM)
-        assert started.codes() == [85, 85], started.said()
-    finally:
-        started.kill()
+    words = ["train", "hyper-mod-b", *where, "--kimg", 40]
+    launched.stop(words, tmp_path / "stopped", lambda: list((tmp_path / "runs").glob("00001-*/stats.jsonl")))
     run = run_of(tmp_path, 1)
     saved = checkpoint.newest(run / "checkpoints")
     assert f"checkpoint {saved.name} is saved" in (run / "log.txt").read_text()
