@@ -38,7 +38,6 @@ from hmgan.importers.layouts_written import check_layout, save_layout
 from hmgan.options.models import ExportOptions
 from hmgan.report.scores import read_lines
 from hmgan.train import checkpoint, rundir
-from hmgan.train.merge import merge
 from hmgan.train.trainer import CHECKPOINTS
 from hmgan.types import UNLABELLED
 
@@ -93,6 +92,8 @@ def export_checkpoint(options: ExportOptions) -> None:
     """Writes a checkpoint of shares as a whole one. Raises UserError for options that are of a generator."""
     if options.cls is not None or options.layout or options.onnx or options.fp16:
         raise UserError(f"{options.network} is a checkpoint, which is exported as it is; give its run, or no option")
+    from hmgan.train.merge import merge  # torch.distributed.checkpoint takes a second to import
+
     options.out.parent.mkdir(parents=True, exist_ok=True)
     merge(options.network, options.out)
     print(options.out)

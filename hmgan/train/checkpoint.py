@@ -22,8 +22,7 @@ from torch import Tensor
 
 from hmgan.errors import UserError
 from hmgan.files import readable, sha256_of, write_folder_atomically
-from hmgan.train.engines.base import Checkpointed, empty
-from hmgan.train.shares import Places, Stored
+from hmgan.train.engines.base import Checkpointed, Places, empty
 
 TENSORS, STATE = "state.safetensors", "state.json"
 GROUPS = "param_groups"  # what only an optimiser's state has
@@ -156,6 +155,8 @@ def tensors(folder: Path, name: str) -> dict[str, Tensor]:
 def _taker(folder: Path, state: Mapping[str, Any]) -> Taker:
     """What reads the tensors whose names begin so: whole ones, or of shares what the given places want."""
     if state.get("shares"):
+        from hmgan.train.shares import Stored  # torch.distributed.checkpoint takes a second to import
+
         return Stored(folder, state["shares"]).taken
     whole = load_file(folder / TENSORS)
     return lambda prefix, _: {key.removeprefix(prefix): x for key, x in whole.items() if key.startswith(prefix)}

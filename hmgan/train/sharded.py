@@ -15,9 +15,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
 from torch.distributed.checkpoint.state_dict_saver import async_save
 
-from hmgan.config.experiment import Experiment
 from hmgan.train.checkpoint import Entries, Saver, flat, prune, refused, seal
-from hmgan.train.distributed.runtime import Runtime
 from hmgan.train.shares import Writer
 
 
@@ -57,11 +55,3 @@ class ShardedSaver(Saver):
             raise refused(folder, next(iter(error.failures.values()))[0]) from error
         if self._main:
             prune(self._folder, self._keep)
-
-
-def saver_of(experiment: Experiment, folder: Path, runtime: Runtime) -> Saver:
-    """The experiment's, on every rank; one rank alone writes whole tensors."""
-    keep = experiment.train.checkpoints
-    if experiment.compute.checkpoint == "whole" or runtime.world == 1:
-        return Saver(folder, keep)
-    return ShardedSaver(folder, keep, runtime.main, experiment.train.timeout)

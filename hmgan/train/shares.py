@@ -32,10 +32,10 @@ from torch.distributed.checkpoint.storage import StorageWriter, WriteResult
 from torch.futures import Future
 
 from hmgan.files import flush, put, refused_as, sha256_of
+from hmgan.train.engines.base import Places
 
 PLACES, OFFSETS = "DCP_SHARDING_INFO", "saved_offsets"
 HEADER = {"DCP_VERSION": "1.0", "format": "pt"}
-Places = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]  # for whole tensors, on the meta device, empty ones
 Seal = Callable[[Path, dict[str, str]], None]
 
 

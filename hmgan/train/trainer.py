@@ -13,6 +13,7 @@ import torch
 
 from hmgan import host
 from hmgan.ahead import Ahead
+from hmgan.config.experiment import Experiment
 from hmgan.data.images import Reading
 from hmgan.errors import UserError
 from hmgan.modulation.factors import Factors
@@ -26,7 +27,6 @@ from hmgan.train.flops import work_of
 from hmgan.train.log import RunLog, warn
 from hmgan.train.microbatches import minimise
 from hmgan.train.nonfinite import Nonfinite, Outcome, remembered
-from hmgan.train.sharded import saver_of
 from hmgan.train.tasks.base import Phase, Stats, Task
 from hmgan.types import Batch
 
@@ -236,3 +236,13 @@ class Trainer:
             report=report,
         )
         return self.task.data.batches(reading)
+
+
+def saver_of(experiment: Experiment, folder: Path, runtime: Runtime) -> checkpoint.Saver:
+    """The experiment's, on every rank; one rank alone writes whole tensors."""
+    keep = experiment.train.checkpoints
+    if experiment.compute.checkpoint == "whole" or runtime.world == 1:
+        return checkpoint.Saver(folder, keep)
+    from hmgan.train.sharded import ShardedSaver  # torch.distributed.checkpoint takes a second to import
+
+    return ShardedSaver(folder, keep, runtime.main, experiment.train.timeout)

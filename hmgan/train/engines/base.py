@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Mapping, Set
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -25,6 +25,9 @@ class EngineRanks(Ranks, Protocol):
 
     def agree(self, value: Tensor) -> float:
         """The sum of a scalar over the ranks, after which all of them know whether any was told to stop."""
+
+
+Places = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]  # for whole tensors, on the meta device, empty ones
 
 
 class Checkpointed(Protocol):
