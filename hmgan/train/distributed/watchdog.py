@@ -163,6 +163,8 @@ class Watchdog:
         while not self._ended.wait(BEAT):
             # Nothing in Python could report a process that holds the interpreter's lock for ever.
             faulthandler.dump_traceback_later(2 * self._silence, exit=True)
+            if self._ended.is_set():  # since it was looked at: who ended it may have cancelled already
+                faulthandler.cancel_dump_traceback_later()
             if self._rank != 0 and time.monotonic() - self._talked > self._silence:
                 self._give_up(self._lost())
 
