@@ -18,11 +18,11 @@ from hmgan.types import Count, Whole
 class DownBlock(Passing):
     """3x3 convolution, blur, and a 3x3 whose result is averaged over 2x2 pixels. [B, C, 2H, 2W] -> [B, C', H, W]."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, inputs: int, outputs: int, between: int) -> None:
         super().__init__()
-        self.conv1 = EqualConv2d(inputs, outputs, 3, padding=1)
+        self.conv1 = EqualConv2d(inputs, between, 3, padding=1)
         self.blur = Blur()
-        self.conv2 = EqualConv2d(outputs, outputs, 3, padding=1, down=True)
+        self.conv2 = EqualConv2d(between, outputs, 3, padding=1, down=True)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.passes.halved(x, self.conv1, self.blur, self.conv2)
@@ -36,6 +36,8 @@ class StyleGAN1Discriminator(Discriminator, Passing):
         resolution: input pixels, a power of two from 8 to 1024.
         channels: width per resolution, 4 px first; the port's where left out.
         rgb_activation: whether from-RGB is followed by a leaky ReLU (the port has both kinds).
+        widen_first: whether a block's first convolution takes it to the next width, as in the port, or its second, as
+            in the original.
         stddev_group: samples per minibatch-stddev group; 0 takes the whole batch, as the port does.
 
     Raises: UserError for a resolution or widths that do not fit.
@@ -51,6 +53,7 @@ class StyleGAN1Discriminator(Discriminator, Passing):
         resolution: Count = 256,
         channels: list[Count] | None = None,
         rgb_activation: bool = True,
+        widen_first: bool = True,
         stddev_group: Whole = 4,
     ) -> None:
         super().__init__()
@@ -58,7 +61,10 @@ class StyleGAN1Discriminator(Discriminator, Passing):
         self.rgb_activation = rgb_activation
         self.deviation, self.mixes_batch = MinibatchDeviation(stddev_group), stddev_group == 0
         self.from_rgb = EqualConv2d(3, widths[-1], 1)
-        self.blocks = nn.ModuleList(DownBlock(widths[i], widths[i - 1]) for i in range(len(widths) - 1, 0, -1))
+        self.blocks = nn.ModuleList(
+            DownBlock(widths[i], widths[i - 1], widths[i - 1] if widen_first else widths[i])
+            for i in range(len(widths) - 1, 0, -1)
+        )
         self.conv1 = EqualConv2d(widths[0] + 1, widths[0], 3, padding=1)
         self.conv2 = EqualConv2d(widths[0], widths[0], 4)
         self.head = make_head(widths[0], classes)

@@ -16,3 +16,8 @@ FLIPPED = Layout("from HWIO, flipped", lambda o: (o[2], o[3], o[1], o[0]), lambd
 DENSE = Layout("transposed", lambda o: o[::-1], lambda t: t.T)
 # A kernel for a transposed convolution.
 FUSED_UP = Layout("transposed and flipped", lambda o: (o[1], o[0], *o[2:]), lambda k: k.transpose(0, 1).flip(2, 3))
+
+
+def mean_row(classes: int) -> Layout:
+    """Of an output per class, the mean: [F, L] -> [1, F], [L] -> [1]."""
+    return Layout(f"the mean of {classes} classes", lambda ours: (*ours[1:], classes), lambda t: t.mean(-1)[None])

@@ -12,24 +12,39 @@ from math import sqrt
 import torch
 
 from hmgan.backbones.stylegan1 import FUSED, FUSED_FROM_PIXELS
-from hmgan.importers.foreign import ForeignNetwork, Layout, NetworkPlan, Pair, check_resolution, no_reason
-from hmgan.importers.layouts import DENSE, FLIPPED, HWIO
+from hmgan.importers.foreign import (
+    NO_DISCRIMINATOR,
+    SAME,
+    ForeignNetwork,
+    Layout,
+    NetworkPlan,
+    Pair,
+    check_resolution,
+    no_reason,
+)
+from hmgan.importers.layouts import DENSE, FLIPPED, HWIO, mean_row
 from hmgan.layers.equalized import he_gain
 
 ONE_PLUS = Layout("first half plus 1", lambda o: o, lambda t: torch.cat([t[: len(t) // 2] + 1, t[len(t) // 2 :]]))
 MAPPING_RATE = 0.01
 CONST, CONST_BIAS = "synthesis/4x4/Const/const", "synthesis/4x4/Const/bias"
+# A dense layer over a 4x4 map, flattened channel by channel: [16 I, O] as [O, I, 4, 4].
+OVER_MAP = Layout("as a 4x4", lambda o: (o[1] * o[2] * o[3], o[0]), lambda t: t.T.reshape(t.shape[1], -1, 4, 4))
 BORDER = "biases come after the blur in TensorFlow: the outermost pixels of up-sampled maps differ slightly"
 
 
-def plans(theirs: ForeignNetwork, has_judge: bool, resolution: int | None) -> tuple[list[NetworkPlan], list[str]]:
-    """The generator's plan, and notes. Raises UserError for a resolution that the file has not."""
+def plans(
+    theirs: ForeignNetwork, judge: ForeignNetwork | None, group: int, resolution: int | None
+) -> tuple[list[NetworkPlan], list[str]]:
+    """The generator's plan and the discriminator's, and notes. Raises UserError for a resolution the file has not."""
     size = max(theirs.indices(r"synthesis/(\d{1,4})x\d+/Conv1?/weight"), default=0)
     if not size:
         raise theirs.refused("synthesis", "have blocks, got none")
     check_resolution(theirs.where, resolution, size)
-    notes = [BORDER, "its discriminator is not read; training will begin with a new one"] if has_judge else [BORDER]
-    return [plan_generator(theirs, size)], notes
+    generator = plan_generator(theirs, size)
+    if judge is None:
+        return [generator], [BORDER, NO_DISCRIMINATOR]
+    return [generator, plan_discriminator(judge, size, group)], [BORDER]
 
 
 def plan_generator(theirs: ForeignNetwork, size: int) -> NetworkPlan:
@@ -77,11 +92,35 @@ def _epilogue(theirs: ForeignNetwork, ours: str, n: int, layer: str) -> list[Pai
     ]
 
 
+def plan_discriminator(theirs: ForeignNetwork, size: int, group: int) -> NetworkPlan:
+    """The discriminator of `size` pixels. Its fused kernels are averages, too: a 3x3 and the mean of 2x2 pixels."""
+    pairs = _layer("from_rgb", "FromRGB_lod0", HWIO)
+    widths = [theirs.shape("FromRGB_lod0/weight", 4)[3]]
+    pixels = [size >> i for i in range((size // 8).bit_length())]  # of the blocks, the largest first
+    for i, side in enumerate(pixels):
+        folder = f"{side}x{side}"
+        pairs += _layer(f"blocks.{i}.conv1", f"{folder}/Conv0", HWIO)
+        pairs += _layer(f"blocks.{i}.conv2", f"{folder}/Conv1_down", HWIO)
+        widths.append(theirs.shape(f"{folder}/Conv1_down/weight", 4)[3])
+    pairs += [*_layer("conv1", "4x4/Conv", HWIO), *_layer("conv2", "4x4/Dense0", OVER_MAP)]
+    classes = theirs.shape("4x4/Dense1/weight", 2)[1]
+    row, bias = (DENSE, SAME) if classes == 1 else (mean_row(classes), mean_row(classes))
+    pairs += [Pair("head.weight", "4x4/Dense1/weight", row, 1 / sqrt(2)), Pair("head.bias", "4x4/Dense1/bias", bias)]
+    options = {"resolution": size, "channels": widths[::-1], "widen_first": False, "stddev_group": group}
+    return NetworkPlan("discriminator", theirs, options, pairs, partial(_reason, theirs))
+
+
+def _layer(ours: str, theirs: str, layout: Layout) -> list[Pair]:
+    return [Pair(f"{ours}.weight", f"{theirs}/weight", layout), Pair(f"{ours}.bias", f"{theirs}/bias")]
+
+
 def _reason(theirs: ForeignNetwork, name: str) -> str:
     if name == CONST_BIAS:
         return "added to the constant"
-    if name.startswith("synthesis/noise") or name.startswith("synthesis/ToRGB_lod"):
-        return "a map of noise" if "noise" in name else "of a lower resolution while the network grew"
+    if name.startswith("synthesis/noise"):
+        return "a map of noise"
+    if name.startswith(("synthesis/ToRGB_lod", "FromRGB_lod")):
+        return "of a lower resolution while the network grew"
     if name == "dlatent_avg":
         return "the mean w, which is taken over fixed draws here"
     if name in ("lod", "synthesis/lod"):

@@ -27,7 +27,7 @@ from hmgan.importers.foreign import (
     no_reason,
 )
 from hmgan.importers.import_report import LeftOut
-from hmgan.importers.layouts import DENSE, FIRST, FLIPPED, HWIO, MAP
+from hmgan.importers.layouts import DENSE, FIRST, FLIPPED, HWIO, MAP, mean_row
 from hmgan.importers.pickled.content import TFLIB, Content
 from hmgan.importers.pickled.nodes import Call, UnreadableError, described
 from hmgan.importers.stylegan2_judges import SIDES, plan_judge
@@ -61,19 +61,18 @@ def read(file: File, resolution: int | None, stddev_group: int | None) -> Checkp
     unused = [
         LeftOut(k, f"{k}/{n}", "raw weights; Gs is used") for k in variables if k == "G" != chosen for n in variables[k]
     ]
-    if any("/StyleMod/" in name for name in theirs.tensors):
-        plans, more = stylegan1_tf.plans(theirs, "D" in variables, resolution)
-        unused += [LeftOut("D", f"D/{name}", "its layers are not read") for name in variables.get("D", {})]
-        return Checkpoint(plans, f"{plans[0].options['resolution']} px", chosen, (*notes, *more), unused)
     judge = file.network("D", variables["D"]) if "D" in variables else None
+    said = file.content.number(_static(file, networks[1]).get("mbstd_group_size")) if judge is not None else None
+    group = int(said or 4) if stddev_group is None else stddev_group
+    if any("/StyleMod/" in name for name in theirs.tensors):
+        plans, more = stylegan1_tf.plans(theirs, judge, group, resolution)
+        return Checkpoint(plans, f"{plans[0].options['resolution']} px", chosen, (*notes, *more), unused)
     plan = plan_generator(theirs, _options(file, _static(file, node)))
     plans, size = [plan], plan.options["resolution"]
     check_resolution(file.where, resolution, size)
     if judge is None:
         notes.append(NO_DISCRIMINATOR)
     else:
-        said = file.content.number(_static(file, networks[1]).get("mbstd_group_size"))
-        group = int(said or 4) if stddev_group is None else stddev_group
         plans.append(plan_discriminator(judge, group, plan.options))
     return Checkpoint(plans, f"{size} px", chosen, tuple(notes), unused)
 
@@ -183,11 +182,6 @@ def plan_discriminator(theirs: ForeignNetwork, group: int, generator: Mapping[st
     sides = {side: generator[side] for side in SIDES if side in generator}
     more: dict[str, Any] = {name: generator[name] for name in ("clamp", "filter") if name in generator}
     return plan_judge(theirs, pairs, group, partial(_reason, theirs), sides, more)
-
-
-def mean_row(classes: int) -> Layout:
-    """Of an output per class, the mean: [F, L] -> [1, F], [L] -> [1]."""
-    return Layout(f"the mean of {classes} classes", lambda ours: (*ours[1:], classes), lambda t: t.mean(-1)[None])
 
 
 def _blocks(theirs: ForeignNetwork, pattern: str) -> list[str]:

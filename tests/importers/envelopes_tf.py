@@ -117,3 +117,20 @@ def tf_stylegan1(state):
             mapping[f"Dense{int(index) // 2}/{part}"] = 100 * (tensor.T if part == "weight" else tensor)
     tables = {"synthesis": synthesis, "mapping": mapping, "": {"dlatent_avg": torch.zeros(8)}}
     return {name: {k: v.contiguous().numpy() for k, v in table.items()} for name, table in tables.items()}
+
+
+def tf_stylegan1_discriminator(widths, classes=1):
+    """TensorFlow's variables of a first StyleGAN's discriminator at random; widths of 4, 8, ... px."""
+    draw, last = np.random.default_rng(4), len(widths) - 1
+
+    def layer(name, *shape):
+        shapes = {"weight": shape, "bias": shape[-1:]}
+        return {f"{name}/{part}": draw.standard_normal(size, np.float32) for part, size in shapes.items()}
+
+    found = layer("FromRGB_lod0", 1, 1, 3, widths[last]) | layer("FromRGB_lod1", 1, 1, 3, widths[last - 1])
+    for i in range(last, 0, -1):
+        folder = f"{4 << i}x{4 << i}"
+        found |= layer(f"{folder}/Conv0", 3, 3, widths[i], widths[i])
+        found |= layer(f"{folder}/Conv1_down", 3, 3, widths[i], widths[i - 1])
+    found |= layer("4x4/Conv", 3, 3, widths[0] + 1, widths[0]) | layer("4x4/Dense0", 16 * widths[0], widths[0])
+    return {"": {**found, **layer("4x4/Dense1", widths[0], classes), "lod": np.float32(0)}}

@@ -22,6 +22,8 @@ def files():
         envelopes.rosinality_generator(generator), envelopes.rosinality_discriminator(judge)
     )
     tables = envelopes_tf.tf_generator(generator)
+    first = stirred("backbone", "stylegan1", resolution=8, channels=[4, 3], z_dim=4, mapping_layers=2).state_dict()
+    firsts = envelopes_tf.tf_stylegan1(first), envelopes_tf.tf_stylegan1_discriminator([4, 3])
     return {
         "stylegan2-protocol-3": envelopes.nvidia(parts, {}, 3),
         "stylegan2-protocol-4": envelopes.nvidia(parts, {}, 4),
@@ -30,5 +32,6 @@ def files():
         "rosinality-old": envelopes.saved(port, zipped=False),
         "tensorflow": envelopes_tf.tensorflow((tables, envelopes_tf.tf_discriminator(judge), tables)),
         "tensorflow-protocol-2": envelopes_tf.tensorflow((tables, envelopes_tf.tf_discriminator(judge), tables), 2),
+        "tensorflow-stylegan1": envelopes_tf.tensorflow((firsts[0], firsts[1], firsts[0]), version=3),
         "stylegan1-port": envelopes.saved(port_checkpoint((4, 4))),
     }

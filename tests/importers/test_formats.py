@@ -204,7 +204,7 @@ def test_a_first_stylegans_tensorflow_pickle_draws_what_it_drew(tmp_path):
     for block in network.blocks[1:]:
         block.conv1.bias.zero_()  # TensorFlow adds it after the blur
     tables = envelopes_tf.tf_stylegan1(network.state_dict())
-    report, source = imported(tmp_path, envelopes_tf.tensorflow((tables, {"": {}}, tables), version=3))
+    report, source = imported(tmp_path, envelopes_tf.tensorflow((tables,), version=3))
     assert_same_images(source.backbone, network)
     assert any(note.startswith("biases come after the blur in TensorFlow") for note in report.notes)
 
