@@ -57,7 +57,7 @@ def print_scores(options: EvaluateOptions) -> None:
             add_lines(run / "metrics.jsonl", map(json.dumps, lines))
         print_tables([("score", scores)], Console())
         if beside:
-            Console().print(references_table({"this generator": scores, **beside}))
+            Console().print(references_table({"this model": scores, **beside}))
 
 
 def reference_rows(judge: Judge, loaded: Loaded, options: EvaluateOptions, count: int) -> References:

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from hmgan.errors import UserError, one_line
 from hmgan.evaluation.score import MEAN, Score
-from hmgan.metrics.measures import arrow
+from hmgan.metrics.measures import arrow, shown
 
 BESIDE = 36  # characters of a terminal's width that a table's other columns and lines take
 
@@ -66,22 +66,23 @@ def scores_table(labelled: Sequence[tuple[str, Sequence[Score]]]) -> Table:
 
 
 def references_table(rows: Mapping[str, Sequence[Score]]) -> Table:
-    """The means over the classes, a row per generator and reference and a column per metric."""
-    means = {name: {s.metric: s for s in scores if s.cls == MEAN} for name, scores in rows.items()}
+    """The means over the classes, a row per metric and a column per generator and reference, within 80 characters."""
+    means = {name: {s.metric: s.value for s in scores if s.cls == MEAN} for name, scores in rows.items()}
     first, *others = means.values()
-    metrics = [metric for metric in first if any(metric in other for other in others)]
     table = Table(caption="what the scores stand beside; means over the classes")
-    table.add_column("")
-    for metric in metrics:
-        table.add_column(Text(f"{metric} {arrow(metric)}"), justify="right", min_width=6)
-    for name, own in means.items():
-        table.add_row(name, *(interval_text(own[metric]) if metric in own else "" for metric in metrics))
+    table.add_column("metric", no_wrap=True)
+    for name in means:
+        table.add_column(name.replace("photograph", "photo"), justify="right")
+    for metric in first:
+        if any(metric in other for other in others):
+            values = (shown(own[metric]) if metric in own else "" for own in means.values())
+            table.add_row(Text(f"{metric} {arrow(metric)}"), *values)
     return table
 
 
 def interval_text(score: Score) -> str:
     """A value, with its interval where it has one."""
-    value = f"{score.value:.4g}"
+    value = shown(score.value)
     return value if score.low is None or score.high is None else f"{value} [{score.low:.2g}, {score.high:.2g}]"
 
 

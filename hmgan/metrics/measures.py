@@ -104,6 +104,11 @@ def better(metric: str) -> str:
     return "higher" if metric.startswith(HIGHER_IS_BETTER) else "lower"
 
 
+def shown(value: float) -> str:
+    """A score to four significant figures, and all of those before the point: 0.08351, 12.35, 20,590."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
 def arrow(metric: str) -> str:
     """An arrow that points to the better side."""
     return {"higher": "\N{UPWARDS ARROW}", "lower": "\N{DOWNWARDS ARROW}"}[better(metric)]

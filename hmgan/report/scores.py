@@ -11,7 +11,7 @@ from typing import Any
 from hmgan.errors import UserError
 from hmgan.evaluation import collapse
 from hmgan.evaluation.score import MEAN, Score
-from hmgan.metrics.measures import arrow
+from hmgan.metrics.measures import arrow, shown
 from hmgan.report.document import Column, Section, Table, TableRow
 
 UNDEFINED = "\N{EN DASH}"  # a ratio to zero or to a negative estimate
@@ -91,8 +91,8 @@ def beside_section(rows: Mapping[str, Sequence[Score]], after: Sequence[Score]) 
         return Section(title)
     lines = []
     for name, each in (*means.items(), ("this generator", own)):
-        shown = (f"{each[metric].value:,.4g}" if metric in each else UNDEFINED for metric in metrics)
-        lines.append(TableRow((name, *shown), strong=each is own))
+        values = (shown(each[metric].value) if metric in each else UNDEFINED for metric in metrics)
+        lines.append(TableRow((name, *values), strong=each is own))
     columns = (Column("images", False), *(Column(f"{metric} {arrow(metric)}") for metric in metrics))
     text = (
         "Means over the classes, at the same number of images. Other real images are the floor; one and three "

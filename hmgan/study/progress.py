@@ -11,6 +11,7 @@ from rich import progress as bars
 from rich.console import Console
 
 from hmgan.evaluation.score import MEAN
+from hmgan.metrics.measures import shown
 from hmgan.report.scores import read_lines
 from hmgan.study import cells
 from hmgan.study.plan import Cell
@@ -57,7 +58,7 @@ class StudyProgress:
         self._done += 1
         lines = read_lines(cell.folder(self.outdir) / cells.TRAIN / "metrics.jsonl")
         means = [line for line in lines if line["class"] == MEAN and line["kimg"] == lines[-1]["kimg"]]
-        scores = "  ".join(f"{line['metric']} {line['value']:.4g}" for line in means[:2])
+        scores = "  ".join(f"{line['metric']} {shown(line['value'])}" for line in means[:2])
         self._bar.update(self._cells, completed=self._done, said=self._count())
         self.ended(cell, f"done in {duration(time.monotonic() - self._began[cell.label])}  {scores}")
 

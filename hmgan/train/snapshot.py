@@ -22,7 +22,7 @@ from hmgan.generators.build import fine_tuned_choice
 from hmgan.generators.snapshot import SNAPSHOTS, save_conditional
 from hmgan.generators.source import save_source
 from hmgan.generators.transfer import TransferGenerator
-from hmgan.metrics.measures import AT_SNAPSHOTS
+from hmgan.metrics.measures import AT_SNAPSHOTS, shown
 from hmgan.pictures.grids import class_grid, fake_rows
 from hmgan.pictures.images import save_png
 from hmgan.train.log import RunLog
@@ -94,7 +94,7 @@ class Snapshots:
         for score in scores:
             self.log.score(judge.line(score, kimg, tag, seed))
             self.prepared.runtime.accelerator.log({f"{score.metric}/{score.cls}": score.value}, step=round(1000 * kimg))
-        means = "  ".join(f"{s.metric} {s.value:.4g}" for s in scores if s.cls == "mean")
+        means = "  ".join(f"{s.metric} {shown(s.value)}" for s in scores if s.cls == "mean")
         self.log.say(f"scores   kimg {kimg:.3f}  {means}")
         self._watch(scores, kimg)
         per_class = self.prepared.experiment.evaluation.per_class

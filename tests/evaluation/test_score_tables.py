@@ -8,8 +8,9 @@ import pytest
 import tiny
 from rich.console import Console
 
-from hmgan.evaluation.score import Score
-from hmgan.evaluation.table import print_tables
+from hmgan.evaluation import references
+from hmgan.evaluation.score import MEAN, Score
+from hmgan.evaluation.table import print_tables, references_table
 
 METRICS = ("FD-squeezenet", "KD-subsets-std-inception", "precision-k3-squeezenet", "path-full-squeezenet-layers", "x")
 
@@ -47,3 +48,21 @@ def test_a_picture_of_another_format_is_refused_before_it_is_drawn(name, tmp_pat
         assert "give a name that ends in" in err
         assert ".png" in err.rpartition("ends in")[2]
     assert not list(tmp_path.iterdir())
+
+
+def test_what_scores_stand_beside_is_whole_in_80_characters():
+    metrics = ("FD-squeezenet", "class-kept-reals-squeezenet", "of this model alone")
+
+    def row(*values):
+        scored = zip(metrics, values, strict=False)
+        return [Score(metric, MEAN, value, 1000, 1000, "squeezenet", "d" * 64, "none") for metric, value in scored]
+
+    rows = {"this model": row(4722.4, 0.58512, 1.0), references.OTHERS: row(694.72, 0.83)}
+    rows |= {references.ONE: row(11_700.0), references.THREE: row(9614.2), references.SOURCE: row(21_350.0)}
+    console = Console(file=io.StringIO(), width=80)
+    console.print(references_table(rows))
+    lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in console.file.getvalue().splitlines()]
+    assert [line for line in lines if line] == [
+        ["FD-squeezenet ↓", "4,722", "694.7", "11,700", "9,614", "21,350"],
+        ["class-kept-reals-squeezenet ↑", "0.5851", "0.83", "", "", ""],
+    ]
