@@ -15,6 +15,7 @@ from hmgan.errors import UserError, some_of
 from hmgan.evaluation.counts import check_fakes, check_size, warnings
 from hmgan.evaluation.judge import Judge
 from hmgan.evaluation.references import References, references
+from hmgan.evaluation.score import OWN
 from hmgan.evaluation.table import print_tables, references_table
 from hmgan.files import add_lines, cache_folder
 from hmgan.generators.snapshot import SNAPSHOTS, Loaded, load_generator, newest_snapshot
@@ -57,7 +58,7 @@ def print_scores(options: EvaluateOptions) -> None:
             add_lines(run / "metrics.jsonl", map(json.dumps, lines))
         print_tables([("score", scores)], Console())
         if beside:
-            Console().print(references_table({"this model": scores, **beside}))
+            Console().print(references_table({OWN: scores, **beside}))
 
 
 def reference_rows(judge: Judge, loaded: Loaded, options: EvaluateOptions, count: int) -> References:

@@ -18,7 +18,7 @@ from hmgan.types import Count, Whole
 class DownBlock(Passing):
     """3x3 convolution, blur, and a 3x3 whose result is averaged over 2x2 pixels. [B, C, 2H, 2W] -> [B, C', H, W]."""
 
-    def __init__(self, inputs: int, outputs: int, between: int) -> None:
+    def __init__(self, inputs: int, between: int, outputs: int) -> None:
         super().__init__()
         self.conv1 = EqualConv2d(inputs, between, 3, padding=1)
         self.blur = Blur()
@@ -62,7 +62,7 @@ class StyleGAN1Discriminator(Discriminator, Passing):
         self.deviation, self.mixes_batch = MinibatchDeviation(stddev_group), stddev_group == 0
         self.from_rgb = EqualConv2d(3, widths[-1], 1)
         self.blocks = nn.ModuleList(
-            DownBlock(widths[i], widths[i - 1], widths[i - 1] if widen_first else widths[i])
+            DownBlock(widths[i], widths[i - 1] if widen_first else widths[i], widths[i - 1])
             for i in range(len(widths) - 1, 0, -1)
         )
         self.conv1 = EqualConv2d(widths[0] + 1, widths[0], 3, padding=1)

@@ -14,6 +14,7 @@ from hmgan.metrics.intervals import Interval, of_mean
 from hmgan.metrics.measures import DEFAULT, FEATURE_MEASURES
 
 MEAN = "mean"
+OWN = "this model"  # whose scores references stand beside
 Line = dict[str, str | int | float]  # of metrics.jsonl
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from hmgan.importers.foreign import Layout
+from hmgan.importers.foreign import Layout, Pair
 
 FIRST = Layout("first of one", lambda ours: (1, *ours), lambda tensor: tensor[0])
 MAP = Layout("first of one", lambda ours: (1, 1, *ours), lambda tensor: tensor[0, 0])
@@ -16,6 +16,11 @@ FLIPPED = Layout("from HWIO, flipped", lambda o: (o[2], o[3], o[1], o[0]), lambd
 DENSE = Layout("transposed", lambda o: o[::-1], lambda t: t.T)
 # A kernel for a transposed convolution.
 FUSED_UP = Layout("transposed and flipped", lambda o: (o[1], o[0], *o[2:]), lambda k: k.transpose(0, 1).flip(2, 3))
+
+
+def plain_layer(ours: str, theirs: str, layout: Layout) -> list[Pair]:
+    """Weight and bias of a layer of TensorFlow's."""
+    return [Pair(f"{ours}.weight", f"{theirs}/weight", layout), Pair(f"{ours}.bias", f"{theirs}/bias")]
 
 
 def mean_row(classes: int) -> Layout:

@@ -22,7 +22,7 @@ from hmgan.importers.foreign import (
     check_resolution,
     no_reason,
 )
-from hmgan.importers.layouts import DENSE, FLIPPED, HWIO, mean_row
+from hmgan.importers.layouts import DENSE, FLIPPED, HWIO, mean_row, plain_layer
 from hmgan.layers.equalized import he_gain
 
 ONE_PLUS = Layout("first half plus 1", lambda o: o, lambda t: torch.cat([t[: len(t) // 2] + 1, t[len(t) // 2 :]]))
@@ -68,8 +68,7 @@ def plan_generator(theirs: ForeignNetwork, size: int) -> NetworkPlan:
             layout, scale = (HWIO, 1.0) if 4 << i < FUSED_FROM_PIXELS else (FLIPPED, 1 / FUSED)
             pairs.append(Pair(f"{ours}.conv1.weight", f"{folder}/{first}/weight", layout, scale))
             pairs.append(Pair(f"{ours}.conv1.bias", f"{folder}/{first}/bias"))
-        pairs.append(Pair(f"{ours}.conv2.weight", f"{folder}/{second}/weight", HWIO))
-        pairs.append(Pair(f"{ours}.conv2.bias", f"{folder}/{second}/bias"))
+        pairs += plain_layer(f"{ours}.conv2", f"{folder}/{second}", HWIO)
         for n, layer in ((1, first), (2, second)):
             pairs += _epilogue(whole, ours, n, f"{folder}/{layer}")
     pairs.append(Pair("to_rgb.weight", "synthesis/ToRGB_lod0/weight", HWIO, 1 / sqrt(2)))
@@ -94,24 +93,20 @@ def _epilogue(theirs: ForeignNetwork, ours: str, n: int, layer: str) -> list[Pai
 
 def plan_discriminator(theirs: ForeignNetwork, size: int, group: int) -> NetworkPlan:
     """The discriminator of `size` pixels. Its fused kernels are averages, too: a 3x3 and the mean of 2x2 pixels."""
-    pairs = _layer("from_rgb", "FromRGB_lod0", HWIO)
+    pairs = plain_layer("from_rgb", "FromRGB_lod0", HWIO)
     widths = [theirs.shape("FromRGB_lod0/weight", 4)[3]]
     pixels = [size >> i for i in range((size // 8).bit_length())]  # of the blocks, the largest first
     for i, side in enumerate(pixels):
         folder = f"{side}x{side}"
-        pairs += _layer(f"blocks.{i}.conv1", f"{folder}/Conv0", HWIO)
-        pairs += _layer(f"blocks.{i}.conv2", f"{folder}/Conv1_down", HWIO)
+        pairs += plain_layer(f"blocks.{i}.conv1", f"{folder}/Conv0", HWIO)
+        pairs += plain_layer(f"blocks.{i}.conv2", f"{folder}/Conv1_down", HWIO)
         widths.append(theirs.shape(f"{folder}/Conv1_down/weight", 4)[3])
-    pairs += [*_layer("conv1", "4x4/Conv", HWIO), *_layer("conv2", "4x4/Dense0", OVER_MAP)]
+    pairs += [*plain_layer("conv1", "4x4/Conv", HWIO), *plain_layer("conv2", "4x4/Dense0", OVER_MAP)]
     classes = theirs.shape("4x4/Dense1/weight", 2)[1]
     row, bias = (DENSE, SAME) if classes == 1 else (mean_row(classes), mean_row(classes))
     pairs += [Pair("head.weight", "4x4/Dense1/weight", row, 1 / sqrt(2)), Pair("head.bias", "4x4/Dense1/bias", bias)]
     options = {"resolution": size, "channels": widths[::-1], "widen_first": False, "stddev_group": group}
     return NetworkPlan("discriminator", theirs, options, pairs, partial(_reason, theirs))
-
-
-def _layer(ours: str, theirs: str, layout: Layout) -> list[Pair]:
-    return [Pair(f"{ours}.weight", f"{theirs}/weight", layout), Pair(f"{ours}.bias", f"{theirs}/bias")]
 
 
 def _reason(theirs: ForeignNetwork, name: str) -> str:

@@ -27,7 +27,7 @@ from hmgan.importers.foreign import (
     no_reason,
 )
 from hmgan.importers.import_report import LeftOut
-from hmgan.importers.layouts import DENSE, FIRST, FLIPPED, HWIO, MAP, mean_row
+from hmgan.importers.layouts import DENSE, FIRST, FLIPPED, HWIO, MAP, mean_row, plain_layer
 from hmgan.importers.pickled.content import TFLIB, Content
 from hmgan.importers.pickled.nodes import Call, UnreadableError, described
 from hmgan.importers.stylegan2_judges import SIDES, plan_judge
@@ -163,13 +163,13 @@ def plan_discriminator(theirs: ForeignNetwork, group: int, generator: Mapping[st
         ours, lod = f"b{4 << i}", len(blocks) - 1 - i
         inputs = f"{block}/FromRGB" if f"{block}/FromRGB/weight" in theirs.tensors else f"FromRGB_lod{lod}"
         if f"{inputs}/weight" in theirs.tensors and (lod == 0 or not inputs.startswith("FromRGB")):
-            pairs += _plain(f"{ours}.fromrgb", inputs, HWIO)
+            pairs += plain_layer(f"{ours}.fromrgb", inputs, HWIO)
         if i == 0:
-            pairs += [*_plain("b4.conv", f"{block}/Conv", HWIO), *_plain("b4.fc", f"{block}/Dense0", DENSE)]
+            pairs += [*plain_layer("b4.conv", f"{block}/Conv", HWIO), *plain_layer("b4.fc", f"{block}/Dense0", DENSE)]
             continue
         pairs += [
-            *_plain(f"{ours}.conv0", f"{block}/Conv0", HWIO),
-            *_plain(f"{ours}.conv1", f"{block}/Conv1_down", HWIO),
+            *plain_layer(f"{ours}.conv0", f"{block}/Conv0", HWIO),
+            *plain_layer(f"{ours}.conv1", f"{block}/Conv1_down", HWIO),
         ]
         if f"{block}/Skip/weight" in theirs.tensors:
             pairs.append(Pair(f"{ours}.skip.weight", f"{block}/Skip/weight", HWIO))
@@ -178,7 +178,7 @@ def plan_discriminator(theirs: ForeignNetwork, group: int, generator: Mapping[st
         pairs.append(Pair("b4.out.weight", "Output/weight", mean_row(classes)))
         pairs.append(Pair("b4.out.bias", "Output/bias", mean_row(classes)))
     else:
-        pairs += _plain("b4.out", "Output", DENSE)
+        pairs += plain_layer("b4.out", "Output", DENSE)
     sides = {side: generator[side] for side in SIDES if side in generator}
     more: dict[str, Any] = {name: generator[name] for name in ("clamp", "filter") if name in generator}
     return plan_judge(theirs, pairs, group, partial(_reason, theirs), sides, more)
@@ -193,19 +193,15 @@ def _blocks(theirs: ForeignNetwork, pattern: str) -> list[str]:
 def _mapping(theirs: ForeignNetwork, dense: str, prefix: str) -> list[Pair]:
     pairs = []
     if f"{prefix}LabelEmbed/weight" in theirs.tensors:
-        pairs += _plain("mapping.embed", f"{prefix}LabelEmbed", DENSE)
+        pairs += plain_layer("mapping.embed", f"{prefix}LabelEmbed", DENSE)
     for i in theirs.indices(rf"{dense}(\d{{1,2}})/weight"):
-        pairs += _plain(f"mapping.fc{i}", f"{dense}{i}", DENSE)
+        pairs += plain_layer(f"mapping.fc{i}", f"{dense}{i}", DENSE)
     return pairs
-
-
-def _plain(ours: str, theirs: str, layout: Layout) -> list[Pair]:
-    return [Pair(f"{ours}.weight", f"{theirs}/weight", layout), Pair(f"{ours}.bias", f"{theirs}/bias")]
 
 
 def _styled(ours: str, theirs: str, layout: Layout) -> list[Pair]:
     affine = Pair(f"{ours}.affine.weight", f"{theirs}/mod_weight", DENSE)
-    return [*_plain(ours, theirs, layout), affine, Pair(f"{ours}.affine.bias", f"{theirs}/mod_bias", add=1.0)]
+    return [*plain_layer(ours, theirs, layout), affine, Pair(f"{ours}.affine.bias", f"{theirs}/mod_bias", add=1.0)]
 
 
 def _layer(ours: str, theirs: str, noise: str, layout: Layout) -> list[Pair]:

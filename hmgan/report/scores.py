@@ -10,7 +10,7 @@ from typing import Any
 
 from hmgan.errors import UserError
 from hmgan.evaluation import collapse
-from hmgan.evaluation.score import MEAN, Score
+from hmgan.evaluation.score import MEAN, OWN, Score
 from hmgan.metrics.measures import arrow, shown
 from hmgan.report.document import Column, Section, Table, TableRow
 
@@ -90,7 +90,7 @@ def beside_section(rows: Mapping[str, Sequence[Score]], after: Sequence[Score]) 
     if not metrics:
         return Section(title)
     lines = []
-    for name, each in (*means.items(), ("this generator", own)):
+    for name, each in (*means.items(), (OWN, own)):
         values = (shown(each[metric].value) if metric in each else UNDEFINED for metric in metrics)
         lines.append(TableRow((name, *values), strong=each is own))
     columns = (Column("images", False), *(Column(f"{metric} {arrow(metric)}") for metric in metrics))
