@@ -21,7 +21,7 @@ from hmgan.kernels.stencil import BLUR, BLUR_BOX, NONE
 from hmgan.layers.equalized import Blur, boxed
 from hmgan.losses.r1 import r1_penalty
 from hmgan.train.distributed.runtime import Runtime
-from hmgan.train.precision import join_passes
+from hmgan.train.precision import join_passes, layout_of
 
 FIRS = {"none": NONE, "blur": BLUR, "blur and box": BLUR_BOX}
 D_MAPS = ((64, 256), (128, 128), (256, 64), (512, 32), (512, 16))  # channels and pixels before a blur, largest first
@@ -125,7 +125,8 @@ def disc_of(
         labels = torch.arange(batch) % 3
     settings = VARIANTS[variant]
     settings = settings.model_copy(update={"kernels": "torch"}) if layers else settings
-    layout, _ = join_passes(settings, size.device, disc)
+    by_kernels, _ = join_passes(settings, size.device, disc)
+    layout = layout_of(size.device, settings.precision, by_kernels, disc.cpu_layout)
     return disc, images.contiguous(memory_format=LAYOUTS.get(variant, layout)), labels
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
 from hmgan.discriminators.heads import Head, State
@@ -21,6 +22,7 @@ class Discriminator(nn.Module, ABC):
     head: Head
     mixes_batch = False  # whether a logit depends on all samples of a pass, so that no pass may be split
     judges_patches = False  # whether `maps(images, blocks)` gives what its first blocks make of images
+    cpu_layout = torch.contiguous_format  # of its maps on a CPU: the faster one by scripts/bench_layout.py
 
     @abstractmethod
     def embeddings(self, images: Tensor, labels: Tensor, batches: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from hmgan.backbones.stylegan1 import block_widths
@@ -44,6 +45,7 @@ class StyleGAN1Discriminator(Discriminator, Passing):
     """
 
     judges_patches = True
+    cpu_layout = torch.channels_last
 
     def __init__(
         self,

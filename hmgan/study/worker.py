@@ -71,8 +71,10 @@ def stage(folder: Path, name: str, experiment: Experiment) -> dict[str, Any]:
     """Trains in one of a cell's run directories, or resumes there; what was trained, and on what."""
     prepared, run = prepare(experiment), folder / name
     if prepared.data is not None:
+        # Of the packed sets: which part of them a row sees, and in what order, are its settings.
+        images = " ".join(index.digest for index in prepared.data.indexed("a study").indexes)
         source = None if prepared.source is None else prepared.source.digest
-        cells.check_inputs(folder, {"images": prepared.data.indexed("a study").digest, "source": source})
+        cells.check_inputs(folder, {"images": images, "source": source})
     trained = {side: parameters(network)[1] for side, network in zip("GD", prepared.networks, strict=True)}
     begun = checkpoint.newest(run / CHECKPOINTS) is not None
     if not begun:  # nothing to resume from, and what was logged would be logged twice

@@ -42,8 +42,8 @@ def check_graphs(settings: Compute, device: torch.device) -> None:
         raise UserError(f"compute.graphs needs a CUDA device, got {device.type}; leave it out")
 
 
-def join_passes(settings: Compute, device: torch.device, *networks: nn.Module) -> tuple[torch.memory_format, str]:
-    """Lets kernels join the networks' passes where they can run. Returns the layout of D's images, and a line about it.
+def join_passes(settings: Compute, device: torch.device, *networks: nn.Module) -> tuple[bool, str]:
+    """Lets kernels join the networks' passes where they can run. Returns whether they do, and a line about it.
 
     The line is empty where they were not asked for, or no network has such passes.
     """
@@ -58,13 +58,16 @@ def join_passes(settings: Compute, device: torch.device, *networks: nn.Module) -
             passes = BY_KERNELS
     for part in parts:
         part.passes = passes
-    return layout_of(device, settings.precision, passes is not BY_LAYERS), note
+    return passes is not BY_LAYERS, note
 
 
-def layout_of(device: torch.device, precision: str, by_kernels: bool) -> torch.memory_format:
-    """Of D's images, which its maps keep: channels last for kernels, and for a GPU's convolutions in bf16."""
-    wanted = by_kernels or (device.type == "cuda" and precision == "bf16")
-    return torch.channels_last if wanted else torch.contiguous_format
+def layout_of(
+    device: torch.device, precision: str, by_kernels: bool, on_cpu: torch.memory_format
+) -> torch.memory_format:
+    """Of D's images, which its maps keep: channels last for kernels and for a GPU's bf16, and `on_cpu` on a CPU."""
+    if by_kernels or (device.type == "cuda" and precision == "bf16"):
+        return torch.channels_last
+    return on_cpu if device.type == "cpu" else torch.contiguous_format
 
 
 def launched() -> str | None:

@@ -74,11 +74,11 @@ def test_a_block_of_g_by_kernels_is_that_by_layers_under_every_kind_of_edit(kind
     assert_near_float64(kind, up)
 
 
-def test_maps_lie_channels_last_where_kernels_join(monkeypatch):
+def test_kernels_join_where_they_can_run(monkeypatch):
     monkeypatch.setattr(precision, "lacking", lambda _: "")
     block = Block("b", 3, 4, 5, up=1.0)
     joined = precision.join_passes(Compute(kernels="auto"), torch.device("cpu"), block)
-    assert joined == (torch.channels_last, "Triton's kernels")
+    assert joined == (True, "Triton's kernels")
     assert block.passes is passes.BY_KERNELS
 
 

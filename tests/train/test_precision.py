@@ -193,29 +193,25 @@ def test_the_policy_of_float32_products_is_set_and_put_back():
 
 @pytest.mark.parametrize("device", ["cpu", "cuda", "meta"])
 @pytest.mark.parametrize("rounded", ["float32", "bf16"])
-def test_maps_are_channels_last_by_kernels_and_in_bf16_on_a_gpu(device, rounded):
-    assert precision.layout_of(torch.device(device), rounded, True) == torch.channels_last
+@pytest.mark.parametrize("on_cpu", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_maps_are_channels_last_by_kernels_and_in_bf16_on_a_gpu_and_as_d_wants_on_a_cpu(device, rounded, on_cpu):
+    assert precision.layout_of(torch.device(device), rounded, True, on_cpu) == torch.channels_last
     wanted = torch.channels_last if (device, rounded) == ("cuda", "bf16") else torch.contiguous_format
-    assert precision.layout_of(torch.device(device), rounded, False) == wanted
+    wanted = on_cpu if device == "cpu" else wanted
+    assert precision.layout_of(torch.device(device), rounded, False, on_cpu) == wanted
     asked = Compute(precision=rounded, kernels="auto")  # of no network, so that none can join
-    assert precision.join_passes(asked, torch.device(device)) == (wanted, "")
+    assert precision.join_passes(asked, torch.device(device)) == (False, "")
 
 
-@pytest.fixture
-def _channels_last(monkeypatch):
-    monkeypatch.setattr(precision, "layout_of", lambda *_: torch.channels_last)
-
-
-def test_channels_last_changes_a_step_by_rounding_alone(shards, source, tmp_path, request):
+def test_channels_last_changes_a_step_by_rounding_alone(shards, source, tmp_path, monkeypatch):
     experiment = tiny.transfer(shards, source, "contrastive=barlow-twins")
-    _, plain, stats = step_of(experiment, tmp_path)
-    request.getfixturevalue("_channels_last")
     _, last, other = step_of(experiment, tmp_path)
+    monkeypatch.setattr(precision, "layout_of", lambda *_: torch.contiguous_format)
+    _, plain, stats = step_of(experiment, tmp_path)
     assert {name: relative(last[name], plain[name]) for name in plain} == pytest.approx({"D": 0, "G": 0}, abs=1e-5)
     assert other == pytest.approx(stats, rel=1e-5)
 
 
-@pytest.mark.usefixtures("_channels_last")
 def test_maps_keep_the_layout_of_ds_images(shards, source, tmp_path):
     trainer = tiny.make_trainer(tiny.transfer(shards, source), tmp_path)
     seen = []

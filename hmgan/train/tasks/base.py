@@ -71,8 +71,10 @@ class Task(ABC):
         compute, networks = setup.experiment.compute, (self.generator, self.discriminator)
         precision.check_graphs(compute, self.device)
         self.mixed = precision.mixed(compute, self.device)
+        by_kernels, self._kernels = precision.join_passes(compute, self.device, *networks)
         # D's maps keep the layout of its images. G's are contiguous by layers, for instance norms; weights always are.
-        self.layout, self._kernels = precision.join_passes(compute, self.device, *networks)
+        on_cpu = self.discriminator.cpu_layout
+        self.layout = precision.layout_of(self.device, compute.precision, by_kernels, on_cpu)
 
     @abstractmethod
     def phases(self, step: int, microbatches: Sequence[Microbatch]) -> Iterator[Phase]:

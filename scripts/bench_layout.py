@@ -1,0 +1,81 @@
+"""D's pass in both memory layouts, in turn, in one process on one thread: channels last over contiguous.
+
+    python scripts/bench_layout.py
+
+Each ratio is the median over pairs of turns, one layout right after the other, with quartiles beside it. Seconds are
+this thread's own, so that a busy machine disturbs them little. `Discriminator.cpu_layout` is what it finds faster.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+import typer
+from bench_step_timing import keep_freed_memory
+from row_c import widths_of
+
+from hmgan.discriminators.base import Discriminator
+from hmgan.discriminators.biggan import BigGANDiscriminator
+from hmgan.discriminators.stylegan1 import StyleGAN1Discriminator
+from hmgan.discriminators.stylegan2 import StyleGAN2Discriminator
+from hmgan.layers.equalized import shared_kernels
+from hmgan.losses.r1 import r1_penalty
+
+SMALL = [96, 64, 32, 16]  # fashion-32's
+LAYOUTS = (torch.contiguous_format, torch.channels_last)
+CASES: tuple[tuple[str, Callable[[], Discriminator], int, int], ...] = (
+    ("stylegan1, 32 px, 16 to 96 channels", partial(StyleGAN1Discriminator, 3, resolution=32, channels=SMALL), 32, 16),
+    ("stylegan1, 64 px, 64", partial(StyleGAN1Discriminator, 3, resolution=64, channels=widths_of(64, 64)), 64, 8),
+    ("stylegan1, 64 px, 512", partial(StyleGAN1Discriminator, 3, resolution=64, channels=widths_of(64, 512)), 64, 4),
+    ("stylegan2, 32 px, 16 to 96", partial(StyleGAN2Discriminator, 3, resolution=32, channels=SMALL), 32, 16),
+    ("stylegan2, 64 px, 64", partial(StyleGAN2Discriminator, 3, resolution=64, channels=widths_of(64, 64)), 64, 8),
+    ("biggan, 32 px", partial(BigGANDiscriminator, 3, resolution=32), 32, 16),
+)
+
+
+def step_of(
+    make: Callable[[], Discriminator], resolution: int, batch: int, penalised: bool
+) -> Callable[[torch.memory_format], float]:
+    """Layout -> this thread's seconds of D's pass over a batch and its backward; with R1, to the second derivative."""
+    torch.manual_seed(0)
+    discriminator = make()
+    images, labels = torch.randn(batch, 3, resolution, resolution), torch.arange(batch) % 3
+
+    def step(layout: torch.memory_format) -> float:
+        discriminator.zero_grad(set_to_none=True)
+        shown = images.contiguous(memory_format=layout).requires_grad_(penalised)
+        began = time.thread_time()
+        with shared_kernels():
+            logit = discriminator(shown, labels).logit
+            loss = F.softplus(-logit).mean()
+            (loss + r1_penalty(logit, shown) if penalised else loss).backward()
+        return time.thread_time() - began
+
+    return step
+
+
+def main(turns: int = 7) -> None:
+    """Prints the milliseconds of contiguous maps, and channels last over contiguous."""
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    for name, make, resolution, batch in CASES:
+        for penalised in (False, True):
+            step = step_of(make, resolution, batch, penalised)
+            pairs = []
+            for turn in range(turns + 2):
+                order = LAYOUTS if turn % 2 else LAYOUTS[::-1]
+                took = {layout: step(layout) for layout in order}
+                pairs.append(tuple(took[layout] for layout in LAYOUTS))
+            low, middle, high = statistics.quantiles(last / plain for plain, last in pairs[2:])
+            plain = 1e3 * statistics.median(plain for plain, _ in pairs[2:])
+            kind = "with R1" if penalised else "without R1"
+            print(f"{name}, batch {batch}, {kind}: {plain:.1f} ms, {middle:.2f} ({low:.2f} to {high:.2f})", flush=True)
+
+
+if __name__ == "__main__":
+    typer.run(main)
