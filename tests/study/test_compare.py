@@ -219,6 +219,15 @@ def test_changed_images_are_never_mixed(whole, in_process, capsys):
     assert "the images changed since" in capsys.readouterr().err
 
 
+def test_rows_that_order_the_same_images_by_class_share_a_table(study, in_process, tmp_path):
+    plain = 'experiment = "hyper-mod-b"\n'
+    study((plain, plain + 'set = ["loader.stratified=true"]\n'))
+    assert compare(tmp_path / "s", "--seeds", "0") == 0
+    text = (tmp_path / "s/REPORT.md").read_text()
+    assert in_process == LABELS[:2]
+    assert "All of them are finished." in text
+
+
 def test_scores_of_two_protocols_never_share_a_table(whole, capsys):
     path = whole / "cells" / LABELS[2] / "train" / "metrics.jsonl"
     path.write_text(path.read_text().replace('"n_fake": 8', '"n_fake": 9'))
