@@ -225,7 +225,7 @@ def test_rows_that_order_the_same_images_by_class_share_a_table(study, in_proces
     assert compare(tmp_path / "s", "--seeds", "0") == 0
     text = (tmp_path / "s/REPORT.md").read_text()
     assert in_process == LABELS[:2]
-    assert "All of them are finished." in text
+    assert all(f"| {row} | " in text for row in ("table", "hyper"))
 
 
 def test_scores_of_two_protocols_never_share_a_table(whole, capsys):
