@@ -3,11 +3,12 @@
     npm pack emoji-datasource-google@16.0.0 emoji-datasource-twitter@16.0.0 @lobehub/fluent-emoji-3d@1.1.0
     pip install ".[images]"
     python scripts/build_emoji.py --packages . --out hmgan/assets/images
-    python scripts/build_emoji.py --packages . --source emoji-people      # a source's training set, packed
-    hmgan pretrain pretrain-emoji-32 --data emoji-people
+    python scripts/build_emoji.py --packages . --source emoji-heads      # a source's training set, packed
+    hmgan pretrain pretrain-emoji-32 --data emoji-heads
 
 The three packages (152 MB) are drawings of Google's Noto, Twitter's Twemoji and Microsoft's Fluent. Each is scaled to
-30 px on white, in a frame of 32. People are for a source, without labels; the other eight categories are classes. A
+30 px on white, in a frame of 32. People, from the chest up, are for a source, without labels. Classes are ten kinds,
+each of one shape (`emoji-kinds`), or Unicode's other eight categories, whose images have little in common (`emoji`). A
 drawing that is held out is of an emoji that no house's drawing in the training set shows. N tiles of 32 pixels a side.
 """
 
@@ -31,8 +32,23 @@ from PIL import Image
 SEED = 0  # of which emoji are held out
 SIDE, DRAWN = 32, 30  # pixels, of a tile and of the drawing in it
 MOST, HELD_OUT = 250, 1 / 3  # images of a class to train on; the share of its emoji that are for scores
-PEOPLE = "People & Body"
-CLASSES = {
+HEADS = ("person", "person-role", "person-fantasy", "person-gesture")
+KINDS = {
+    "faces": (
+        *("face-affection", "face-concerned", "face-costume", "face-glasses", "face-hand", "face-hat", "face-negative"),
+        *("face-neutral-skeptical", "face-sleepy", "face-smiling", "face-tongue", "face-unwell"),
+    ),
+    "hands": ("hand-fingers-open", "hand-fingers-partial", "hand-single-finger", "hand-fingers-closed", "hands"),
+    "flags": ("country-flag", "flag", "subdivision-flag"),
+    "signs": ("alphanum", "arrow", "av-symbol", "keycap", "religion", "zodiac"),
+    "clocks": ("time",),
+    "hearts": ("heart",),
+    "animals": ("animal-mammal", "cat-face", "monkey-face"),
+    "fruit": ("food-fruit", "food-vegetable"),
+    "vehicles": ("transport-ground",),
+    "buildings": ("place-building", "place-religious"),
+}
+CATEGORIES = {
     "activities": "Activities",
     "animals": "Animals & Nature",
     "flags": "Flags",
@@ -70,10 +86,18 @@ FLUENT = House(
 HOUSES = (NOTO, TWEMOJI, FLUENT)
 
 
+class Group(NamedTuple):
+    """Where Unicode lists an emoji."""
+
+    category: str
+    subcategory: str
+
+
 class Drawing(NamedTuple):
     """One house's drawing of one emoji."""
 
     code: str  # Unicode's code points, without those that choose a style
+    group: Group
     tile: Tiles  # [32, 32, 3]
 
 
@@ -94,14 +118,14 @@ def short(code: str) -> str:
     return "-".join(part.lstrip("0") for part in code.lower().split("-") if part != "fe0f")
 
 
-def categories(emoji: list[dict[str, object]]) -> dict[str, str]:
-    """Code -> Unicode's category, skin tones included."""
+def groups(emoji: list[dict[str, object]]) -> dict[str, Group]:
+    """Code -> its group, skin tones included."""
     found = {}
     for entry in emoji:
         tones = entry.get("skin_variations", {})
         assert isinstance(tones, Mapping)
         for one in (entry, *tones.values()):
-            found[short(str(one["unified"]))] = str(entry["category"])
+            found[short(str(one["unified"]))] = Group(str(entry["category"]), str(entry["subcategory"]))
     return found
 
 
@@ -114,18 +138,18 @@ def draw(content: bytes) -> Tiles:
     return np.asarray(tile.convert("RGB"))
 
 
-def drawings(packages: Path) -> dict[str, list[Drawing]]:
-    """Category -> its drawings, by house and then by name; of equal ones, such as some flags, the first."""
+def drawings(packages: Path) -> list[Drawing]:
+    """By house and then by name; of equal ones, such as some flags, the first."""
     listed = next(content for name, content in members(packages, NOTO) if name == "package/emoji.json")
-    category_of, found, seen = categories(json.loads(listed)), dict[str, list[Drawing]](), set[bytes]()
+    group_of, found, seen = groups(json.loads(listed)), list[Drawing](), set[bytes]()
     for house in HOUSES:
         for name, content in sorted(members(packages, house)):
             path = PurePosixPath(name)
             code = short(path.stem)
-            if str(path.parent) == house.folder and code in category_of:
+            if str(path.parent) == house.folder and code in group_of:
                 tile = draw(content)
                 if tile.tobytes() not in seen:
-                    found.setdefault(category_of[code], []).append(Drawing(code, tile))
+                    found.append(Drawing(code, group_of[code], tile))
                 seen.add(tile.tobytes())
     return found
 
@@ -141,23 +165,36 @@ def apart(found: list[Drawing]) -> tuple[Tiles, Tiles]:
     return train, heldout
 
 
-def side(found: Mapping[str, list[Drawing]], which: int) -> dict[str, Tiles]:
+def of_categories(found: list[Drawing]) -> dict[str, list[Drawing]]:
+    return {name: [one for one in found if one.group.category == category] for name, category in CATEGORIES.items()}
+
+
+def of_kinds(found: list[Drawing]) -> dict[str, list[Drawing]]:
+    return {name: [one for one in found if one.group.subcategory in parts] for name, parts in KINDS.items()}
+
+
+def side(classes: Mapping[str, list[Drawing]], which: int) -> dict[str, Tiles]:
     """Class -> the tiles of one side of `apart`."""
-    return {name: apart(found[category])[which] for name, category in CLASSES.items()}
+    return {name: apart(found)[which] for name, found in classes.items()}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--packages", type=Path, default=Path(), help="the folder with the three files")
     parser.add_argument("--out", type=Path, default=Path("hmgan/assets/images"))
-    parser.add_argument("--source", type=Path, metavar="FOLDER", help="pack all people there, and nothing else")
+    parser.add_argument("--source", type=Path, metavar="FOLDER", help="pack a source's images there, and nothing else")
     options = parser.parse_args()
     found = drawings(options.packages)
     if options.source:
-        count = pack_tiles(np.stack([one.tile for one in found[PEOPLE]]), options.source)
+        tiles = [one.tile for one in found if one.group.subcategory in HEADS]
+        count = pack_tiles(np.stack(tiles), options.source)
         print(f"{count:,} images in {options.source}: hmgan pretrain pretrain-emoji-32 --data {options.source}")
-    else:
-        write_sets(options.out, {"emoji": partial(side, found, 0), "emoji-heldout": partial(side, found, 1)}, None)
+        return
+    sets = {"emoji": of_categories(found), "emoji-kinds": of_kinds(found)}
+    sides = {}
+    for name, classes in sets.items():
+        sides |= {name: partial(side, classes, 0), f"{name}-heldout": partial(side, classes, 1)}
+    write_sets(options.out, sides, None)
 
 
 if __name__ == "__main__":

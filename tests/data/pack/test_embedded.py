@@ -18,6 +18,7 @@ CLOSE = ("ankle-boot", "bag", "sandal", "sneaker")
 DIGITS = tuple("0123456789")
 TEN = (*CLOSE, "coat", "dress", "pullover", "shirt", "t-shirt", "trouser")
 EMOJI = ("activities", "animals", "flags", "food", "objects", "smileys", "symbols", "travel")
+KINDS = ("animals", "buildings", "clocks", "faces", "flags", "fruit", "hands", "hearts", "signs", "vehicles")
 WANTED = {
     "fashion-source": {"all": 6000},
     "fashion-close": dict.fromkeys(CLOSE, 500),
@@ -28,6 +29,8 @@ WANTED = {
     "fashion-ten-heldout": dict.fromkeys(TEN, 400),
     "emoji": dict.fromkeys(EMOJI, 250) | {"activities": 171},
     "emoji-heldout": dict(zip(EMOJI, (84, 159, 250, 131, 250, 168, 232, 219), strict=True)),
+    "emoji-kinds": dict(zip(KINDS, (156, 66, 63, 234, 250, 77, 250, 51, 250, 99), strict=True)),
+    "emoji-kinds-heldout": dict(zip(KINDS, (77, 33, 30, 117, 250, 37, 250, 24, 125, 51), strict=True)),
 }
 
 
@@ -42,7 +45,7 @@ def test_every_set_has_its_classes_and_counts(name):
     assert set(embedded_names()) == set(WANTED)
 
 
-@pytest.mark.parametrize("name", ["fashion-close", "fashion-ten", "digits", "emoji"])
+@pytest.mark.parametrize("name", ["fashion-close", "fashion-ten", "digits", "emoji", "emoji-kinds"])
 def test_held_out_images_are_other_images(name):
     training, held_out = tiles(name), tiles(f"{name}-heldout")
     assert len(held_out) > 0.99 * sum(WANTED[f"{name}-heldout"].values())
