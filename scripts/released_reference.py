@@ -141,6 +141,8 @@ def _joined(x: Tensor) -> Tensor:
 class ReleasedDiscriminator(nn.Module):
     """Our discriminator's weights, the port's layers. images [B, 3, H, W], labels [B] -> logits and embeddings."""
 
+    cpu_layout = torch.contiguous_format  # as the port has it
+
     def __init__(self, ours: StyleGAN1Discriminator) -> None:
         super().__init__()
         self.ours = ours

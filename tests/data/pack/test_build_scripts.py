@@ -39,19 +39,28 @@ def test_more_tiles_than_a_file_of_webp_is_tall_get_more_columns():
 
 
 def test_no_emoji_is_both_trained_on_and_held_out():
+    group = build_emoji.Group("Objects", "tool")
     found = [
-        build_emoji.Drawing(f"{code:x}", np.full((32, 32, 3), code, np.uint8)) for code in range(90) for _ in range(3)
+        build_emoji.Drawing(f"{code:x}", group, np.full((32, 32, 3), code, np.uint8))
+        for code in range(90)
+        for _ in range(3)
     ]
     train, held = (set(tiles[:, 0, 0, 0].tolist()) for tiles in build_emoji.apart(found))
     assert len(held) == 30
     assert not train & held
 
 
-def test_a_code_has_one_spelling_and_a_skin_tone_its_emojis_category():
+def test_a_code_has_one_spelling_and_a_skin_tone_its_emojis_group():
     assert build_emoji.short("0023-FE0F-20E3") == "23-20e3"
     tones = {"1F3FB": {"unified": "261D-1F3FB"}}
-    emoji = [{"unified": "261D-FE0F", "category": "People & Body", "skin_variations": tones}]
-    assert build_emoji.categories(emoji) == {"261d": "People & Body", "261d-1f3fb": "People & Body"}
+    group = build_emoji.Group("People & Body", "hand-single-finger")
+    emoji = [{"unified": "261D-FE0F", **group._asdict(), "skin_variations": tones}]
+    assert build_emoji.groups(emoji) == {"261d": group, "261d-1f3fb": group}
+
+
+def test_kinds_and_the_source_share_no_drawing_and_no_kind_another():
+    parts = [part for kind in build_emoji.KINDS.values() for part in kind] + list(build_emoji.HEADS)
+    assert len(parts) == len(set(parts))
 
 
 def test_a_drawing_lies_on_white_in_its_frame():
