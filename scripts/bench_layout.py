@@ -16,17 +16,15 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 import typer
 from bench_step_timing import keep_freed_memory
+from bench_taps import disc_pass
 from row_c import widths_of
 
 from hmgan.discriminators.base import Discriminator
 from hmgan.discriminators.biggan import BigGANDiscriminator
 from hmgan.discriminators.stylegan1 import StyleGAN1Discriminator
 from hmgan.discriminators.stylegan2 import StyleGAN2Discriminator
-from hmgan.layers.equalized import shared_kernels
-from hmgan.losses.r1 import r1_penalty
 
 
 class Variant(NamedTuple):
@@ -57,19 +55,16 @@ CASES: tuple[tuple[str, Callable[[], Discriminator], int, int], ...] = (
 def step_of(
     make: Callable[[], Discriminator], resolution: int, batch: int, penalised: bool
 ) -> Callable[[Variant], float]:
-    """Variant -> this thread's seconds of D's pass over a batch and its backward; with R1, to the second derivative."""
+    """Variant -> this thread's seconds of D's pass."""
     torch.manual_seed(0)
     discriminator = make()
     images, labels = torch.randn(batch, 3, resolution, resolution), torch.arange(batch) % 3
 
     def step(variant: Variant) -> float:
-        discriminator.zero_grad(set_to_none=True)
         shown = images.contiguous(memory_format=variant.layout).requires_grad_(penalised)
         began = time.thread_time()
-        with shared_kernels(), torch.autocast("cpu", torch.bfloat16, enabled=variant.bf16):
-            logit = discriminator(shown, labels).logit
-            loss = F.softplus(-logit).mean()
-            (loss + r1_penalty(logit, shown) if penalised else loss).backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=variant.bf16):
+            disc_pass(discriminator, shown, labels, penalised)
         return time.thread_time() - began
 
     return step

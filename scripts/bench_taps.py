@@ -12,6 +12,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated
 from unittest.mock import patch
 
@@ -22,6 +23,7 @@ from bench_step_timing import keep_freed_memory
 from row_c import widths_of
 from torch import Tensor
 
+from hmgan.discriminators.base import Discriminator
 from hmgan.discriminators.stylegan1 import StyleGAN1Discriminator
 from hmgan.layers.equalized import EqualConv2d, shared_kernels
 from hmgan.losses.r1 import r1_penalty
@@ -46,21 +48,20 @@ def shifted(self: EqualConv2d) -> Tensor:
 FORMS = ((sixteen_taps, shifted), (nine_taps, effective))
 
 
-def step_of(resolution: int, channels: int, batch: int, penalised: bool) -> Callable[[], None]:
+def disc_pass(discriminator: Discriminator, images: Tensor, labels: Tensor, penalised: bool) -> None:
     """D's pass over a batch and its backward; with R1, to the second derivative."""
+    discriminator.zero_grad(set_to_none=True)
+    with shared_kernels():
+        logit = discriminator(images, labels).logit
+        loss = F.softplus(-logit).mean()
+        (loss + r1_penalty(logit, images) if penalised else loss).backward()
+
+
+def step_of(resolution: int, channels: int, batch: int, penalised: bool) -> Callable[[], None]:
     torch.manual_seed(0)
     discriminator = StyleGAN1Discriminator(3, resolution=resolution, channels=widths_of(resolution, channels))
     images = torch.randn(batch, 3, resolution, resolution, requires_grad=penalised)
-    labels = torch.arange(batch) % 3
-
-    def step() -> None:
-        discriminator.zero_grad(set_to_none=True)
-        with shared_kernels():
-            logit = discriminator(images, labels).logit
-            loss = F.softplus(-logit).mean()
-            (loss + r1_penalty(logit, images) if penalised else loss).backward()
-
-    return step
+    return partial(disc_pass, discriminator, images, torch.arange(batch) % 3, penalised)
 
 
 def seconds(step: Callable[[], None], form: int) -> float:

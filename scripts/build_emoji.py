@@ -20,7 +20,7 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -33,7 +33,8 @@ SEED = 0  # of which emoji are held out
 SIDE, DRAWN = 32, 30  # pixels, of a tile and of the drawing in it
 MOST, HELD_OUT = 250, 1 / 3  # images of a class to train on; the share of its emoji that are for scores
 HEADS = ("person", "person-role", "person-fantasy", "person-gesture")
-KINDS = {
+Parts = Mapping[str, tuple[str, ...]]  # class -> the categories or subcategories that it is made of
+KINDS: Parts = {
     "faces": (
         *("face-affection", "face-concerned", "face-costume", "face-glasses", "face-hand", "face-hat", "face-negative"),
         *("face-neutral-skeptical", "face-sleepy", "face-smiling", "face-tongue", "face-unwell"),
@@ -48,15 +49,15 @@ KINDS = {
     "vehicles": ("transport-ground",),
     "buildings": ("place-building", "place-religious"),
 }
-CATEGORIES = {
-    "activities": "Activities",
-    "animals": "Animals & Nature",
-    "flags": "Flags",
-    "food": "Food & Drink",
-    "objects": "Objects",
-    "smileys": "Smileys & Emotion",
-    "symbols": "Symbols",
-    "travel": "Travel & Places",
+CATEGORIES: Parts = {
+    "activities": ("Activities",),
+    "animals": ("Animals & Nature",),
+    "flags": ("Flags",),
+    "food": ("Food & Drink",),
+    "objects": ("Objects",),
+    "smileys": ("Smileys & Emotion",),
+    "symbols": ("Symbols",),
+    "travel": ("Travel & Places",),
 }
 
 
@@ -140,8 +141,8 @@ def draw(content: bytes) -> Tiles:
 
 def drawings(packages: Path) -> list[Drawing]:
     """By house and then by name; of equal ones, such as some flags, the first."""
-    listed = next(content for name, content in members(packages, NOTO) if name == "package/emoji.json")
-    group_of, found, seen = groups(json.loads(listed)), list[Drawing](), set[bytes]()
+    table = next(content for name, content in members(packages, NOTO) if name == "package/emoji.json")
+    group_of, found, seen = groups(json.loads(table)), list[Drawing](), set[bytes]()
     for house in HOUSES:
         for name, content in sorted(members(packages, house)):
             path = PurePosixPath(name)
@@ -165,17 +166,14 @@ def apart(found: list[Drawing]) -> tuple[Tiles, Tiles]:
     return train, heldout
 
 
-def of_categories(found: list[Drawing]) -> dict[str, list[Drawing]]:
-    return {name: [one for one in found if one.group.category == category] for name, category in CATEGORIES.items()}
+def listed(found: list[Drawing], parts: tuple[str, ...]) -> list[Drawing]:
+    """The drawings of some of Unicode's categories or subcategories."""
+    return [one for one in found if not set(one.group).isdisjoint(parts)]
 
 
-def of_kinds(found: list[Drawing]) -> dict[str, list[Drawing]]:
-    return {name: [one for one in found if one.group.subcategory in parts] for name, parts in KINDS.items()}
-
-
-def side(classes: Mapping[str, list[Drawing]], which: int) -> dict[str, Tiles]:
+def side(found: list[Drawing], classes: Parts, which: int) -> dict[str, Tiles]:
     """Class -> the tiles of one side of `apart`."""
-    return {name: apart(found)[which] for name, found in classes.items()}
+    return {name: apart(listed(found, parts))[which] for name, parts in classes.items()}
 
 
 def main() -> None:
@@ -186,14 +184,12 @@ def main() -> None:
     options = parser.parse_args()
     found = drawings(options.packages)
     if options.source:
-        tiles = [one.tile for one in found if one.group.subcategory in HEADS]
-        count = pack_tiles(np.stack(tiles), options.source)
+        count = pack_tiles(np.stack([one.tile for one in listed(found, HEADS)]), options.source)
         print(f"{count:,} images in {options.source}: hmgan pretrain pretrain-emoji-32 --data {options.source}")
         return
-    sets = {"emoji": of_categories(found), "emoji-kinds": of_kinds(found)}
-    sides = {}
-    for name, classes in sets.items():
-        sides |= {name: partial(side, classes, 0), f"{name}-heldout": partial(side, classes, 1)}
+    sides = dict[str, Callable[[], dict[str, Tiles]]]()
+    for name, classes in {"emoji": CATEGORIES, "emoji-kinds": KINDS}.items():
+        sides |= {name: partial(side, found, classes, 0), f"{name}-heldout": partial(side, found, classes, 1)}
     write_sets(options.out, sides, None)
 
 

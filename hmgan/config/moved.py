@@ -30,7 +30,7 @@ DROPPED = {
     f"{table}.{key}": instead
     for table in ("compute", "train")
     for key, instead in {
-        "channels_last": "where bf16 or kernels on a GPU want it, D's maps lie so by themselves; leave it out",
+        "channels_last": "where a CPU, bf16 or kernels on a GPU want it, D's maps lie so by themselves; leave it out",
         "compile": 'kernels make the same passes; write compute.kernels = "auto", or leave it out',
     }.items()
 }
