@@ -41,6 +41,15 @@ def test_a_signal_ends_a_command_with_a_line_and_its_code(words, library, number
     assert not (tmp_path / "out").exists()
 
 
+@pytest.fixture
+def _heard():
+    """SIGINT is heard also where the tests run in a shell's background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_heard")
 def test_a_signal_ends_a_command_also_from_where_python_ignores_exceptions(monkeypatch, capsys):
     def work(kind):
         watched = Thing()
