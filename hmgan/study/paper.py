@@ -12,6 +12,7 @@ import typer
 from hmgan.errors import UserError
 from hmgan.files import write_atomically
 from hmgan.metrics import measures
+from hmgan.options.shared import parse_seeds
 from hmgan.options.study import CompareOptions
 from hmgan.report.document import Report, Section, Table, markdown
 from hmgan.study import scores, tables
@@ -63,8 +64,11 @@ TABLES = {
 }
 
 
-def make(number: int, name: str, outdir: Path, report_only: bool = False) -> int:
+def make(number: int, name: str, outdir: Path, report_only: bool = False, seeds: str | None = None) -> int:
     """Trains what is missing, prints the table and writes table<number>.md beside the report; how many cells failed.
+
+    Args:
+        seeds: only these, for example "0,2-4"; left out: all of the study.
 
     Raises: UserError for a study that does not have what the table shows.
     """
@@ -75,8 +79,9 @@ def make(number: int, name: str, outdir: Path, report_only: bool = False) -> int
     if table.paths and not rows:
         raise UserError(f"table {number} shows the rows of figures.between, and study {name!r} has none; name them")
     only = ",".join(rows) if rows else None
-    failed = compare(CompareOptions(study=name, outdir=outdir, rows=only, paths=table.paths, report_only=report_only))
-    cells = planned(study, rows=rows)
+    part = CompareOptions(study=name, outdir=outdir, rows=only, seeds=seeds, paths=table.paths, report_only=report_only)
+    failed = compare(part)
+    cells = planned(study, rows=rows, seeds=parse_seeds(seeds) if seeds else None)
     study = study.model_copy(update={"rows": [row for row in study.rows if rows is None or row.name in rows]})
     text = markdown(_report(table, Findings(study, cells, scores.results(cells, outdir), outdir)))
     write_atomically(outdir / f"table{number}.md", lambda part: part.write_text(text, encoding="utf-8"))
@@ -101,9 +106,10 @@ def script(number: int, study_name: str) -> None:
     def main(
         study: Annotated[str, typer.Option(help="A name of `hmgan list studies`.")] = study_name,
         outdir: Annotated[Path | None, typer.Option(help="Folder of the study; left out: studies/STUDY.")] = None,
+        seeds: Annotated[str | None, typer.Option(help="Only these seeds, for example 0,2-4.")] = None,
         report_only: Annotated[bool, typer.Option("--report-only", help="Run nothing; show what is finished.")] = False,
     ) -> None:
-        if make(number, study, outdir or Path("studies") / study, report_only):
+        if make(number, study, outdir or Path("studies") / study, report_only, seeds):
             raise SystemExit(1)
 
     main.__doc__ = f"{TABLES[number].title}: trains what is missing, prints the table, and writes table{number}.md."

@@ -96,6 +96,13 @@ def test_a_table_says_what_is_missing_and_runs_it(study, in_process, tmp_path, c
     assert "missing" not in kept
 
 
+def test_a_table_of_some_seeds_trains_and_counts_those_alone(study, in_process, tmp_path):
+    study(('metrics = ["fd", "kd", "prdc"]', 'metrics = ["fd"]'))
+    assert script(2, "--outdir", tmp_path / "s", "--seeds", "1") == 0
+    assert in_process == ["insects/table/seed1", "insects/hyper/seed1"]
+    assert "All of them are finished." in (tmp_path / "s" / "table2.md").read_text()
+
+
 def test_baselines_without_classes_have_a_study_and_a_table_of_their_own(study, in_process, tmp_path):
     study(
         ("seeds = [0, 1]", "seeds = [0]"),
