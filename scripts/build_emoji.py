@@ -32,7 +32,7 @@ from PIL import Image
 SEED = 0  # of which emoji are held out
 SIDE, DRAWN = 32, 30  # pixels, of a tile and of the drawing in it
 MOST, HELD_OUT = 250, 1 / 3  # images of a class to train on; the share of its emoji that are for scores
-HEADS = ("person", "person-role", "person-fantasy", "person-gesture")
+HEADS = ("person", "person-role")
 Parts = Mapping[str, tuple[str, ...]]  # class -> the categories or subcategories that it is made of
 KINDS: Parts = {
     "faces": (
