@@ -3,8 +3,8 @@
     npm pack emoji-datasource-google@16.0.0 emoji-datasource-twitter@16.0.0 @lobehub/fluent-emoji-3d@1.1.0
     pip install ".[images]"
     python scripts/build_emoji.py --packages . --out hmgan/assets/images
-    python scripts/build_emoji.py --packages . --source emoji-heads      # a source's training set, packed
-    hmgan pretrain pretrain-emoji-32 --data emoji-heads
+    python scripts/build_emoji.py --packages . --source emoji-people      # a source's training set, packed
+    hmgan pretrain pretrain-emoji-32 --data emoji-people
 
 The three packages (152 MB) are drawings of Google's Noto, Twitter's Twemoji and Microsoft's Fluent. Each is scaled to
 30 px on white, in a frame of 32. People, from the chest up, are for a source, without labels. Classes are ten kinds,
@@ -32,7 +32,7 @@ from PIL import Image
 SEED = 0  # of which emoji are held out
 SIDE, DRAWN = 32, 30  # pixels, of a tile and of the drawing in it
 MOST, HELD_OUT = 250, 1 / 3  # images of a class to train on; the share of its emoji that are for scores
-HEADS = ("person", "person-role")
+PEOPLE = ("person", "person-role")
 Parts = Mapping[str, tuple[str, ...]]  # class -> the categories or subcategories that it is made of
 KINDS: Parts = {
     "faces": (
@@ -184,7 +184,7 @@ def main() -> None:
     options = parser.parse_args()
     found = drawings(options.packages)
     if options.source:
-        count = pack_tiles(np.stack([one.tile for one in listed(found, HEADS)]), options.source)
+        count = pack_tiles(np.stack([one.tile for one in listed(found, PEOPLE)]), options.source)
         print(f"{count:,} images in {options.source}: hmgan pretrain pretrain-emoji-32 --data {options.source}")
         return
     sides = dict[str, Callable[[], dict[str, Tiles]]]()
