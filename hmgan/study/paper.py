@@ -16,11 +16,11 @@ from hmgan.options.shared import parse_seeds
 from hmgan.options.study import CompareOptions
 from hmgan.report.document import Report, Section, Table, markdown
 from hmgan.study import scores, tables
+from hmgan.study.plan import Cell, load_study
 from hmgan.study.plan import cells as planned
-from hmgan.study.plan import load_study
 from hmgan.study.report import Findings, lead, protocols
 from hmgan.study.run import compare
-from hmgan.study.schema import Study
+from hmgan.study.schema import Row, Study
 from hmgan.study.scores import Result
 
 
@@ -82,11 +82,20 @@ def make(number: int, name: str, outdir: Path, report_only: bool = False, seeds:
     part = CompareOptions(study=name, outdir=outdir, rows=only, seeds=seeds, paths=table.paths, report_only=report_only)
     failed = compare(part)
     cells = planned(study, rows=rows, seeds=parse_seeds(seeds) if seeds else None)
-    study = study.model_copy(update={"rows": [row for row in study.rows if rows is None or row.name in rows]})
-    text = markdown(_report(table, Findings(study, cells, scores.results(cells, outdir), outdir)))
+    shown = study.model_copy(update={"rows": _rows_of(study, rows, cells)})
+    text = markdown(_report(table, Findings(shown, cells, scores.results(cells, outdir), outdir)))
     write_atomically(outdir / f"table{number}.md", lambda part: part.write_text(text, encoding="utf-8"))
     print(text)
     return failed
+
+
+def _rows_of(study: Study, names: Sequence[str] | None, cells: Sequence[Cell]) -> list[Row]:
+    """The rows with these names, all where none are given; each has the seeds of its cells; without cells, its own."""
+    seeds_of: dict[str, set[int]] = {}
+    for cell in cells:
+        seeds_of.setdefault(cell.row, set()).add(cell.seed)
+    rows = [row for row in study.rows if names is None or row.name in names]
+    return [row.model_copy(update={"seeds": sorted(seeds_of.get(row.name, row.seeds))}) for row in rows]
 
 
 def _report(table: PaperTable, findings: Findings) -> Report:

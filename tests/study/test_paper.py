@@ -100,7 +100,9 @@ def test_a_table_of_some_seeds_trains_and_counts_those_alone(study, in_process, 
     study(('metrics = ["fd", "kd", "prdc"]', 'metrics = ["fd"]'))
     assert script(2, "--outdir", tmp_path / "s", "--seeds", "1") == 0
     assert in_process == ["insects/table/seed1", "insects/hyper/seed1"]
-    assert "All of them are finished." in (tmp_path / "s" / "table2.md").read_text()
+    kept = (tmp_path / "s" / "table2.md").read_text()
+    assert "2 methods on 1 target (insects) with 1 seed each" in kept
+    assert "All of them are finished." in kept
 
 
 def test_baselines_without_classes_have_a_study_and_a_table_of_their_own(study, in_process, tmp_path):
