@@ -14,11 +14,11 @@ import os, signal, subprocess, sys
 words = sys.argv[1:]
 while words[0].startswith("-"):
     words.pop(0)
-tasks = [
-    subprocess.Popen(words, env={{**os.environ, "SLURM_PROCID": str(i), "SLURM_LOCALID": str(i), "SLURM_NTASKS": "2"}})
-    for i in range(2)
-]
-signal.signal(signal.SIGUSR1, lambda number, frame: [task.send_signal(number) for task in tasks])
+tasks = []
+signal.signal(signal.SIGUSR1, lambda number, frame: [task.send_signal(number) for task in tasks])  # before any task
+for i in "01":
+    env = {{**os.environ, "SLURM_PROCID": i, "SLURM_LOCALID": i, "SLURM_NTASKS": "2"}}
+    tasks.append(subprocess.Popen(words, env=env))
 sys.exit(max(code if code >= 0 else 128 - code for code in [task.wait() for task in tasks]))
 """
 # In place of `python`: says what it was told, then ends with CODE, at once or ON a signal.
