@@ -163,3 +163,5 @@ def open_destination(out: str | Path) -> Iterator[tuple[Destination, BinaryIO]]:
         except Exception:
             target.give_up()
             raise
+        finally:
+            fcntl.flock(file, fcntl.LOCK_UN)  # a process forked meanwhile would keep it

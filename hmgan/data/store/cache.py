@@ -156,6 +156,7 @@ def _abandoned(partial: Path) -> bool:
     try:
         with open(partial, "rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_UN)  # as in `locked`
             return True
     except (BlockingIOError, FileNotFoundError):
         return False
@@ -163,14 +164,26 @@ def _abandoned(partial: Path) -> bool:
 
 @contextmanager
 def locked(path: Path, *, wait: bool = True) -> Iterator[BinaryIO]:
-    """The file, open for writing and locked. Raises BlockingIOError if another has it and `wait` is False."""
+    """The file, open for writing and locked. Raises BlockingIOError if another has it and `wait` is False.
+
+    It is unlocked, and not only closed: a process that another thread forks meanwhile, such as a loader's worker, has
+    the file open, too, and would keep the lock as long as it lives. Only the process that locked it unlocks it.
+    """
+    owner = os.getpid()
     while True:
         with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             try:
-                mine = os.fstat(file.fileno()).st_ino == os.stat(path).st_ino
-            except FileNotFoundError:
-                mine = False
-            if mine:  # and not renamed or dropped while this process waited
-                yield file
-                return
+                if _is_at(path, file):  # and not renamed or dropped while this process waited
+                    yield file
+                    return
+            finally:
+                if os.getpid() == owner:
+                    fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _is_at(path: Path, file: BinaryIO) -> bool:
+    try:
+        return os.fstat(file.fileno()).st_ino == os.stat(path).st_ino
+    except FileNotFoundError:
+        return False

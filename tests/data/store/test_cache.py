@@ -4,12 +4,14 @@ import fcntl
 import hashlib
 import multiprocessing
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 
-from hmgan.data.store.cache import PARTIAL, DiskCache
+from hmgan.data.store.cache import PARTIAL, DiskCache, locked
 from hmgan.errors import UserError
 
 
@@ -175,3 +177,32 @@ def test_processes_share_a_cache_that_is_too_small_for_them(tmp_path):
         process.join(60)
     assert [process.exitcode for process in processes] == [0, 0, 0]
     assert sum(int(log.read_text()) for log in logs) >= 5
+
+
+def test_a_lock_ends_with_its_holder_though_a_process_that_was_started_meanwhile_has_the_file_open(tmp_path):
+    with locked(tmp_path / "file") as file:
+        # As a worker that is forked by another thread while this one downloads.
+        heir = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=[file.fileno()])
+    with heir, locked(tmp_path / "file", wait=False):
+        assert heir.poll() is None
+        heir.communicate(b"\n")
+
+
+def test_a_forked_process_does_not_unlock_what_its_parent_holds(tmp_path):
+    script = f"""
+import os, pathlib
+from hmgan.data.store.cache import locked
+path = pathlib.Path({str(tmp_path / "file")!r})
+holding = locked(path)
+holding.__enter__()
+if (child := os.fork()) == 0:
+    holding.__exit__(None, None, None)
+    os._exit(0)
+os.waitpid(child, 0)
+try:
+    with locked(path, wait=False):
+        print("free")
+except BlockingIOError:
+    print("held")
+"""
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "held\n"
