@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import pytest
 from tiny_pictures import pixels, png
 
 from hmgan.data.store import stores
-from hmgan.data.store.prefetch import THREAD
 
 
 @pytest.fixture
@@ -61,6 +59,4 @@ def proxied(s3: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[faulty_s3.Prox
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
         yield proxy
         # What is still read ahead would go on asking a server that is gone, and say so in the tests that follow.
-        for thread in threading.enumerate():
-            if thread.name.startswith(THREAD):
-                thread.join()
+        faulty_s3.wait_for_prefetches()

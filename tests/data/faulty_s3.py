@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from hmgan.data.store.prefetch import THREAD
+
 BUCKET, KEY, SECRET = "hmgan", "AKIATESTKEYID", "test-secret-value"
 
 
@@ -187,3 +189,10 @@ def proxy(upstream: str, plan: Plan) -> Iterator[Proxy]:
     finally:
         made.shutdown()
         made.server_close()
+
+
+def wait_for_prefetches() -> None:
+    """Until nothing is read ahead any more."""
+    for thread in threading.enumerate():
+        if thread.name.startswith(THREAD):
+            thread.join()

@@ -426,8 +426,9 @@ def inject(url: str, proxied, faults: int, monkeypatch) -> None:
     while len(proxied.faults) < faults:
         workers = epoch % 3
         data.close()
+        faulty_s3.wait_for_prefetches()  # whose files would change while they are dropped
         for path in cache.iterdir():
-            path.unlink(missing_ok=True)  # each epoch begins with nothing, but for what a download ahead ends just now
+            path.unlink()  # each epoch begins with nothing
         got = shown(data, IMAGES, workers=workers, start=epoch * IMAGES // 2)
         assert sorted(known[content][0] for content, _ in got) == list(range(IMAGES))
         assert all(known[content][1] == label for content, label in got)

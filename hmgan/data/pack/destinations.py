@@ -163,5 +163,3 @@ def open_destination(out: str | Path) -> Iterator[tuple[Destination, BinaryIO]]:
         except Exception:
             target.give_up()
             raise
-        finally:
-            fcntl.flock(file, fcntl.LOCK_UN)  # a process forked meanwhile would keep it
