@@ -114,5 +114,14 @@ def generator_folder(path: Path | str) -> Path:
 
 def newest_snapshot(path: Path) -> Path:
     """The newest snapshot of a run directory, or the folder itself."""
-    whole = sorted(p for p in (path / SNAPSHOTS).glob("[0-9]*") if (p / CONFIG).is_file())
+    whole = _snapshots(path)
     return whole[-1] if whole else path
+
+
+def has_snapshot(run: Path) -> bool:
+    """Whether a run directory has any; a study's weights may have been removed for the space they take."""
+    return bool(_snapshots(run))
+
+
+def _snapshots(run: Path) -> list[Path]:
+    return sorted(path for path in (run / SNAPSHOTS).glob("[0-9]*") if (path / CONFIG).is_file())

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from hmgan.generators.snapshot import load_generator
+from hmgan.generators.snapshot import has_snapshot, load_generator
 from hmgan.generators.transfer import TransferGenerator
 from hmgan.pictures.images import save_png
 from hmgan.pictures.strips import interpolation_strip, parts_sheet, style_grid
@@ -69,11 +69,12 @@ def pictures(study: Study, found: Sequence[Result], target: str, outdir: Path) -
         if newest is not None:
             same = f"{alike} z and noise are the same, in this and in the other rows' pictures"
             shown += _copied(firsts[row].run / newest, outdir, f"{target}-{row}", f"{_which(firsts[row])}: {same}.")
-    return shown + _of_single_rows(study, firsts, target, outdir)
+    weighted = {result.row: result for result in reversed(found) if has_snapshot(result.run)}
+    return shown + _of_single_rows(study, weighted, target, outdir)
 
 
 def _of_single_rows(study: Study, firsts: Mapping[str, Result], target: str, outdir: Path) -> list[Picture]:
-    """What the study's `figures` name, drawn by the newest snapshots."""
+    """What the study's `figures` name, drawn by the newest snapshots of each row's first seed that has one left."""
     shown = []
     for figure, rows in study.figures.rows.items():
         for row in (row for row in rows if row in firsts):

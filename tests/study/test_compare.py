@@ -104,6 +104,25 @@ def test_what_is_finished_is_not_run_again(whole, in_process):
     assert {path: path.read_bytes() for path in whole.rglob("*.json*")} == before
 
 
+def test_a_study_without_its_weights_keeps_its_scores_and_is_gone_on_with(whole, in_process):
+    before = finals(whole, "table"), finals(whole, "hyper")
+    for trained in whole.glob("cells/*/*/*/train"):
+        shutil.rmtree(trained / "snapshots")
+        shutil.rmtree(trained / "checkpoints")
+        for picture in trained.glob("*.png"):
+            picture.unlink()
+    shutil.rmtree(whole / "pictures")
+    shutil.rmtree(whole / "cells" / LABELS[3])
+    assert compare(whole) == 0
+    assert in_process == [LABELS[3]]
+    assert (finals(whole, "table"), finals(whole, "hyper")) == before
+    assert "All of them are finished." in (whole / "REPORT.md").read_text()
+    names = {path.name for path in (whole / "pictures").iterdir()}
+    # Of the row that was trained again there is a snapshot, whichever its seed.
+    assert names >= {"insects-curves.png", "insects-hyper_parts.png", "insects-hyper_between.png"}
+    assert "insects-table_between.png" not in names
+
+
 def test_a_metric_that_a_study_gains_is_scored_without_training_again(whole, study, in_process, capsys):
     study(('"prdc"]', '"prdc", "leakage"]'))
     cell = whole / "cells" / LABELS[0] / "train"
@@ -242,7 +261,8 @@ def test_a_later_evaluation_does_not_change_the_report(whole):
     with path.open("a") as file:
         file.write(json.dumps({**last, "value": -1.0, "n_fake": 9}) + "\n")
     assert compare(whole, "--report-only") == 0
-    assert (whole / "scores.csv").read_bytes() == before
+    assert (finals(whole, "table"), finals(whole, "hyper")) == before
+    assert "All of them are finished." in (whole / "REPORT.md").read_text()
 
 
 def test_rows_may_start_from_random_or_from_self_aligned_heads(study, in_process, tmp_path):
