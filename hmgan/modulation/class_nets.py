@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hmgan.components import register
-from hmgan.layers.equalized import EqualLinear, he_gain
+from hmgan.layers.equalized import EqualLinear, he_gain, unit_mean_square
 from hmgan.types import Count
 
 
@@ -50,14 +50,19 @@ class ClassMLP(nn.Module):
         dim: E, width of the embedding and of every layer.
         layers: depth; the last layer is activated too, as in the released code.
         shared: start every class from the same embedding.
+        unit: v has unit mean square, as StyleGAN's z has. As the paper has it, v's entries begin at about 0.15, and by
+            so much slower does what a class changes learn than what all classes share.
     """
 
-    def __init__(self, classes: int, *, dim: Count = 64, layers: Count = 4, shared: bool = False) -> None:
+    def __init__(
+        self, classes: int, *, dim: Count = 64, layers: Count = 4, shared: bool = False, unit: bool = False
+    ) -> None:
         super().__init__()
-        self.dim = dim
+        self.dim, self.unit = dim, unit
         self.embedding = Embedding(classes, dim=dim, shared=shared)
         steps = ((EqualLinear(dim, dim), nn.LeakyReLU(0.2)) for _ in range(layers))
         self.layers = nn.Sequential(*(module for step in steps for module in step))
 
     def forward(self, labels_R: Tensor) -> Tensor:
-        return self.layers(self.embedding(labels_R))
+        v_RE = self.layers(self.embedding(labels_R))
+        return unit_mean_square(v_RE) if self.unit else v_RE

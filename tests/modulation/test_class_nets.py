@@ -46,6 +46,17 @@ def test_the_mlp_is_equalised_layers_each_activated_the_last_one_too():
     torch.testing.assert_close(net(LABELS), v)
 
 
+def test_a_unit_class_vector_keeps_its_direction_and_has_unit_mean_square():
+    torch.manual_seed(0)
+    net = ClassMLP(3, dim=6, layers=2)
+    v = net(LABELS)
+    net.unit = True
+    root = torch.tensor([[math.sqrt(sum(x * x for x in row) / 6)] for row in v.tolist()])
+    torch.testing.assert_close(net(LABELS), v / root, rtol=1e-5, atol=1e-6)
+    assert components.build("class-net", "mlp", 3, unit=True).unit
+    assert not components.build("class-net", "mlp", 3).unit
+
+
 def test_without_layers_the_mlp_is_its_embedding():
     torch.manual_seed(0)
     net = ClassMLP(3, dim=6, layers=0)
