@@ -32,6 +32,7 @@ from hmgan.train.tasks.alignment import aligning
 AUTO = "auto"
 # What may change when a run is resumed: how it is spread over devices, not what it computes.
 SPREAD = ("compute.engine.", "compute.checkpoint.", "train.accumulate.")
+LONGER = ("train.kimg.",)  # as --kimg says it, where a verb has that option
 MOVED = ("evaluation.data.",)  # where the images of the scores lie, which are checked by their digest
 
 
@@ -110,11 +111,11 @@ def lengthened(options: TrainOptions, run: str) -> tuple[Path, Experiment]:
             raise UserError(f"{folder} is a run of {own}, got EXPERIMENT {name}, which is another; leave it out")
     given, paths = settings(options), [override.partition("=")[0].strip() for override in options.overrides]
     others = given.keys() - {"train", "data"} or given.get("train", {}).keys() - {"kimg"}
-    if others or not all(f"{path}.".startswith((*SPREAD, *MOVED)) for path in paths):
+    if others or not all(f"{path}.".startswith((*LONGER, *SPREAD, *MOVED)) for path in paths):
         raise UserError(
-            "--resume goes on with the run's own configuration; only --kimg, --set compute.engine, --set "
-            "compute.checkpoint, --set train.accumulate and, where the same images lie now, --data and --set "
-            "evaluation.data may be given too"
+            "--resume goes on with the run's own configuration; only --kimg or --set train.kimg, "
+            "--set compute.engine, --set compute.checkpoint, --set train.accumulate and, where the same images lie "
+            "now, --data and --set evaluation.data may be given too"
         )
     asked = precision.launched()
     if asked not in (None, kept.compute.precision):

@@ -46,6 +46,10 @@ def test_the_demo_leaves_a_report_with_its_pictures_curves_and_scores(
     assert "images along a row should differ" in said
     assert "](photograph.png)" in report
     assert "zoo.png" not in report, "no model of the registry was trained on these images"
+    # What the demo's last line offers.
+    assert tiny.command("demo", "--resume", folder, "--set", "train.kimg=0.064") == 0
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert max(line["kimg"] for line in lines) == 0.064
 
 
 def test_a_model_of_the_zoo_is_drawn_beside_a_demo_on_the_same_data(tmp_path: Path, source: Path, shards: Path) -> None:

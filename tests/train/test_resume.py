@@ -314,9 +314,9 @@ def test_resuming_under_other_settings_is_refused(extra, finished, capsys):
     before = (finished / "config.json").read_bytes()
     assert tiny.command("train", "hyper-mod-c", "--resume", finished, *extra) == 2
     expected = (
-        "error: --resume goes on with the run's own configuration; only --kimg, --set compute.engine, --set "
-        "compute.checkpoint, --set train.accumulate and, where the same images lie now, --data and --set "
-        "evaluation.data may be given too\n"
+        "error: --resume goes on with the run's own configuration; only --kimg or --set train.kimg, "
+        "--set compute.engine, --set compute.checkpoint, --set train.accumulate and, where the same images lie "
+        "now, --data and --set evaluation.data may be given too\n"
     )
     assert capsys.readouterr().err.endswith(expected)
     assert (finished / "config.json").read_bytes() == before
