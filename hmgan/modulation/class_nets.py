@@ -50,7 +50,7 @@ class ClassMLP(nn.Module):
         dim: E, width of the embedding and of every layer.
         layers: depth; the last layer is activated too, as in the released code.
         shared: start every class from the same embedding.
-        unit: v has unit mean square, as StyleGAN's z has. As the paper has it, v's entries begin at about 0.15, and by
+        unit: v has unit mean square, as StyleGAN's z has. As the paper has it, v's entries begin at about 0.17, and by
             so much slower does what a class changes learn than what all classes share.
     """
 
