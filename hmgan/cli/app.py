@@ -28,7 +28,7 @@ from hmgan.options.models import CentresOptions, ClassesOptions, EvaluateOptions
 from hmgan.options.pictures import ExploreOptions, InterpolateOptions, MixOptions, ProjectOptions, SampleOptions
 from hmgan.options.study import CompareOptions, DemoOptions
 from hmgan.options.training import TRAINING, DoctorOptions, LaunchOptions
-from hmgan.train.distributed.signals import ENDING, ended_by_signals
+from hmgan.train.distributed.signals import ended_by_signals
 from hmgan.urls import checked
 
 # What a mistake on the command line itself raises: UsageError, which typer does not export by name.
@@ -219,16 +219,16 @@ def plain(error: UnicodeError) -> tuple[str, int]:
 
 def main() -> None:
     """The `hmgan` command, as a process of its own."""
-    try:
-        run()
-    finally:
-        # The command has ended, and nothing is left to break off while torch is unloaded, which takes a while.
-        for number in ENDING:
-            signal.signal(number, signal.SIG_IGN)
+    # Once the command has ended, nothing is left to break off while torch is unloaded, which takes a while.
+    run(signal.SIG_IGN)
 
 
-def run() -> None:
-    """What sys.argv says. A mistake of the user's is one line and exit code 2; a signal, a line and its own code."""
+def run(afterwards: signal.Handlers | None = None) -> None:
+    """What sys.argv says. A mistake of the user's is one line and exit code 2; a signal, a line and its own code.
+
+    Args:
+        afterwards: what handles the signals once the command has ended; left out, what did before.
+    """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch reads it: spinning threads starve each other
     sys.excepthook, threading.excepthook = _told, _told_by_thread
     logging.setLogRecordFactory(_logged)
@@ -236,20 +236,23 @@ def run() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="plain")
-    with ended_by_signals():
-        try:
-            checked(sys.argv[1:])
-            code = app(filled(sys.argv[1:]) or ["--help"], standalone_mode=False)
-        except (UserError, WrongUse) as error:
-            text = str(error) if isinstance(error, UserError) else wrong_use(error)
-            print(f"error: {one_line(text)}", file=sys.stderr)
-            code = 2
-        except (OSError, MemoryError, RuntimeError) as error:
-            if (line := refusal(error) if isinstance(error, OSError) else lacking(error)) is None:
-                raise
-            print(f"error: {one_line(line)}", file=sys.stderr)
-            code = 2
-        except typer.Abort:
-            print("aborted", file=sys.stderr)
-            code = 1
-        sys.exit(code or 0)
+    ended_by_signals(_run, afterwards)
+
+
+def _run() -> None:
+    try:
+        checked(sys.argv[1:])
+        code = app(filled(sys.argv[1:]) or ["--help"], standalone_mode=False)
+    except (UserError, WrongUse) as error:
+        text = str(error) if isinstance(error, UserError) else wrong_use(error)
+        print(f"error: {one_line(text)}", file=sys.stderr)
+        code = 2
+    except (OSError, MemoryError, RuntimeError) as error:
+        if (line := refusal(error) if isinstance(error, OSError) else lacking(error)) is None:
+            raise
+        print(f"error: {one_line(line)}", file=sys.stderr)
+        code = 2
+    except typer.Abort:
+        print("aborted", file=sys.stderr)
+        code = 1
+    sys.exit(code or 0)

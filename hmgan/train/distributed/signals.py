@@ -12,7 +12,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from types import FrameType
 
 REQUEUE = 85  # exit code: saved, to be started again
 INTERRUPTED = 130  # the usual one of Ctrl-C
@@ -22,7 +23,7 @@ ECHO = 1.0  # seconds
 ENDING = (signal.SIGTERM, signal.SIGINT)
 AGAIN = 0.05  # seconds after which an exception that was ignored is raised anew; several of them are still one ECHO
 
-Handler = Callable[[int, object], None]
+Handler = Callable[[int, FrameType | None], None]
 
 _pipes: list[int] = []  # those that are written to, of `handled`
 
@@ -37,26 +38,62 @@ os.register_at_fork(after_in_child=_forget)
 
 
 @contextmanager
-def handled(numbers: Iterable[int], handler: Handler, heard: Callable[[signal.Signals], None]) -> Iterator[None]:
-    """Handles signals; a thread calls `heard` with the first as soon as it comes, and ends the process at the next."""
-    read, write = os.pipe()
-    os.set_blocking(write, False)
-    before = {number: signal.signal(number, handler) for number in numbers}
-    wakeup = signal.set_wakeup_fd(write)
-    _pipes.append(write)
-    reader = threading.Thread(target=_read, args=(read, handler, heard), name="signals", daemon=True)
-    reader.start()
-    try:
-        yield
-    finally:
-        signal.set_wakeup_fd(wakeup)
-        _pipes.remove(write)
-        os.write(write, bytes(1))  # ends the reader, after it has told what came before
-        reader.join()
-        for number, old in before.items():
-            signal.signal(number, old)
-        os.close(write)
-        os.close(read)
+def handled(
+    numbers: Iterable[int],
+    handler: Handler,
+    heard: Callable[[signal.Signals], None],
+    afterwards: signal.Handlers | None = None,
+) -> Iterator[None]:
+    """Handles signals; a thread calls `heard` with the first as soon as it comes, and ends the process at the next.
+
+    What comes while this is set up is handled once it stands. What comes while it is taken down is for `afterwards`, or
+    for those who handled signals before: an exception of a handler in the midst of either would leave half of it.
+    """
+    stands = False
+    pending: list[int] = []
+    told: list[int] = []
+
+    def called(number: int, frame: FrameType | None) -> None:
+        if stands:
+            handler(number, frame)
+        else:
+            pending.append(number)
+
+    def tell(number: signal.Signals) -> None:
+        told.append(number)
+        heard(number)
+
+    def pass_on() -> None:
+        for number in pending:
+            if told:  # this one has said that it obeys
+                handler(number, None)
+            else:
+                signal.raise_signal(number)
+
+    with ExitStack() as taken_down:
+        taken_down.callback(pass_on)
+        for number in numbers:
+            taken_down.callback(signal.signal, number, signal.getsignal(number) if afterwards is None else afterwards)
+            signal.signal(number, called)
+        read, write = os.pipe()
+        taken_down.callback(os.close, read)
+        taken_down.callback(os.close, write)
+        os.set_blocking(write, False)
+        taken_down.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(write))
+        os.write(write, bytes(pending))  # those before
+        _pipes.append(write)
+        taken_down.callback(_pipes.remove, write)
+        reader = threading.Thread(target=_read, args=(read, called, tell), name="signals", daemon=True)
+        reader.start()
+        taken_down.callback(reader.join)
+        taken_down.callback(os.write, write, bytes(1))  # ends the reader, after it has told what came before
+        try:
+            stands = True
+            while pending:
+                handler(pending.pop(0), None)
+            yield
+        finally:
+            stands = False
 
 
 def _read(pipe: int, handler: Handler, heard: Callable[[signal.Signals], None]) -> None:
@@ -73,21 +110,29 @@ def _read(pipe: int, handler: Handler, heard: Callable[[signal.Signals], None]) 
             os._exit(128 + received)
 
 
-@contextmanager
-def ended_by_signals() -> Iterator[None]:
-    """Around a whole command: a signal ends it with a line and 128 + its number. Off the main thread, does nothing."""
+def ended_by_signals(command: Callable[[], None], afterwards: signal.Handlers | None = None) -> None:
+    """Runs a whole command: a signal ends it with a line and 128 + its number. Off the main thread, only runs it.
+
+    No context manager: a signal between its entry and the first line of the body would end the one and not the other.
+
+    Args:
+        command: what is run.
+        afterwards: what handles the signals once the command has ended; left out, what did before.
+    """
     if threading.current_thread() is not threading.main_thread():
-        yield
+        command()
         return
+    running = False
     received: list[int] = []
     repeats: list[threading.Timer] = []
     own, hook = os.getpid(), sys.unraisablehook
 
-    def end(number: int, frame: object) -> None:
+    def end(number: int, frame: FrameType | None) -> None:
         if os.getpid() != own:  # a loader's process, which has inherited this handler
             os._exit(128 + number)
         received.append(number)
-        raise SystemExit(128 + number)
+        if running:
+            raise SystemExit(128 + number)
 
     def heard(number: signal.Signals) -> None:
         print(f"{number.name}: ends this command; once more: at once", file=sys.stderr, flush=True)
@@ -104,10 +149,13 @@ def ended_by_signals() -> Iterator[None]:
     sys.unraisablehook = ignored
     # One that is ignored, as by nohup or in a script's background, stays so.
     try:
-        with handled([n for n in ENDING if signal.getsignal(n) != signal.SIG_IGN], end, heard):
+        with handled([n for n in ENDING if signal.getsignal(n) != signal.SIG_IGN], end, heard, afterwards):
             try:
-                yield
+                running = True
+                if not received:
+                    command()
             finally:
+                running = False
                 for repeat in repeats:
                     repeat.cancel()
     finally:
@@ -153,7 +201,7 @@ class Stop:
         finally:
             self._interrupts = False
 
-    def _handle(self, number: int, frame: object) -> None:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         """In place of the default, which would end the process."""
         if self._interrupts:
             self.signal, self._interrupts = signal.Signals(number), False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -154,14 +155,18 @@ STUCK = """
 import ctypes, threading
 from hmgan.train.distributed.signals import Stop, ended_by_signals
 lock, libc = ctypes.create_string_buffer(64), ctypes.CDLL(None)
-with WHAT:
+def hang():
     threading.Timer(0.3, print, ["ready"], {"flush": True}).start()
     while True:  # as in a collective: the second time it never returns, whatever signal comes
         libc.pthread_mutex_lock(lock)
+def listening():
+    with Stop().listening():
+        hang()
+WHAT
 """
 HEARD = {
-    "Stop().listening()": "SIGTERM: stops after this step or snapshot; once more: at once",
-    "ended_by_signals()": "SIGTERM: ends this command; once more: at once",
+    "listening()": "SIGTERM: stops after this step or snapshot; once more: at once",
+    "ended_by_signals(hang)": "SIGTERM: ends this command; once more: at once",
 }
 
 
@@ -191,3 +196,59 @@ def test_a_signal_of_a_forked_process_is_not_this_ones(capfd):
             os._exit(0)
         os.waitpid(child, 0)
     assert capfd.readouterr().err == ""
+
+
+class Before:
+    """Sends SIGTERM before the n-th line that is run in some files."""
+
+    def __init__(self, n: int, files: list[str]) -> None:
+        self.n, self.files, self.lines = n, files, 0
+
+    def __call__(self, frame, event, argument):
+        if frame.f_code.co_filename not in self.files:
+            return None
+        if event == "line":
+            self.lines += 1
+            if self.lines == self.n:
+                signal.raise_signal(signal.SIGTERM)
+        return self
+
+
+def train() -> None:
+    with signals.Stop().listening():
+        pass
+
+
+@pytest.fixture
+def outer():
+    """The signals that come to what handled them before."""
+    got = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: got.append(number))
+    yield got
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_a_signal_before_any_line_is_obeyed_once_in_whole_lines_and_leaves_nothing_behind(outer, capsys):
+    handler, threads, tracing = signal.getsignal(signal.SIGTERM), threading.active_count(), sys.gettrace()
+    ends = set()
+    for n in range(1, 10_000):
+        before, code = Before(n, [signals.__file__, contextlib.__file__]), 0
+        sys.settrace(before)
+        try:
+            signals.ended_by_signals(train)
+        except SystemExit as error:
+            code = error.code
+        finally:
+            sys.settrace(tracing)
+        wakeup = signal.set_wakeup_fd(-1)
+        left = signal.getsignal(signal.SIGTERM), threading.active_count(), wakeup, signals._pipes
+        assert left == (handler, threads, -1, [])
+        if before.lines < n:
+            break
+        ends.add((code, len(outer), capsys.readouterr().err))
+        outer.clear()
+    assert ends == {
+        (143, 0, "SIGTERM: ends this command; once more: at once\nstopped by SIGTERM\n"),
+        (0, 0, "SIGTERM: stops after this step or snapshot; once more: at once\n"),
+        (0, 1, ""),
+    }
