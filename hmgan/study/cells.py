@@ -28,8 +28,10 @@ from hmgan.train import claims
 
 CELL, INPUTS, DONE, FAILED = "cell.json", "inputs.json", "done.json", "failed.json"
 ALIGN, TRAIN, CLAIMS, OUTPUT, PATHS = "align", "train", "claims", "output.txt", "paths.jsonl"
-# What a cell's result does not depend on: texts, and settings of the machine. (Threads change a sum's last digits.)
-INDIFFERENT = ("summary", "provenance", "compute.threads", "loader.workers", "train.trackers", "train.checkpoints")
+# What a cell's result does not depend on: texts, settings of the machine (threads change a sum's last digits), and who
+# scores it, which is in every score's name.
+MACHINE = ("compute.threads", "loader.workers", "train.trackers", "train.checkpoints")
+INDIFFERENT = ("summary", "provenance", *MACHINE, "evaluation.extractor")
 
 
 class State(Enum):
@@ -54,7 +56,7 @@ def standing(folder: Path, cell: Cell) -> Standing:
     """How far a cell is. Raises UserError if it was begun with other settings."""
     check_same(folder, cell)
     if is_done(folder, cell):
-        lacking = unscored(folder, cell)
+        lacking = without(folder, cell)
         return Standing(State.DONE, cell.experiment.train.kimg, f"without {', '.join(lacking)}" if lacking else "")
     kimg = progress(folder)
     holder = claims.holder(folder / CLAIMS) if (folder / CLAIMS).is_dir() else None
@@ -80,10 +82,29 @@ def is_scored(folder: Path, cell: Cell) -> bool:
     return is_done(folder, cell) and not unscored(folder, cell)
 
 
-def unscored(folder: Path, cell: Cell) -> list[str]:
-    """The metrics that its study asks for now and a finished cell has not been scored by."""
-    known = read(folder / DONE).get("metrics") or read(folder / CELL)["metrics"]
-    return [name for name in cell.metrics if name not in known]
+def unscored(folder: Path, cell: Cell) -> dict[str, list[str]]:
+    """Extractor -> the metrics that its study asks for now and a finished cell has not by it, where there are any."""
+    kept = read(folder / CELL)
+    known = read(folder / DONE).get("metrics") or kept["metrics"]
+    by = extractors(kept["experiment"])
+    lacking = {
+        extractor: [name for name in cell.metrics if extractor not in by or name not in known]
+        for extractor in extractors(to_table(cell.experiment))
+    }
+    return {extractor: names for extractor, names in lacking.items() if names}
+
+
+def without(folder: Path, cell: Cell) -> list[str]:
+    """What a finished cell lacks, in few words: metrics of every extractor, and extractors that lack more."""
+    lacking = unscored(folder, cell)
+    asked = extractors(to_table(cell.experiment))
+    everywhere = [name for name in cell.metrics if all(name in lacking.get(extractor, []) for extractor in asked)]
+    return everywhere + [extractor for extractor, names in lacking.items() if len(names) > len(everywhere)]
+
+
+def extractors(experiment: Mapping[str, Any]) -> list[str]:
+    """The names of those that score an experiment, as a table."""
+    return str(experiment["evaluation"]["extractor"]).split(",")
 
 
 def progress(folder: Path) -> float:
@@ -96,14 +117,16 @@ def progress(folder: Path) -> float:
 
 
 def begin(folder: Path, cell: Cell) -> None:
-    """Writes cell.json, under the cell's claim. A finished cell is resumed for more kimg, or for metrics it lacks."""
+    """Writes cell.json, under the cell's claim. A finished cell is resumed for more kimg, or for scores it lacks."""
     folder.mkdir(parents=True, exist_ok=True)
-    done = is_done(folder, cell)
-    have = [name for name in cell.metrics if name not in unscored(folder, cell)] if done else []
+    experiment, done = to_table(cell.experiment), is_done(folder, cell)
+    lacking = unscored(folder, cell) if done else {}
     for name in (FAILED, DONE) if done else (FAILED, DONE, PATHS):
         (folder / name).unlink(missing_ok=True)
-    asked = {"metrics": cell.metrics, "have": have, "scored": cell.scored, "align_kimg": cell.align_kimg}
-    put(folder / CELL, {"cell": cell.label, **asked, "experiment": to_table(cell.experiment)})
+    # Extractor -> the metrics that need not be scored; None where nothing has been.
+    have = {by: [name for name in cell.metrics if name not in lacking.get(by, [])] for by in extractors(experiment)}
+    asked = {"metrics": cell.metrics, "have": have if done else None, "scored": cell.scored}
+    put(folder / CELL, {"cell": cell.label, **asked, "align_kimg": cell.align_kimg, "experiment": experiment})
 
 
 def finish(folder: Path, facts: Mapping[str, Any]) -> None:

@@ -43,12 +43,15 @@ def run_cell(folder: Path) -> None:
         experiment = experiment.model_copy(update={"aligned": str(folder / cells.ALIGN)})
     at_end = table["scored"] == "end"
     facts = stage(folder, cells.TRAIN, without_scores(experiment) if at_end else experiment)
-    have = {*table["have"], *(() if at_end else AT_SNAPSHOTS)}
-    more = [name for name in table["metrics"] if name not in have]
-    if more:
-        lines = rescoring.scored(folder / cells.TRAIN, experiment, more)
-        with (folder / cells.TRAIN / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(lines)
+    names = cells.extractors(table["experiment"])
+    have = table["have"] or dict.fromkeys(names, [] if at_end else AT_SNAPSHOTS)
+    more = {by: tuple(name for name in table["metrics"] if name not in have[by]) for by in names}
+    for metrics in dict.fromkeys(more.values()):  # by those that lack the same, from one set of fakes
+        if metrics:
+            lacking = ",".join(by for by in names if more[by] == metrics)
+            lines = rescoring.scored(folder / cells.TRAIN, scored_by(experiment, lacking), metrics)
+            with (folder / cells.TRAIN / "metrics.jsonl").open("a", encoding="utf-8") as file:
+                file.write(lines)
     spent = {name: minutes(folder / name) for name in (cells.ALIGN, cells.TRAIN)}
     facts |= {"kimg": experiment.train.kimg, "align_kimg": align_kimg, "minutes": spent, "metrics": table["metrics"]}
     cells.finish(folder, facts)
@@ -65,6 +68,12 @@ def without_scores(experiment: Experiment) -> Experiment:
     """The same experiment, without scores at snapshots."""
     none = experiment.evaluation.model_copy(update={"per_class": 0})
     return experiment.model_copy(update={"evaluation": none})
+
+
+def scored_by(experiment: Experiment, extractor: str) -> Experiment:
+    """The same experiment, scored by others."""
+    others = experiment.evaluation.model_copy(update={"extractor": extractor})
+    return experiment.model_copy(update={"evaluation": others})
 
 
 def stage(folder: Path, name: str, experiment: Experiment) -> dict[str, Any]:

@@ -144,6 +144,31 @@ def test_a_metric_that_a_study_gains_is_scored_without_training_again(whole, stu
     assert in_process == []
 
 
+def test_a_judge_that_a_study_gains_scores_what_is_finished_without_training_again(whole, study, in_process, capsys):
+    cell = whole / "cells" / LABELS[0] / "train"
+    stats, scores = (cell / "stats.jsonl").read_text(), (cell / "metrics.jsonl").read_text()
+    gains = ["--seeds", "0", "--set", "evaluation.extractor=squeezenet,judge"]
+    assert compare(whole, *gains, "--dry-run") == 0
+    assert "without judge" in capsys.readouterr().out
+    assert compare(whole, *gains) == 0
+    assert in_process == LABELS[:2]
+    assert (cell / "stats.jsonl").read_text() == stats
+    assert (cell / "metrics.jsonl").read_text().startswith(scores)
+    gained = [json.loads(line) for line in (cell / "metrics.jsonl").read_text()[len(scores) :].splitlines()]
+    assert {line["extractor"] for line in gained} == {"judge"}
+    assert {line["metric"].removesuffix("-judge") for line in gained} >= {"FD", "recall-k5"}
+    assert "FD-judge" in (whole / "REPORT.md").read_text()
+    study(('"prdc"]', '"prdc", "leakage"]'))
+    assert compare(whole, *gains, "--dry-run") == 0
+    assert "without leakage\n" in capsys.readouterr().out
+    in_process.clear()
+    assert compare(whole, *gains) == 0
+    assert in_process == LABELS[:2]
+    lines = [json.loads(line) for line in (cell / "metrics.jsonl").read_text().splitlines()]
+    assert sum(line["metric"] == "FD-judge" and line["class"] == "mean" for line in lines) == 1  # not scored again
+    assert {"class-kept-squeezenet", "class-kept-judge"} <= {line["metric"] for line in lines}
+
+
 def test_a_study_may_be_scored_at_its_end_alone_by_the_same_numbers(whole, study, in_process, tmp_path):
     study(("per_class = 8", 'per_class = 8\nscored = "end"'))
     assert compare(tmp_path / "s", "--seeds", "0", "--rows", "hyper") == 0
