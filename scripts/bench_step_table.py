@@ -21,7 +21,9 @@ class Row(NamedTuple):
 
 def show(rows: list[Row], console: Console) -> None:
     names = [v for v in ORDER if any(v in row.values for row in rows)]
-    table = Table(title="Medians of alternating turns; ratios are ours against the variant named")
+    table = Table(
+        title="Medians of alternating turns; ratios are ours against the variant named", box=None, title_justify="left"
+    )
     for column in ("measure", *names, "(a) ratio", "ours", "wanted"):
         table.add_column(column, justify="left" if column == "measure" else "right")
     for row in rows:
