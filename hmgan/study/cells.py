@@ -7,6 +7,7 @@ align/, train/ run directories, as `hmgan align` and `hmgan train` leave them
 output.txt     what the run said
 failed.json    why it stopped, if it failed
 done.json      written last: the cell is finished, and belongs to cell.json
+asked.json     scores that a finished cell is to gain
 paths.jsonl    path lengths, measured afterwards of the rows that the paper's Table 3 compares
 """
 
@@ -26,7 +27,7 @@ from hmgan.report.scores import read_lines
 from hmgan.study.plan import Cell
 from hmgan.train import claims
 
-CELL, INPUTS, DONE, FAILED = "cell.json", "inputs.json", "done.json", "failed.json"
+CELL, INPUTS, DONE, FAILED, ASKED = "cell.json", "inputs.json", "done.json", "failed.json", "asked.json"
 ALIGN, TRAIN, CLAIMS, OUTPUT, PATHS = "align", "train", "claims", "output.txt", "paths.jsonl"
 # What a cell's result does not depend on: texts, settings of the machine (threads change a sum's last digits), and who
 # scores it, which is in every score's name.
@@ -84,14 +85,17 @@ def is_scored(folder: Path, cell: Cell) -> bool:
 
 def unscored(folder: Path, cell: Cell) -> dict[str, list[str]]:
     """Extractor -> the metrics that its study asks for now and a finished cell has not by it, where there are any."""
-    kept = read(folder / CELL)
-    known = read(folder / DONE).get("metrics") or kept["metrics"]
-    by = extractors(kept["experiment"])
-    lacking = {
-        extractor: [name for name in cell.metrics if extractor not in by or name not in known]
-        for extractor in extractors(to_table(cell.experiment))
-    }
-    return {extractor: names for extractor, names in lacking.items() if names}
+    known, asked = scored(folder), extractors(to_table(cell.experiment))
+    lacking = {by: [name for name in cell.metrics if name not in known.get(by, [])] for by in asked}
+    return {by: names for by, names in lacking.items() if names}
+
+
+def scored(folder: Path) -> dict[str, list[str]]:
+    """Extractor -> the metrics that a finished cell has been scored with."""
+    done, kept = read(folder / DONE), read(folder / CELL)
+    if "scored" in done:
+        return dict(done["scored"])
+    return dict.fromkeys(extractors(kept["experiment"]), done.get("metrics") or kept["metrics"])
 
 
 def without(folder: Path, cell: Cell) -> list[str]:
@@ -117,21 +121,30 @@ def progress(folder: Path) -> float:
 
 
 def begin(folder: Path, cell: Cell) -> None:
-    """Writes cell.json, under the cell's claim. A finished cell is resumed for more kimg, or for scores it lacks."""
+    """Writes cell.json, under the cell's claim; for a finished cell asked.json, so that it stays finished meanwhile."""
     folder.mkdir(parents=True, exist_ok=True)
-    experiment, done = to_table(cell.experiment), is_done(folder, cell)
-    lacking = unscored(folder, cell) if done else {}
-    for name in (FAILED, DONE) if done else (FAILED, DONE, PATHS):
+    (folder / FAILED).unlink(missing_ok=True)
+    experiment = to_table(cell.experiment)
+    if is_done(folder, cell):
+        put(folder / ASKED, {"lacking": unscored(folder, cell), "experiment": experiment})
+        return
+    for name in (DONE, PATHS, ASKED):
         (folder / name).unlink(missing_ok=True)
-    # Extractor -> the metrics that need not be scored; None where nothing has been.
-    have = {by: [name for name in cell.metrics if name not in lacking.get(by, [])] for by in extractors(experiment)}
-    asked = {"metrics": cell.metrics, "have": have if done else None, "scored": cell.scored}
-    put(folder / CELL, {"cell": cell.label, **asked, "align_kimg": cell.align_kimg, "experiment": experiment})
+    asked = {"metrics": cell.metrics, "scored": cell.scored, "align_kimg": cell.align_kimg}
+    put(folder / CELL, {"cell": cell.label, **asked, "experiment": experiment})
 
 
 def finish(folder: Path, facts: Mapping[str, Any]) -> None:
     """Writes done.json: nothing comes after it."""
     put(folder / DONE, {"cell_sha256": sha256_of(folder / CELL), **facts})
+
+
+def gain(folder: Path, more: Mapping[str, list[str]]) -> None:
+    """Adds scores to what done.json says a finished cell has."""
+    known = scored(folder)
+    total = {by: [*known.get(by, []), *more.get(by, [])] for by in {**known, **more}}
+    put(folder / DONE, {**read(folder / DONE), "scored": total})
+    (folder / ASKED).unlink(missing_ok=True)
 
 
 def check_inputs(folder: Path, inputs: Mapping[str, str | None]) -> None:

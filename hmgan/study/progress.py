@@ -42,8 +42,10 @@ class StudyProgress:
 
     def started(self, cell: Cell) -> None:
         self._began[cell.label] = time.monotonic()
-        kimg = cells.progress(cell.folder(self.outdir))
-        self.say(f"{self._count()}  {cell.label}: " + (f"resumes at kimg {kimg:g}" if kimg else "starts"))
+        folder = cell.folder(self.outdir)
+        kimg = cells.progress(folder)
+        how = f"resumes at kimg {kimg:g}" if kimg else "starts"
+        self.say(f"{self._count()}  {cell.label}: {'is scored' if cells.is_done(folder, cell) else how}")
         total = cell.experiment.train.kimg
         self._running[cell.label] = self._bar.add_task(cell.label, total=total, completed=int(kimg), said="")
 

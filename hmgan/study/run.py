@@ -131,7 +131,7 @@ def run_one(cell: Cell, claim: claims.CellLock, progress: StudyProgress, worker:
                     return None
         finally:
             stop(process)
-    if cells.is_done(folder, cell):
+    if cells.is_scored(folder, cell):
         progress.finished(cell)
     elif limit.reached:
         progress.ended(cell, f"stopped at kimg {cells.progress(folder):g}")

@@ -11,6 +11,7 @@ import shutil
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,15 @@ from hmgan.train.trainer import CHECKPOINTS
 
 
 def run_cell(folder: Path) -> None:
-    """Self-alignment where the cell has one, the training, and done.json.
+    """Self-alignment where the cell has one, the training, and done.json. A finished cell gains the scores it lacks.
 
-    Raises: UserError for whatever is wrong with the cell's experiment.
+    Raises: UserError for whatever is wrong with the cell's experiment, or where nothing is left to score.
     """
+    if (folder / cells.DONE).is_file():
+        asked = cells.read(folder / cells.ASKED)
+        score(folder, resolve(asked["experiment"]), asked["lacking"])
+        cells.gain(folder, asked["lacking"])
+        return
     table = cells.read(folder / cells.CELL)
     experiment, align_kimg = resolve(table["experiment"]), table["align_kimg"]
     if align_kimg:
@@ -43,18 +49,21 @@ def run_cell(folder: Path) -> None:
         experiment = experiment.model_copy(update={"aligned": str(folder / cells.ALIGN)})
     at_end = table["scored"] == "end"
     facts = stage(folder, cells.TRAIN, without_scores(experiment) if at_end else experiment)
-    names = cells.extractors(table["experiment"])
-    have = table["have"] or dict.fromkeys(names, [] if at_end else AT_SNAPSHOTS)
-    more = {by: tuple(name for name in table["metrics"] if name not in have[by]) for by in names}
-    for metrics in dict.fromkeys(more.values()):  # by those that lack the same, from one set of fakes
-        if metrics:
-            lacking = ",".join(by for by in names if more[by] == metrics)
-            lines = rescoring.scored(folder / cells.TRAIN, scored_by(experiment, lacking), metrics)
-            with (folder / cells.TRAIN / "metrics.jsonl").open("a", encoding="utf-8") as file:
-                file.write(lines)
+    more = [name for name in table["metrics"] if at_end or name not in AT_SNAPSHOTS]
+    score(folder, experiment, dict.fromkeys(cells.extractors(table["experiment"]), more))
     spent = {name: minutes(folder / name) for name in (cells.ALIGN, cells.TRAIN)}
     facts |= {"kimg": experiment.train.kimg, "align_kimg": align_kimg, "minutes": spent, "metrics": table["metrics"]}
     cells.finish(folder, facts)
+
+
+def score(folder: Path, experiment: Experiment, lacking: Mapping[str, list[str]]) -> None:
+    """Adds the newest snapshot's scores to metrics.jsonl: extractor -> metrics."""
+    for metrics in dict.fromkeys(tuple(names) for names in lacking.values() if names):
+        # All that lack the same see one set of fakes.
+        by = ",".join(extractor for extractor, names in lacking.items() if tuple(names) == metrics)
+        lines = rescoring.scored(folder / cells.TRAIN, scored_by(experiment, by), metrics)
+        with (folder / cells.TRAIN / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(lines)
 
 
 def alignment(experiment: Experiment, kimg: float) -> Experiment:

@@ -151,6 +151,7 @@ def test_a_judge_that_a_study_gains_scores_what_is_finished_without_training_aga
     assert compare(whole, *gains, "--dry-run") == 0
     assert "without judge" in capsys.readouterr().out
     assert compare(whole, *gains) == 0
+    assert f"{LABELS[0]}: is scored" in capsys.readouterr().err
     assert in_process == LABELS[:2]
     assert (cell / "stats.jsonl").read_text() == stats
     assert (cell / "metrics.jsonl").read_text().startswith(scores)
@@ -167,6 +168,19 @@ def test_a_judge_that_a_study_gains_scores_what_is_finished_without_training_aga
     lines = [json.loads(line) for line in (cell / "metrics.jsonl").read_text().splitlines()]
     assert sum(line["metric"] == "FD-judge" and line["class"] == "mean" for line in lines) == 1  # not scored again
     assert {"class-kept-squeezenet", "class-kept-judge"} <= {line["metric"] for line in lines}
+
+
+def test_a_finished_cell_without_weights_that_would_gain_scores_says_so_and_loses_nothing(whole, in_process, capsys):
+    cell = whole / "cells" / LABELS[0]
+    shutil.rmtree(cell / "train" / "snapshots")
+    shutil.rmtree(cell / "train" / "checkpoints")
+    before = {name: (cell / name).read_bytes() for name in ("cell.json", "done.json", "train/metrics.jsonl")}
+    gains = ["--seeds", "0", "--rows", "table", "--set", "evaluation.extractor=squeezenet,judge"]
+    assert compare(whole, *gains) == 1
+    assert "failed: no generator at" in capsys.readouterr().err
+    assert {name: (cell / name).read_bytes() for name in before} == before
+    assert compare(whole) == 0
+    assert in_process == LABELS[:1]
 
 
 def test_a_study_may_be_scored_at_its_end_alone_by_the_same_numbers(whole, study, in_process, tmp_path):
