@@ -192,10 +192,16 @@ def _logged(*given: Any, **more: Any) -> logging.LogRecord:
 
 
 def filled(words: list[str]) -> list[str]:
-    """The words. Raises UserError for an empty one: a shell's variable that is not set must not become a default."""
+    """The words.
+
+    Raises: UserError for an empty one, for a shell's variable that is not set must not become a default; and for one
+        that is no text, for safetensors finds no file by it.
+    """
     for before, word in zip(["hmgan", *words], words, strict=False):
         if not word or re.fullmatch("--[a-z-]+=", word):
             raise UserError(f"{(word or before).rstrip('=')} got '', an empty value; give one, or leave it out")
+        if re.search("[\udc80-\udcff]", word):
+            raise UserError(f"got {os.fsencode(word)!r}, which is not UTF-8; rename what has this name, and give that")
     return words
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 
@@ -60,6 +61,14 @@ def test_resume_latest_needs_no_experiment_and_takes_runs_of_its_verb_only(run, 
 def test_an_empty_variable_is_a_mistake(words, name, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert refused(capsys, *words) == f"{name} got '', an empty value; give one, or leave it out"
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("words", [["import", "port.model", "\udcff"], ["sample", "fashion-shoes", "--outdir=a\udce9"]])
+def test_a_name_that_is_not_utf8_is_a_mistake_for_weights_are_not_found_by_it(words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    got = os.fsencode(words[-1])
+    assert refused(capsys, *words) == f"got {got!r}, which is not UTF-8; rename what has this name, and give that"
     assert not list(tmp_path.iterdir())
 
 
