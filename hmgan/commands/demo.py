@@ -119,7 +119,7 @@ def draw(generator: TransferGenerator, classes: tuple[str, ...], folder: Path) -
 
 def tell(folder: Path, before: Sequence[Score], after: Sequence[Score], minutes: float) -> None:
     """Prints the scores, and where everything is."""
-    console = Console()
+    console = Console(markup=False)
     if before:
         print_tables([("before", before), ("after", after)], console)
     console.print(f"{minutes:.1f} minutes; everything is in {folder}", highlight=False, soft_wrap=True)

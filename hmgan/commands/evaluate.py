@@ -56,9 +56,9 @@ def print_scores(options: EvaluateOptions) -> None:
             snapshot, kimg = newest_snapshot(run), loaded.config.get("kimg", 0.0)
             lines = (judge.line(score, kimg, snapshot.name, options.seed, options.trunc) for score in scores)
             add_lines(run / "metrics.jsonl", map(json.dumps, lines))
-        print_tables([("score", scores)], Console())
+        print_tables([("score", scores)], Console(markup=False))
         if beside:
-            Console().print(references_table({OWN: scores, **beside}))
+            Console(markup=False).print(references_table({OWN: scores, **beside}))
 
 
 def reference_rows(judge: Judge, loaded: Loaded, options: EvaluateOptions, count: int) -> References:

@@ -17,7 +17,7 @@ MANY, SIDE_BY_SIDE = 6, 3  # more rows than this share lines
 
 def show(title: str, sections: Sequence[ProbeResult], console: Console | None = None) -> None:
     """What was found, section by section, and the verdict last, where the eye is."""
-    console = console or Console(highlight=False)
+    console = console or Console(highlight=False, markup=False)
     console.width = min(console.width, WIDTH)
     console.print(Text(title, "bold"))
     for section in sections:

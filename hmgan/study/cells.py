@@ -92,10 +92,9 @@ def unscored(folder: Path, cell: Cell) -> dict[str, list[str]]:
 
 def scored(folder: Path) -> dict[str, list[str]]:
     """Extractor -> the metrics that a finished cell has been scored with."""
-    done, kept = read(folder / DONE), read(folder / CELL)
-    if "scored" in done:
-        return dict(done["scored"])
-    return dict.fromkeys(extractors(kept["experiment"]), done.get("metrics") or kept["metrics"])
+    kept = read(folder / CELL)
+    begun_with = dict.fromkeys(extractors(kept["experiment"]), kept["metrics"])
+    return dict(read(folder / DONE).get("scored", begun_with))  # there once it has gained some
 
 
 def without(folder: Path, cell: Cell) -> list[str]:

@@ -22,7 +22,7 @@ class StudyProgress:
     """Context manager around a study's cells, of which several may run at once."""
 
     def __init__(self, wanted: Sequence[Cell], outdir: Path) -> None:
-        self.wanted, self.outdir, self.console = wanted, outdir, Console(stderr=True)
+        self.wanted, self.outdir, self.console = wanted, outdir, Console(stderr=True, markup=False)
         self._done = sum(cells.is_scored(cell.folder(outdir), cell) for cell in wanted)
         self._began: dict[str, float] = {}
         times = (bars.TimeElapsedColumn(), bars.TimeRemainingColumn())
@@ -73,4 +73,4 @@ class StudyProgress:
         return f"{self._done}/{len(self.wanted)}"
 
     def say(self, text: str) -> None:
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(text, highlight=False, soft_wrap=True)

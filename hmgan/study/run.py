@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from hmgan.config import entries
@@ -180,8 +179,8 @@ def print_plan(wanted: Sequence[Cell], outdir: Path) -> None:
         states[now.state] += 1
         size, problem = sizes[cell.target, cell.row]
         kimg = f"{now.kimg:g} / {cell.experiment.train.kimg:g}"
-        table.add_row(cell.label, now.state.value, kimg, size, escape(now.note or problem))
-    Console().print(table)
+        table.add_row(cell.label, now.state.value, kimg, size, now.note or problem)
+    Console(markup=False).print(table)
     counts = ", ".join(f"{states[state]} {state.value}" for state in State if states[state])
     print(f"{len(wanted)} cells: {counts}; dry run: nothing was trained or written")
 

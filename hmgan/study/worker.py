@@ -52,8 +52,7 @@ def run_cell(folder: Path) -> None:
     more = [name for name in table["metrics"] if at_end or name not in AT_SNAPSHOTS]
     score(folder, experiment, dict.fromkeys(cells.extractors(table["experiment"]), more))
     spent = {name: minutes(folder / name) for name in (cells.ALIGN, cells.TRAIN)}
-    facts |= {"kimg": experiment.train.kimg, "align_kimg": align_kimg, "minutes": spent, "metrics": table["metrics"]}
-    cells.finish(folder, facts)
+    cells.finish(folder, {**facts, "kimg": experiment.train.kimg, "align_kimg": align_kimg, "minutes": spent})
 
 
 def score(folder: Path, experiment: Experiment, lacking: Mapping[str, list[str]]) -> None:
@@ -61,7 +60,7 @@ def score(folder: Path, experiment: Experiment, lacking: Mapping[str, list[str]]
     for metrics in dict.fromkeys(tuple(names) for names in lacking.values() if names):
         # All that lack the same see one set of fakes.
         by = ",".join(extractor for extractor, names in lacking.items() if tuple(names) == metrics)
-        lines = rescoring.scored(folder / cells.TRAIN, scored_by(experiment, by), metrics)
+        lines = rescoring.scored(folder / cells.TRAIN, evaluated(experiment, extractor=by), metrics)
         with (folder / cells.TRAIN / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(lines)
 
@@ -75,14 +74,12 @@ def alignment(experiment: Experiment, kimg: float) -> Experiment:
 
 def without_scores(experiment: Experiment) -> Experiment:
     """The same experiment, without scores at snapshots."""
-    none = experiment.evaluation.model_copy(update={"per_class": 0})
-    return experiment.model_copy(update={"evaluation": none})
+    return evaluated(experiment, per_class=0)
 
 
-def scored_by(experiment: Experiment, extractor: str) -> Experiment:
-    """The same experiment, scored by others."""
-    others = experiment.evaluation.model_copy(update={"extractor": extractor})
-    return experiment.model_copy(update={"evaluation": others})
+def evaluated(experiment: Experiment, **changes: Any) -> Experiment:
+    """The same experiment, scored in another way."""
+    return experiment.model_copy(update={"evaluation": experiment.evaluation.model_copy(update=changes)})
 
 
 def stage(folder: Path, name: str, experiment: Experiment) -> dict[str, Any]:

@@ -24,7 +24,7 @@ SHOWN = 256  # images of the first batch at most, whose labels are read
 
 def print_plan(prepared: Prepared, console: Console | None = None) -> None:
     """Networks, parameters frozen and trained, optimiser state, memory, and the first batch."""
-    console = console or Console()
+    console = console or Console(markup=False)
     if not prepared.runtime.main:
         return
     experiment, generator, world = prepared.experiment, prepared.networks.generator, prepared.runtime.world

@@ -38,14 +38,16 @@ class RunLog:
 
     def __init__(self, folder: Path | None, total_kimg: float, console: Console | None = None) -> None:
         self.folder = folder
-        self.console = console or Console(stderr=True, quiet=folder is None)
+        self.console = console or Console(stderr=True, quiet=folder is None, markup=False)
         self._live = self.console.is_terminal and folder is not None
         # Of a narrow terminal the status line gives way, not what is left of it.
         columns = (
             BarColumn(BAR, table_column=Column(min_width=BAR, no_wrap=True)),
             TextColumn("{task.percentage:>3.0f}%", table_column=Column(min_width=4, no_wrap=True)),
             TimeRemainingColumn(table_column=Column(min_width=7, no_wrap=True)),
-            TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
+            TextColumn(
+                "{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")
+            ),
         )
         self._bar = Progress(*columns, console=self.console, expand=True, disable=not self._live)
         self._task = self._bar.add_task("starting", total=total_kimg)
